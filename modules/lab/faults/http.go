@@ -1,0 +1,73 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+)
+
+// maxBody bounds a request's body, in bytes.
+const maxBody = 4 << 20
+
+// Handler wraps next. name gives a request's call; "" is never hit. Where a
+// fault cuts the connection the handler aborts (HTTP/1) or resets the stream.
+func (s *Set) Handler(name func(*http.Request) string, next http.Handler) http.Handler {
+	if s == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Only a request whose body has been read sees its client go away.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, "request body: "+err.Error(), http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		call := name(r)
+		if call == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rec := httptest.NewRecorder()
+		err = s.Do(r.Context(), call, func() error {
+			// The work goes on though the client is gone: that is what a server does.
+			next.ServeHTTP(rec, r.WithContext(context.WithoutCancel(r.Context())))
+			return nil
+		})
+		answer(w, rec, err)
+	})
+}
+
+func answer(w http.ResponseWriter, rec *httptest.ResponseRecorder, err error) {
+	var status *StatusError
+	switch {
+	case err == nil:
+		copyAnswer(w, rec, rec.Body.Bytes())
+	case errors.As(err, &status):
+		for k, v := range status.Header {
+			w.Header().Set(k, v)
+		}
+		w.WriteHeader(status.Code)
+		_, _ = io.WriteString(w, status.Body)
+	case errors.Is(err, ErrTruncate):
+		whole := rec.Body.Bytes()
+		w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
+		copyAnswer(w, rec, whole[:len(whole)/2])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	default:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func copyAnswer(w http.ResponseWriter, rec *httptest.ResponseRecorder, body []byte) {
+	for k, v := range rec.Header() {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(rec.Code)
+	_, _ = w.Write(body)
+}
