@@ -1,0 +1,92 @@
+package problem
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Network gives the error of a request that got no whole answer. Only an error
+// from before the request was sent is NotDone.
+func Network(err error) *Error {
+	var mine *Error
+	if errors.As(err, &mine) {
+		return mine
+	}
+	e := &Error{Kind: Unavailable, Message: "no answer", Work: Unknown, Cause: err, Server: ""}
+	var op *net.OpError
+	var dns *net.DNSError
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &dns):
+		e.Message, e.Work = "cannot resolve "+dns.Name, NotDone
+		e.Hint = "check the host's name and this machine's resolver"
+	case errors.As(err, &op) && op.Op == "dial":
+		e.Message, e.Work = "cannot connect: "+op.Err.Error(), NotDone
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		e.Kind, e.Message = Timeout, "no answer in time"
+	case errors.Is(err, syscall.ECONNRESET):
+		e.Message = "connection reset"
+	default:
+		e.Message = "connection lost: " + cause(err)
+	}
+	return e
+}
+
+// cause drops the URL that net/http puts before its errors: it may hold a
+// token, and the target is named already.
+func cause(err error) string {
+	for {
+		var next interface{ Unwrap() error }
+		if !errors.As(err, &next) {
+			return err.Error()
+		}
+		inner := next.Unwrap()
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+// Status gives the error of an HTTP answer with a status of 400 or more; server
+// is the body's own words. now resolves a relative Retry-After.
+func Status(status int, header http.Header, server string, now time.Time) *Error {
+	e := &Error{Kind: Refused, Message: "answered " + strconv.Itoa(status) + " " + http.StatusText(status), Status: status, Server: server, Work: NotDone}
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired:
+		e.Kind = Auth
+	case status == http.StatusNotFound:
+		e.Kind = NotFound
+	case status == http.StatusRequestTimeout:
+		e.Kind, e.Work = Timeout, Unknown
+	case status == http.StatusConflict:
+		e.Kind = Conflict
+	case status == http.StatusTooManyRequests:
+		e.Kind = RateLimited
+	case status >= 500:
+		e.Kind, e.Work = Unavailable, Unknown
+	}
+	e.RetryAfter = RetryAfter(header, now)
+	return e
+}
+
+// RetryAfter reads a Retry-After header (RFC 9110 section 10.2.3); zero where
+// there is none or it makes no sense.
+func RetryAfter(header http.Header, now time.Time) time.Time {
+	v := header.Get("Retry-After")
+	if v == "" {
+		return time.Time{}
+	}
+	if n, err := strconv.ParseInt(v, 10, 32); err == nil && n >= 0 {
+		return now.Add(time.Duration(n) * time.Second)
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return t
+	}
+	return time.Time{}
+}

@@ -1,0 +1,152 @@
+// Package problem is moonseal's error: what happened, on what, in the other
+// side's own words, what to do about it, and the two things that the engine
+// must know before it may try again: can waiting mend it, and was the work done?
+//
+//	return &problem.Error{
+//		Kind: problem.Refused, Call: "cucm.upload", Target: "cucm01.example.com",
+//		Message: "the appliance refused the certificate", Server: body.Messages[0],
+//		Tracking: body.TrackingID, Hint: "upload the root first",
+//	}
+package problem
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+)
+
+// Kind says what sort of error it is. Scripts read it as err.kind.
+type Kind string
+
+// The kinds. See [Kind.Retryable] for those that waiting can mend.
+const (
+	Auth        Kind = "auth"         // wrong credentials or too few rights; never retried: appliances lock accounts
+	Refused     Kind = "refused"      // the other side refused the request for its contents
+	Mismatch    Kind = "mismatch"     // a check of ours found that two things do not belong together
+	NotFound    Kind = "not_found"    // what was asked for does not exist
+	Conflict    Kind = "conflict"     // someone else's work stands in the way
+	OrderGone   Kind = "order_gone"   // the ACME order expired or became invalid
+	Untrusted   Kind = "untrusted"    // the peer's certificate or host key is not the one that is expected
+	Usage       Kind = "usage"        // a script or config asks for what cannot be
+	Script      Kind = "script"       // a script raised an error of its own
+	Unavailable Kind = "unavailable"  // the other side cannot answer now: 5xx, connection refused or cut
+	Timeout     Kind = "timeout"      // no answer, or no success, in time
+	RateLimited Kind = "rate_limited" // the other side asks to come again later
+	Internal    Kind = "internal"     // a bug in moonseal
+)
+
+// Retryable reports whether trying again later can mend an error of kind k.
+func (k Kind) Retryable() bool {
+	return k == Unavailable || k == Timeout || k == RateLimited
+}
+
+// Work says whether a call's work was done on the other side.
+type Work string
+
+// The states of work.
+const (
+	NotDone Work = "no"      // surely not: refused, never connected, a plain 4xx
+	Unknown Work = "unknown" // cannot tell: timeout, reset, 5xx
+)
+
+// Error is an error with everything that a person or the engine asks of it.
+// The zero Work of a Retryable kind counts as Unknown, else as NotDone.
+type Error struct {
+	Kind       Kind      `json:"kind"`
+	Call       string    `json:"call,omitempty"`       // the function, such as "cucm.upload"
+	Target     string    `json:"target,omitempty"`     // whom it was asked of: a host, a URL, a zone
+	Message    string    `json:"message"`              // what happened: lowercase, no full stop
+	Server     string    `json:"server,omitempty"`     // the other side's own words
+	Status     int       `json:"status,omitempty"`     // the HTTP status, where there was one
+	Tracking   string    `json:"tracking,omitempty"`   // the other side's tracking id
+	Hint       string    `json:"hint,omitempty"`       // what to do
+	Work       Work      `json:"work,omitempty"`       // was it done?
+	RetryAfter time.Time `json:"retry_after,omitzero"` // not before
+	Step       string    `json:"step,omitempty"`       // the step that failed
+	Place      *Place    `json:"place,omitempty"`      // where in the script
+	Cause      error     `json:"-"`                    // the error below, for errors.Is
+}
+
+// Place is a position in a script.
+type Place struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column,omitempty"` // 1-based; known for syntax errors only
+	Source string `json:"source,omitempty"` // the line's text
+}
+
+// Error gives one line: call, target, message, the server's words, tracking id.
+func (e *Error) Error() string {
+	var b strings.Builder
+	for _, part := range []string{e.Call, e.Target} {
+		if part != "" {
+			b.WriteString(part + ": ")
+		}
+	}
+	b.WriteString(e.Message)
+	if e.Server != "" {
+		b.WriteString(": " + quoteServer(e.Server))
+	}
+	if e.Tracking != "" {
+		b.WriteString(" (tracking id " + e.Tracking + ")")
+	}
+	return b.String()
+}
+
+// quoteServer bounds and flattens what the other side said.
+func quoteServer(s string) string {
+	const most = 600
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return `"` + s + `"`
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Happened says whether the work may have been done.
+func (e *Error) Happened() Work {
+	switch {
+	case e.Work != "":
+		return e.Work
+	case e.Kind.Retryable() && e.Kind != RateLimited:
+		return Unknown
+	default:
+		return NotDone
+	}
+}
+
+// From gives err as an *Error: itself where it is one, else a Timeout for a
+// context's deadline, else Internal with err as cause. From(nil) is nil.
+func From(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Error{Kind: Timeout, Message: "no answer in time", Cause: err}
+	}
+	return &Error{Kind: Internal, Message: err.Error(), Cause: err}
+}
+
+// At returns a copy of err, as an *Error, with call and target filled in where
+// they are empty. At(nil) is nil.
+func At(err error, call, target string) error {
+	if err == nil {
+		return nil
+	}
+	e := *From(err)
+	if e.Call == "" {
+		e.Call = call
+	}
+	if e.Target == "" {
+		e.Target = target
+	}
+	return &e
+}
