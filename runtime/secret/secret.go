@@ -1,0 +1,39 @@
+// Package secret keeps secrets out of scripts, journals and logs.
+//
+// A script holds a [Handle], which is a name. The value is looked up where it
+// is needed and known to a [Redactor], which masks it wherever it appears.
+package secret
+
+import (
+	"fmt"
+	"log/slog"
+	"regexp"
+)
+
+// Handle names a secret. It prints as secret(NAME), in every format and
+// encoding; the value is never part of it.
+type Handle struct {
+	Name string
+}
+
+var nameRule = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,127}$`)
+
+// Named returns the handle of the secret called name: a letter, then letters,
+// digits, "_", "." or "-", 128 characters at most.
+func Named(name string) (Handle, error) {
+	if !nameRule.MatchString(name) {
+		return Handle{}, fmt.Errorf("%q is no name of a secret: it wants a letter, then letters, digits, _ . or -", name)
+	}
+	return Handle{Name: name}, nil
+}
+
+// IsZero reports whether no secret is named.
+func (h Handle) IsZero() bool { return h.Name == "" }
+
+func (h Handle) String() string { return "secret(" + h.Name + ")" }
+
+// GoString keeps %#v as quiet as %v.
+func (h Handle) GoString() string { return h.String() }
+
+// LogValue implements [slog.LogValuer].
+func (h Handle) LogValue() slog.Value { return slog.StringValue(h.String()) }

@@ -1,0 +1,107 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"moonseal/runtime/problem"
+)
+
+// Source looks up values by name.
+type Source interface {
+	// Value returns the value of the named secret, or a problem of kind
+	// not_found. A value is never empty.
+	Value(ctx context.Context, name string) (string, error)
+}
+
+// Chain asks each source in turn; the first that knows the name answers.
+type Chain []Source
+
+// Value implements [Source].
+func (c Chain) Value(ctx context.Context, name string) (string, error) {
+	for _, s := range c {
+		v, err := s.Value(ctx, name)
+		if err == nil || !isNotFound(err) {
+			return v, err
+		}
+	}
+	return "", NotFound(name)
+}
+
+// NotFound is the problem of a secret that nobody knows.
+func NotFound(name string) error {
+	return &problem.Error{
+		Kind: problem.NotFound, Target: "secret " + name, Message: "no such secret",
+		Hint: "set " + name + " in the environment, or give it to systemd with LoadCredential=" + name + ":FILE",
+	}
+}
+
+func isNotFound(err error) bool { return problem.From(err).Kind == problem.NotFound }
+
+// Directory reads a secret from the file of its name: systemd's
+// $CREDENTIALS_DIRECTORY (systemd.exec(5), "Credentials"). One trailing newline
+// is dropped. An empty Directory knows nothing.
+type Directory string
+
+// maxValue bounds a secret, in bytes; systemd allows 1 MiB for all of a unit's.
+const maxValue = 64 << 10
+
+// Value implements [Source].
+func (d Directory) Value(_ context.Context, name string) (string, error) {
+	if d == "" {
+		return "", NotFound(name)
+	}
+	if _, err := Named(name); err != nil {
+		return "", NotFound(name)
+	}
+	return ReadFile(filepath.Join(string(d), name), name)
+}
+
+// ReadFile reads the secret called name from a file.
+func ReadFile(path, name string) (string, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", NotFound(name)
+	}
+	if err == nil && info.Size() > maxValue {
+		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "secret " + name + " is over 64 KiB"}
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read secret " + name, Cause: err, Server: err.Error()}
+	}
+	value := strings.TrimSuffix(string(data), "\n")
+	if value == "" {
+		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "secret " + name + " is empty"}
+	}
+	return value, nil
+}
+
+// Environment reads secrets from environment variables of their names.
+type Environment func(name string) (string, bool)
+
+// Value implements [Source].
+func (e Environment) Value(_ context.Context, name string) (string, error) {
+	if v, ok := e(name); ok && v != "" {
+		return v, nil
+	}
+	return "", NotFound(name)
+}
+
+// Map holds secrets in memory, for tests and the lab.
+type Map map[string]string
+
+// Value implements [Source].
+func (m Map) Value(_ context.Context, name string) (string, error) {
+	if v := m[name]; v != "" {
+		return v, nil
+	}
+	return "", NotFound(name)
+}
