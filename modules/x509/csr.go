@@ -1,0 +1,82 @@
+package x509
+
+import (
+	stdx509 "crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+
+	"moonseal/runtime/problem"
+)
+
+// CSR is a certificate signing request (PKCS #10).
+type CSR struct {
+	PEM        string   `lua:"pem" doc:"the request, PEM"`
+	CommonName string   `lua:"common_name" doc:"the subject's common name; may be empty"`
+	Names      []string `lua:"names" doc:"DNS names (SAN), lower case, sorted"`
+	KeySHA256  string   `lua:"key_sha256" doc:"lower-case hex over the public key (SubjectPublicKeyInfo)"`
+	SHA256     string   `lua:"sha256" doc:"lower-case hex over the DER"`
+	Host       string   `lua:"host,optional" doc:"the host that holds the key; empty where unknown"`
+	Service    string   `lua:"service,optional" doc:"the service on it, such as tomcat; empty where unknown"`
+	ClientAuth bool     `lua:"client_auth" doc:"asks for the clientAuth extended key usage"`
+}
+
+// ParseCSR reads a PEM signing request and verifies that it is signed by its
+// own key.
+func ParseCSR(pemText string) (*CSR, error) {
+	req, err := parseRequest(pemText)
+	if err != nil {
+		return nil, err
+	}
+	return &CSR{
+		PEM:        string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: req.Raw})),
+		CommonName: req.Subject.CommonName,
+		Names:      normal(req.DNSNames),
+		KeySHA256:  sum(req.RawSubjectPublicKeyInfo),
+		SHA256:     sum(req.Raw),
+		ClientAuth: asksClientAuth(req),
+	}, nil
+}
+
+// Request gives the CSR as crypto/x509 has it.
+func (c *CSR) Request() (*stdx509.CertificateRequest, error) { return parseRequest(c.PEM) }
+
+func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
+	const most = 64 << 10
+	if len(pemText) > most {
+		return nil, &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("a signing request of %d bytes; at most %d", len(pemText), most)}
+	}
+	block, _ := pem.Decode([]byte(pemText))
+	if block == nil || !strings.HasSuffix(block.Type, "CERTIFICATE REQUEST") {
+		return nil, &problem.Error{Kind: problem.Refused, Message: "no certificate request in this PEM"}
+	}
+	req, err := stdx509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, unreadable("signing request", err)
+	}
+	if err := req.CheckSignature(); err != nil {
+		return nil, &problem.Error{Kind: problem.Mismatch, Message: "the signing request is not signed by its own key: " + err.Error(), Cause: err}
+	}
+	return req, nil
+}
+
+var (
+	oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidClientAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
+)
+
+func asksClientAuth(req *stdx509.CertificateRequest) bool {
+	for _, ext := range req.Extensions {
+		var usages []asn1.ObjectIdentifier
+		if !ext.Id.Equal(oidExtKeyUsage) {
+			continue
+		}
+		if _, err := asn1.Unmarshal(ext.Value, &usages); err != nil {
+			return false
+		}
+		return slices.ContainsFunc(usages, oidClientAuth.Equal)
+	}
+	return false
+}
