@@ -16,6 +16,12 @@ const maxBody = 4 << 20
 // Handler wraps next. name gives a request's call; "" is never hit. Where a
 // fault cuts the connection the handler aborts (HTTP/1) or resets the stream.
 func (s *Set) Handler(name func(*http.Request) string, next http.Handler) http.Handler {
+	return s.HandlerWith(name, next, answerStatus)
+}
+
+// HandlerWith is [Set.Handler] for a protocol whose errors have a form of their
+// own: status answers the calls that a Status fault hits.
+func (s *Set) HandlerWith(name func(*http.Request) string, next http.Handler, status func(http.ResponseWriter, *http.Request, *StatusError)) http.Handler {
 	if s == nil {
 		return next
 	}
@@ -38,21 +44,27 @@ func (s *Set) Handler(name func(*http.Request) string, next http.Handler) http.H
 			next.ServeHTTP(rec, r.WithContext(context.WithoutCancel(r.Context())))
 			return nil
 		})
+		var bad *StatusError
+		if errors.As(err, &bad) {
+			status(w, r, bad)
+			return
+		}
 		answer(w, rec, err)
 	})
 }
 
+func answerStatus(w http.ResponseWriter, _ *http.Request, e *StatusError) {
+	for k, v := range e.Header {
+		w.Header().Set(k, v)
+	}
+	w.WriteHeader(e.Code)
+	_, _ = io.WriteString(w, e.Body)
+}
+
 func answer(w http.ResponseWriter, rec *httptest.ResponseRecorder, err error) {
-	var status *StatusError
 	switch {
 	case err == nil:
 		copyAnswer(w, rec, rec.Body.Bytes())
-	case errors.As(err, &status):
-		for k, v := range status.Header {
-			w.Header().Set(k, v)
-		}
-		w.WriteHeader(status.Code)
-		_, _ = io.WriteString(w, status.Body)
 	case errors.Is(err, ErrTruncate):
 		whole := rec.Body.Bytes()
 		w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
