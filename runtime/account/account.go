@@ -1,0 +1,135 @@
+// Package account keeps the files that belong to appliances and CAs, below
+// <state>/accounts: a person may read and copy them, and other tools find them
+// by the names that acme.sh and certbot made usual.
+//
+//	accounts/<host>/<service>/{csr,certificate,chain}.pem
+//	accounts/<host>/pins.json      what the host's TLS and SSH keys must be
+//	accounts/<host>/renewal.log    what was done, a line each
+//	accounts/_acme/<ca>/<email>.key and .url
+//
+// A tenant's files stand the same way below accounts/<tenant>. Files are 0600
+// in folders of 0700; each is written whole and synced, or not at all. Several
+// processes may use one folder. Errors are *problem.Error.
+package account
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Store is one tenant's files. It is safe for concurrent use.
+type Store struct {
+	dir    string
+	tenant string
+}
+
+// Open gives the files of a tenant, "" for the scripts at the top. It touches
+// nothing; a tenant's name that cannot be a folder fails the calls that use it.
+func Open(stateDir, tenant string) *Store {
+	dir := filepath.Join(stateDir, "accounts")
+	if tenant != "" {
+		dir = filepath.Join(dir, filepath.Base(tenant))
+	}
+	return &Store{dir: dir, tenant: tenant}
+}
+
+// SaveCSR keeps the CSR that host made for service.
+func (s *Store) SaveCSR(host, service, pem string) error {
+	dir, err := s.service(host, service)
+	if err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(dir, "csr.pem"), []byte(pem))
+}
+
+// CSR gives the CSR that SaveCSR kept, "" where there is none.
+func (s *Store) CSR(host, service string) (string, error) {
+	dir, err := s.service(host, service)
+	if err != nil {
+		return "", err
+	}
+	b, err := readFile(filepath.Join(dir, "csr.pem"))
+	return string(b), err
+}
+
+// SaveCertificate keeps a certificate and its chain, which is the leaf and its
+// intermediates. The certificate is written last, so that one which is found
+// has its chain beside it.
+func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
+	dir, err := s.service(host, service)
+	if err != nil {
+		return err
+	}
+	if err := WriteFile(filepath.Join(dir, "chain.pem"), []byte(chainPEM)); err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(dir, "certificate.pem"), []byte(leafPEM))
+}
+
+// Certificate gives what SaveCertificate kept, "" where there is none.
+func (s *Store) Certificate(host, service string) (leaf, chain string, err error) {
+	dir, err := s.service(host, service)
+	if err != nil {
+		return "", "", err
+	}
+	l, err := readFile(filepath.Join(dir, "certificate.pem"))
+	if err != nil || l == nil {
+		return "", "", err
+	}
+	c, err := readFile(filepath.Join(dir, "chain.pem"))
+	return string(l), string(c), err
+}
+
+// AppendLog adds one line to host's renewal.log. Line breaks in it become
+// spaces; it must hold no secret.
+func (s *Store) AppendLog(host, line string) error {
+	dir, err := s.host(host)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "renewal.log")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return fileError("write", path, err)
+	}
+	line = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(line)
+	_, err = f.WriteString(line + "\n") // one write: lines of two processes do not mix
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return fileError("write", path, err)
+}
+
+func (s *Store) host(host string) (string, error) {
+	base, err := s.base()
+	if err != nil {
+		return "", err
+	}
+	name, err := hostName(host)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(base, name), nil
+}
+
+func (s *Store) service(host, service string) (string, error) {
+	dir, err := s.host(host)
+	if err != nil {
+		return "", err
+	}
+	if err := checkWord("service", service); err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, service), nil
+}
+
+func (s *Store) base() (string, error) {
+	if s.tenant == "" {
+		return s.dir, nil
+	}
+	return s.dir, checkWord("tenant", s.tenant)
+}

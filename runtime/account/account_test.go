@@ -1,0 +1,231 @@
+package account
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"moonseal/runtime/problem"
+)
+
+const host = "cucm01.example.com"
+
+func TestFilesComeBackAndAreThePersonsOwn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s := Open(dir, "")
+	if csr, err := s.CSR(host, "tomcat"); csr != "" || err != nil {
+		t.Fatalf("nothing kept yet: %q, %v", csr, err)
+	}
+	if leaf, chain, err := s.Certificate(host, "tomcat"); leaf+chain != "" || err != nil {
+		t.Fatalf("nothing kept yet: %q, %q, %v", leaf, chain, err)
+	}
+	must(t, s.SaveCSR("CUCM01.Example.com.", "tomcat", "csr"))
+	must(t, s.SaveCSR(host, "tomcat", "newer csr"))
+	must(t, s.SaveCertificate(host, "tomcat", "leaf", "leaf+chain"))
+	must(t, s.AppendLog(host, "one\ntwo"))
+	must(t, s.AppendLog(host, "three"))
+	if csr, err := s.CSR(host, "tomcat"); csr != "newer csr" || err != nil {
+		t.Errorf("CSR: %q, %v", csr, err)
+	}
+	if leaf, chain, err := s.Certificate(host, "tomcat"); leaf != "leaf" || chain != "leaf+chain" || err != nil {
+		t.Errorf("Certificate: %q, %q, %v", leaf, chain, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "accounts", host, "renewal.log")); string(b) != "one two\nthree\n" || err != nil {
+		t.Errorf("renewal.log: %q, %v", b, err)
+	}
+	seen := 0
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		must(t, err)
+		st, err := d.Info()
+		must(t, err)
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if st.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", path, st.Mode().Perm(), want)
+		}
+		if strings.HasPrefix(d.Name(), ".new") {
+			t.Errorf("left behind: %s", path)
+		}
+		seen++
+		return nil
+	}))
+	if seen != 8 { // four folders, four files
+		t.Errorf("%d files and folders", seen)
+	}
+}
+
+func TestTenantsAreApart(t *testing.T) {
+	dir := t.TempDir()
+	a, b := Open(dir, "north"), Open(dir, "south")
+	must(t, a.SaveCSR(host, "tomcat", "csr"))
+	if csr, err := b.CSR(host, "tomcat"); csr != "" || err != nil {
+		t.Errorf("south sees %q, %v", csr, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "accounts", "north", host, "tomcat", "csr.pem")); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"..", "../x", "a/b", ".hidden", "_acme"} {
+		if err := Open(dir, bad).SaveCSR(host, "tomcat", "csr"); kind(err) != problem.Usage {
+			t.Errorf("tenant %q: %v", bad, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	good := map[string]string{
+		"CUCM01-pub": "cucm01-pub", "a.b.example.com.": "a.b.example.com", "192.0.2.7": "192.0.2.7",
+		"2001:DB8::0:1": "2001:db8::1", "my_node.example": "my_node.example",
+	}
+	for in, want := range good {
+		if got, err := hostName(in); got != want || err != nil {
+			t.Errorf("hostName(%q) = %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", ".", "..", "../etc", "a/b", "a..b", "_acme", "-x", "a b", "a\x00b", "fe80::1%../x", "ü.example", strings.Repeat("a.", 127) + "a", "a\n"} {
+		if got, err := hostName(bad); kind(err) != problem.Usage {
+			t.Errorf("hostName(%q) = %q, %v", bad, got, err)
+		}
+	}
+	for in, want := range map[string]string{"": noAddress, "Admin+x@Example.com": "admin+x@example.com"} {
+		if got, err := emailName(in); got != want || err != nil {
+			t.Errorf("emailName(%q) = %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"x", "@x", "a@", "../a@b", "a/b@c", ".a@b", "a@../b", "a@b/c", strings.Repeat("a", 200) + "@b"} {
+		if got, err := emailName(bad); kind(err) != problem.Usage {
+			t.Errorf("emailName(%q) = %q, %v", bad, got, err)
+		}
+	}
+	for in, want := range map[string]string{"acme.example": "acme.example", "127.0.0.1:14000": "127.0.0.1:14000", "ACME.example:443": "acme.example:443"} {
+		if got, err := caName(in); got != want || err != nil {
+			t.Errorf("caName(%q) = %q, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", "a:0", "a:x", "a:99999", "../a:1", "https://a"} {
+		if got, err := caName(bad); err == nil {
+			t.Errorf("caName(%q) = %q", bad, got)
+		}
+	}
+	for _, bad := range []string{"", "..", "a/b", "pins.json", "renewal.log"} {
+		if err := Open(t.TempDir(), "").SaveCSR(host, bad, "x"); kind(err) != problem.Usage {
+			t.Errorf("service %q: %v", bad, err)
+		}
+	}
+}
+
+func TestAccountKeyIsMadeOnce(t *testing.T) {
+	dir := t.TempDir()
+	var made, created atomic.Int64
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			pem, isNew, err := Open(dir, "").AccountKey("acme.example:14000", "a@example.com", func() ([]byte, error) {
+				made.Add(1)
+				return []byte("-----BEGIN KEY-----\n"), nil
+			})
+			if err != nil || string(pem) != "-----BEGIN KEY-----\n" {
+				t.Errorf("%q, %v", pem, err)
+			}
+			if isNew {
+				created.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if made.Load() != 1 || created.Load() != 1 {
+		t.Errorf("made %d, called created %d", made.Load(), created.Load())
+	}
+}
+
+func TestAccountKeyErrors(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	broken := errors.New("no entropy")
+	if _, _, err := s.AccountKey("ca", "", func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+		t.Errorf("generate's error: %v", err)
+	}
+	path := filepath.Join(s.dir, "_acme", "ca", noAddress+".key")
+	must(t, os.WriteFile(path, nil, 0o600))
+	_, _, err := s.AccountKey("ca", "", func() ([]byte, error) { t.Error("a damaged key was replaced"); return nil, nil })
+	if kind(err) != problem.Usage || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("damaged key: %v", err)
+	}
+}
+
+func TestAccountURL(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	if err := s.SaveAccountURL("ca", "", "https://ca/1"); err == nil {
+		t.Error("a URL without a key was kept")
+	}
+	_, _, err := s.AccountKey("ca", "", func() ([]byte, error) { return []byte("-----BEGIN KEY-----\n"), nil })
+	must(t, err)
+	if url, err := s.AccountURL("ca", ""); url != "" || err != nil {
+		t.Errorf("none yet: %q, %v", url, err)
+	}
+	must(t, s.SaveAccountURL("ca", "", "https://ca/1"))
+	if url, err := s.AccountURL("ca", ""); url != "https://ca/1" || err != nil {
+		t.Errorf("%q, %v", url, err)
+	}
+}
+
+func TestPins(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	if p, err := s.Pins(host); len(p.TLS)+len(p.SSH) != 0 || err != nil {
+		t.Errorf("none yet: %v, %v", p, err)
+	}
+	want := Pins{TLS: []string{strings.Repeat("0a", 32)}, SSH: []string{"SHA256:" + strings.Repeat("A", 43)}}
+	must(t, s.SavePins(host, want))
+	if p, err := s.Pins(host); err != nil || p.TLS[0] != want.TLS[0] || p.SSH[0] != want.SSH[0] {
+		t.Errorf("%v, %v", p, err)
+	}
+	for _, bad := range []Pins{{TLS: []string{""}}, {TLS: []string{strings.Repeat("0A", 32)}}, {TLS: []string{"0a:0b"}}, {SSH: []string{"MD5:x"}}, {SSH: []string{"SHA256:"}}} {
+		if err := s.SavePins(host, bad); kind(err) != problem.Usage {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(s.dir, host, "pins.json"), []byte(`{"tsl": []}`), 0o600))
+	if _, err := s.Pins(host); kind(err) != problem.Usage {
+		t.Errorf("damaged pins count as none: %v", err)
+	}
+}
+
+func TestFolderThatOthersCanWrite(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	must(t, s.SavePins(host, Pins{TLS: []string{strings.Repeat("0a", 32)}}))
+	must(t, os.Chmod(filepath.Join(s.dir, host), 0o777))
+	if _, err := s.Pins(host); kind(err) != problem.Usage {
+		t.Errorf("read: %v", err)
+	}
+	if err := s.AppendLog(host, "x"); kind(err) != problem.Usage {
+		t.Errorf("write: %v", err)
+	}
+}
+
+func TestUnwritable(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "accounts"), nil, 0o600))
+	err := Open(dir, "").SaveCSR(host, "tomcat", "csr")
+	if kind(err) != problem.Usage || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v", err)
+	}
+}
+
+func kind(err error) problem.Kind {
+	if err == nil {
+		return ""
+	}
+	return problem.From(err).Kind
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
