@@ -1,0 +1,216 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	xssh "golang.org/x/crypto/ssh"
+
+	"moonseal/runtime/problem"
+)
+
+// Session is a shell that stands at its prompt. It runs one command at a time.
+// After an error of [Session.Run] that is not Usage it is closed.
+type Session struct {
+	c       Config
+	client  *xssh.Client
+	keys    io.Writer
+	chunks  chan []byte   // closed when the shell's output has ended
+	closing chan struct{} // closed by Close
+	close   func() error
+	mu      sync.Mutex // held while a command runs
+	broken  error
+}
+
+// open asks client for a shell on a terminal and waits for the prompt. Where
+// it fails, client is closed.
+func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err error) {
+	done := closeOnEnd(ctx, client)
+	defer func() {
+		done()
+		if err != nil {
+			_ = client.Close()
+			err = because(ctx, err)
+		}
+	}()
+	shell, err := client.NewSession()
+	if err != nil {
+		return nil, err
+	}
+	if err := shell.RequestPty(terminal, height, width, xssh.TerminalModes{xssh.ECHO: 0}); err != nil {
+		return nil, err
+	}
+	keys, err := shell.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, err := shell.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := shell.Shell(); err != nil {
+		return nil, err
+	}
+	s := &Session{c: c, client: client, keys: keys, chunks: make(chan []byte), closing: make(chan struct{})}
+	s.close = sync.OnceValue(s.shut)
+	go s.read(output)
+	if _, err := s.await(ctx, nil); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// because gives err, or what ended ctx: that closed the connection, and so is
+// the reason of whatever err says.
+func because(ctx context.Context, err error) error {
+	var p *problem.Error
+	if errors.As(err, &p) {
+		return err
+	}
+	if ctx.Err() != nil {
+		p = problem.Network(ctx.Err())
+		p.Message = "no prompt in time"
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			p.Message = "cancelled"
+		}
+		return p
+	}
+	return problem.Network(err)
+}
+
+// read passes the shell's output on until it ends.
+func (s *Session) read(output io.Reader) {
+	defer close(s.chunks)
+	for {
+		chunk := make([]byte, 4<<10)
+		n, err := output.Read(chunk)
+		if n > 0 {
+			select {
+			case s.chunks <- chunk[:n]:
+			case <-s.closing:
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Close ends the session and waits for all that belongs to it.
+func (s *Session) Close() error { return s.close() }
+
+func (s *Session) shut() error {
+	close(s.closing)
+	err := s.client.Close()
+	_ = s.client.Wait()
+	for range s.chunks { // until the reader is gone
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// Run types command and gives what is printed up to the next prompt, without
+// the echo of the command. progress, which may be nil, gets each line as it
+// comes. ctx bounds it: when ctx ends the connection is closed, and whether
+// the command did its work is Unknown. A command with control characters, such as a
+// second line, is a Usage error.
+func (s *Session) Run(ctx context.Context, command string, progress func(line string)) (string, error) {
+	if strings.ContainsFunc(command, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.TrimSpace(command) == "" {
+		return "", problem.At(&problem.Error{Kind: problem.Usage, Message: "a command is one line without control characters"}, "", s.c.Addr)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return "", s.broken
+	}
+	done := closeOnEnd(ctx, s.client)
+	output, err := s.command(ctx, command, progress)
+	done()
+	if err != nil {
+		p := *problem.From(because(ctx, err))
+		p.Work = problem.Unknown
+		err = problem.At(&p, "", s.c.Addr)
+		s.broken = &problem.Error{Kind: problem.Unavailable, Target: s.c.Addr, Message: "the session has ended", Work: problem.NotDone, Cause: err}
+		_ = s.Close()
+	}
+	return output, err
+}
+
+func (s *Session) command(ctx context.Context, command string, progress func(string)) (string, error) {
+	if _, err := io.WriteString(s.keys, command+"\n"); err != nil {
+		return "", err
+	}
+	typed := strings.TrimRight(command, " ")
+	first := true
+	text, err := s.await(ctx, func(line string) {
+		echo := first && strings.HasSuffix(line, typed)
+		if first = false; !echo && progress != nil {
+			progress(line)
+		}
+	})
+	line, rest, _ := strings.Cut(text, "\n")
+	if strings.HasSuffix(line, typed) {
+		text = rest
+	}
+	return text, err
+}
+
+// await collects output until a prompt has stood still, and answers the pager.
+func (s *Session) await(ctx context.Context, progress func(string)) (string, error) {
+	sc := &screen{prompt: s.c.Prompt, pager: s.c.Pager, most: s.c.MostOutput}
+	settle := time.NewTimer(s.c.Settle)
+	defer settle.Stop()
+	for {
+		var still <-chan time.Time
+		if sc.atPrompt() {
+			settle.Reset(s.c.Settle)
+			still = settle.C
+		}
+		select {
+		case <-ctx.Done():
+			return sc.text(), silence(ctx, sc)
+		case <-still:
+			return sc.text(), nil
+		case chunk, ok := <-s.chunks:
+			if !ok {
+				return sc.text(), silence(ctx, sc)
+			}
+			lines, paged, full := sc.write(chunk)
+			for _, line := range lines {
+				if progress != nil {
+					progress(line)
+				}
+			}
+			switch {
+			case full:
+				return "", &problem.Error{Kind: problem.Refused, Message: "the output is longer than the limit"}
+			case paged:
+				if _, err := io.WriteString(s.keys, " "); err != nil {
+					return sc.text(), err
+				}
+			}
+		}
+	}
+}
+
+// silence is the error of output that ended, or stopped, before a prompt.
+func silence(ctx context.Context, sc *screen) error {
+	said := strings.TrimSpace(sc.text())
+	if most := 300; len(said) > most {
+		said = "…" + strings.ToValidUTF8(said[len(said)-most:], "")
+	}
+	p := &problem.Error{Kind: problem.Unavailable, Message: "the session was cut before the prompt came", Server: said}
+	if ctx.Err() != nil {
+		p = because(ctx, ctx.Err()).(*problem.Error)
+		p.Server = said
+	}
+	return p
+}
