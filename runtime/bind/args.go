@@ -1,0 +1,146 @@
+package bind
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"moonseal/runtime/problem"
+)
+
+// Arguments checks what a script gave f and returns a pointer to the argument
+// struct.
+func (r *Registry) Arguments(f *Func, given []any) (any, error) {
+	usage := func(err error) error {
+		return &problem.Error{Kind: problem.Usage, Call: f.full, Message: err.Error(), Hint: "it is called as " + f.Signature()}
+	}
+	args := reflect.New(f.Impl.Args)
+	if f.Table {
+		if len(given) != 1 {
+			return nil, usage(fmt.Errorf("it takes one table, got %d arguments", len(given)))
+		}
+		o, ok := asObject(given[0])
+		if !ok {
+			return nil, usage(fmt.Errorf("it takes one table, got %s", describe(given[0])))
+		}
+		if err := r.toStruct(o, args.Elem(), "the table", false); err != nil {
+			return nil, usage(err)
+		}
+		return args.Interface(), nil
+	}
+	if len(given) > len(f.params) {
+		return nil, usage(fmt.Errorf("it takes %d arguments, got %d", len(f.params), len(given)))
+	}
+	for i, p := range f.params {
+		var got any
+		if i < len(given) {
+			got = given[i]
+		}
+		path := fmt.Sprintf("argument %d %q", i+1, p.Name)
+		if err := r.fillField(p, got, args.Elem(), path, false); err != nil {
+			return nil, usage(err)
+		}
+		if got == nil && p.Type.Kind() == reflect.Struct && r.byGo[p.Type] == nil && p.Type != timeType && p.Type != secretType {
+			// Options left out have their defaults all the same.
+			if err := r.toStruct(NewObject(), args.Elem().FieldByIndex(p.index), path, false); err != nil {
+				return nil, usage(err)
+			}
+		}
+	}
+	return args.Interface(), nil
+}
+
+// Signature is how f is called, such as node:upload(service, certificate, [options]).
+func (f *Func) Signature() string {
+	name := f.full
+	if owner, method, ok := strings.Cut(f.full, ":"); ok {
+		name = strings.ToLower(owner[strings.LastIndex(owner, ".")+1:]) + ":" + method
+	}
+	var parts []string
+	for _, p := range f.params {
+		part := p.Name
+		if f.Table {
+			part += " = …"
+		}
+		if p.Optional {
+			part = "[" + part + "]"
+		}
+		parts = append(parts, part)
+	}
+	if f.Table {
+		return name + " { " + strings.Join(parts, ", ") + " }"
+	}
+	return name + "(" + strings.Join(parts, ", ") + ")"
+}
+
+// EncodeCall gives receiver and arguments as JSON for the journal; recv may be nil.
+func (r *Registry) EncodeCall(inv *Invocation) (json.RawMessage, error) {
+	o := NewObject()
+	if inv.Recv != nil {
+		ref, ok := r.ref(reflect.ValueOf(inv.Recv))
+		if !ok {
+			return nil, fmt.Errorf("%s: receiver is no handle", inv.Func.full)
+		}
+		o.Set("recv", ref)
+	}
+	args, err := r.fromGo(inv.Args, "arguments")
+	if err != nil {
+		return nil, err
+	}
+	o.Set("args", args)
+	return r.Encode(o)
+}
+
+// DecodeCall reads what EncodeCall wrote.
+func (r *Registry) DecodeCall(full string, raw json.RawMessage) (*Invocation, error) {
+	f := r.funcs[full]
+	if f == nil {
+		return nil, fmt.Errorf("this moonseal has no function %s", full)
+	}
+	v, err := r.Decode(raw)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := v.(*Object)
+	if !ok {
+		return nil, fmt.Errorf("%s: journaled call is no object", full)
+	}
+	inv := &Invocation{Func: f}
+	if ref, ok := o.Values["recv"].(*Ref); ok {
+		inv.Recv = ref.Ptr
+	}
+	args := reflect.New(f.Impl.Args)
+	data, _ := asObject(o.Values["args"])
+	if data == nil {
+		data = NewObject()
+	}
+	if err := r.toStruct(data, args.Elem(), full, true); err != nil {
+		return nil, err
+	}
+	inv.Args = args.Interface()
+	return inv, nil
+}
+
+// EncodeResult gives f's result as JSON; a [Verdict] as its value.
+func (r *Registry) EncodeResult(result any) (json.RawMessage, error) {
+	plain, err := r.ToPlain(result)
+	if err != nil {
+		return nil, err
+	}
+	return r.Encode(plain)
+}
+
+// DecodeResult reads an encoded result of f back as a Go value of f's result
+// type, for its Undo.
+func (r *Registry) DecodeResult(f *Func, raw json.RawMessage) (any, error) {
+	plain, err := r.Decode(raw)
+	if err != nil || plain == nil || f.Impl.Result == nil {
+		return nil, err
+	}
+	dst := reflect.New(f.Impl.Result).Elem()
+	if err := r.toGo(plain, dst, f.full+" result", true); err != nil {
+		return nil, err
+	}
+	return dst.Interface(), nil
+}

@@ -1,0 +1,415 @@
+package bind
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"moonseal/runtime/secret"
+	"moonseal/runtime/suggest"
+)
+
+// ToPlain gives a Go value, of the types in the package's doc, as plain data.
+func (r *Registry) ToPlain(v any) (any, error) { return r.toPlain(reflect.ValueOf(v), "result") }
+
+// fromGo gives the fields of the struct that ptr points to.
+func (r *Registry) fromGo(ptr any, path string) (any, error) {
+	return r.structToPlain(reflect.ValueOf(ptr).Elem(), path)
+}
+
+func (r *Registry) structToPlain(v reflect.Value, path string) (any, error) {
+	fields, err := r.fields(v.Type())
+	if err != nil {
+		return nil, err
+	}
+	o := NewObject()
+	for _, f := range fields {
+		value, err := r.toPlain(v.FieldByIndex(f.index), path+"."+f.Name)
+		if err != nil {
+			return nil, err
+		}
+		o.Set(f.Name, value)
+	}
+	return o, nil
+}
+
+func (r *Registry) toPlain(v reflect.Value, path string) (any, error) {
+	if !v.IsValid() {
+		return nil, nil
+	}
+	switch v.Type() {
+	case timeType:
+		t := v.Interface().(time.Time)
+		if t.IsZero() {
+			return nil, nil
+		}
+		return instant(t), nil
+	case durationType:
+		return v.Interface().(time.Duration).Seconds(), nil
+	case secretType:
+		if h := v.Interface().(secret.Handle); !h.IsZero() {
+			return h, nil
+		}
+		return nil, nil
+	}
+	if ref, ok := r.ref(v); ok {
+		return ref, nil
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		return v.Bool(), nil
+	case reflect.String:
+		return v.String(), nil
+	case reflect.Int, reflect.Int64:
+		return float64(v.Int()), nil
+	case reflect.Float64:
+		return v.Float(), nil
+	case reflect.Interface:
+		return r.dynamicToPlain(v, path)
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil, nil
+		}
+		return r.toPlain(v.Elem(), path)
+	case reflect.Slice:
+		if v.IsNil() {
+			return nil, nil
+		}
+		list := make([]any, v.Len())
+		for i := range list {
+			e, err := r.toPlain(v.Index(i), fmt.Sprintf("%s[%d]", path, i+1))
+			if err != nil {
+				return nil, err
+			}
+			list[i] = e
+		}
+		return list, nil
+	case reflect.Map:
+		return r.mapToPlain(v, path)
+	case reflect.Struct:
+		return r.structToPlain(v, path)
+	}
+	return nil, fmt.Errorf("%s is a %v, which cannot reach Lua", path, v.Type())
+}
+
+func (r *Registry) dynamicToPlain(v reflect.Value, path string) (any, error) {
+	if v.IsNil() {
+		return nil, nil
+	}
+	switch p := v.Interface().(type) {
+	case *Object, *Ref:
+		return p, nil
+	}
+	return r.toPlain(v.Elem(), path)
+}
+
+func (r *Registry) mapToPlain(v reflect.Value, path string) (any, error) {
+	if v.IsNil() {
+		return nil, nil
+	}
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
+	o := NewObject()
+	for _, k := range keys {
+		e, err := r.toPlain(v.MapIndex(k), path+"."+k.String())
+		if err != nil {
+			return nil, err
+		}
+		o.Set(k.String(), e)
+	}
+	return o, nil
+}
+
+// instant gives t as Unix seconds, to the microsecond.
+func instant(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
+
+// fromInstant is the inverse of instant.
+func fromInstant(n float64) time.Time { return time.UnixMicro(int64(math.Round(n * 1e6))).UTC() }
+
+// maxExact is the greatest integer up to which float64 holds all integers.
+const maxExact = 1 << 53
+
+// toStruct fills struct v from o. lenient takes unknown keys and missing fields,
+// for data that an older or newer version wrote.
+func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient bool) error {
+	fields, err := r.fields(v.Type())
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.Name)
+		if err := r.fillField(f, o.Values[f.Name], v, path+"."+f.Name, lenient); err != nil {
+			return err
+		}
+	}
+	if lenient || open(v.Type()) {
+		return nil
+	}
+	for _, k := range o.Keys {
+		if !slices.Contains(names, k) {
+			return fmt.Errorf("%s has no key %q%s", path, k, didYouMean(k, names))
+		}
+	}
+	return nil
+}
+
+func didYouMean(got string, names []string) string {
+	if p := suggest.Phrase(got, names); p != "" {
+		return p
+	}
+	return "; it knows " + strings.Join(names, ", ")
+}
+
+func (r *Registry) fillField(f field, got any, v reflect.Value, path string, lenient bool) error {
+	dst := v.FieldByIndex(f.index)
+	if got == nil {
+		if lenient {
+			return nil
+		}
+		return f.fillDefault(dst, path)
+	}
+	if err := r.toGo(got, dst, path, lenient); err != nil {
+		return err
+	}
+	if len(f.Enum) > 0 && !lenient && !slices.Contains(f.Enum, dst.String()) {
+		return fmt.Errorf("%s is one of %s, got %s%s", path, strings.Join(f.Enum, ", "), describe(got), suggest.Phrase(dst.String(), f.Enum))
+	}
+	return nil
+}
+
+func (f field) fillDefault(dst reflect.Value, path string) error {
+	if !f.Optional {
+		return fmt.Errorf("%s is missing: it wants %s", path, f.Doc)
+	}
+	if f.Default == "" {
+		return nil
+	}
+	switch {
+	case f.Type == durationType:
+		d, err := ParseDuration(f.Default)
+		dst.SetInt(int64(d))
+		return err
+	case f.Type.Kind() == reflect.String:
+		dst.SetString(f.Default)
+	case f.Type.Kind() == reflect.Bool:
+		dst.SetBool(f.Default == "true")
+	case f.Type.Kind() == reflect.Int:
+		n, err := strconv.ParseInt(f.Default, 10, 64)
+		dst.SetInt(n)
+		return err
+	default:
+		return fmt.Errorf("%s has a default that its type %v cannot take", path, f.Type)
+	}
+	return nil
+}
+
+func wants(path, want string, got any) error {
+	return fmt.Errorf("%s wants %s, got %s", path, want, describe(got))
+}
+
+// toGo puts plain data into dst, strictly: no value is bent to another type.
+func (r *Registry) toGo(got any, dst reflect.Value, path string, lenient bool) error {
+	if got == nil && !lenient {
+		if dst.Kind() == reflect.Interface {
+			return nil
+		}
+		return wants(path, "a value", got)
+	}
+	if got == nil {
+		return nil
+	}
+	switch dst.Type() {
+	case timeType:
+		n, ok := got.(float64)
+		if !ok || math.Abs(n) > maxExact/1e6 {
+			return wants(path, "an instant (Unix seconds)", got)
+		}
+		dst.Set(reflect.ValueOf(fromInstant(n)))
+		return nil
+	case durationType:
+		return durationToGo(got, dst, path)
+	case secretType:
+		h, ok := got.(secret.Handle)
+		if !ok {
+			return wants(path, `a secret, such as secret "NAME"`, got)
+		}
+		dst.Set(reflect.ValueOf(h))
+		return nil
+	}
+	if t := r.byGo[dst.Type()]; t != nil && t.Version > 0 {
+		return r.handleToGo(t, got, dst, path)
+	}
+	if dst.Kind() == reflect.Pointer {
+		if t := r.byGo[dst.Type().Elem()]; t != nil && t.Version > 0 {
+			ptr := reflect.New(dst.Type().Elem())
+			if err := r.handleToGo(t, got, ptr.Elem(), path); err != nil {
+				return err
+			}
+			dst.Set(ptr)
+			return nil
+		}
+		ptr := reflect.New(dst.Type().Elem())
+		dst.Set(ptr)
+		return r.toGo(got, ptr.Elem(), path, lenient)
+	}
+	return r.kindToGo(got, dst, path, lenient)
+}
+
+func (r *Registry) handleToGo(t *Type, got any, dst reflect.Value, path string) error {
+	ref, ok := got.(*Ref)
+	if !ok || ref.Type != t {
+		return wants(path, "a "+t.Name, got)
+	}
+	dst.Set(reflect.ValueOf(ref.Ptr).Elem())
+	return nil
+}
+
+func durationToGo(got any, dst reflect.Value, path string) error {
+	var d time.Duration
+	var err error
+	switch g := got.(type) {
+	case string:
+		d, err = ParseDuration(g)
+	case float64:
+		d, err = seconds(g, g)
+	default:
+		return wants(path, `a duration, such as "30d" or a number of seconds`, got)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	dst.SetInt(int64(d))
+	return nil
+}
+
+func (r *Registry) kindToGo(got any, dst reflect.Value, path string, lenient bool) error {
+	switch dst.Kind() {
+	case reflect.Bool:
+		b, ok := got.(bool)
+		if !ok {
+			return wants(path, "true or false", got)
+		}
+		dst.SetBool(b)
+	case reflect.String:
+		s, ok := got.(string)
+		if !ok {
+			return wants(path, "a string", got)
+		}
+		dst.SetString(s)
+	case reflect.Int, reflect.Int64:
+		n, ok := got.(float64)
+		if !ok || n != math.Trunc(n) || math.Abs(n) > maxExact {
+			return wants(path, "an integer", got)
+		}
+		dst.SetInt(int64(n))
+	case reflect.Float64:
+		n, ok := got.(float64)
+		if !ok {
+			return wants(path, "a number", got)
+		}
+		dst.SetFloat(n)
+	case reflect.Interface:
+		if ref, ok := got.(*Ref); ok {
+			dst.Set(reflect.ValueOf(ref.Ptr))
+			return nil
+		}
+		dst.Set(reflect.ValueOf(got))
+	case reflect.Slice:
+		return r.sliceToGo(got, dst, path, lenient)
+	case reflect.Map:
+		return r.mapToGo(got, dst, path, lenient)
+	case reflect.Struct:
+		if ref, ok := got.(*Ref); ok && open(dst.Type()) {
+			data, err := r.fromGo(ref.Ptr, path)
+			if err != nil {
+				return err
+			}
+			got = data
+		}
+		o, ok := asObject(got)
+		if !ok {
+			return wants(path, "a table", got)
+		}
+		return r.toStruct(o, dst, path, lenient)
+	default:
+		return fmt.Errorf("%s cannot take %s", path, describe(got))
+	}
+	return nil
+}
+
+// asObject takes an empty list for an empty table: Lua has one empty table only.
+func asObject(got any) (*Object, bool) {
+	if list, ok := got.([]any); ok && len(list) == 0 {
+		return NewObject(), true
+	}
+	o, ok := got.(*Object)
+	return o, ok
+}
+
+func (r *Registry) sliceToGo(got any, dst reflect.Value, path string, lenient bool) error {
+	list, ok := got.([]any)
+	if o, isObject := got.(*Object); isObject && len(o.Keys) == 0 {
+		list, ok = []any{}, true
+	}
+	if !ok {
+		return wants(path, "a list", got)
+	}
+	out := reflect.MakeSlice(dst.Type(), len(list), len(list))
+	for i, e := range list {
+		if err := r.toGo(e, out.Index(i), fmt.Sprintf("%s[%d]", path, i+1), lenient); err != nil {
+			return err
+		}
+	}
+	dst.Set(out)
+	return nil
+}
+
+func (r *Registry) mapToGo(got any, dst reflect.Value, path string, lenient bool) error {
+	o, ok := asObject(got)
+	if !ok {
+		return wants(path, "a table", got)
+	}
+	out := reflect.MakeMap(dst.Type())
+	for _, k := range o.Keys {
+		e := reflect.New(dst.Type().Elem()).Elem()
+		if err := r.toGo(o.Values[k], e, path+"."+k, lenient); err != nil {
+			return err
+		}
+		out.SetMapIndex(reflect.ValueOf(k).Convert(dst.Type().Key()), e)
+	}
+	dst.Set(out)
+	return nil
+}
+
+// describe says what a script gave.
+func describe(got any) string {
+	switch g := got.(type) {
+	case nil:
+		return "nothing"
+	case bool:
+		return strconv.FormatBool(g)
+	case float64:
+		return "the number " + strconv.FormatFloat(g, 'g', -1, 64)
+	case string:
+		const most = 60
+		if len(g) > most {
+			g = g[:most] + "…"
+		}
+		return "the string " + strconv.Quote(g)
+	case []any:
+		return fmt.Sprintf("a list of %d", len(g))
+	case *Object:
+		return "a table"
+	case secret.Handle:
+		return g.String()
+	case *Ref:
+		return "a " + g.Type.Name
+	default:
+		return fmt.Sprintf("a %T", got)
+	}
+}

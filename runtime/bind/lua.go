@@ -1,0 +1,406 @@
+package bind
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
+	"moonseal/runtime/suggest"
+)
+
+// Binding is a registry's modules in one Lua state. Like the state it is for one
+// goroutine.
+type Binding struct {
+	reg     *Registry
+	host    Host
+	state   *lua.LState
+	raise   func(*lua.LState, error)
+	metas   map[*Type]*lua.LTable
+	secrets *lua.LTable
+	modules map[string]lua.LValue
+}
+
+// Bind makes the modules for state. raise raises a Go error in Lua and does not
+// return.
+func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, error)) *Binding {
+	b := &Binding{reg: r, host: host, state: state, raise: raise, metas: map[*Type]*lua.LTable{}, modules: map[string]lua.LValue{}}
+	b.secrets = b.metatable("secret", nil, func(any) string { return "secret" })
+	b.secrets.RawSetString("__tostring", state.NewFunction(func(l *lua.LState) int {
+		h, _ := l.CheckUserData(1).Value.(secret.Handle)
+		l.Push(lua.LString(h.String()))
+		return 1
+	}))
+	for _, m := range r.Modules {
+		for _, t := range m.Types {
+			b.metas[t] = b.typeMeta(t)
+		}
+	}
+	for _, m := range r.Modules {
+		b.modules[m.Name] = b.module(m)
+	}
+	return b
+}
+
+// Module is what require(name) gives, nil if there is no such module.
+func (b *Binding) Module(name string) lua.LValue { return b.modules[name] }
+
+// Globals are the built-ins that every script has: secret and duration.
+func (b *Binding) Globals() map[string]lua.LValue {
+	return map[string]lua.LValue{
+		"secret":   b.state.NewFunction(b.luaSecret),
+		"duration": b.state.NewFunction(b.luaDuration),
+	}
+}
+
+func (b *Binding) luaSecret(l *lua.LState) int {
+	name, ok := l.Get(1).(lua.LString)
+	h, err := secret.Named(string(name))
+	if !ok || err != nil || l.GetTop() != 1 {
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "secret", Message: "it takes a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1))})
+	}
+	l.Push(b.userdata(h, b.secrets))
+	return 1
+}
+
+func (b *Binding) luaDuration(l *lua.LState) int {
+	text, ok := l.Get(1).(lua.LString)
+	if !ok || l.GetTop() != 1 {
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: `it takes a duration such as "30d", got ` + b.describeLua(l.Get(1))})
+	}
+	d, err := ParseDuration(string(text))
+	if err != nil {
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: err.Error()})
+	}
+	l.Push(lua.LNumber(d.Seconds()))
+	return 1
+}
+
+func (b *Binding) userdata(v any, meta *lua.LTable) *lua.LUserData {
+	ud := b.state.NewUserData()
+	ud.Value, ud.Metatable = v, meta
+	return ud
+}
+
+// metatable makes the metatable of something read-only. index may be nil.
+func (b *Binding) metatable(what string, index func(l *lua.LState, key string) lua.LValue, text func(v any) string) *lua.LTable {
+	mt := b.state.NewTable()
+	mt.RawSetString("__metatable", lua.LString("protected"))
+	mt.RawSetString("__newindex", b.state.NewFunction(func(l *lua.LState) int {
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: what, Message: fmt.Sprintf("it is read-only, %s cannot be set", l.Get(2))})
+		return 0
+	}))
+	mt.RawSetString("__index", b.state.NewFunction(func(l *lua.LState) int {
+		key := l.Get(2).String()
+		if index != nil {
+			if v := index(l, key); v != nil {
+				l.Push(v)
+				return 1
+			}
+		}
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: what, Message: "there is no " + strconv.Quote(key) + " in it"})
+		return 0
+	}))
+	mt.RawSetString("__tostring", b.state.NewFunction(func(l *lua.LState) int {
+		l.Push(lua.LString(text(l.CheckUserData(1).Value)))
+		return 1
+	}))
+	return mt
+}
+
+func (b *Binding) module(m *Module) lua.LValue {
+	functions := map[string]lua.LValue{}
+	var names []string
+	for _, f := range m.Functions {
+		functions[f.Name] = b.function(f, nil)
+		names = append(names, f.Name)
+	}
+	meta := b.metatable(m.Name, func(l *lua.LState, key string) lua.LValue {
+		if f, ok := functions[key]; ok {
+			return f
+		}
+		b.raise(l, unknown("module "+m.Name, "function", key, names))
+		return nil
+	}, func(any) string { return "module " + m.Name })
+	return b.userdata(m, meta)
+}
+
+func unknown(owner, what, key string, names []string) error {
+	hint := "it has " + strings.Join(names, ", ")
+	if near := suggest.Closest(key, names); near != "" {
+		hint = "did you mean " + near + "?"
+	}
+	return &problem.Error{Kind: problem.Usage, Call: owner, Message: fmt.Sprintf("it has no %s %q", what, key), Hint: hint}
+}
+
+func (b *Binding) typeMeta(t *Type) *lua.LTable {
+	methods := map[string]lua.LValue{}
+	fields, _ := b.reg.fields(t.Go) // checked by NewRegistry
+	var names []string
+	for _, f := range fields {
+		names = append(names, f.Name)
+	}
+	for _, m := range t.Methods {
+		methods[m.Name] = b.function(m, t)
+		names = append(names, m.Name)
+	}
+	meta := b.metatable(t.Name, func(l *lua.LState, key string) lua.LValue {
+		if m, ok := methods[key]; ok {
+			return m
+		}
+		return b.handleField(l, t, fields, key, names)
+	}, func(v any) string { return b.handleText(t, v) })
+	meta.RawSetString("__eq", b.state.NewFunction(func(l *lua.LState) int {
+		l.Push(lua.LBool(b.sameHandle(l.CheckUserData(1).Value, l.CheckUserData(2).Value)))
+		return 1
+	}))
+	return meta
+}
+
+func (b *Binding) handleField(l *lua.LState, t *Type, fields []field, key string, names []string) lua.LValue {
+	for _, f := range fields {
+		if f.Name != key {
+			continue
+		}
+		data, err := b.reg.fromGo(l.CheckUserData(1).Value, t.Name)
+		if err == nil {
+			var v lua.LValue
+			if v, err = b.ToLua(data.(*Object).Values[key]); err == nil {
+				return v
+			}
+		}
+		b.raise(l, err)
+	}
+	b.raise(l, unknown("a "+t.Name, "field or method", key, names))
+	return nil
+}
+
+// handleText shows a handle as its type and its first text field.
+func (b *Binding) handleText(t *Type, v any) string {
+	data, err := b.reg.fromGo(v, t.Name)
+	if err != nil {
+		return t.Name
+	}
+	o := data.(*Object)
+	for _, k := range o.Keys {
+		if s, ok := o.Values[k].(string); ok && s != "" && !strings.Contains(s, "\n") {
+			return t.Name + "(" + s + ")"
+		}
+	}
+	return t.Name
+}
+
+func (b *Binding) sameHandle(x, y any) bool {
+	ex, errX := b.reg.EncodeResult(x)
+	ey, errY := b.reg.EncodeResult(y)
+	return errX == nil && errY == nil && string(ex) == string(ey)
+}
+
+// function makes the checked Lua function of f; t is the receiver's type, nil
+// for a module's function.
+func (b *Binding) function(f *Func, t *Type) *lua.LFunction {
+	return b.state.NewFunction(func(l *lua.LState) int {
+		inv, err := b.invocation(l, f, t)
+		if err != nil {
+			b.raise(l, err)
+		}
+		result, err := b.host.Invoke(inv)
+		if err != nil {
+			b.raise(l, problem.At(err, f.full, ""))
+		}
+		if verdict, ok := result.(Verdict); ok {
+			return b.pushVerdict(l, verdict)
+		}
+		plain, err := b.reg.ToPlain(result)
+		if err == nil {
+			var v lua.LValue
+			if v, err = b.ToLua(plain); err == nil {
+				l.Push(v)
+				return 1
+			}
+		}
+		b.raise(l, problem.At(err, f.full, ""))
+		return 0
+	})
+}
+
+func (b *Binding) pushVerdict(l *lua.LState, v Verdict) int {
+	if !v.OK {
+		l.Push(lua.LFalse)
+		l.Push(lua.LString(v.Reason))
+		return 2
+	}
+	plain, err := b.reg.ToPlain(v.Value)
+	var out lua.LValue = lua.LTrue
+	if err == nil && plain != nil {
+		out, err = b.ToLua(plain)
+	}
+	if err != nil {
+		b.raise(l, err)
+	}
+	l.Push(out)
+	return 1
+}
+
+func (b *Binding) invocation(l *lua.LState, f *Func, t *Type) (*Invocation, error) {
+	first := 1
+	inv := &Invocation{Func: f}
+	if t != nil {
+		ref, ok := b.ref(l.Get(1))
+		if !ok || ref.Type != t {
+			return nil, &problem.Error{
+				Kind: problem.Usage, Call: f.full, Message: "it is a method and was called without its " + t.Name + ", got " + b.describeLua(l.Get(1)),
+				Hint: "call it with a colon: " + f.Signature(),
+			}
+		}
+		inv.Recv, first = ref.Ptr, 2
+	}
+	var given []any
+	for i := first; i <= l.GetTop(); i++ {
+		v, err := b.FromLua(l.Get(i))
+		if err != nil {
+			return nil, &problem.Error{Kind: problem.Usage, Call: f.full, Message: fmt.Sprintf("argument %d: %s", i-first+1, err)}
+		}
+		given = append(given, v)
+	}
+	args, err := b.reg.Arguments(f, given)
+	inv.Args = args
+	return inv, err
+}
+
+func (b *Binding) ref(v lua.LValue) (*Ref, bool) {
+	ud, ok := v.(*lua.LUserData)
+	if !ok {
+		return nil, false
+	}
+	for t, meta := range b.metas {
+		if ud.Metatable == meta {
+			return &Ref{Type: t, Ptr: ud.Value}, true
+		}
+	}
+	return nil, false
+}
+
+func (b *Binding) describeLua(v lua.LValue) string {
+	plain, err := b.FromLua(v)
+	if err != nil {
+		return "a " + v.Type().String()
+	}
+	return describe(plain)
+}
+
+// ToLua gives plain data as a Lua value.
+func (b *Binding) ToLua(v any) (lua.LValue, error) {
+	switch v := v.(type) {
+	case nil:
+		return lua.LNil, nil
+	case bool:
+		return lua.LBool(v), nil
+	case float64:
+		return lua.LNumber(v), nil
+	case string:
+		return lua.LString(v), nil
+	case secret.Handle:
+		return b.userdata(v, b.secrets), nil
+	case *Ref:
+		return b.userdata(v.Ptr, b.metas[v.Type]), nil
+	case []any:
+		t := b.state.CreateTable(len(v), 0)
+		for i, e := range v {
+			lv, err := b.ToLua(e)
+			if err != nil {
+				return nil, err
+			}
+			t.RawSetInt(i+1, lv)
+		}
+		return t, nil
+	case *Object:
+		t := b.state.CreateTable(0, len(v.Keys))
+		for _, k := range v.Keys {
+			lv, err := b.ToLua(v.Values[k])
+			if err != nil {
+				return nil, err
+			}
+			t.RawSetString(k, lv)
+		}
+		return t, nil
+	default:
+		return nil, fmt.Errorf("a %T cannot reach Lua", v)
+	}
+}
+
+// FromLua gives a Lua value as plain data. Tables are lists (1 to n) or have
+// string keys only; functions, loops and other userdata are refused.
+func (b *Binding) FromLua(v lua.LValue) (any, error) { return b.fromLua(v, "the value", 0) }
+
+func (b *Binding) fromLua(v lua.LValue, path string, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("%s is nested deeper than %d levels, or contains itself", path, maxDepth)
+	}
+	switch v := v.(type) {
+	case *lua.LNilType:
+		return nil, nil
+	case lua.LBool:
+		return bool(v), nil
+	case lua.LNumber:
+		return float64(v), nil
+	case lua.LString:
+		return string(v), nil
+	case *lua.LTable:
+		return b.tableFromLua(v, path, depth)
+	case *lua.LUserData:
+		if h, ok := v.Value.(secret.Handle); ok && v.Metatable == b.secrets {
+			return h, nil
+		}
+		if ref, ok := b.ref(v); ok {
+			return ref, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is a %s, which is no plain data", path, v.Type())
+}
+
+func (b *Binding) tableFromLua(t *lua.LTable, path string, depth int) (any, error) {
+	o := NewObject()
+	numbers := map[int]any{}
+	var failed error
+	// Next walks in insertion order; ForEach does not.
+	for k, v := t.Next(lua.LNil); k != lua.LNil && failed == nil; k, v = t.Next(k) {
+		switch key := k.(type) {
+		case lua.LString:
+			var e any
+			if e, failed = b.fromLua(v, path+"."+string(key), depth+1); failed == nil {
+				o.Set(string(key), e)
+			}
+		case lua.LNumber:
+			n := float64(key)
+			if n != math.Trunc(n) || n < 1 || n > 1<<24 {
+				failed = fmt.Errorf("%s has the key %v: keys are strings, or 1 to n", path, n)
+				break
+			}
+			numbers[int(n)], failed = b.fromLua(v, fmt.Sprintf("%s[%d]", path, int(n)), depth+1)
+		default:
+			failed = fmt.Errorf("%s has a %s as a key: keys are strings, or 1 to n", path, k.Type())
+		}
+	}
+	switch {
+	case failed != nil:
+		return nil, failed
+	case len(numbers) == 0:
+		return o, nil
+	case len(o.Keys) > 0:
+		return nil, fmt.Errorf("%s has both numbers and strings as keys", path)
+	}
+	list := make([]any, len(numbers))
+	for i := range list {
+		e, ok := numbers[i+1]
+		if !ok {
+			return nil, fmt.Errorf("%s is a list with a gap at %d", path, i+1)
+		}
+		list[i] = e
+	}
+	return list, nil
+}

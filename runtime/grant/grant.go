@@ -1,0 +1,142 @@
+// Package grant is the only way out: the one dialer and the one http.Transport
+// that modules use. It knows the CA bundle, the proxy and the map of hosts.
+package grant
+
+import (
+	"context"
+	"crypto/tls"
+	stdx509 "crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Options say how the outside world is reached. It travels to the run's process
+// as JSON.
+type Options struct {
+	// Hosts sends a connection for "host:port" to another "address:port", as
+	// curl's --connect-to does; names in certificates are checked as before.
+	Hosts map[string]string `json:"hosts,omitempty"`
+	// CABundle is a PEM file of roots that are trusted beside the system's.
+	CABundle string `json:"ca_bundle,omitempty"`
+	// Proxy is the URL of an HTTP proxy for the HTTP APIs; "" reaches them directly.
+	Proxy string `json:"proxy,omitempty"`
+}
+
+// dialTimeout bounds the making of a connection.
+const dialTimeout = 15 * time.Second
+
+// systemBundles are where systems keep their roots as one PEM file: crypto/x509
+// can verify with them but not list them.
+func systemBundles() []string {
+	return []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"}
+}
+
+// Network reaches the outside world. It is safe for concurrent use.
+type Network struct {
+	opt    Options
+	dialer net.Dialer
+	roots  *stdx509.CertPool
+	extra  []*stdx509.Certificate
+	proxy  *url.URL
+}
+
+// New reads the CA bundle.
+func New(opt Options) (*Network, error) {
+	n := &Network{opt: opt, dialer: net.Dialer{Timeout: dialTimeout}}
+	for from, to := range opt.Hosts {
+		for _, addr := range []string{from, to} {
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				return nil, &problem.Error{Kind: problem.Usage, Target: "hosts", Message: fmt.Sprintf("%q is not host:port", addr)}
+			}
+		}
+	}
+	if opt.Proxy != "" {
+		u, err := url.Parse(opt.Proxy)
+		if err != nil || u.Host == "" {
+			return nil, &problem.Error{Kind: problem.Usage, Target: "proxy", Message: fmt.Sprintf("%q is not the URL of a proxy", opt.Proxy)}
+		}
+		n.proxy = u
+	}
+	if opt.CABundle != "" {
+		data, err := os.ReadFile(opt.CABundle)
+		if err != nil {
+			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle", Message: err.Error(), Cause: err}
+		}
+		if n.extra = parseBundle(data); len(n.extra) == 0 {
+			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "no certificate in it"}
+		}
+	}
+	return n, nil
+}
+
+// Roots are the roots that peers are verified against: the system's and the
+// bundle's. nil, which means the system's, where there is no bundle.
+func (n *Network) Roots() *stdx509.CertPool {
+	if len(n.extra) == 0 {
+		return nil
+	}
+	pool, err := stdx509.SystemCertPool()
+	if err != nil {
+		pool = stdx509.NewCertPool()
+	}
+	for _, c := range n.extra {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// RootCertificates lists the bundle's roots and then the system's.
+func (n *Network) RootCertificates() []*stdx509.Certificate {
+	out := append([]*stdx509.Certificate(nil), n.extra...)
+	for _, path := range systemBundles() {
+		if data, err := os.ReadFile(path); err == nil {
+			return append(out, parseBundle(data)...)
+		}
+	}
+	return out
+}
+
+func parseBundle(data []byte) []*stdx509.Certificate {
+	var out []*stdx509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return out
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		// A system's bundle may hold a root that this Go does not parse; the others count.
+		if c, err := stdx509.ParseCertificate(block.Bytes); err == nil {
+			out = append(out, c)
+		}
+	}
+}
+
+// Dial connects to addr ("host:port"), or to where Hosts sends it.
+func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if to, ok := n.opt.Hosts[addr]; ok {
+		addr = to
+	}
+	return n.dialer.DialContext(ctx, network, addr)
+}
+
+// Transport returns a new transport, for one peer or one kind of peers. The
+// caller closes its idle connections.
+func (n *Network) Transport() *http.Transport {
+	t := &http.Transport{
+		DialContext: n.Dial, TLSClientConfig: &tls.Config{RootCAs: n.Roots(), MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4,
+	}
+	if n.proxy != nil {
+		t.Proxy = http.ProxyURL(n.proxy)
+	}
+	return t
+}
