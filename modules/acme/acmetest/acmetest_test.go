@@ -1,0 +1,392 @@
+package acmetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme"
+)
+
+func TestIssue(t *testing.T) {
+	for _, mode := range modes() {
+		t.Run(string(mode), func(t *testing.T) {
+			z := newZone(t)
+			ca := startCA(t, Options{DNSAddr: z.addr, Mode: mode})
+			chain := issue(t, newAccount(t, ca), z, "b.example.com", "a.example.com")
+			leaf := chain[0]
+
+			roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+			roots.AppendCertsFromPEM([]byte(ca.RootPEM()))
+			intermediates.AppendCertsFromPEM([]byte(ca.IntermediatePEM()))
+			opts := x509.VerifyOptions{DNSName: "a.example.com", Roots: roots, Intermediates: intermediates}
+			if _, err := leaf.Verify(opts); err != nil {
+				t.Error(err)
+			}
+			if len(chain) != 2 || leaf.Subject.CommonName == "" {
+				t.Errorf("chain of %d, common name %q", len(chain), leaf.Subject.CommonName)
+			}
+			if days := leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Hour).Hours() / 24; days != 90 {
+				t.Errorf("valid for %v days", days)
+			}
+
+			got, err := ca.Ledger(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			names := []string{"a.example.com", "b.example.com"}
+			if len(got.Orders) != 1 || len(got.Certificates) != 1 {
+				t.Fatalf("ledger: %+v", got)
+			}
+			order, cert := got.Orders[0], got.Certificates[0]
+			if order.Status != "valid" || order.Profile != "classic" || !slices.Equal(order.Identifiers, names) ||
+				!strings.HasPrefix(order.URL, strings.TrimSuffix(ca.DirectoryURL(), "dir")) {
+				t.Errorf("order: %+v", order)
+			}
+			sum := sha256.Sum256(leaf.Raw)
+			if cert.SHA256 != hex.EncodeToString(sum[:]) || cert.Order != order.URL || !slices.Equal(cert.Identifiers, names) ||
+				cert.Serial != hex.EncodeToString(leaf.SerialNumber.Bytes()) {
+				t.Errorf("certificate: %+v", cert)
+			}
+		})
+	}
+}
+
+func TestWrongRecordIsRefused(t *testing.T) {
+	z := newZone(t)
+	ca := startCA(t, Options{DNSAddr: z.addr})
+	client := newAccount(t, ca)
+	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authz, err := client.GetAuthorization(t.Context(), order.AuthzURLs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.set("_acme-challenge.a.example.com.", "wrong")
+	if _, err := client.Accept(t.Context(), dnsChallenge(t, authz)); err != nil {
+		t.Fatal(err)
+	}
+	if got := decided(t, client, authz.URI); got.Status != acme.StatusInvalid {
+		t.Fatalf("the wrong record was accepted: %+v", got)
+	}
+	got, err := ca.Ledger(t.Context())
+	if err != nil || len(got.Orders) != 1 || got.Orders[0].Status != "invalid" || len(got.Certificates) != 0 {
+		t.Errorf("ledger: %+v, %v", got, err)
+	}
+}
+
+// Every URL that Pebble hands out has a name for faults: a new Pebble may move them.
+func TestDirectoryURLsAreNamed(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true})
+	res, err := httpClient(t, ca).Get(ca.DirectoryURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dir map[string]any
+	if err := json.Unmarshal(body, &dir); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"newNonce": "acme.new-nonce", "newAccount": "acme.new-account", "newOrder": "acme.new-order",
+		"revokeCert": "acme.revoke", "keyChange": "acme.key-change", "renewalInfo": "acme.renewal-info",
+	} {
+		url, _ := dir[key].(string)
+		if key == "renewalInfo" {
+			url += "/id"
+		}
+		r, err := http.NewRequest(http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := callName(r); got != want || r.URL.Host != ca.host || r.URL.Scheme != "https" {
+			t.Errorf("%s: %s is named %q", key, url, got)
+		}
+	}
+}
+
+func TestAuthzReuse(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true, AuthzReuse: 100})
+	client := newAccount(t, ca)
+	issue(t, client, nil, "a.example.com")
+	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+	if err != nil || order.Status != acme.StatusReady {
+		t.Errorf("second order: %+v, %v", order, err)
+	}
+}
+
+func TestNoAuthzReuse(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true})
+	client := newAccount(t, ca)
+	for range 5 {
+		if got := len(issue(t, client, nil, "a.example.com")); got != 2 {
+			t.Fatalf("chain of %d", got)
+		}
+	}
+	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+	if err != nil || order.Status != acme.StatusPending {
+		t.Errorf("sixth order: %+v, %v", order, err)
+	}
+}
+
+func TestNonceReject(t *testing.T) {
+	for _, percent := range []int{0, 50} {
+		ca := startCA(t, Options{AlwaysValid: true, NonceReject: percent})
+		client, rejected := newClient(t, ca), 0
+		backoff := client.RetryBackoff
+		client.RetryBackoff = func(n int, r *http.Request, res *http.Response) time.Duration {
+			rejected++
+			return backoff(n, r, res)
+		}
+		if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			issue(t, client, nil, "a.example.com")
+		}
+		if (percent == 0) != (rejected == 0) {
+			t.Errorf("at %d %%: %d nonces rejected", percent, rejected)
+		}
+	}
+}
+
+func TestExternalAccountBinding(t *testing.T) {
+	key := []byte("0123456789abcdef0123456789abcdef")
+	ca := startCA(t, Options{AlwaysValid: true, RequireEAB: true, EAB: map[string]string{"kid-1": base64.RawURLEncoding.EncodeToString(key)}})
+	if _, err := newClient(t, ca).Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err == nil {
+		t.Error("an account without binding was accepted")
+	}
+	bound := &acme.Account{ExternalAccountBinding: &acme.ExternalAccountBinding{KID: "kid-1", Key: key}}
+	if _, err := newClient(t, ca).Register(t.Context(), bound, acme.AcceptTOS); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShortProfile(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true, Profiles: map[string]Profile{"shortlived": {Validity: 6 * 24 * time.Hour}}})
+	leaf := issue(t, newAccount(t, ca), nil, "a.example.com")[0]
+	if days := leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Hour).Hours() / 24; days != 6 || leaf.Subject.CommonName != "" {
+		t.Errorf("valid for %v days, common name %q", days, leaf.Subject.CommonName)
+	}
+}
+
+func TestChains(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true, ChainLength: 2, AlternateRoots: 1})
+	client := newAccount(t, ca)
+	order := authorize(t, client, nil, "a.example.com")
+	chain, url, err := client.CreateOrderCert(t.Context(), order.FinalizeURL, newCSR(t, "a.example.com"), true)
+	if err != nil || len(chain) != 3 {
+		t.Fatalf("chain of %d, %v", len(chain), err)
+	}
+	alternates, err := client.ListCertAlternates(t.Context(), url)
+	if err != nil || len(alternates) != 1 {
+		t.Fatalf("alternates %v, %v", alternates, err)
+	}
+	other, err := client.FetchCert(t.Context(), alternates[0], true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, der := range [][][]byte{chain, other} {
+		certs := parseChain(t, der)
+		roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(ca.RootPEMs()[i]))
+		for _, c := range certs[1:] {
+			intermediates.AddCert(c)
+		}
+		if _, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates}); err != nil {
+			t.Errorf("chain %d: %v", i, err)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true, RetryAuthz: 7, RetryOrder: 9})
+	client := newAccount(t, ca)
+	seen := map[string]string{}
+	client.HTTPClient.Transport = watch{client.HTTPClient.Transport, func(r *http.Request, res *http.Response) {
+		if v := res.Header.Get("Retry-After"); v != "" {
+			seen[callName(r)] = v
+			// So that the library does not wait for as long as it should.
+			res.Header.Set("Retry-After", "0")
+		}
+	}}
+	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.GetAuthorization(t.Context(), order.AuthzURLs[0]); err != nil {
+		t.Fatal(err)
+	}
+	issue(t, client, nil, "b.example.com")
+	for call, seconds := range map[string]int{"acme.authorization": 7, "acme.finalize": 9} {
+		if got := seen[call]; got != strconv.Itoa(seconds) && !nearDate(got, seconds) {
+			t.Errorf("%s: Retry-After %q", call, got)
+		}
+	}
+}
+
+func nearDate(s string, seconds int) bool {
+	at, err := http.ParseTime(s)
+	left := time.Until(at)
+	return err == nil && left > 0 && left <= time.Duration(seconds)*time.Second
+}
+
+func TestRenewalInfo(t *testing.T) {
+	for _, mode := range modes() {
+		t.Run(string(mode), func(t *testing.T) {
+			ca := startCA(t, Options{AlwaysValid: true, Mode: mode})
+			leaf := issue(t, newAccount(t, ca), nil, "a.example.com")[0]
+			id := base64.RawURLEncoding.EncodeToString(leaf.AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(leaf.SerialNumber.Bytes())
+			start := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+			if err := ca.SetRenewalInfo(t.Context(), pemOf(leaf), RenewalInfo(start, start.Add(time.Hour))); err != nil {
+				t.Fatal(err)
+			}
+			res, err := httpClient(t, ca).Get("https://" + ca.host + "/draft-ietf-acme-ari-03/renewalInfo/" + id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			var got struct {
+				SuggestedWindow struct{ Start, End time.Time }
+			}
+			if err := json.NewDecoder(res.Body).Decode(&got); err != nil {
+				t.Fatal(err)
+			}
+			if w := got.SuggestedWindow; !w.Start.Equal(start) || !w.End.Equal(start.Add(time.Hour)) {
+				t.Errorf("window %+v", w)
+			}
+		})
+	}
+}
+
+func TestCertificateStatus(t *testing.T) {
+	ca := startCA(t, Options{AlwaysValid: true})
+	client := newAccount(t, ca)
+	leaf := issue(t, client, nil, "a.example.com")[0]
+	serial := hex.EncodeToString(leaf.SerialNumber.Bytes())
+	if got, err := ca.CertificateStatus(t.Context(), serial); err != nil || got.Revoked {
+		t.Errorf("before: %+v, %v", got, err)
+	}
+	if err := client.RevokeCert(t.Context(), nil, leaf.Raw, acme.CRLReasonSuperseded); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ca.CertificateStatus(t.Context(), serial); err != nil || !got.Revoked || got.Reason != 4 {
+		t.Errorf("after: %+v, %v", got, err)
+	}
+	if _, err := ca.CertificateStatus(t.Context(), "abc"); err == nil {
+		t.Error("an unknown serial has a status")
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	key := "not base64url: hunter2"
+	for name, o := range map[string]Options{
+		"no resolver":  {},
+		"percentage":   {AlwaysValid: true, NonceReject: 101},
+		"negative":     {AlwaysValid: true, ChainLength: -1},
+		"EAB key":      {AlwaysValid: true, EAB: map[string]string{"kid": key}},
+		"EAB key, own": {AlwaysValid: true, EAB: map[string]string{"kid": key}, Mode: OwnProcess},
+	} {
+		ca, err := Start(t.Context(), o)
+		if err == nil {
+			_ = ca.Close()
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "call acmetest.Main") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A program that forgets Main gets an error, not ever more processes.
+func TestWithoutMain(t *testing.T) {
+	t.Setenv(childEnv, "1")
+	if _, err := Start(t.Context(), Options{AlwaysValid: true, Mode: OwnProcess}); err == nil || !strings.Contains(err.Error(), "call acmetest.Main") {
+		t.Error(err)
+	}
+}
+
+func TestEnvironmentIsRestored(t *testing.T) {
+	t.Setenv("PEBBLE_AUTHZREUSE", "17")
+	before := os.Environ()
+	startCA(t, Options{AlwaysValid: true, AuthzReuse: 100, Mode: modes()[0]})
+	if after := os.Environ(); !slices.Equal(slices.Sorted(slices.Values(before)), slices.Sorted(slices.Values(after))) {
+		t.Errorf("before %v\nafter %v", before, after)
+	}
+}
+
+func TestCloseEndsAll(t *testing.T) {
+	for _, mode := range modes() {
+		t.Run(string(mode), func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			for range 3 {
+				ca, err := Start(t.Context(), Options{AlwaysValid: true, Mode: mode})
+				if err != nil {
+					t.Fatal(err)
+				}
+				client := newAccount(t, ca)
+				issue(t, client, nil, "a.example.com")
+				for range 2 {
+					if err := ca.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				client.HTTPClient.CloseIdleConnections()
+				if conn, err := net.Dial("tcp", ca.host); err == nil {
+					_ = conn.Close()
+					t.Error("still listening")
+				}
+			}
+			allowed := before
+			if mode == InProcess {
+				allowed += 3 // Pebble's own, see the package doc
+			}
+			for runtime.NumGoroutine() > allowed && t.Context().Err() == nil {
+				runtime.Gosched() // connections' goroutines of the client are on their way out
+				if deadline, ok := t.Deadline(); ok && time.Until(deadline) < time.Minute {
+					t.Fatalf("%d goroutines, %d allowed", runtime.NumGoroutine(), allowed)
+				}
+			}
+		})
+	}
+}
+
+func TestEndOfContextStopsServing(t *testing.T) {
+	for _, mode := range modes() {
+		t.Run(string(mode), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ca, err := Start(ctx, Options{AlwaysValid: true, Mode: mode})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if res, err := httpClient(t, ca).Get(ca.DirectoryURL()); err == nil {
+				_ = res.Body.Close()
+				t.Error("still serving")
+			}
+			if err := ca.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
