@@ -1,0 +1,198 @@
+// Package config reads moonseal.yaml, strictly: a key that it does not know is
+// an error with its line and, where one is near, the key that was meant.
+//
+//	scripts: /etc/moonseal/scripts   # relative paths start at the config file
+//	state: /var/lib/moonseal
+//	ca_bundle: /etc/moonseal/ca.pem
+//	hosts: { "cucm01.example.com:443": "10.0.0.5:443" }
+//	secrets:
+//	  CUCM_PASSWORD: { file: /etc/moonseal/cucm.password }
+//	limits: { memory: 256MiB }
+//	log: { level: info }
+//	modules:
+//	  acme: { directories: { letsencrypt: "https://ca.example.com/directory" } }
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"moonseal/runtime/grant"
+	"moonseal/runtime/problem"
+)
+
+// Config is moonseal.yaml.
+type Config struct {
+	Scripts  string               `yaml:"scripts"`   // the folder of the playbooks
+	State    string               `yaml:"state"`     // the folder of journal, accounts and certificates
+	CABundle string               `yaml:"ca_bundle"` // PEM file of roots that are trusted beside the system's
+	Proxy    string               `yaml:"proxy"`     // URL of an HTTP proxy for the HTTP APIs
+	Hosts    map[string]string    `yaml:"hosts"`     // "host:port" -> "address:port" to connect to in its place
+	Secrets  map[string]Secret    `yaml:"secrets"`   // where a secret is, for those that are no systemd credential or variable
+	Limits   Limits               `yaml:"limits"`    //
+	Log      Log                  `yaml:"log"`       //
+	Modules  map[string]yaml.Node `yaml:"modules"`   // settings of modules, by name
+
+	Path string `yaml:"-"` // the file that it came from, "" where there was none
+}
+
+// Secret says where a secret's value is.
+type Secret struct {
+	File string `yaml:"file"` // a file that holds the value and nothing else
+}
+
+// Limits bound a run's process.
+type Limits struct {
+	Memory Bytes `yaml:"memory"` // RLIMIT_DATA; 256 MiB by default
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level slog.Level `yaml:"level"` // debug, info, warn or error
+}
+
+// DefaultMemory is the memory that a run's process may have unless the config
+// says otherwise.
+const DefaultMemory Bytes = 256 << 20
+
+// Bytes is a number of bytes, written as 1048576, 512KiB, 256MiB or 1GiB.
+type Bytes int64
+
+// UnmarshalYAML implements [yaml.Unmarshaler].
+func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
+	text, unit := node.Value, int64(1)
+	for suffix, n := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if rest, ok := strings.CutSuffix(text, suffix); ok {
+			text, unit = strings.TrimSpace(rest), n
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	if unit == 1 {
+		n, err = strconv.ParseInt(text, 10, 64)
+	}
+	if err != nil || n <= 0 {
+		return fmt.Errorf("line %d: %q is no number of bytes, such as 256MiB", node.Line, node.Value)
+	}
+	*b = Bytes(n * unit)
+	return nil
+}
+
+// maxFile bounds the config file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads path. With path "" it reads ./moonseal.yaml, else
+// /etc/moonseal/moonseal.yaml; where neither is there the defaults hold:
+// ./scripts and a state folder of the user's.
+func Load(path string, getenv func(string) string) (*Config, error) {
+	if path != "" {
+		return read(path)
+	}
+	for _, p := range []string{"moonseal.yaml", "/etc/moonseal/moonseal.yaml"} {
+		if _, err := os.Stat(p); err == nil {
+			return read(p)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, usage(p, err)
+		}
+	}
+	c := &Config{}
+	return c, c.defaults(".", getenv)
+}
+
+func usage(target string, err error) error {
+	var mine *problem.Error
+	if errors.As(err, &mine) {
+		return mine
+	}
+	return &problem.Error{Kind: problem.Usage, Target: target, Message: strings.TrimPrefix(err.Error(), "yaml: "), Cause: err}
+}
+
+func read(path string) (*Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: path, Message: fmt.Sprintf("others can write the config (mode %04o)", info.Mode().Perm()),
+			Hint: "chmod go-w " + path,
+		}
+	}
+	if info.Size() > maxFile {
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "the config is over 1 MiB"}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
+	}
+	c := &Config{}
+	if err := Decode(data, c, path); err != nil {
+		return nil, err
+	}
+	c.Path = path
+	return c, c.defaults(filepath.Dir(path), func(string) string { return "" })
+}
+
+func reason(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+func (c *Config) defaults(base string, getenv func(string) string) error {
+	if c.Scripts == "" {
+		c.Scripts = "scripts"
+	}
+	if c.State == "" {
+		c.State = defaultState(getenv)
+	}
+	if c.Limits.Memory == 0 {
+		c.Limits.Memory = DefaultMemory
+	}
+	for _, p := range []*string{&c.Scripts, &c.State, &c.CABundle} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			abs, err := filepath.Abs(filepath.Join(base, *p))
+			if err != nil {
+				return usage(*p, err)
+			}
+			*p = abs
+		}
+	}
+	for name, s := range c.Secrets {
+		if s.File == "" {
+			return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: "secret " + name + " names no file"}
+		}
+		if !filepath.IsAbs(s.File) {
+			s.File = filepath.Join(base, s.File)
+			c.Secrets[name] = s
+		}
+	}
+	return nil
+}
+
+func defaultState(getenv func(string) string) string {
+	switch {
+	case getenv("STATE_DIRECTORY") != "": // systemd.exec(5)
+		return getenv("STATE_DIRECTORY")
+	case os.Geteuid() == 0:
+		return "/var/lib/moonseal"
+	case getenv("XDG_STATE_HOME") != "":
+		return filepath.Join(getenv("XDG_STATE_HOME"), "moonseal")
+	default:
+		return filepath.Join(getenv("HOME"), ".local", "state", "moonseal")
+	}
+}
+
+// Network gives the options of the way out.
+func (c *Config) Network() grant.Options {
+	return grant.Options{Hosts: c.Hosts, CABundle: c.CABundle, Proxy: c.Proxy}
+}

@@ -1,0 +1,79 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"moonseal/runtime/config"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "moonseal.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestErrorsNameTheLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"scripts: a\nsripts: b\n":          `moonseal.yaml:2: unknown key "sripts"`,
+		"limits: { memori: 1MiB }\n":       `moonseal.yaml:1: unknown key "memori"`,
+		"secrets:\n  A: { flie: x }\n":     `moonseal.yaml:2: unknown key "flie"`,
+		"scripts: [a]\n":                   "line 1",
+		"limits: { memory: much }\n":       `"much" is no number of bytes`,
+		"a: b: c\n":                        "mapping values are not allowed",
+		"scripts: a\n---\nscripts: b\n":    "more than one YAML document",
+		"secrets: { A: {} }\n":             "secret A names no file",
+		"log: { level: loud }\n":           "loud",
+		strings.Repeat("# x\n", 300_000):   "over 1 MiB",
+		"limits: { memory: 9999999GiB }\n": "x",
+	} {
+		_, err := config.Load(write(t, text), os.Getenv)
+		if want == "x" { // fits: 32 bits of GiB
+			if err != nil {
+				t.Errorf("%.40q: %v", text, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: got %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestDefaultsAndRelativePaths(t *testing.T) {
+	path := write(t, "state: st\nca_bundle: ca.pem\nlimits: { memory: 64MiB }\nsecrets: { A: { file: a } }\nlog: { level: warn }\n")
+	c, err := config.Load(path, os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(path)
+	if c.Scripts != filepath.Join(dir, "scripts") || c.State != filepath.Join(dir, "st") || c.CABundle != filepath.Join(dir, "ca.pem") ||
+		c.Secrets["A"].File != filepath.Join(dir, "a") || c.Limits.Memory != 64<<20 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestWritableByOthersIsRefused(t *testing.T) {
+	path := write(t, "scripts: a\n")
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(path, os.Getenv); err == nil || !strings.Contains(err.Error(), "others can write the config (mode 0666)") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), os.Getenv); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("scripts: a\nmodules: { acme: { x: 1 } }\n"))
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_ = config.Decode(data, &config.Config{}, "x")
+	})
+}
