@@ -19,6 +19,9 @@
 // Body is answered as a CA would: a problem document (RFC 8555 section 6.7), a
 // fresh Replay-Nonce on a POST, and Retry-After on a 429.
 //
+// Go's http.Transport repeats a GET or HEAD by itself when a connection that it
+// used before is cut: there a Reset or Lost fault may go by unseen, once.
+//
 // # Where Pebble runs
 //
 // Pebble has a data race of its own (an order's replacement flag), so in a binary

@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,25 +220,25 @@ func TestChains(t *testing.T) {
 	}
 }
 
+// Pebble sends it while something is at work: here DNS, which does not answer.
 func TestRetryAfter(t *testing.T) {
-	ca := startCA(t, Options{AlwaysValid: true, RetryAuthz: 7, RetryOrder: 9})
+	z := newZone(t)
+	z.slow = make(chan struct{})
+	ca := startCA(t, Options{DNSAddr: z.addr, RetryAuthz: 7, RetryOrder: 9})
 	client := newAccount(t, ca)
-	seen := map[string]string{}
+	seen, answer := map[string]string{}, sync.OnceFunc(func() { close(z.slow) })
+	t.Cleanup(answer)
 	client.HTTPClient.Transport = watch{client.HTTPClient.Transport, func(r *http.Request, res *http.Response) {
 		if v := res.Header.Get("Retry-After"); v != "" {
 			seen[callName(r)] = v
 			// So that the library does not wait for as long as it should.
 			res.Header.Set("Retry-After", "0")
 		}
+		if seen["acme.authorization"] != "" {
+			answer()
+		}
 	}}
-	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.GetAuthorization(t.Context(), order.AuthzURLs[0]); err != nil {
-		t.Fatal(err)
-	}
-	issue(t, client, nil, "b.example.com")
+	issue(t, client, z, "a.example.com")
 	for call, seconds := range map[string]int{"acme.authorization": 7, "acme.finalize": 9} {
 		if got := seen[call]; got != strconv.Itoa(seconds) && !nearDate(got, seconds) {
 			t.Errorf("%s: Retry-After %q", call, got)
@@ -361,13 +363,37 @@ func TestCloseEndsAll(t *testing.T) {
 			if mode == InProcess {
 				allowed += 3 // Pebble's own, see the package doc
 			}
-			for runtime.NumGoroutine() > allowed && t.Context().Err() == nil {
-				runtime.Gosched() // connections' goroutines of the client are on their way out
-				if deadline, ok := t.Deadline(); ok && time.Until(deadline) < time.Minute {
+			// The clients' connections take a moment to end.
+			for limit := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > allowed; runtime.Gosched() {
+				if time.Now().After(limit) {
 					t.Fatalf("%d goroutines, %d allowed", runtime.NumGoroutine(), allowed)
 				}
 			}
 		})
+	}
+}
+
+// A parent that dies closes the pipe, however it died.
+func TestChildEndsWithItsParent(t *testing.T) {
+	in, parent := io.Pipe()
+	lines, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- serveChild(in, out, io.Discard) }()
+	if err := json.NewEncoder(parent).Encode(Options{AlwaysValid: true, ChainLength: 1}); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(lines).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), readyWord)
+	if err != nil || !ok {
+		t.Fatalf("%q, %v", line, err)
+	}
+	_ = parent.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if conn, err := net.Dial("tcp", address); err == nil {
+		_ = conn.Close()
+		t.Error("still listening")
 	}
 }
 

@@ -212,6 +212,7 @@ func parseChain(t *testing.T, chain [][]byte) []*x509.Certificate {
 // zone answers TXT questions over TCP.
 type zone struct {
 	addr string
+	slow chan struct{} // where not nil, answers wait for its close
 	mu   sync.Mutex
 	txt  map[string]string
 }
@@ -241,6 +242,9 @@ func (z *zone) set(name, value string) {
 }
 
 func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	if z.slow != nil {
+		<-z.slow
+	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	answer := new(dns.Msg).SetReply(q)

@@ -92,7 +92,7 @@ func startProcess(ctx context.Context, o Options) (*backend, error) {
 	// A test binary without Main runs no test and ends, instead of all of them.
 	cmd := exec.CommandContext(ctx, self, "-test.run=^$")
 	// Pebble's race must not fail the test: its report goes to the log.
-	cmd.Env = append(os.Environ(), childEnv+"=1", "GORACE=exitcode=0 halt_on_error=0")
+	cmd.Env = append(os.Environ(), childEnv+"=1", "GORACE=exitcode=0 halt_on_error=0 atexit_sleep_ms=0")
 	cmd.Stderr, cmd.WaitDelay = &lineLog{log: o.Log}, stopTime
 	in, err := cmd.StdinPipe()
 	if err != nil {
