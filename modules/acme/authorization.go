@@ -1,0 +1,67 @@
+package acme
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"moonseal/runtime/problem"
+)
+
+func (c *Client) getAuthorization(ctx context.Context, acct *Account, url string) (acme.Authorization, http.Header, error) {
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return acme.Authorization{}, nil, err
+	}
+	var a acme.Authorization
+	header, err := c.do(ctx, "authorization", kid, key, func(core *api.Core) (err error) {
+		a, err = core.Authorizations.Get(url)
+		return err
+	})
+	return a, header, err
+}
+
+// challenge gives the dns-01 challenge of a pending authorization.
+func challenge(keyAuthorization func(token string) (string, error), authorizationURL string, a acme.Authorization) (Challenge, error) {
+	var offered []string
+	for _, ch := range a.Challenges {
+		offered = append(offered, ch.Type)
+		if ch.Type != "dns-01" {
+			continue
+		}
+		text, err := keyAuthorization(ch.Token)
+		if err != nil {
+			return Challenge{}, err
+		}
+		digest := sha256.Sum256([]byte(text))
+		return Challenge{
+			Identifier: a.Identifier.Value, Wildcard: a.Wildcard, Type: ch.Type,
+			Name:  "_acme-challenge." + strings.TrimSuffix(a.Identifier.Value, ".") + ".",
+			Value: base64.RawURLEncoding.EncodeToString(digest[:]),
+			URL:   ch.URL, Authorization: authorizationURL, Status: ch.Status, Token: ch.Token,
+		}, nil
+	}
+	return Challenge{}, &problem.Error{
+		Kind: problem.Refused, Target: a.Identifier.Value, Work: problem.NotDone,
+		Message: "the CA offers no dns-01 challenge for this name, only " + strings.Join(offered, ", "),
+	}
+}
+
+// problemsOf gives what the CA found wrong with an authorization's challenges.
+func problemsOf(a acme.Authorization) []Problem {
+	var out []Problem
+	for _, ch := range a.Challenges {
+		if ch.Error == nil {
+			continue
+		}
+		p := fromDocument(ch.Error)
+		p.Identifier = a.Identifier.Value
+		out = append(out, *p)
+	}
+	return out
+}

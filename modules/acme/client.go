@@ -1,0 +1,131 @@
+package acme
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	stdx509 "crypto/x509"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// Store keeps account keys and URLs; *account.Store is one.
+type Store interface {
+	// AccountKey finds the key (PEM) or makes it with generate. A key that was
+	// made is on disk, synced, when it returns.
+	AccountKey(caHost, email string, generate func() ([]byte, error)) (pem []byte, created bool, err error)
+	// AccountURL gives "" where none is known.
+	AccountURL(caHost, email string) (string, error)
+	SaveAccountURL(caHost, email, url string) error
+}
+
+// Options are what a Client needs of its surroundings.
+type Options struct {
+	Store       Store
+	HMAC        func(context.Context) (string, error)                             // the EAB's MAC key, base64url; nil where there is no EAB
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
+	Proxy       func(*http.Request) (*url.URL, error)                             // nil: none
+	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
+	Roots       func() []*stdx509.Certificate                                     // roots that chains may end in; nil: [SystemRoots]
+	Directories map[string]string                                                 // names of CAs, before [Directories]
+	UserAgent   string                                                            // default "moonseal"
+	Timeout     time.Duration                                                     // of one request; default 30 s
+	Within      time.Duration                                                     // how long one call polls at most; default 5 min
+	Clock       clockwork.Clock                                                   // default: the real one
+	Log         *slog.Logger                                                      // default: none
+}
+
+// Client speaks with one CA. It is safe for concurrent use.
+type Client struct {
+	ca        CA
+	opts      Options
+	directory *url.URL
+	transport http.RoundTripper
+	roots     func() []*stdx509.Certificate
+
+	loading chan struct{} // holds a token while somebody fetches the directory or a key
+
+	mu     sync.Mutex
+	dir    *cachedDirectory
+	nonces []string
+	key    crypto.Signer
+	kid    string            // the account's URL
+	seen   map[string]*Order // what was seen of orders and not yet acted on, by URL
+	known  map[string]bool   // ARI identifiers of certificates that the CA knows
+}
+
+// New gives a client for ca. It sends nothing yet.
+func New(ca CA, opts Options) (*Client, error) {
+	u, err := ca.Resolve(opts.Directories)
+	if err != nil {
+		return nil, err
+	}
+	if (ca.EAB.KeyID != "") != (opts.HMAC != nil) {
+		return nil, &problem.Error{Kind: problem.Usage, Message: "an external account binding wants both kid and hmac"}
+	}
+	opts = opts.withDefaults()
+	roots, err := trusted(opts.RootCAs, ca.TrustedRoots)
+	if err != nil {
+		return nil, err
+	}
+	own, err := x509.ParseAll(ca.Roots)
+	if err != nil {
+		return nil, problem.At(err, "", "roots")
+	}
+	return &Client{
+		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
+		roots: sync.OnceValue(func() []*stdx509.Certificate { return append(own[:len(own):len(own)], opts.Roots()...) }),
+		transport: &http.Transport{
+			DialContext: opts.Dial, Proxy: opts.Proxy, ForceAttemptHTTP2: true,
+			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: opts.Timeout, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second,
+		},
+	}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { (&http.Client{Transport: c.transport}).CloseIdleConnections() }
+
+func (o Options) withDefaults() Options {
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
+	if o.Roots == nil {
+		o.Roots = SystemRoots
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "moonseal"
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.Within == 0 {
+		o.Within = 5 * time.Minute
+	}
+	if o.Clock == nil {
+		o.Clock = clockwork.NewRealClock()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// lock waits for the loading token; unlock gives it back.
+func (c *Client) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case c.loading <- struct{}{}:
+		return func() { <-c.loading }, nil
+	case <-ctx.Done():
+		return nil, problem.Network(ctx.Err())
+	}
+}

@@ -1,0 +1,27 @@
+// Package acme gets certificates from an ACME CA (RFC 8555) for keys that
+// somebody else holds, by DNS challenges, and knows when to renew (RFC 9773).
+//
+//	c, err := acme.New(acme.CA{Directory: "letsencrypt", Email: "…"}, acme.Options{Store: store})
+//	acct, err := c.Account(ctx)
+//	order, err := c.Order(ctx, acct, acme.OrderRequest{CSR: csr, Replaces: installed})
+//	// publish order.Challenges in the DNS
+//	_, err = c.Validate(ctx, acct, order)
+//	cert, err := c.Finalize(ctx, acct, order, csr)
+//
+// All that goes in and comes out is plain data: each step may run in a process
+// of its own, with the account's key in the Store and the order's URL in hand.
+//
+// # Requests
+//
+// A Client keeps the directory, nonces, connections, and what it last saw of
+// each order, so that a fresh order costs seven POSTs and a reused
+// authorization four. What was seen is used once: a call that meets a refusal,
+// or runs in another process, looks first. Nothing is tried again but for a
+// rejected nonce (section 6.5).
+//
+// # Errors
+//
+// All are *problem.Error; the CA's own document is a [Problem] in their chain.
+//
+// lego v4 signs and sends (its acme/api package); it appears here only.
+package acme

@@ -1,0 +1,245 @@
+package acme
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"moonseal/runtime/problem"
+)
+
+const (
+	maxAnswer       = 1 << 20       // bytes of one answer
+	maxNonces       = 128           // kept for later
+	maxNonceTries   = 30            // of one request
+	directoryMaxAge = 6 * time.Hour // then it is fetched again
+)
+
+var (
+	errBadNonce = errors.New("the CA rejected the nonce")
+	errOdd      = errors.New("lego made nothing of the CA's answer")
+)
+
+type cachedDirectory struct {
+	acme.Directory
+	raw []byte
+	at  time.Time
+}
+
+// exchange carries one signed request for lego, which knows neither contexts
+// nor shared nonces, hides headers, and sleeps when a nonce is rejected. lego
+// gets a Core of its own for each request; the directory and the nonce that it
+// asks for come from the Client where the Client has them.
+type exchange struct {
+	c      *Client
+	ctx    context.Context //nolint:containedctx // it lives as long as one request
+	what   string          // the resource, for messages
+	header http.Header     // of the last answer
+	sent   bool            // a POST left this process
+	err    error           // of the last answer
+}
+
+// do runs fn, which makes one request, with a lego Core that signs as the
+// account; the header is the answer's.
+func (c *Client) do(ctx context.Context, what, kid string, key crypto.Signer, fn func(*api.Core) error) (http.Header, error) {
+	if _, err := c.getDirectory(ctx); err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		x := &exchange{c: c, ctx: ctx, what: what}
+		core, err := c.core(x, kid, key)
+		if err == nil {
+			err = fn(core)
+		}
+		if errors.Is(x.err, errBadNonce) && try < maxNonceTries {
+			if err := c.sleep(ctx, nonceWait(try)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		return x.header, x.result(err)
+	}
+}
+
+// core gives a lego Core whose requests x carries.
+func (c *Client) core(x *exchange, kid string, key crypto.Signer) (*api.Core, error) {
+	return api.New(&http.Client{Transport: x}, c.opts.UserAgent, c.directory.String(), kid, key)
+}
+
+// nonceWait lets the first tries follow at once (RFC 8555 section 6.5).
+func nonceWait(try int) time.Duration {
+	if try <= 8 {
+		return 0
+	}
+	return 50 * time.Millisecond
+}
+
+// result gives what a request came to; err is what lego made of it.
+func (x *exchange) result(err error) error {
+	if x.err == nil && err == nil {
+		return nil
+	}
+	var e *problem.Error
+	switch {
+	case errors.Is(x.err, errBadNonce):
+		e = &problem.Error{Kind: problem.Unavailable, Message: fmt.Sprintf("the CA rejected %d nonces in a row", maxNonceTries), Work: problem.NotDone}
+	case x.err != nil:
+		e = problem.From(x.err)
+	default:
+		e = &problem.Error{Kind: problem.Unavailable, Message: "the CA's answer to " + x.what + " makes no sense", Server: err.Error(), Work: problem.Unknown, Cause: errOdd}
+	}
+	if !x.sent {
+		e.Work = problem.NotDone
+	}
+	return problem.At(e, "", x.c.directory.Host)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	if answer := x.fromCache(req); answer != nil {
+		return answer, nil
+	}
+	ctx, cancel := context.WithTimeout(x.ctx, x.c.opts.Timeout)
+	defer cancel()
+	req = req.Clone(ctx)
+	if strings.HasPrefix(req.UserAgent(), "Go-http-client") || req.UserAgent() == "" {
+		req.Header.Set("User-Agent", x.c.opts.UserAgent)
+	}
+	x.sent = x.sent || req.Method == http.MethodPost
+	res, err := x.c.transport.RoundTrip(req)
+	if err != nil {
+		return nil, x.fail(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, x.fail(err)
+	}
+	if len(body) > maxAnswer {
+		x.err = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("the answer to %s has more than %d bytes", x.what, maxAnswer), Work: problem.Unknown}
+		return nil, x.err
+	}
+	if nonce := res.Header.Get("Replay-Nonce"); nonce != "" && req.Method == http.MethodPost {
+		x.c.keepNonce(nonce)
+		res.Header.Del("Replay-Nonce") // else lego keeps it for itself
+	}
+	x.header, x.err = res.Header, nil
+	if res.StatusCode >= http.StatusBadRequest {
+		p := refusal(x.what, res.StatusCode, res.Header, body, x.c.opts.Clock.Now())
+		if x.err = p; isType(p, badNonce) {
+			x.err = errBadNonce
+			return nil, errBadNonce
+		}
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	return res, nil
+}
+
+func (x *exchange) fail(err error) error {
+	// Go's own timer of one request looks like the caller's deadline; both are timeouts.
+	x.err = problem.Network(err)
+	return x.err
+}
+
+// fromCache answers what the Client knows already.
+func (x *exchange) fromCache(req *http.Request) *http.Response {
+	dir := x.c.knownDirectory()
+	if dir == nil {
+		return nil
+	}
+	answer := &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody, Request: req}
+	switch {
+	case req.Method == http.MethodGet && req.URL.String() == x.c.directory.String():
+		answer.Body = io.NopCloser(bytes.NewReader(dir.raw))
+		return answer
+	case req.Method == http.MethodHead && req.URL.String() == dir.NewNonceURL:
+		nonce, ok := x.c.takeNonce()
+		if !ok {
+			return nil
+		}
+		answer.Header.Set("Replay-Nonce", nonce)
+		return answer
+	}
+	return nil
+}
+
+func (c *Client) keepNonce(nonce string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.nonces) == maxNonces {
+		c.nonces = append(c.nonces[:0], c.nonces[1:]...)
+	}
+	c.nonces = append(c.nonces, nonce)
+}
+
+// takeNonce gives the newest: the older ones are nearer to being forgotten.
+func (c *Client) takeNonce() (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.nonces)
+	if n == 0 {
+		return "", false
+	}
+	nonce := c.nonces[n-1]
+	c.nonces = c.nonces[:n-1]
+	return nonce, true
+}
+
+func (c *Client) knownDirectory() *cachedDirectory {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dir == nil || c.opts.Clock.Since(c.dir.at) > directoryMaxAge {
+		return nil
+	}
+	return c.dir
+}
+
+// getDirectory gives the CA's directory, fetched once for all who wait for it.
+func (c *Client) getDirectory(ctx context.Context) (*cachedDirectory, error) {
+	if dir := c.knownDirectory(); dir != nil {
+		return dir, nil
+	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if dir := c.knownDirectory(); dir != nil {
+		return dir, nil
+	}
+	x := &exchange{c: c, ctx: ctx, what: "the directory"}
+	var raw []byte
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.directory.String(), nil)
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	res, err := (&http.Client{Transport: x}).Do(req)
+	if err == nil {
+		raw, err = io.ReadAll(res.Body)
+		res.Body.Close()
+	}
+	if err := x.result(err); err != nil {
+		return nil, err
+	}
+	dir := &cachedDirectory{raw: raw, at: c.opts.Clock.Now()}
+	if err := json.Unmarshal(raw, &dir.Directory); err != nil || dir.NewOrderURL == "" || dir.NewAccountURL == "" || dir.NewNonceURL == "" {
+		return nil, &problem.Error{
+			Kind: problem.Refused, Target: c.directory.String(), Message: "this is no ACME directory",
+			Hint: "look at the directory of acme.ca", Work: problem.NotDone,
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dir = dir
+	return dir, nil
+}

@@ -1,0 +1,128 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// Finalized looks, and gives the certificate of an order that was finalized
+// before, waiting for the CA to issue it; nil where the order is still to be
+// finalized. An order that cannot be is an error.
+func (c *Client) Finalized(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*x509.Certificate, error) {
+	o, err := c.finalizable(ctx, acct, order, csr)
+	if err != nil || o.Status == acme.StatusReady {
+		return nil, err
+	}
+	return c.collect(ctx, acct, o, nil, csr)
+}
+
+// Finalize sends the signing request, once in an order's life, and gives the
+// certificate with its chain, checked against the request.
+func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*x509.Certificate, error) {
+	o, err := c.finalizable(ctx, acct, order, csr)
+	if err != nil {
+		return nil, err
+	}
+	var hint http.Header
+	if o.Status == acme.StatusReady {
+		c.forget(o.URL)
+		o, hint, err = c.sendCSR(ctx, acct, o, csr)
+		if isType(err, orderNotReady) || errors.Is(err, errOdd) {
+			// What was known was too old, or lego hides an invalid order: look.
+			refused := err
+			if o, err = c.finalizable(ctx, acct, order, csr); err == nil && o.Status == acme.StatusReady {
+				err = refused
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c.collect(ctx, acct, o, hint, csr)
+}
+
+// finalizable gives an order that is ready or further, and is for csr.
+func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*Order, error) {
+	if csr == nil {
+		return nil, &problem.Error{Kind: problem.Usage, Message: "no signing request given"}
+	}
+	o, err := c.look(ctx, acct, order.URL)
+	if err == nil && o.Status == acme.StatusPending {
+		// Validated elsewhere since it was seen?
+		c.forget(order.URL)
+		o, err = c.look(ctx, acct, order.URL)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(o.Names, csr.Names) {
+		return nil, &problem.Error{
+			Kind: problem.Mismatch, Target: o.URL, Work: problem.NotDone,
+			Message: fmt.Sprintf("the order's names (%s) are not the signing request's names (%s)", strings.Join(o.Names, " "), strings.Join(csr.Names, " ")),
+		}
+	}
+	if o.Status == acme.StatusPending {
+		return nil, &problem.Error{
+			Kind: problem.Conflict, Target: o.URL, Message: fmt.Sprintf("the order is still pending: %d of its names are not validated", len(o.Challenges)),
+			Hint: "validate it first", Work: problem.NotDone,
+		}
+	}
+	return o, nil
+}
+
+func (c *Client) sendCSR(ctx context.Context, acct *Account, o *Order, csr *x509.CSR) (*Order, http.Header, error) {
+	req, err := csr.Request()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return nil, nil, err
+	}
+	var got acme.ExtendedOrder
+	header, err := c.do(ctx, "finalize", kid, key, func(core *api.Core) (err error) {
+		got, err = core.Orders.UpdateForCSR(o.Finalize, req.Raw)
+		return err
+	})
+	got.Location = o.URL
+	return plain(&got), header, err
+}
+
+// collect waits for the certificate of a finalized order and downloads it.
+func (c *Client) collect(ctx context.Context, acct *Account, o *Order, hint http.Header, csr *x509.CSR) (*x509.Certificate, error) {
+	if o.Status != acme.StatusValid {
+		err := c.poll(ctx, "the order", hint, func() (bool, http.Header, error) {
+			now, header, err := c.getOrder(ctx, acct, o.URL)
+			if err != nil {
+				return false, nil, err
+			}
+			o = plain(now)
+			return now.Status == acme.StatusValid || now.Status == acme.StatusInvalid, header, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := failed(o); err != nil {
+		return nil, err
+	}
+	cert, err := c.download(ctx, acct, o.Certificate)
+	if err != nil {
+		return nil, unsure(err)
+	}
+	if err := cert.Fits(csr); err != nil {
+		return nil, problem.At(err, "", o.URL)
+	}
+	c.remember(o)
+	return cert, nil
+}

@@ -1,0 +1,250 @@
+package acme
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+	"golang.org/x/sync/errgroup"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// Order is an order as the CA showed it last (RFC 8555 section 7.1.3).
+type Order struct {
+	URL         string      `lua:"url" doc:"the order's URL: all else can be asked for again with it"`
+	Status      string      `lua:"status" enum:"pending ready processing valid invalid" doc:"how far the CA is with it"`
+	Expires     time.Time   `lua:"expires,optional" doc:"when the CA gives it up"`
+	Names       []string    `lua:"names" doc:"the DNS names that it is for, sorted"`
+	Profile     string      `lua:"profile,optional" doc:"the CA's certificate profile"`
+	Replaces    string      `lua:"replaces,optional" doc:"ARI identifier of the certificate that it replaces, where the CA took that"`
+	Challenges  []Challenge `lua:"challenges" doc:"one for each name that is still to be proven"`
+	Finalize    string      `lua:"finalize" doc:"URL that the signing request goes to"`
+	Certificate string      `lua:"certificate,optional" doc:"the certificate's URL once it is valid"`
+	Problems    []Problem   `lua:"problems" doc:"what the CA found wrong; empty unless it is invalid"`
+}
+
+// Challenge is what has to be published to prove one name (section 8.4).
+type Challenge struct {
+	Identifier    string `lua:"identifier" doc:"the name that it proves, without *."`
+	Wildcard      bool   `lua:"wildcard" doc:"it is for *.identifier"`
+	Type          string `lua:"type" doc:"dns-01"`
+	Name          string `lua:"name" doc:"the TXT record's name, fully qualified with its last dot"`
+	Value         string `lua:"value" doc:"the TXT record's value"`
+	URL           string `lua:"url" doc:"the challenge's URL"`
+	Authorization string `lua:"authorization" doc:"the authorization's URL"`
+	Status        string `lua:"status" enum:"pending processing valid invalid" doc:"how far the CA is with it"`
+	Token         string `lua:"token" doc:"the CA's token"`
+}
+
+// OrderRequest says what to order.
+type OrderRequest struct {
+	CSR      *x509.CSR         `lua:"csr" doc:"the signing request; the order is for exactly its DNS names"`
+	Replaces *x509.Certificate `lua:"replaces,optional" doc:"the certificate that this one takes the place of (RFC 9773 section 5)"`
+	Profile  string            `lua:"profile,optional" doc:"instead of the CA's profile"`
+}
+
+// Order places an order. A certificate to be replaced is named only where the
+// CA knows it; where the CA will not have it replaced, the order goes without
+// (see [Order.Replaces]). Placing an order twice does no harm: the first one
+// expires.
+func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
+	if err := CheckCSR(req.CSR); err != nil {
+		return nil, err
+	}
+	dir, err := c.getDirectory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts := &api.OrderOptions{}
+	if opts.Profile, err = c.profile(dir, req.Profile); err != nil {
+		return nil, err
+	}
+	opts.ReplacesCertID = c.replaces(ctx, dir, req.Replaces)
+	placed, err := c.newOrder(ctx, acct, req.CSR.Names, opts)
+	if isType(err, accountDoesNotExist) {
+		if err := c.reregister(ctx); err != nil {
+			return nil, err
+		}
+		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
+	}
+	if opts.ReplacesCertID != "" && isType(err, malformed, "unauthorized", "alreadyReplaced", "serverInternal") {
+		c.opts.Log.WarnContext(ctx, "the CA will not have this certificate replaced: ordering without", "error", err)
+		opts.ReplacesCertID = ""
+		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.complete(ctx, acct, placed)
+}
+
+// Get gives an order as the CA has it now.
+func (c *Client) Get(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
+	o, _, err := c.getOrder(ctx, acct, orderURL)
+	if err != nil {
+		return nil, err
+	}
+	return c.complete(ctx, acct, o)
+}
+
+// CheckCSR reports, as a Mismatch, why no certificate for exactly the names of
+// csr can be had by DNS challenges.
+func CheckCSR(csr *x509.CSR) error {
+	if csr == nil {
+		return &problem.Error{Kind: problem.Usage, Message: "no signing request given"}
+	}
+	req, err := csr.Request()
+	if err != nil {
+		return err
+	}
+	mismatch := func(message, hint string) error {
+		return &problem.Error{Kind: problem.Mismatch, Target: csr.Host, Message: message, Hint: hint, Work: problem.NotDone}
+	}
+	cn := strings.ToLower(req.Subject.CommonName)
+	switch {
+	case len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0:
+		return mismatch("the signing request has alternative names that are no DNS names", "make it with DNS names only")
+	case len(csr.Names) == 0:
+		return mismatch("the signing request has no alternative names (SAN)", "make it with the names that clients use")
+	case cn != "" && !slices.Contains(csr.Names, cn):
+		return mismatch(fmt.Sprintf("the signing request's common name %q is not among its alternative names (%s)", req.Subject.CommonName, strings.Join(csr.Names, " ")),
+			"a CA would add it, and the certificate would not fit any more. A multi-server request gets a common name that ends in -ms: set common_name to a node's full name")
+	}
+	return nil
+}
+
+// profile chooses the certificate profile, and checks that the CA has it.
+func (c *Client) profile(dir *cachedDirectory, asked string) (string, error) {
+	want := asked
+	if want == "" {
+		want = c.ca.Profile
+	}
+	_, known := dir.Meta.Profiles[want]
+	switch {
+	case want == "" && c.ca.letsEncrypt(c.directory):
+		if _, ok := dir.Meta.Profiles["classic"]; ok {
+			return "classic", nil
+		}
+		return "", nil
+	case want == "" || known:
+		return want, nil
+	}
+	var names []string
+	for name := range dir.Meta.Profiles {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	e := &problem.Error{Kind: problem.Usage, Target: c.directory.Host, Message: fmt.Sprintf("the CA has no profile %q", want), Work: problem.NotDone}
+	if len(names) > 0 {
+		e.Hint = "it has " + strings.Join(names, ", ")
+	}
+	return "", e
+}
+
+// newOrder returns the order without its challenges.
+func (c *Client) newOrder(ctx context.Context, acct *Account, names []string, opts *api.OrderOptions) (*acme.ExtendedOrder, error) {
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	var placed acme.ExtendedOrder
+	_, err = c.do(ctx, "new-order", kid, key, func(core *api.Core) (err error) {
+		placed, err = core.Orders.NewWithOptions(names, opts)
+		return err
+	})
+	if err == nil && placed.Location == "" {
+		err = &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA gave no order URL", Work: problem.Unknown}
+	}
+	return &placed, err
+}
+
+// getOrder reads an order; the header tells when to come again.
+func (c *Client) getOrder(ctx context.Context, acct *Account, orderURL string) (*acme.ExtendedOrder, http.Header, error) {
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return nil, nil, err
+	}
+	var o acme.ExtendedOrder
+	header, err := c.do(ctx, "order", kid, key, func(core *api.Core) (err error) {
+		o, err = core.Orders.Get(orderURL)
+		return err
+	})
+	o.Location = orderURL
+	if e := problem.From(err); e != nil {
+		if e.Kind == problem.NotFound || isType(err, accountDoesNotExist) || e.Status == http.StatusNotFound {
+			gone := *e
+			gone.Kind, gone.Message, gone.Hint = problem.OrderGone, "the CA does not know this order (any more)", "a new run places a new one"
+			return nil, nil, &gone
+		}
+		return nil, nil, err
+	}
+	return &o, header, nil
+}
+
+// complete gives o as plain data, with the challenges of what is still pending,
+// and remembers it.
+func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOrder) (*Order, error) {
+	out := plain(o)
+	if o.Status != acme.StatusPending && o.Status != acme.StatusInvalid {
+		c.remember(out)
+		return out, nil
+	}
+	authz := make([]acme.Authorization, len(o.Authorizations))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for i, url := range o.Authorizations {
+		group.Go(func() error {
+			a, _, err := c.getAuthorization(gctx, acct, url)
+			authz[i] = a
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	core, err := c.core(&exchange{c: c, ctx: ctx, what: "the directory"}, kid, key)
+	if err != nil {
+		return nil, problem.From(err)
+	}
+	for i, a := range authz {
+		out.Problems = append(out.Problems, problemsOf(a)...)
+		if a.Status != acme.StatusPending || o.Status != acme.StatusPending {
+			continue
+		}
+		ch, err := challenge(core.GetKeyAuthorization, o.Authorizations[i], a)
+		if err != nil {
+			return nil, err
+		}
+		out.Challenges = append(out.Challenges, ch)
+	}
+	slices.SortFunc(out.Challenges, func(a, b Challenge) int { return strings.Compare(a.Name+a.Value, b.Name+b.Value) })
+	c.remember(out)
+	return out, nil
+}
+
+func plain(o *acme.ExtendedOrder) *Order {
+	out := &Order{
+		URL: o.Location, Status: o.Status, Names: []string{}, Profile: o.Profile, Replaces: o.Replaces,
+		Finalize: o.Finalize, Certificate: o.Certificate, Challenges: []Challenge{}, Problems: []Problem{},
+	}
+	out.Expires, _ = time.Parse(time.RFC3339, o.Expires) // zero where the CA names none
+	for _, id := range o.Identifiers {
+		out.Names = append(out.Names, strings.ToLower(id.Value))
+	}
+	slices.Sort(out.Names)
+	if o.Error != nil {
+		out.Problems = append(out.Problems, *fromDocument(o.Error))
+	}
+	return out
+}

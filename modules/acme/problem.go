@@ -1,0 +1,128 @@
+package acme
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+
+	"moonseal/runtime/problem"
+)
+
+// Problem is a CA's problem document (RFC 8555 section 6.7), or one of its
+// subproblems.
+type Problem struct {
+	Type       string `lua:"type" doc:"such as rateLimited or unauthorized, without its namespace"`
+	Detail     string `lua:"detail" doc:"the CA's own words"`
+	Identifier string `lua:"identifier,optional" doc:"the name that it is about; empty where it is about the whole"`
+
+	subproblems []Problem
+}
+
+const namespace = "urn:ietf:params:acme:error:"
+
+// Types of problems that this client acts on.
+const (
+	badNonce            = "badNonce"
+	malformed           = "malformed"
+	orderNotReady       = "orderNotReady"
+	accountDoesNotExist = "accountDoesNotExist"
+)
+
+// Error gives the document in one line.
+func (p *Problem) Error() string {
+	var parts []string
+	for _, s := range []string{p.Type, p.Identifier, p.Detail} {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	text := strings.Join(parts, ": ")
+	for _, sub := range p.subproblems {
+		text += "; " + sub.Error()
+	}
+	return text
+}
+
+func fromDocument(d *acme.ProblemDetails) *Problem {
+	p := &Problem{Type: strings.TrimPrefix(d.Type, namespace), Detail: d.Detail}
+	for _, sub := range d.SubProblems {
+		p.subproblems = append(p.subproblems, Problem{
+			Type: strings.TrimPrefix(sub.Type, namespace), Detail: sub.Detail, Identifier: sub.Identifier.Value,
+		})
+	}
+	return p
+}
+
+// isType reports whether err is a CA's problem of one of these types.
+func isType(err error, types ...string) bool {
+	var p *Problem
+	if !errors.As(err, &p) {
+		return false
+	}
+	for _, t := range types {
+		if p.Type == t {
+			return true
+		}
+	}
+	return false
+}
+
+type verdict struct {
+	kind problem.Kind
+	hint string
+}
+
+// verdicts says what a type of problem means where the status says too little.
+func verdicts() map[string]verdict {
+	return map[string]verdict{
+		"rateLimited":             {problem.RateLimited, ""},
+		"serverInternal":          {problem.Unavailable, ""},
+		accountDoesNotExist:       {problem.Auth, "the CA does not know this account (any more): run the playbook again to register it"},
+		"unauthorized":            {problem.Auth, "is the account deactivated, or does the order belong to another account?"},
+		"externalAccountRequired": {problem.Auth, "set eab = { kid = …, hmac = secret \"…\" } with what the CA gave you"},
+		"userActionRequired":      {problem.Auth, "visit the page that the CA names and agree to its terms"},
+		"badCSR":                  {problem.Refused, "the CA does not take this signing request: look at its names, key size and signature algorithm"},
+		"badPublicKey":            {problem.Refused, "the CA does not take keys of this type or size"},
+		"badSignatureAlgorithm":   {problem.Refused, ""},
+		"rejectedIdentifier":      {problem.Refused, "the CA does not issue for this name"},
+		"unsupportedIdentifier":   {problem.Refused, ""},
+		"invalidContact":          {problem.Refused, "look at the email of acme.ca"},
+		"unsupportedContact":      {problem.Refused, "look at the email of acme.ca"},
+		"invalidProfile":          {problem.Refused, "look at the profile of acme.ca"},
+		"caa":                     {problem.Refused, "a CAA record of the domain forbids this CA to issue"},
+		"dns":                     {problem.Refused, "the CA could not look up the challenge's TXT record: do all of the zone's public name servers answer?"},
+		"incorrectResponse":       {problem.Refused, "the CA found another TXT record than the one that was published"},
+		malformed:                 {problem.Refused, ""},
+		orderNotReady:             {problem.Conflict, ""},
+		"alreadyReplaced":         {problem.Conflict, ""},
+	}
+}
+
+// refusal gives the error of an answer with a status of 400 or more.
+func refusal(what string, status int, header http.Header, body []byte, now time.Time) *problem.Error {
+	var doc acme.ProblemDetails
+	if json.Unmarshal(body, &doc) != nil || doc.Type == "" && doc.Detail == "" {
+		e := problem.Status(status, header, string(body), now)
+		e.Message += " to " + what
+		if e.Kind == problem.Auth && status != http.StatusUnauthorized {
+			// Without a document a 403 comes from something before the CA.
+			e.Hint = "this answer does not look like an ACME server's: is there a proxy in between?"
+		}
+		return e
+	}
+	p := fromDocument(&doc)
+	e := problem.Status(status, header, p.Error(), now)
+	e.Message += " to " + what
+	e.Cause = p
+	if v, ok := verdicts()[p.Type]; ok {
+		e.Kind, e.Hint = v.kind, v.hint
+	}
+	if p.Type == "userActionRequired" && doc.Instance != "" {
+		e.Hint = "visit " + doc.Instance + " and agree to the CA's terms"
+	}
+	return e
+}

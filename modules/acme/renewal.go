@@ -1,0 +1,240 @@
+package acme
+
+import (
+	"context"
+	"crypto/sha256"
+	stdx509 "crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// Renewal says whether a certificate is to be renewed, when, and why.
+type Renewal struct {
+	Due         bool      `lua:"due" doc:"renew it now"`
+	At          time.Time `lua:"at" doc:"the moment to renew it, always the same for one certificate and window; in the past where it is due"`
+	Reason      string    `lua:"reason" doc:"why then, for a person"`
+	Source      string    `lua:"source" enum:"certificate ari renew_before lifetime" doc:"what decided"`
+	WindowStart time.Time `lua:"window_start,optional" doc:"begin of the window that the CA suggests"`
+	WindowEnd   time.Time `lua:"window_end,optional" doc:"end of that window"`
+	Explanation string    `lua:"explanation,optional" doc:"a page of the CA's on why it suggests that window"`
+	LookAgain   time.Time `lua:"look_again,optional" doc:"when the CA wants to be asked for its window again"`
+	ARIError    string    `lua:"ari_error,optional" doc:"why the CA's window could not be used"`
+}
+
+// RenewalOptions bound a decision.
+type RenewalOptions struct {
+	RenewBefore time.Duration `lua:"renew_before,optional" doc:"renew this long before the certificate expires, where the CA suggests no window"`
+	Names       []string      `lua:"names,optional" doc:"the DNS names that the certificate should have; others make it due"`
+}
+
+// What the sources are called.
+const (
+	byCertificate = "certificate"
+	byARI         = "ari"
+	byRenewBefore = "renew_before"
+	byLifetime    = "lifetime"
+)
+
+// Renewal decides when installed, nil where there is none, is to be renewed: at
+// once where it is missing, self-signed, expired, for other names or of another
+// CA; in the window that the CA suggests (RFC 9773); else RenewBefore its end;
+// else after two thirds of its lifetime, half where that is below 10 days. A CA
+// that cannot be asked is no error: the next rule decides, and says so.
+func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts RenewalOptions) (*Renewal, error) {
+	now := c.opts.Clock.Now()
+	if reason := unfit(installed, opts.Names, now); reason != "" {
+		return &Renewal{Due: true, At: now, Reason: reason, Source: byCertificate}, nil
+	}
+	leaf, err := installed.Leaf()
+	if err != nil {
+		return nil, err
+	}
+	r := &Renewal{}
+	switch err := c.suggested(ctx, leaf, r); {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, problem.Network(ctx.Err())
+	case problem.From(err).Kind == problem.NotFound && now.Sub(leaf.NotBefore) > foreignAge:
+		return &Renewal{Due: true, At: now, Reason: "the CA did not issue it", Source: byCertificate}, nil
+	default:
+		r = ownRule(leaf, opts)
+		r.ARIError = err.Error()
+	}
+	r.Due = !r.At.After(now)
+	return r, nil
+}
+
+// foreignAge is how old a certificate must be before a CA that does not know it
+// counts as one that did not issue it: a CA that forgets its own would otherwise
+// be asked for a new one each day.
+const foreignAge = 24 * time.Hour
+
+// unfit says why cert cannot stay, "" where it can.
+func unfit(cert *x509.Certificate, names []string, now time.Time) string {
+	if cert == nil {
+		return "there is no certificate"
+	}
+	want := make([]string, 0, len(names))
+	for _, n := range names {
+		want = append(want, strings.ToLower(n))
+	}
+	slices.Sort(want)
+	switch {
+	case cert.SelfSigned:
+		return "it is self-signed"
+	case !now.Before(cert.NotAfter):
+		return "it expired at " + moment(cert.NotAfter)
+	case len(want) > 0 && !slices.Equal(slices.Compact(want), cert.Names):
+		return fmt.Sprintf("it is for other names (%s)", strings.Join(cert.Names, " "))
+	default:
+		return ""
+	}
+}
+
+// ownRule decides without the CA.
+func ownRule(leaf *stdx509.Certificate, opts RenewalOptions) *Renewal {
+	life := lifetime(leaf)
+	if opts.RenewBefore > 0 && opts.RenewBefore < life {
+		return &Renewal{
+			At: leaf.NotAfter.Add(-opts.RenewBefore), Source: byRenewBefore,
+			Reason: fmt.Sprintf("renew_before asks for %s before it expires at %s", days(opts.RenewBefore), moment(leaf.NotAfter)),
+		}
+	}
+	part, after := "two thirds", life/3*2
+	if life < 10*24*time.Hour {
+		part, after = "half", life/2
+	}
+	return &Renewal{At: leaf.NotBefore.Add(after), Source: byLifetime, Reason: fmt.Sprintf("%s of its lifetime of %s", part, days(life))}
+}
+
+// suggested fills in r from the CA's window.
+func (c *Client) suggested(ctx context.Context, leaf *stdx509.Certificate, r *Renewal) error {
+	id := certID(leaf)
+	if id == "" {
+		return &problem.Error{Kind: problem.Refused, Message: "the certificate names no authority key"}
+	}
+	info, err := c.renewalInfo(ctx, id)
+	if err != nil {
+		return err
+	}
+	start, end := info.SuggestedWindow.Start, info.SuggestedWindow.End
+	r.Source, r.WindowStart, r.WindowEnd, r.Explanation, r.LookAgain = byARI, start, end, info.ExplanationURL, info.again
+	// Each certificate has an instant of its own in the window (section 4.2),
+	// the same each time that it is asked for.
+	seed := sha256.Sum256([]byte(id))
+	part := float64(binary.BigEndian.Uint64(seed[:8])>>11) / (1 << 53)
+	r.At = start.Add(time.Duration(part * float64(end.Sub(start)))).Truncate(time.Second)
+	// A window at the very end leaves no time to try again.
+	if last := leaf.NotAfter.Add(-lifetime(leaf) / 10); r.At.After(last) {
+		r.At = last
+	}
+	r.Reason = fmt.Sprintf("the CA suggests %s to %s", moment(start), moment(end))
+	return nil
+}
+
+type renewalInfo struct {
+	acme.RenewalInfoResponse
+	again time.Time
+}
+
+// renewalInfo asks for the window of the certificate that id names.
+func (c *Client) renewalInfo(ctx context.Context, id string) (*renewalInfo, error) {
+	dir, err := c.getDirectory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if dir.RenewalInfo == "" {
+		return nil, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA offers no renewal information"}
+	}
+	var info renewalInfo
+	header, err := c.do(ctx, "renewal-info", "", nil, func(core *api.Core) error {
+		res, err := core.Certificates.GetRenewalInfo(id)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+		if err != nil {
+			return err
+		}
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d", res.StatusCode)
+		}
+		return json.Unmarshal(body, &info.RenewalInfoResponse)
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := info.SuggestedWindow
+	if w.Start.IsZero() || !w.End.After(w.Start) {
+		return nil, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA's renewal window makes no sense"}
+	}
+	info.again = problem.RetryAfter(header, c.opts.Clock.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[id] = true
+	return &info, nil
+}
+
+// certID gives a certificate's ARI identifier (RFC 9773 section 4.1), "" where
+// it names no authority key.
+func certID(leaf *stdx509.Certificate) string {
+	if len(leaf.AuthorityKeyId) == 0 {
+		return ""
+	}
+	der, err := asn1.Marshal(leaf.SerialNumber)
+	if err != nil || len(der) < 3 {
+		return ""
+	}
+	var raw asn1.RawValue
+	if _, err := asn1.Unmarshal(der, &raw); err != nil {
+		return ""
+	}
+	enc := base64.RawURLEncoding
+	return enc.EncodeToString(leaf.AuthorityKeyId) + "." + enc.EncodeToString(raw.Bytes)
+}
+
+// replaces gives the ARI identifier of old where the CA knows it, else "".
+func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.Certificate) string {
+	if old == nil || old.SelfSigned || dir.RenewalInfo == "" {
+		return ""
+	}
+	leaf, err := old.Leaf()
+	if err != nil {
+		return ""
+	}
+	id := certID(leaf)
+	c.mu.Lock()
+	known := c.known[id]
+	c.mu.Unlock()
+	if id == "" || known {
+		return id
+	}
+	if _, err := c.renewalInfo(ctx, id); err != nil {
+		return ""
+	}
+	return id
+}
+
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func days(d time.Duration) string {
+	if d%(24*time.Hour) == 0 || d > 10*24*time.Hour {
+		return fmt.Sprintf("%d days", int(d.Hours()/24+0.5))
+	}
+	return d.Round(time.Minute).String()
+}
