@@ -216,7 +216,9 @@ func TestSpecsAreChecked(t *testing.T) {
 		"function store.box has no doc": func(m *bind.Module) { m.Functions[0].Doc = "" },
 		"type store.Box stands twice":   func(m *bind.Module) { m.Plain = append(m.Plain, bind.Table[none]("store.Box", "x")) },
 		"no example":                    func(m *bind.Module) { m.Types[0].Methods[0].Example = "" },
-		"is bound to":                   func(m *bind.Module) { m.Types[0].Methods[0].Impl = bind.Read(func(*bind.Call, *none, *none) (any, error) { return nil, nil }) },
+		"is bound to": func(m *bind.Module) {
+			m.Types[0].Methods[0].Impl = bind.Read(func(*bind.Call, *none, *none) (any, error) { return nil, nil })
+		},
 	} {
 		m := testModule()
 		spoil(m)

@@ -248,7 +248,7 @@ func (b *Binding) pushVerdict(l *lua.LState, v Verdict) int {
 
 func (b *Binding) invocation(l *lua.LState, f *Func, t *Type) (*Invocation, error) {
 	first := 1
-	inv := &Invocation{Func: f}
+	inv := &Invocation{Context: l.Context(), Func: f}
 	if t != nil {
 		ref, ok := b.ref(l.Get(1))
 		if !ok || ref.Type != t {

@@ -70,6 +70,7 @@ type Call struct {
 	Secrets  secret.Source // asks for a value; what is not granted is refused
 	Redactor *secret.Redactor
 	Run      string // the run's id
+	Force    bool   // the run was asked for by a person who wants it done now
 	Function string // the function's whole name
 
 	// Progress journals, synced, how far a change has come; Earlier is what an
@@ -110,7 +111,8 @@ type Host interface {
 
 // Invocation is one checked call from Lua.
 type Invocation struct {
-	Func *Func
-	Recv any // pointer to the handle's struct; nil for a function
-	Args any // pointer to the argument struct
+	Context context.Context // the calling script's; nil when read back from the journal
+	Func    *Func
+	Recv    any // pointer to the handle's struct; nil for a function
+	Args    any // pointer to the argument struct
 }
