@@ -1,0 +1,28 @@
+// Package bundle reads a folder of scripts, compiles them once, and finds the
+// playbooks in them.
+//
+//	tree, err := bundle.Read(dir)            // files only, nothing runs
+//	b, err := bundle.Load(ctx, tree, env)    // compiled, each script run once
+//	for _, p := range b.Playbooks { … }      // the good ones
+//	for _, e := range b.Problems { … }       // the others, by file and line
+//
+// # The folder
+//
+// Each *.lua file returns a playbook, or a list of them. A folder in it is a
+// tenant: the playbook bar in foo/baz.lua is called foo/bar. Files under lib/,
+// and under a tenant's lib/, are for require only. Names that begin with a dot,
+// tests (*_test.lua), and files that are no *.lua are left alone.
+//
+// # require
+//
+// require "lib.util" gives what lib/util.lua returns; in a tenant's script
+// tenant/lib/util.lua goes first. Then there are the modules of the [Env], such
+// as acme, and its embedded scripts, such as moonseal.renew. Nothing else can be
+// required, and the name is to be written out: a playbook's hash covers what it
+// requires, wherever in it the require stands.
+//
+// # Purity
+//
+// Loading a script only builds tables. What the modules do when a script calls
+// them while it is loaded is up to whoever makes them, in [Env.Open].
+package bundle

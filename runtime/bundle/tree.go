@@ -1,0 +1,224 @@
+package bundle
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"moonseal/runtime/problem"
+	"moonseal/runtime/sandbox"
+)
+
+// Limits of a folder of scripts.
+const (
+	MaxFiles = 5000
+	MaxTotal = 32 << 20 // bytes
+	maxDepth = 6        // folders inside one another
+)
+
+// Tree is the text of the scripts in a folder, as it stood when it was read.
+type Tree struct {
+	Dir      string            // with its links resolved
+	Files    map[string]string // by path inside of the folder, with slashes
+	Problems []*problem.Error  // files that were left out, and why
+}
+
+// Hash is a SHA-256, in hex, over all files and problems: when it is the same,
+// loading gives the same.
+func (t *Tree) Hash() string {
+	h := sha256.New()
+	hashFiles(h, t.Files, slices.Sorted(maps.Keys(t.Files)))
+	for _, e := range t.Problems {
+		fmt.Fprintf(h, "%d:%s", len(e.Error()), e.Error())
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// hashFiles writes the files named by keys, unambiguously.
+func hashFiles(w io.Writer, files map[string]string, keys []string) {
+	for _, key := range keys {
+		fmt.Fprintf(w, "%d:%s%d:%s", len(key), key, len(files[key]), files[key])
+	}
+}
+
+// Read reads the scripts in the folder dir. It is an error when the folder as a
+// whole cannot be used, be it that others can write into it; a file that cannot
+// is one of the tree's problems. Links are followed inside of the folder only.
+func Read(dir string) (*Tree, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, unreadable(dir, err)
+	}
+	root, err := os.OpenRoot(real)
+	if err != nil {
+		return nil, unreadable(dir, err)
+	}
+	defer root.Close()
+	r := &reader{root: root, tree: &Tree{Dir: real, Files: map[string]string{}}}
+	if err := r.folder(".", 0); err != nil {
+		return nil, err
+	}
+	return r.tree, nil
+}
+
+func unreadable(name string, err error) *problem.Error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	e := &problem.Error{Kind: problem.Usage, Target: name, Message: "cannot be read: " + err.Error(), Cause: err}
+	if errors.Is(err, fs.ErrPermission) {
+		e.Hint = "let the user that runs moonseal read it: chmod, or chown"
+	}
+	return e
+}
+
+type reader struct {
+	root  *os.Root
+	tree  *Tree
+	above []fs.FileInfo // the folders around the one being read
+	files int
+	total int
+}
+
+func (r *reader) full(name string) string { return filepath.Join(r.tree.Dir, filepath.FromSlash(name)) }
+
+// folder reads one folder; only limits of the whole tree, and the top folder
+// itself, are errors.
+func (r *reader) folder(name string, depth int) error {
+	entries, failed := r.list(name, depth)
+	defer func(n int) { r.above = r.above[:n] }(depth)
+	if failed != nil {
+		if depth == 0 {
+			return failed
+		}
+		r.leave(name, failed)
+		return nil
+	}
+	for _, entry := range entries {
+		child := path.Join(name, entry.Name())
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		info, err := r.root.Stat(child)
+		switch {
+		case err == nil && info.IsDir():
+			if err := r.folder(child, depth+1); err != nil {
+				return err
+			}
+		case !strings.HasSuffix(child, ".lua") || strings.HasSuffix(child, "_test.lua"):
+		case err != nil:
+			r.leave(child, unreadable(r.full(child), err))
+		default:
+			if err := r.file(child, info); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
+	if depth > maxDepth {
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("folders nested deeper than %d", maxDepth)}
+	}
+	f, err := r.root.Open(name)
+	if err != nil {
+		return nil, unreadable(r.full(name), err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, unreadable(r.full(name), err)
+	}
+	if !info.IsDir() {
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no folder"}
+	}
+	if e := r.writable(name, info); e != nil {
+		return nil, e
+	}
+	if slices.ContainsFunc(r.above, func(above fs.FileInfo) bool { return os.SameFile(above, info) }) {
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is a link to a folder that it stands in"}
+	}
+	r.above = append(r.above, info)
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, unreadable(r.full(name), err)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+// writable refuses what others than its owner can write: who writes a script
+// decides what is done with the appliances' passwords.
+func (r *reader) writable(name string, info fs.FileInfo) *problem.Error {
+	if info.Mode().Perm()&0o022 == 0 {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("others can write it (mode %04o)", info.Mode().Perm()),
+		Hint: "chmod go-w " + r.full(name),
+	}
+}
+
+func (r *reader) file(name string, info fs.FileInfo) error {
+	r.files++
+	if r.files > MaxFiles {
+		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("more than %d scripts", MaxFiles)}
+	}
+	if !info.Mode().IsRegular() {
+		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"})
+		return nil
+	}
+	text, failed := r.read(name)
+	if failed != nil {
+		r.leave(name, failed)
+		return nil
+	}
+	r.total += len(text)
+	if r.total > MaxTotal {
+		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("scripts of more than %d MiB in all", MaxTotal>>20)}
+	}
+	r.tree.Files[name] = text
+	return nil
+}
+
+func (r *reader) read(name string) (string, *problem.Error) {
+	f, err := r.root.Open(name)
+	if err != nil {
+		return "", unreadable(r.full(name), err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", unreadable(r.full(name), err)
+	}
+	if e := r.writable(name, info); e != nil {
+		return "", e
+	}
+	text, err := io.ReadAll(io.LimitReader(f, sandbox.MaxSource+1))
+	if err != nil {
+		return "", unreadable(r.full(name), err)
+	}
+	if len(text) > sandbox.MaxSource {
+		return "", &problem.Error{
+			Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("longer than %d KiB", sandbox.MaxSource>>10),
+			Hint: "move data or helpers into files under lib/",
+		}
+	}
+	return string(text), nil
+}
+
+func (r *reader) leave(name string, e *problem.Error) {
+	e.Place = &problem.Place{File: name}
+	r.tree.Problems = append(r.tree.Problems, e)
+}
