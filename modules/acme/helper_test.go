@@ -47,7 +47,7 @@ type world struct {
 
 func newWorld(t *testing.T, o acmetest.Options) *world {
 	t.Helper()
-	w := &world{t: t, faults: faults.New(), store: account.Open(t.TempDir(), "")}
+	w := &world{t: t, faults: faults.New(), store: accountStore(t)}
 	o.Faults = w.faults
 	if o.DNSAddr == "" {
 		o.AlwaysValid = true
@@ -65,10 +65,14 @@ func newWorld(t *testing.T, o acmetest.Options) *world {
 	w.spec = CA{Directory: "letsencrypt", Email: "admin@example.com", Roots: strings.Join(ca.RootPEMs(), "")}
 	w.opts = Options{
 		Store: w.store, RootCAs: ca.CertPool(), Directories: map[string]string{"letsencrypt": ca.DirectoryURL()},
-		Roots: func() []*stdx509.Certificate { return nil }, Timeout: 5 * time.Second, Within: 10 * time.Second,
+		Roots: noRoots, Timeout: 5 * time.Second, Within: 10 * time.Second,
 	}
 	return w
 }
+
+func noRoots() []*stdx509.Certificate { return nil }
+
+func accountStore(t testing.TB) *account.Store { return account.Open(t.TempDir(), "") }
 
 // client gives a new Client, as a fresh process would.
 func (w *world) client() *Client {
@@ -127,7 +131,7 @@ func (w *world) ledger() acmetest.Ledger {
 	return l
 }
 
-func newCSR(t *testing.T, cn string, names ...string) *x509.CSR {
+func newCSR(t testing.TB, cn string, names ...string) *x509.CSR {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

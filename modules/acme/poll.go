@@ -8,10 +8,10 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// The intervals between polls begin small, because most CAs decide in less than
-// a second, and double. A Retry-After goes before them.
+// The intervals between polls double. They begin small: a CA that is near decides
+// within a millisecond, and at one that takes seconds it makes three polls more. A Retry-After goes before them.
 const (
-	firstPoll = 5 * time.Millisecond
+	firstPoll = time.Millisecond
 	lastPoll  = 5 * time.Second
 )
 

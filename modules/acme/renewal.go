@@ -68,7 +68,7 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 	case err == nil:
 	case ctx.Err() != nil:
 		return nil, problem.Network(ctx.Err())
-	case problem.From(err).Kind == problem.NotFound && now.Sub(leaf.NotBefore) > foreignAge:
+	case unknown(err) && now.Sub(leaf.NotBefore) > foreignAge:
 		return &Renewal{Due: true, At: now, Reason: "the CA did not issue it", Source: byCertificate}, nil
 	default:
 		r = ownRule(leaf, opts)
@@ -82,6 +82,12 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 // counts as one that did not issue it: a CA that forgets its own would otherwise
 // be asked for a new one each day.
 const foreignAge = 24 * time.Hour
+
+// unknown reports whether err says that the CA did not issue the certificate:
+// not found, or malformed where its identifier names no issuer of the CA's.
+func unknown(err error) bool {
+	return problem.From(err).Kind == problem.NotFound || isType(err, malformed)
+}
 
 // unfit says why cert cannot stay, "" where it can.
 func unfit(cert *x509.Certificate, names []string, now time.Time) string {

@@ -2,6 +2,7 @@ package problem
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -21,7 +22,11 @@ func Network(err error) *Error {
 	var op *net.OpError
 	var dns *net.DNSError
 	var timeout interface{ Timeout() bool }
+	var untrusted *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &untrusted):
+		e.Kind, e.Work = Untrusted, NotDone
+		e.Message = "its TLS certificate is not trusted: " + untrusted.Err.Error()
 	case errors.As(err, &dns):
 		e.Message, e.Work = "cannot resolve "+dns.Name, NotDone
 		e.Hint = "check the host's name and this machine's resolver"
