@@ -1,0 +1,189 @@
+package cucm
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// CSRRequest says what signing request a node shall generate. The node keeps
+// the key.
+type CSRRequest struct {
+	Service        string   `lua:"service,optional" default:"tomcat" doc:"whose certificate it is"`
+	Distribution   string   `lua:"distribution,optional" default:"this-server" doc:"this-server, or multi-server for one certificate of the whole cluster"`
+	CommonName     string   `lua:"common_name,optional" doc:"the node's own name where empty"`
+	AltNames       []string `lua:"alt_names,optional" doc:"further DNS names"`
+	KeyType        string   `lua:"key_type,optional" enum:"rsa ec" doc:"ec for an ECDSA service, else rsa, where empty"`
+	KeyLength      int      `lua:"key_length,optional" doc:"in bits; 2048 for rsa, 256 for ec, where 0"`
+	Hash           string   `lua:"hash,optional" default:"sha256" doc:"of the request's signature"`
+	ReplacePending bool     `lua:"replace_pending,optional" doc:"overwrite a pending signing request that is not ours"`
+
+	// Ours are fingerprints of requests that may be overwritten: SHA-256, in
+	// lower-case hex, over a request or over its key.
+	Ours []string
+}
+
+// CSRLook is what was pending before a signing request was generated.
+type CSRLook struct {
+	Pending string `json:"pending"` // the pending request's SHA-256; empty where there was none
+}
+
+// PendingCSR gives the pending signing request of a service, nil where there is
+// none.
+func (c *Client) PendingCSR(ctx context.Context, service string) (*x509.CSR, error) {
+	doing := "reading the pending CSR of " + service
+	body, err := c.read(ctx, c.get(doing, c.o.Paths.CSR, service))
+	if noCSR(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	csr, err := c.parseCSR(body, service)
+	if err != nil {
+		return nil, c.failed(doing, err)
+	}
+	return csr, nil
+}
+
+// noCSR reports whether err says that nothing is pending. Cisco does not
+// document the words: a 404 of the API itself counts, one of a web page does not.
+func noCSR(err error) bool {
+	if err == nil {
+		return false
+	}
+	p := problem.From(err)
+	words := strings.ToLower(p.Server)
+	return p.Status == http.StatusNotFound && p.Tracking != "" || judged(p.Status) && strings.Contains(words, "csr") && strings.Contains(words, "not exist")
+}
+
+// parseCSR gives the request in an answer; nil where it holds none.
+func (c *Client) parseCSR(body []byte, service string) (*x509.CSR, error) {
+	texts, err := pemTexts(body, requests, service)
+	if err != nil || len(texts) == 0 {
+		return nil, err
+	}
+	csr, err := x509.ParseCSR(texts[0])
+	if err != nil {
+		return nil, err
+	}
+	csr.Host, csr.Service = c.o.Host, service
+	return csr, nil
+}
+
+// LookCSR checks a request and reads what is pending. A pending request that is
+// not ours is a Conflict: the new one would overwrite it, and its key.
+func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
+	r = r.withDefaults(c.o.Host)
+	if err := c.mayChange(r.Service); err != nil {
+		return CSRLook{}, err
+	}
+	if strings.Contains(r.CommonName+strings.Join(r.AltNames, ""), "*") {
+		return CSRLook{}, c.failed("", &problem.Error{Kind: problem.Usage, Message: "the appliance takes no wildcard certificate"})
+	}
+	pending, err := c.PendingCSR(ctx, r.Service)
+	if err != nil || pending == nil {
+		return CSRLook{}, err
+	}
+	if !r.ReplacePending && !slices.Contains(r.Ours, pending.SHA256) && !slices.Contains(r.Ours, pending.KeySHA256) {
+		return CSRLook{}, c.failed("generating a CSR", &problem.Error{
+			Kind:    problem.Conflict,
+			Message: "another signing request of " + r.Service + " is pending (sha256 " + pending.SHA256 + ", names " + strings.Join(pending.Names, " ") + "); a new one would overwrite its key",
+			Hint:    "someone may wait for its certificate; where nobody does, set replace_pending",
+		})
+	}
+	return CSRLook{Pending: pending.SHA256}, nil
+}
+
+// GenerateCSR makes the node generate a key and a signing request, which
+// overwrites a pending one.
+func (c *Client) GenerateCSR(ctx context.Context, r CSRRequest) (*x509.CSR, error) {
+	r = r.withDefaults(c.o.Host)
+	doing := "generating a CSR for " + r.Service
+	body, err := c.read(ctx, call{doing: doing, method: http.MethodPost, path: c.o.Paths.CSR, in: r.body()})
+	if err != nil {
+		return nil, err
+	}
+	csr, err := c.parseCSR(body, r.Service)
+	if err == nil && csr == nil {
+		// The answer holds none: it is pending now.
+		csr, err = c.PendingCSR(ctx, r.Service)
+	}
+	if err == nil && csr == nil {
+		err = &problem.Error{Kind: problem.Unavailable, Message: "the node accepted the request and has none pending", Work: problem.Unknown}
+	}
+	if err != nil {
+		p := *problem.From(err)
+		p.Work = problem.Unknown
+		return nil, c.failed(doing, &p)
+	}
+	if name := strings.ToLower(csr.CommonName); name != "" && !slices.Contains(csr.Names, name) {
+		c.o.Log.Warn("the CSR's common name is not among its names: a CA that adds it makes the appliance refuse the certificate; set common_name to a node's name",
+			"host", c.o.Host, "service", r.Service, "common_name", csr.CommonName, "names", csr.Names)
+	}
+	return csr, nil
+}
+
+// ProbeCSR finds out whether a lost GenerateCSR has happened: it has where
+// another request is pending than look saw.
+func (c *Client) ProbeCSR(ctx context.Context, r CSRRequest, look CSRLook) (*x509.CSR, bool, error) {
+	pending, err := c.PendingCSR(ctx, r.withDefaults(c.o.Host).Service)
+	if err != nil || pending == nil || pending.SHA256 == look.Pending {
+		return nil, false, err
+	}
+	return pending, true, nil
+}
+
+func (r CSRRequest) withDefaults(host string) CSRRequest {
+	r.Service = cmp.Or(r.Service, "tomcat")
+	r.Distribution = cmp.Or(r.Distribution, "this-server")
+	// Left to itself a cluster's request gets a name that is none of a node's.
+	r.CommonName = cmp.Or(r.CommonName, host)
+	r.Hash = cmp.Or(r.Hash, "sha256")
+	if r.KeyType == "" {
+		r.KeyType = "rsa"
+		if strings.HasSuffix(r.Service, "-ECDSA") {
+			r.KeyType = "ec"
+		}
+	}
+	if r.KeyLength == 0 {
+		r.KeyLength = 2048
+		if r.KeyType == "ec" {
+			r.KeyLength = 256
+		}
+	}
+	return r
+}
+
+type csrBody struct {
+	Service       string   `json:"service"`
+	Distribution  string   `json:"distribution"`
+	CommonName    string   `json:"commonName"`
+	KeyType       string   `json:"keyType"`
+	KeyLength     int      `json:"keyLength"`
+	HashAlgorithm string   `json:"hashAlgorithm"`
+	AltNames      []string `json:"altNames,omitempty"`
+}
+
+func (r CSRRequest) body() csrBody {
+	return csrBody{r.Service, r.Distribution, r.CommonName, r.KeyType, r.KeyLength, r.Hash, r.AltNames}
+}
+
+// mayChange refuses, as Usage, changes that can lock phones out.
+func (c *Client) mayChange(service string) error {
+	switch trustService(service) {
+	case "CallManager", "CAPF", "TVS", "ITLRecovery":
+		if !c.o.AllowPhoneLockout {
+			return c.failed("", &problem.Error{
+				Kind: problem.Usage, Message: "a wrong change to " + service + " locks the phones out",
+				Hint: "where that is what you want, say allow_phone_lockout = true",
+			})
+		}
+	}
+	return nil
+}

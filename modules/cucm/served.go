@@ -1,0 +1,103 @@
+package cucm
+
+import (
+	"context"
+	"crypto/tls"
+	stdx509 "crypto/x509"
+	"errors"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/problem"
+)
+
+// Served gives the certificate, with the chain, that the node shows on a live
+// handshake with its REST port. It need not be trusted: nothing is sent. While
+// Tomcat restarts the error is Unavailable or Timeout.
+func (c *Client) Served(ctx context.Context) (*x509.Certificate, error) {
+	return c.shown(ctx, &tls.Config{MinVersion: tls.VersionTLS12})
+}
+
+// Serves reports whether the node serves cert, by its fingerprint, and gives
+// what it serves. It is the proof that a restart worked: the node has shown
+// that it holds cert's key. Where certificates are pinned, cert becomes the
+// only one.
+func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x509.Certificate, error) {
+	served, err := c.Served(ctx)
+	if err != nil {
+		return false, nil, err
+	}
+	if served.SHA256 != cert.SHA256 {
+		// A node has an RSA and an ECDSA certificate; ask for the kind that is meant.
+		if other, err := c.shownForKey(ctx, served, cert); err == nil && other != nil {
+			served = other
+		}
+	}
+	if served.SHA256 != cert.SHA256 {
+		return false, served, nil
+	}
+	if err := c.pins.settle(cert.SHA256); err != nil {
+		return false, served, c.failed("moving the pin to the new certificate", err)
+	}
+	return true, served, nil
+}
+
+// shown makes a handshake and gives what the node shows. config gets its
+// verification here.
+func (c *Client) shown(ctx context.Context, config *tls.Config) (*x509.Certificate, error) {
+	const doing = "looking at the served certificate"
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	defer cancel()
+	conn, err := c.o.Dial(ctx, "tcp", c.addr(c.o.Port))
+	if err != nil {
+		return nil, c.failed(doing, problem.Network(err))
+	}
+	defer conn.Close() //nolint:errcheck // the handshake is over
+	var seen []*stdx509.Certificate
+	config.ServerName = c.o.Host
+	config.InsecureSkipVerify = true //nolint:gosec // what is seen is compared, not trusted
+	config.VerifyConnection = func(cs tls.ConnectionState) error {
+		seen = cs.PeerCertificates
+		return nil
+	}
+	err = tls.Client(conn, config).HandshakeContext(ctx)
+	// Only a whole handshake proves that the node holds the certificate's key.
+	if err != nil {
+		p := problem.Network(err)
+		var alert tls.AlertError
+		if errors.As(err, &alert) {
+			p.Message = "the TLS handshake failed: " + alert.Error()
+		}
+		return nil, c.failed(doing, p)
+	}
+	if len(seen) == 0 {
+		return nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node shows no certificate"})
+	}
+	text := ""
+	for _, cert := range seen {
+		text += x509.Encode(cert)
+	}
+	cert, err := x509.Parse(text)
+	if err != nil {
+		return nil, c.failed(doing, err)
+	}
+	return cert, nil
+}
+
+// shownForKey makes a second handshake that only a key of cert's kind can
+// answer; nil where served is of that kind already. In TLS 1.2 it is the cipher
+// suite that says which.
+func (c *Client) shownForKey(ctx context.Context, served, cert *x509.Certificate) (*x509.Certificate, error) {
+	has, err := served.Leaf()
+	if err != nil {
+		return nil, err
+	}
+	want, err := cert.Leaf()
+	if err != nil || has.PublicKeyAlgorithm == want.PublicKeyAlgorithm {
+		return nil, err
+	}
+	suites := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	if want.PublicKeyAlgorithm == stdx509.ECDSA {
+		suites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+	}
+	return c.shown(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: suites})
+}

@@ -1,0 +1,150 @@
+package cucm
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"moonseal/runtime/problem"
+)
+
+// Service is one line of "utils service list".
+type Service struct {
+	Name  string `lua:"name" doc:"such as Cisco Tomcat"`
+	State string `lua:"state" doc:"STARTED, STOPPED, STARTING, …"`
+	Note  string `lua:"note,optional" doc:"why it is stopped, such as Service Not Activated"`
+}
+
+// mostServices bounds what is read from a list: a node has about a hundred.
+const mostServices = 1000
+
+var serviceLine = regexp.MustCompile(`^\s*(\S[^\[\]]{0,120}?)\s*\[\s*([A-Za-z][A-Za-z ]{0,30}?)\s*\]\s*(.{0,200})`)
+
+// parseServices reads the output of "utils service list". Lines that are no
+// service's are left out.
+func parseServices(output string) []Service {
+	out := []Service{}
+	for line := range strings.Lines(output) {
+		m := serviceLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+		if m == nil || len(out) == mostServices {
+			continue
+		}
+		out = append(out, Service{Name: m[1], State: strings.ToUpper(m[2]), Note: strings.TrimSpace(m[3])})
+	}
+	return out
+}
+
+// needs are the services that read one type of certificate.
+type needs struct {
+	always  []string // restarted in any case
+	started []string // restarted where they run
+}
+
+const tomcatService = "Cisco Tomcat"
+
+// servicesFor gives the services that a certificate's type needs restarted
+// (Cisco, "Certificate Regeneration Process for CUCM"). ok is false for a type
+// that is not known.
+func servicesFor(certificate string) (n needs, ok bool) {
+	const (
+		drfMaster, drfLocal = "Cisco DRF Master", "Cisco DRF Local"
+		tftp, tvs, ctl      = "Cisco Tftp", "Cisco Trust Verification Service", "Cisco CTL Provider"
+	)
+	switch trustService(certificate) {
+	case "tomcat":
+		// TFTP goes on serving the old certificate until it restarts.
+		return needs{[]string{tomcatService}, []string{"Cisco UDS Tomcat", "Cisco AXL Tomcat", drfMaster, drfLocal, tftp}}, true
+	case "ipsec":
+		return needs{[]string{drfLocal}, []string{drfMaster}}, true
+	case "CallManager":
+		return needs{[]string{"Cisco CallManager"}, []string{"Cisco CTIManager", tvs, tftp, "Cisco HAProxy"}}, true
+	case "CAPF":
+		return needs{[]string{"Cisco Certificate Authority Proxy Function"}, []string{ctl, tvs, tftp}}, true
+	case "TVS":
+		return needs{[]string{tvs}, []string{tftp}}, true
+	case "ITLRecovery":
+		return needs{[]string{tvs}, []string{ctl, tftp}}, true
+	case "cup":
+		return needs{[]string{"Cisco SIP Proxy", "Cisco Presence Engine"}, nil}, true
+	case "cup-xmpp", "cup-xmpp-s2s":
+		return needs{[]string{"Cisco XCP Router"}, nil}, true
+	}
+	return needs{}, false
+}
+
+// plan gives the names of the services to restart, in order, spelt as the node
+// spells them. asked, where there is any, is the caller's own list.
+func plan(certificate string, asked []string, list []Service) ([]string, error) {
+	n := needs{always: asked}
+	if len(asked) == 0 {
+		var ok bool
+		if n, ok = servicesFor(certificate); !ok {
+			return nil, &problem.Error{
+				Kind: problem.Usage, Message: "it is not known which services a " + certificate + " certificate needs restarted",
+				Hint: "name them: services = { … }", Work: problem.NotDone,
+			}
+		}
+	}
+	var out []string
+	for _, name := range n.always {
+		if s := find(list, name); s != nil {
+			name = s.Name
+		}
+		out = append(out, name)
+	}
+	for _, name := range n.started {
+		if s := find(list, name); s != nil && s.State == "STARTED" {
+			out = append(out, s.Name)
+		}
+	}
+	return out, nil
+}
+
+// find gives the service of a name. Releases differ in capitals.
+func find(list []Service, name string) *Service {
+	i := slices.IndexFunc(list, func(s Service) bool { return strings.EqualFold(s.Name, name) })
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}
+
+// The ends of a restart.
+type outcome int
+
+const (
+	outcomeStarted  outcome = iota
+	outcomeUnproven         // back at the prompt without [STARTED]: some nodes never print it
+	outcomeStopped
+	outcomeRefused
+)
+
+var (
+	refusedRestart = regexp.MustCompile(`(?i)is invalid|not valid|invalid service|unsuccessful|no valid command|privilege|error|not found|not activated`)
+	stateEnd       = regexp.MustCompile(`(?i)\[\s*(STARTED|STOPPED|STARTING|STOPPING)\s*\]`)
+)
+
+// judge reads the output of a restart of one service: its last state counts.
+func judge(service, output string) outcome {
+	state := ""
+	for _, s := range parseServices(output) {
+		if strings.EqualFold(s.Name, service) {
+			state = s.State
+		}
+	}
+	switch {
+	case state == "STARTED":
+		return outcomeStarted
+	case state == "STOPPED":
+		return outcomeStopped
+	case state == "" && refusedRestart.MatchString(output):
+		return outcomeRefused
+	default:
+		return outcomeUnproven
+	}
+}
+
+// begun reports whether a line of a restart's output shows that it has begun.
+func begun(line string) bool {
+	return strings.Contains(line, "Do not press Ctrl+C") || stateEnd.MatchString(line)
+}
