@@ -1,0 +1,26 @@
+// Package run is what happens inside one run: durable steps, retries, waits,
+// effects, undos, hooks and replay.
+//
+// # Replay
+//
+// The playbook's body runs from its top each time the run is taken up. A step
+// that the journal knows as done answers with its journaled result, one that has
+// failed raises its journaled error, and the first that is neither goes on. So a
+// body must reach the world through steps only, and must come to the same steps
+// in the same order: one that does not parks the run.
+//
+// # Effects
+//
+// A call that changes the outside world is marked in the journal, synced, before
+// it is made. Where its answer was lost (the process died, the connection was
+// cut) the function's probe is asked: it happened, and that is the result; it
+// surely did not, and it is called again; or it cannot tell, and is asked again
+// at the step's next attempt. Without a probe a repeatable function is called
+// again, and any other parks the run.
+//
+// # How a body ends
+//
+// By returning (done), by ctx:skip (skipped), by an error (failed), or by a
+// cancel: then undos and hooks run, and the run has ended. Or it stops half-way:
+// waiting, parked, or interrupted with its process; then nothing is undone.
+package run

@@ -1,0 +1,305 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/bind"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// effectState is what is known of a marked call.
+type effectState int
+
+const (
+	open    effectState = iota // it may have happened
+	notDone                    // it surely has not
+	done                       // it has, and its result is known
+)
+
+// effect is one marked call of a step.
+type effect struct {
+	n        int
+	fn       string
+	args     json.RawMessage
+	look     json.RawMessage
+	progress json.RawMessage
+	result   json.RawMessage
+	state    effectState
+	met      bool // the current attempt has come to it
+}
+
+// open gives a call of the step of which nobody knows whether it happened.
+func (s *step) open() *effect {
+	for _, e := range s.effects {
+		if e.state == open {
+			return e
+		}
+	}
+	return nil
+}
+
+// Invoke implements [bind.Host].
+func (r *Run) Invoke(inv *bind.Invocation) (any, error) {
+	f := inv.Func
+	if err := r.mayCall(f); err != nil {
+		return nil, err
+	}
+	ctx := inv.Context
+	if ctx == nil {
+		ctx = context.Background() // while loading, and only pure functions run then
+	}
+	if f.Impl.Effect != nil {
+		return r.effect(ctx, inv)
+	}
+	if f.Impl.Where == bind.InRun && r.current == nil && !r.hook && r.replaying() {
+		return nil, nil // said already, the first time
+	}
+	return f.Impl.Run(r.call(ctx, f), inv.Recv, inv.Args)
+}
+
+func (r *Run) mayCall(f *bind.Func) error {
+	where := f.Impl.Where
+	switch {
+	case where == bind.Anywhere:
+		return nil
+	case r.loading:
+		return misuse(f.Full(), "called while the script is loaded", "loading only builds the playbook: call it in the run function")
+	case where == bind.InRun:
+		return nil
+	case r.hook && f.Impl.Effect == nil:
+		return nil
+	case r.hook:
+		return misuse(f.Full(), "called inside a hook", "a hook observes; it changes nothing outside")
+	case r.current == nil:
+		return misuse(f.Full(), "called outside of a step", "wrap it: ctx:step(\"name\", function() return … end)")
+	}
+	return nil
+}
+
+func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
+	return &bind.Call{
+		Context: ctx, Clock: r.opt.Clock, Log: r.logger, Network: r.opt.Network, Account: r.opt.Account,
+		Secrets: r.opt.Secrets, Redactor: r.opt.Redactor, Run: r.id, Function: f.Full(), Force: r.opt.History.Run.Force,
+		Progress: func(any) error { return nil },
+	}
+}
+
+// effect makes one call that changes the outside world.
+func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
+	s := r.current
+	args, err := r.opt.Registry.EncodeCall(inv)
+	if err != nil {
+		return nil, err
+	}
+	e := s.find(inv.Func.Full(), args)
+	if e == nil {
+		e = s.newEffect(inv.Func.Full(), args)
+	}
+	e.met = true
+	c := r.call(ctx, inv.Func)
+	c.Earlier = e.progress
+	c.Progress = func(v any) error { return r.progress(ctx, s, e, v) }
+	switch e.state {
+	case done:
+		return r.opt.Registry.DecodeResult(inv.Func, e.result)
+	case open:
+		return r.recover(c, inv, s, e)
+	default:
+		return r.lookAndDo(c, inv, s, e)
+	}
+}
+
+// find gives the step's effect of this call that the attempt has not met yet.
+func (s *step) find(fn string, args json.RawMessage) *effect {
+	for _, e := range s.effects {
+		if !e.met && e.state != notDone && e.fn == fn && string(e.args) == string(args) {
+			return e
+		}
+	}
+	return nil
+}
+
+// newEffect is a call that is not marked yet.
+func (s *step) newEffect(fn string, args json.RawMessage) *effect {
+	return &effect{n: len(s.effects), fn: fn, args: args, state: notDone, met: true}
+}
+
+// recover settles a call that may have happened.
+func (r *Run) recover(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+	spec := inv.Func.Impl.Effect
+	if s.options.probe != nil {
+		return r.recoverByScript(c, inv, s, e)
+	}
+	if spec.Probe == nil {
+		if spec.Repeatable {
+			return r.do(c, inv, s, e)
+		}
+		return nil, r.park(c.Context, fmt.Sprintf("step %s: %s may have happened, and cannot be asked about", s.label(), e.fn), nil)
+	}
+	result, happened, err := spec.Probe(c, inv.Recv, inv.Args, e.look)
+	switch {
+	case err != nil && (isControl(err) || c.Context.Err() != nil):
+		return nil, err
+	case err != nil && !problem.From(err).Kind.Retryable():
+		return nil, r.park(c.Context, fmt.Sprintf("step %s: nobody can tell whether %s has happened", s.label(), e.fn), r.redacted(err))
+	case err != nil:
+		return nil, err // the effect stays open, and the next attempt asks again
+	case happened:
+		r.logger.Info("found done", "function", e.fn)
+		return r.effectDone(c.Context, s, e, result)
+	}
+	return r.again(c, inv, s, e)
+}
+
+// again makes a call anew that surely has not happened.
+func (r *Run) again(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+	if err := r.notDone(c.Context, s, e); err != nil {
+		return nil, err
+	}
+	fresh := s.newEffect(e.fn, e.args)
+	c.Progress = func(v any) error { return r.progress(c.Context, s, fresh, v) }
+	return r.lookAndDo(c, inv, s, fresh)
+}
+
+// recoverByScript settles it by the step's probe option: a value says that it
+// happened, false that it surely did not, nil that nobody can tell.
+func (r *Run) recoverByScript(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+	values, err := r.state.Call(c.Context, r.state.L, s.options.probe)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(values) == 0 || values[0] == lua.LNil:
+		return nil, r.park(c.Context, fmt.Sprintf("step %s: the script's probe cannot tell whether %s has happened", s.label(), e.fn), nil)
+	case values[0] == lua.LFalse:
+		return r.again(c, inv, s, e)
+	}
+	plain, err := r.firstResult(s, values)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := r.opt.Registry.Encode(plain)
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.opt.Registry.DecodeResult(inv.Func, raw)
+	if err != nil {
+		return nil, misuse("probe", err.Error(), "a probe returns what "+e.fn+" would have given")
+	}
+	return r.effectDone(c.Context, s, e, result)
+}
+
+func (r *Run) redacted(err error) *problem.Error {
+	e := *problem.From(err)
+	e.Message, e.Server = r.opt.Redactor.Redact(e.Message), r.opt.Redactor.Redact(e.Server)
+	return &e
+}
+
+// lookAndDo looks, marks and makes the call.
+func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+	spec := inv.Func.Impl.Effect
+	look, result, found, err := spec.Look(c, inv.Recv, inv.Args)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return r.reread(inv.Func, result)
+	}
+	e.look = look
+	rec := journal.EffectMarked{Stamp: r.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: look}
+	var added *undo
+	if spec.Undo != nil && !r.ending { // what clean-up makes stays
+		added = &undo{n: len(r.undos), step: s.n, effect: e, fn: e.fn, args: e.args, label: s.label()}
+		if spec.Holds != nil {
+			added.holds = spec.Holds(inv.Recv, inv.Args)
+		}
+		rec.Undo = &journal.UndoSpec{N: added.n, Fn: added.fn, Args: added.args, Holds: added.holds}
+	}
+	r.opt.Trace(BeforeMark, e.fn)
+	if err := r.write(c.Context, rec); err != nil {
+		return nil, err
+	}
+	s.effects = append(s.effects, e)
+	if added != nil {
+		r.undos = append(r.undos, added)
+	}
+	e.state = open
+	r.opt.Trace(AfterMark, e.fn)
+	return r.do(c, inv, s, e)
+}
+
+// do makes a marked call, and settles a lost answer at once where it can.
+func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+	spec := inv.Func.Impl.Effect
+	result, err := spec.Do(c, inv.Recv, inv.Args, e.look)
+	r.opt.Trace(AfterAnswer, e.fn)
+	if err == nil {
+		return r.effectDone(c.Context, s, e, result)
+	}
+	var p *problem.Error
+	if !errors.As(err, &p) || p.Happened() != problem.NotDone {
+		return nil, r.unknown(c, inv, s, e, err)
+	}
+	if err := r.notDone(c.Context, s, e); err != nil {
+		return nil, err
+	}
+	return nil, err
+}
+
+// unknown makes the error of a call whose answer was lost one that the step is
+// attempted again for: the next attempt asks the probe first.
+func (r *Run) unknown(c *bind.Call, inv *bind.Invocation, s *step, e *effect, err error) error {
+	if isControl(err) || c.Context.Err() != nil {
+		return err
+	}
+	p := r.redacted(err)
+	if !p.Kind.Retryable() && (inv.Func.Impl.Effect.Probe != nil || inv.Func.Impl.Effect.Repeatable) {
+		p.Kind = problem.Unavailable
+	}
+	r.logger.Warn("answer lost", "function", e.fn, "step", s.label(), "error", p.Error())
+	return p
+}
+
+func (r *Run) effectDone(ctx context.Context, s *step, e *effect, result any) (any, error) {
+	raw, err := r.opt.Registry.EncodeResult(result)
+	if err != nil {
+		return nil, err
+	}
+	e.result, e.state = raw, done
+	if err := r.lazy(ctx, journal.EffectDone{Stamp: r.stamp(), Step: s.n, N: e.n, Result: raw}); err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// reread gives a result as it would come back from the journal.
+func (r *Run) reread(f *bind.Func, result any) (any, error) {
+	raw, err := r.opt.Registry.EncodeResult(result)
+	if err != nil {
+		return nil, err
+	}
+	return r.opt.Registry.DecodeResult(f, raw)
+}
+
+func (r *Run) notDone(ctx context.Context, s *step, e *effect) error {
+	e.state = notDone
+	return r.lazy(ctx, journal.EffectNotDone{Stamp: r.stamp(), Step: s.n, N: e.n})
+}
+
+func (r *Run) progress(ctx context.Context, s *step, e *effect, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := r.write(ctx, journal.EffectProgress{Stamp: r.stamp(), Step: s.n, N: e.n, Progress: raw}); err != nil {
+		return err
+	}
+	e.progress = raw
+	return nil
+}

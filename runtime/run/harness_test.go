@@ -1,0 +1,247 @@
+package run_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/sandbox"
+	"moonseal/runtime/secret"
+)
+
+// world is the outside that the test's module changes.
+type world struct {
+	mu    sync.Mutex
+	made  []string         // what thing.make made, in order
+	there map[string]bool  // what is there now
+	fail  map[string]error // what the next call for a name answers
+	lost  map[string]bool  // the next answer for a name is lost, after the work
+	blind map[string]bool  // the probe cannot tell
+	asks  int
+}
+
+type thing struct {
+	Name string `lua:"name" doc:"its name"`
+}
+
+type none struct{}
+
+func (w *world) take(name string) (error, bool) {
+	err := w.fail[name]
+	delete(w.fail, name)
+	lost := w.lost[name]
+	delete(w.lost, name)
+	return err, lost
+}
+
+func (w *world) make(_ *bind.Call, t *thing, _ *none, _ string) (map[string]any, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, lost := w.take(t.Name)
+	if err != nil {
+		return nil, err
+	}
+	w.made = append(w.made, t.Name)
+	w.there[t.Name] = true
+	if lost {
+		return nil, &problem.Error{Kind: problem.Timeout, Message: "answer lost"}
+	}
+	return map[string]any{"id": len(w.made)}, nil
+}
+
+func (w *world) probe(_ *bind.Call, t *thing, _ *none, _ string) (map[string]any, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.blind[t.Name] {
+		return nil, false, &problem.Error{Kind: problem.Unavailable, Message: "cannot see"}
+	}
+	return map[string]any{"id": "probed"}, w.there[t.Name], nil
+}
+
+func (w *world) undo(_ *bind.Call, t *thing, _ *none, _ *map[string]any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.fail["undo "+t.Name]; err != nil {
+		return err
+	}
+	delete(w.there, t.Name)
+	return nil
+}
+
+func (w *world) module() *bind.Module {
+	look := func(*bind.Call, *thing, *none) (string, *map[string]any, error) { return "seen", nil, nil }
+	method := func(name string, e bind.Effect[thing, none, string, map[string]any]) *bind.Func {
+		return &bind.Func{Name: name, Doc: name, Returns: "what was made", Example: "t:" + name + "()", Impl: bind.Method(e)}
+	}
+	return &bind.Module{
+		Name: "world", Doc: "A test's outside.",
+		Functions: []*bind.Func{
+			{Name: "thing", Doc: "names a thing", Returns: "it", Example: "x", Table: true, Impl: bind.Pure(func(t *thing) (*thing, error) { return t, nil })},
+			{Name: "say", Doc: "logs", Example: "x", Impl: bind.Free(func(c *bind.Call, t *thing) error { c.Log.Info(t.Name); return nil })},
+		},
+		Types: []*bind.Type{bind.Handle[thing](
+			"world.Thing", 1, "A thing.",
+			method("make", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Undo: w.undo}),
+			method("blindly", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make}),
+			method("again", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Repeatable: true}),
+			&bind.Func{Name: "there", Doc: "asks", Returns: "whether it is there", Example: "x", Impl: bind.Read(func(_ *bind.Call, t *thing, _ *none) (bind.Verdict, error) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.asks++
+				return bind.Verdict{OK: w.there[t.Name], Reason: t.Name + " is not there"}, nil
+			})},
+		)},
+	}
+}
+
+// lab is one journal and one world, in which a script is run by process after process.
+type lab struct {
+	t       *testing.T
+	world   *world
+	journal *journal.Journal
+	dir     string
+	clock   *jumping
+	id      string
+	source  string
+	log     strings.Builder
+	trace   func(run.Point, string)
+}
+
+// jumping is a clock that is always where its timers want it.
+type jumping struct {
+	clockwork.Clock
+	mu     sync.Mutex
+	offset time.Duration
+	waits  []time.Duration
+}
+
+func (j *jumping) Now() time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.Clock.Now().Add(j.offset)
+}
+
+func (j *jumping) Since(t time.Time) time.Duration { return j.Now().Sub(t) }
+
+func (j *jumping) NewTimer(d time.Duration) clockwork.Timer {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.offset += d
+	j.waits = append(j.waits, d)
+	return j.Clock.NewTimer(0)
+}
+
+func newLab(t *testing.T, source string) *lab {
+	t.Helper()
+	l := &lab{
+		t: t, dir: t.TempDir(), source: source,
+		world: &world{there: map[string]bool{}, fail: map[string]error{}, lost: map[string]bool{}, blind: map[string]bool{}},
+		clock: &jumping{Clock: clockwork.NewRealClock()},
+	}
+	var err error
+	if l.journal, err = journal.Open(t.Context(), l.dir, journal.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.journal.Close() })
+	if err := l.journal.SaveBundle(t.Context(), "hash", []journal.Source{{Path: "p.lua", Body: []byte(source)}}); err != nil {
+		t.Fatal(err)
+	}
+	l.id = l.journal.NewRunID()
+	rec := journal.RunCreated{Stamp: journal.Stamp{Run: l.id, Epoch: 1, At: time.Now()}, Playbook: "p", Bundle: "hash"}
+	if err := l.journal.Write(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// process runs the script in a new "process" over the same journal. One that is
+// killed by the trace gives nil.
+func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
+	l.t.Helper()
+	if _, err := l.journal.Adopt(ctx, l.id); err != nil {
+		l.t.Fatal(err)
+	}
+	h, err := l.journal.History(ctx, l.id)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	reg, err := bind.NewRegistry(l.world.module())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	network, err := grant.New(grant.Options{})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		state := sandbox.New(ctx, sandbox.Options{Source: func(string) (string, bool) { return l.source, true }})
+		defer state.Close()
+		r := run.New(state, run.Options{
+			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
+			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
+			Jitter: func() float64 { return 0.5 }, Trace: l.trace,
+		})
+		state.SetGlobal("world", r.Binding().Module("world"))
+		for k, v := range r.Binding().Globals() {
+			state.SetGlobal(k, v)
+		}
+		proto, compileErr := sandbox.Compile("p.lua", l.source)
+		if compileErr != nil {
+			err = compileErr
+			return
+		}
+		values, loadErr := state.Call(ctx, state.L, state.L.NewFunctionFromProto(proto))
+		if loadErr != nil {
+			err = loadErr
+			return
+		}
+		p, readErr := run.ReadPlaybook(state.L, "p", values[0].(*lua.LTable))
+		if readErr != nil {
+			err = readErr
+			return
+		}
+		out, err = r.Execute(ctx, p)
+	}()
+	<-done
+	return out, err
+}
+
+// killAt kills the process when it comes to a point for the nth time.
+func (l *lab) killAt(p run.Point, what string, nth int) {
+	seen := 0
+	l.trace = func(at run.Point, name string) {
+		if at == p && name == what {
+			if seen++; seen == nth {
+				runtime.Goexit()
+			}
+		}
+	}
+}
+
+func (l *lab) must(out *run.Outcome, err error) *run.Outcome {
+	l.t.Helper()
+	if err != nil || out == nil {
+		l.t.Fatalf("got %+v, %v", out, err)
+	}
+	return out
+}
+
+func script(body string) string {
+	return "return { run = function(ctx)\n" + body + "\nend }"
+}

@@ -1,0 +1,84 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+
+	"moonseal/runtime/journal"
+)
+
+// logHandler tags a run's log lines with run and step, and journals them beside
+// giving them to the next handler. It sees lines that are redacted already.
+type logHandler struct {
+	run   *Run
+	next  slog.Handler
+	attrs []slog.Attr
+}
+
+func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelDebug }
+
+func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
+	fields := map[string]any{}
+	add := func(a slog.Attr) bool {
+		fields[a.Key] = plainAttr(a.Value)
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	rec.Attrs(add)
+	line := journal.Logged{Stamp: h.run.stamp(), Level: strings.ToLower(rec.Level.String()), Step: h.run.label(), Message: rec.Message}
+	if len(fields) > 0 {
+		raw, err := json.Marshal(fields)
+		if err != nil {
+			return err
+		}
+		line.Fields = raw
+	}
+	if err := h.run.opt.Journal.WriteLazy(context.WithoutCancel(ctx), line); err != nil {
+		return err
+	}
+	if !h.next.Enabled(ctx, rec.Level) {
+		return nil
+	}
+	rec = rec.Clone()
+	rec.AddAttrs(slog.String("run", h.run.id))
+	if line.Step != "" {
+		rec.AddAttrs(slog.String("step", line.Step))
+	}
+	return h.next.Handle(ctx, rec)
+}
+
+func plainAttr(v slog.Value) any {
+	v = v.Resolve()
+	switch v.Kind() {
+	case slog.KindGroup:
+		group := map[string]any{}
+		for _, a := range v.Group() {
+			group[a.Key] = plainAttr(a.Value)
+		}
+		return group
+	case slog.KindBool, slog.KindFloat64, slog.KindInt64, slog.KindUint64:
+		return v.Any()
+	default:
+		return v.String()
+	}
+}
+
+func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &logHandler{run: h.run, next: h.next.WithAttrs(attrs), attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+}
+
+func (h *logHandler) WithGroup(name string) slog.Handler {
+	return &logHandler{run: h.run, next: h.next.WithGroup(name), attrs: h.attrs}
+}
+
+// label names the step that runs, "" outside of one.
+func (r *Run) label() string {
+	if r.current == nil {
+		return ""
+	}
+	return r.current.label()
+}

@@ -1,0 +1,191 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/sandbox"
+	"moonseal/runtime/secret"
+)
+
+// Journal is where a run's records go: the journal itself, or the wire to the
+// process that owns it.
+type Journal interface {
+	// Write returns when the records are synced.
+	Write(ctx context.Context, recs ...journal.Record) error
+	// WriteLazy lets the records go with the next commit.
+	WriteLazy(ctx context.Context, recs ...journal.Record) error
+	// HeldBy tells which of the values a pending undo of another unfinished run
+	// holds, and whose it is.
+	HeldBy(ctx context.Context, values []string, except string) (map[string]string, error)
+}
+
+// Options are what a run needs. All but Logger, Trace and Probes are required.
+type Options struct {
+	Registry *bind.Registry
+	History  *journal.History
+	Journal  Journal
+	Clock    clockwork.Clock
+	Logger   *slog.Logger // gets each log line, redacted; the journal gets them too
+	Network  *grant.Network
+	Account  *account.Store
+	Secrets  secret.Source
+	Redactor *secret.Redactor
+	// Jitter gives a number in [0, 1), for back-offs.
+	Jitter func() float64
+	// Trace is told of points at which a crash is worth a test; see [Point].
+	Trace func(p Point, what string)
+}
+
+// Point is a place between two things that a crash can come between.
+type Point string
+
+// The points. What they name is the function or the step.
+const (
+	BeforeMark   Point = "before-mark"   // an effect is about to be marked
+	AfterMark    Point = "after-mark"    // its mark is synced
+	AfterAnswer  Point = "after-answer"  // its answer was read, and is not journaled
+	AfterStep    Point = "after-step"    // the step's result is synced
+	BetweenUndos Point = "between-undos" // an undo is journaled as done
+	BeforeEnd    Point = "before-end"    // all is done but the journal's last record
+)
+
+// Outcome is how Execute ended.
+type Outcome struct {
+	Status journal.Status // an outcome, or Waiting, or Parked
+	Reason string         // why it was skipped or parked, or what it waits for
+	Until  time.Time      // when a waiting run goes on
+	Error  *problem.Error // why it failed, waits or parked
+}
+
+// Run is one execution in this process.
+type Run struct {
+	opt      Options
+	id       string
+	epoch    int64
+	playbook Playbook
+	state    *sandbox.State
+	binding  *bind.Binding
+	ctxValue *lua.LUserData
+
+	steps    []*step // as journaled, then as they come
+	next     int     // the next step's number
+	seen     map[stepKey]bool
+	current  *step // the step whose function runs
+	hook     bool  // a hook runs
+	loading  bool
+	ending   bool // the outcome is journaled; nothing new may begin
+	now      time.Time
+	records  int // ctx:record calls so far
+	recorded int // of them, those that the journal had
+	undos    []*undo
+	cleaned  bool // the clean-up was announced
+
+	journaled  int     // steps that the journal had
+	deferSteps []*step // the steps of deferred functions
+	hooks      map[string]bool
+	work       *workTimer
+	logger     *slog.Logger
+}
+
+// New readies a run in state, which it owns from now on. While the playbook is
+// loaded only pure functions may be called; see [Run.Begin].
+func New(state *sandbox.State, opt Options) *Run {
+	h := opt.History
+	r := &Run{
+		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
+		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "",
+	}
+	if r.opt.Trace == nil {
+		r.opt.Trace = func(Point, string) {}
+	}
+	r.logger = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler()}))
+	r.binding = opt.Registry.Bind(state.L, r, sandbox.Raise)
+	r.restore(h)
+	return r
+}
+
+// Binding gives the modules and built-ins for the run's state.
+func (r *Run) Binding() *bind.Binding { return r.binding }
+
+// Execute runs the playbook until it ends or stops half-way. An error means
+// that this process cannot go on: the journal cannot be written, or ctx ended
+// for a reason other than [ErrCancelled]. The run is then as the journal has it.
+func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
+	r.playbook, r.loading = p, false
+	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
+	r.ctxValue = r.newContext()
+	r.state.Seal()
+	if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
+		return nil, err
+	}
+	if !r.ending {
+		r.runHook(ctx, "start", lua.LNil)
+	}
+	bodyErr := r.body(ctx)
+	var c *control
+	switch {
+	case r.ending:
+		// The outcome stands; the body ran to give the deferred functions back.
+		return r.finish(ctx, nil)
+	case errors.As(bodyErr, &c) && c.stop != nil:
+		return nil, c.stop
+	case errors.As(bodyErr, &c) && !c.outcome.Status.Outcome():
+		return c.outcome, nil
+	case errors.As(bodyErr, &c):
+		return r.finish(ctx, c.outcome)
+	case errors.Is(context.Cause(ctx), ErrCancelled):
+		return r.finish(ctx, &Outcome{Status: journal.Cancelled, Reason: "cancelled"})
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case bodyErr != nil:
+		return r.finish(ctx, &Outcome{Status: journal.Failed, Error: problem.From(bodyErr)})
+	default:
+		return r.finish(ctx, &Outcome{Status: journal.Done})
+	}
+}
+
+// body calls the playbook's run function.
+func (r *Run) body(ctx context.Context) error {
+	ctx, stop := r.work.context(ctx)
+	defer stop()
+	_, err := r.state.Call(ctx, r.state.L, r.playbook.Run, r.ctxValue)
+	if used := r.work.used(ctx); used != nil && err != nil && !isControl(err) {
+		return used
+	}
+	return err
+}
+
+func (r *Run) stamp() journal.Stamp {
+	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC()}
+}
+
+// write syncs records. A journal that cannot be written ends this process's
+// work: what comes after would not be known.
+func (r *Run) write(ctx context.Context, recs ...journal.Record) error {
+	// A cancel must not tear a record from the work that it tells of.
+	if err := r.opt.Journal.Write(context.WithoutCancel(ctx), recs...); err != nil {
+		return &control{stop: err}
+	}
+	return nil
+}
+
+func (r *Run) lazy(ctx context.Context, recs ...journal.Record) error {
+	if err := r.opt.Journal.WriteLazy(context.WithoutCancel(ctx), recs...); err != nil {
+		return &control{stop: err}
+	}
+	return nil
+}
+
+// replaying reports whether the body has yet to come to where the journal ends.
+func (r *Run) replaying() bool { return r.next < r.journaled || r.ending }

@@ -1,0 +1,251 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+const (
+	undoTimeout  = 2 * time.Minute
+	undoAttempts = 3
+	// deferFn names, in the journal, an undo that is a script's own function.
+	deferFn = "ctx:defer"
+)
+
+// undo is one piece of clean-up that the journal knows.
+type undo struct {
+	n      int
+	step   int
+	effect *effect // nil for a script's own
+	fn     string
+	args   json.RawMessage
+	holds  []string
+	label  string // the step's
+	done   bool
+	fun    *lua.LFunction // a script's own function, once the body has come to it
+}
+
+// runUndos runs the pending undos that match, the latest first. One that fails
+// stays in the journal for `moonseal cleanup`, and is logged.
+func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
+	// Clean-up goes on when the run is cancelled, under a bound of its own.
+	ctx = context.WithoutCancel(ctx)
+	for i := len(r.undos) - 1; i >= 0; i-- {
+		u := r.undos[i]
+		if u.done || !match(u) {
+			continue
+		}
+		if err := r.undoOne(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Run) undoOne(ctx context.Context, u *undo) error {
+	var failed *problem.Error
+	for attempt := 1; attempt <= undoAttempts; attempt++ {
+		err := r.undoOnce(ctx, u)
+		if isControl(err) {
+			return err
+		}
+		if err == nil {
+			if err := r.write(ctx, journal.UndoDone{Stamp: r.stamp(), N: u.n}); err != nil {
+				return err
+			}
+			u.done = true
+			r.opt.Trace(BetweenUndos, u.fn)
+			return nil
+		}
+		failed = r.redacted(err)
+		if !failed.Kind.Retryable() || attempt == undoAttempts {
+			break
+		}
+		if err := r.wait(ctx, Retry{Backoff: time.Second, Max: inProcess}.wait(attempt, r.opt.Jitter())); err != nil {
+			return err
+		}
+	}
+	next := r.opt.Clock.Now().Add(roundWait(0)).UTC()
+	r.logger.Error("clean-up failed; it is kept", "function", u.fn, "undo_of", u.label, "error", failed.Error(),
+		"hint", "moonseal cleanup list shows it, moonseal cleanup retry tries again")
+	return r.write(ctx, journal.UndoFailed{Stamp: r.stamp(), N: u.n, Error: failed, NextAt: next})
+}
+
+func (r *Run) undoOnce(ctx context.Context, u *undo) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	if u.fn == deferFn {
+		return r.undoDeferred(ctx, u)
+	}
+	inv, err := r.opt.Registry.DecodeCall(u.fn, u.args)
+	if err != nil {
+		return err
+	}
+	spec := inv.Func.Impl.Effect
+	if spec == nil || spec.Undo == nil {
+		return fmt.Errorf("%s has no undo", u.fn)
+	}
+	var result any
+	if u.effect != nil && u.effect.state == done {
+		if result, err = r.opt.Registry.DecodeResult(inv.Func, u.effect.result); err != nil {
+			return err
+		}
+	}
+	c := r.call(ctx, inv.Func)
+	c.Held = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
+	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), u.fn, "")
+}
+
+func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
+	if u.fun == nil {
+		return &problem.Error{Kind: problem.Script, Call: deferFn, Message: "the script did not come to this function again", Hint: "moonseal cleanup forget drops it"}
+	}
+	plain, err := r.opt.Registry.Decode(u.args)
+	if err != nil {
+		return err
+	}
+	data, err := r.binding.ToLua(plain)
+	if err != nil {
+		return err
+	}
+	// Its calls are journaled like a step's, so that they are not made twice either.
+	s := r.deferStep(u)
+	s.attempt++
+	started := journal.StepStarted{Stamp: r.stamp(), Step: s.n, Kind: s.kind, Name: s.name, Key: s.key, Attempt: s.attempt}
+	if err := r.lazy(ctx, started); err != nil {
+		return err
+	}
+	if s.state == journal.StepIsDone {
+		return nil
+	}
+	_, err = r.attempt(ctx, s, func(ctx context.Context) (any, error) {
+		_, err := r.state.Call(ctx, r.state.L, u.fun, data)
+		return nil, err
+	})
+	if err != nil {
+		return err
+	}
+	return r.lazy(ctx, journal.StepDone{Stamp: r.stamp(), Step: s.n, Result: json.RawMessage("null")})
+}
+
+// firstDefer is the number of the first deferred function's step: far above any
+// of the body's, whose count is not known when a body ends early.
+const firstDefer = 1 << 20
+
+func (r *Run) deferStep(u *undo) *step {
+	n := firstDefer + u.n
+	for _, s := range r.deferSteps {
+		if s.n == n {
+			return s
+		}
+	}
+	s := &step{n: n, kind: kindStep, name: "cleaning_up", key: fmt.Sprint(u.n)}
+	r.deferSteps = append(r.deferSteps, s)
+	return s
+}
+
+// deferFunction is ctx:defer.
+func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) error {
+	raw, err := r.opt.Registry.Encode(data)
+	if err != nil {
+		return misuse(deferFn, "its data cannot be journaled: "+err.Error(), "")
+	}
+	for _, u := range r.undos {
+		if u.fn == deferFn && u.fun == nil {
+			u.fun = fn
+			return nil
+		}
+	}
+	if r.ending {
+		return nil
+	}
+	u := &undo{n: len(r.undos), step: -1, fn: deferFn, args: raw, label: deferFn, fun: fn}
+	if err := r.write(ctx, journal.UndoAdded{Stamp: r.stamp(), Step: u.step, Undo: journal.UndoSpec{N: u.n, Fn: u.fn, Args: u.args}}); err != nil {
+		return err
+	}
+	r.undos = append(r.undos, u)
+	return nil
+}
+
+// undoStep is ctx:undo: it undoes what the named step did, now.
+func (r *Run) undoStep(ctx context.Context, name, key string) error {
+	if r.current != nil || r.hook {
+		return misuse("ctx:undo", "called inside a step or a hook", "call it in the run function, after the step")
+	}
+	want, known := (&step{name: name, key: key}).label(), false
+	for _, s := range r.steps[:r.next] {
+		known = known || s.label() == want
+	}
+	if !known {
+		return misuse("ctx:undo", fmt.Sprintf("this run has no step %q before it", want), "")
+	}
+	if r.replaying() {
+		return nil
+	}
+	r.cleaning()
+	return r.runUndos(ctx, func(u *undo) bool { return u.label == want && u.effect != nil })
+}
+
+// finish journals the outcome, cleans up, and ends the run.
+func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
+	ctx = context.WithoutCancel(ctx)
+	if out == nil {
+		h := r.opt.History.Run
+		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error}
+	} else if err := r.write(ctx, journal.RunEnding{Stamp: r.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error}); err != nil {
+		return nil, unwrapStop(err)
+	}
+	r.ending = true
+	if r.pendingUndos() {
+		r.cleaning()
+	}
+	if err := r.runUndos(ctx, func(*undo) bool { return true }); err != nil {
+		return nil, unwrapStop(err)
+	}
+	event := "success"
+	if out.Error != nil || out.Status == journal.Cancelled {
+		event = "failure"
+	}
+	if out.Status != journal.Skipped {
+		r.runHook(ctx, event, r.outcomeEvent(out))
+	}
+	r.runHook(ctx, "finish", r.outcomeEvent(out))
+	r.opt.Trace(BeforeEnd, string(out.Status))
+	if err := r.write(ctx, journal.RunEnded{Stamp: r.stamp()}); err != nil {
+		return nil, unwrapStop(err)
+	}
+	return out, nil
+}
+
+func (r *Run) pendingUndos() bool {
+	for _, u := range r.undos {
+		if !u.done {
+			return true
+		}
+	}
+	return false
+}
+
+// cleaning says, once, that the clean-up goes on.
+func (r *Run) cleaning() {
+	if !r.cleaned {
+		r.cleaned = true
+		r.logger.Info("cleaning up")
+	}
+}
+
+func unwrapStop(err error) error {
+	var c *control
+	if errors.As(err, &c) && c.stop != nil {
+		return c.stop
+	}
+	return err
+}
