@@ -90,6 +90,10 @@ func parseError(name, source string, err error) error {
 	if message != "syntax error" {
 		message = "syntax error: " + strings.ToLower(message[:1]) + message[1:]
 	}
+	if e.Message == "unterminated string" && e.Pos.Column == 0 && e.Pos.Line > 1 {
+		line := e.Pos.Line - 1 // the parser has gone on to the next
+		return syntaxError(name, source, line, 1+max(0, len(Line(source, line))-len(e.Token)-1), message)
+	}
 	if e.Pos.Line == parse.EOF {
 		text := strings.TrimRight(source, " \t\r\n")
 		line := 1 + strings.Count(text, "\n")

@@ -26,8 +26,9 @@ func isControl(err error) bool {
 
 // interrupted is the end of a context on its way out of a script.
 type interrupted struct {
-	cause error
-	place *problem.Place
+	cause  error
+	place  *problem.Place
+	during error // what Go code raised meanwhile, nil for nothing
 }
 
 func (i interrupted) Error() string { return i.cause.Error() }
@@ -49,8 +50,8 @@ type thrown struct{ err error }
 // The place is where the script is, unless err names one.
 func Raise(L *lua.LState, err error) {
 	s := Of(L)
-	if ctx := context1(L); ctx.Err() != nil && !isControl(err) {
-		err = interrupted{context.Cause(ctx), s.where(L, 0)}
+	if ctx := contextOf(L); ctx.Err() != nil && !isControl(err) {
+		err = interrupted{context.Cause(ctx), s.where(L), err}
 	}
 	L.Error(s.object(L, err), 0)
 }
@@ -63,7 +64,7 @@ func (s *State) object(L *lua.LState, err error) *lua.LUserData {
 	if !isControl(err) {
 		p := *problem.From(err)
 		if p.Place == nil {
-			p.Place = s.where(L, 0)
+			p.Place = s.where(L)
 		} else if p.Place.Source == "" {
 			place := *p.Place
 			place.Source = s.line(place.File, place.Line)
@@ -199,12 +200,15 @@ func Line(source string, n int) string {
 	return strings.TrimRight(source, " \t\r")
 }
 
-// where returns the place of the innermost Lua function from level on; level 0
-// is the running function.
-func (s *State) where(L *lua.LState, level int) *problem.Place {
-	for ; ; level++ {
+// where returns the place of the innermost Lua function, be it on the thread that
+// called L's.
+func (s *State) where(L *lua.LState) *problem.Place {
+	for level := 0; ; level++ {
 		dbg, ok := L.GetStack(level)
 		if !ok {
+			if caller := s.caller(L); caller != nil {
+				return s.where(caller)
+			}
 			return nil
 		}
 		if _, err := L.GetInfo("Sl", dbg, lua.LNil); err != nil || dbg.Source == "" || dbg.CurrentLine <= 0 {
@@ -216,7 +220,7 @@ func (s *State) where(L *lua.LState, level int) *problem.Place {
 
 // Where returns the place in the script that called the running Go function, or
 // nil.
-func Where(L *lua.LState) *problem.Place { return Of(L).where(L, 0) }
+func Where(L *lua.LState) *problem.Place { return Of(L).where(L) }
 
 // errorMeta is the metatable of raised problems.
 func (s *State) errorMeta() *lua.LTable {

@@ -60,7 +60,11 @@ func (s *State) directive(L *lua.LState, flags string, verb byte, n int) string 
 	case 'u':
 		return fmt.Sprintf("%"+flags+"d", uint64(whole(L, n)))
 	case 'o', 'x', 'X':
-		return fmt.Sprintf("%"+flags+string(verb), uint64(whole(L, n)))
+		value := uint64(whole(L, n))
+		if value == 0 {
+			flags = strings.ReplaceAll(flags, "#", "") // C gives zero no prefix
+		}
+		return fmt.Sprintf("%"+flags+string(verb), value)
 	case 'c':
 		return string([]byte{byte(whole(L, n))})
 	case 'e', 'E', 'f', 'g', 'G':

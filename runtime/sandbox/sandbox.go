@@ -63,7 +63,7 @@ type State struct {
 	globals *lua.LTable // what the read-only globals table shows
 	sealed  bool
 	errors  *lua.LTable // the metatable of raised problems
-	depth   int
+	active  []call      // threads at work, outermost first
 	idle    []*lua.LState
 }
 

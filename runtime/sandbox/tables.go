@@ -123,7 +123,7 @@ const lookEvery = 4096
 
 // look raises when L's context has ended.
 func look(L *lua.LState) {
-	if err := context1(L).Err(); err != nil {
+	if err := contextOf(L).Err(); err != nil {
 		Raise(L, err)
 	}
 }
