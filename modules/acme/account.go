@@ -22,7 +22,7 @@ import (
 // Account is an account at a CA (RFC 8555 section 7.1.2). It is plain data; its
 // key stays in the [Store].
 type Account struct {
-	CA  CA     `lua:"ca" doc:"the CA that it belongs to"`
+	CA  *CA    `lua:"ca" doc:"the CA that it belongs to"`
 	URL string `lua:"url" doc:"the account's URL, its identity at the CA"`
 }
 
@@ -42,14 +42,43 @@ func (c *Client) Account(ctx context.Context) (*Account, error) {
 	if err != nil {
 		return nil, problem.At(err, "", c.directory.Host)
 	}
-	if _, kid := c.identity(); kid != "" {
-		return &Account{CA: c.ca, URL: kid}, nil
+	if known := c.account(); known != nil {
+		return known, nil
 	}
 	if err := c.register(ctx, created); err != nil {
 		return nil, err
 	}
+	return c.account(), nil
+}
+
+// Known gives the account where its key and URL are in the store, else nil. It
+// asks nobody.
+func (c *Client) Known(ctx context.Context) (*Account, error) {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := c.loadKey(false); err != nil {
+		if problem.From(err).Kind == problem.NotFound {
+			return nil, nil //nolint:nilnil // nil is the documented "none"
+		}
+		return nil, problem.At(err, "", c.directory.Host)
+	}
+	if err := c.loadURL(); err != nil {
+		return nil, problem.At(err, "", c.directory.Host)
+	}
+	return c.account(), nil
+}
+
+// account gives the account as far as this client knows it, else nil.
+func (c *Client) account() *Account {
 	_, kid := c.identity()
-	return &Account{CA: c.ca, URL: kid}, nil
+	if kid == "" {
+		return nil
+	}
+	ca := c.ca
+	return &Account{CA: &ca, URL: kid}
 }
 
 // register makes the account, or finds it by its key where that is not new
@@ -247,10 +276,4 @@ func parseKey(text []byte) (crypto.Signer, error) {
 	default:
 		return nil, bad(fmt.Sprintf("holds a %T: it wants ECDSA or RSA", key))
 	}
-}
-
-// reregister is for a CA that has forgotten the account: same key, new account.
-func (c *Client) reregister(ctx context.Context) error {
-	c.opts.Log.WarnContext(ctx, "the CA does not know the account any more: registering its key again", "ca", c.directory.Host)
-	return c.register(ctx, true)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
 )
@@ -59,6 +60,21 @@ func (ca CA) Resolve(known map[string]string) (*url.URL, error) {
 		}
 	}
 	return u, nil
+}
+
+// check looks at all that can be checked without asking anybody.
+func (ca CA) check(known map[string]string) error {
+	if _, err := ca.Resolve(known); err != nil {
+		return err
+	}
+	if (ca.EAB.KeyID != "") == ca.EAB.HMAC.IsZero() {
+		return &problem.Error{Kind: problem.Usage, Message: "an external account binding wants both kid and hmac"}
+	}
+	if _, err := x509.ParseAll(ca.Roots); err != nil {
+		return problem.At(err, "", "roots")
+	}
+	_, err := trusted(nil, ca.TrustedRoots)
+	return err
 }
 
 // letsEncrypt reports whether the CA is Let's Encrypt, by name or by host.

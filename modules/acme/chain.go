@@ -21,7 +21,7 @@ const maxAlternates = 8
 // that the CA gives first.
 func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*x509.Certificate, error) {
 	cert, header, err := c.getChain(ctx, acct, certURL)
-	if err != nil || c.ca.PreferredChain == "" || c.preferred(cert) {
+	if err != nil || c.Preferred(cert) {
 		return cert, err
 	}
 	for i, url := range alternates(header) {
@@ -32,11 +32,10 @@ func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*
 		if err != nil {
 			return nil, err
 		}
-		if other.SHA256 == cert.SHA256 && c.preferred(other) {
+		if other.SHA256 == cert.SHA256 && c.Preferred(other) {
 			return other, nil
 		}
 	}
-	c.opts.Log.WarnContext(ctx, "the CA offers no chain to the preferred root: taking its first", "preferred_chain", c.ca.PreferredChain)
 	return cert, nil
 }
 
@@ -81,8 +80,12 @@ func (c *Client) withRoot(cert *x509.Certificate) error {
 	return nil
 }
 
-// preferred reports whether cert's chain ends in the root that is asked for.
-func (c *Client) preferred(cert *x509.Certificate) bool {
+// Preferred reports whether cert's chain ends in the root that the CA's
+// preferred_chain names; true where it names none.
+func (c *Client) Preferred(cert *x509.Certificate) bool {
+	if c.ca.PreferredChain == "" {
+		return true
+	}
 	chain, err := cert.Chain()
 	if err != nil {
 		return false

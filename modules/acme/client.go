@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/tls"
 	stdx509 "crypto/x509"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,7 +40,6 @@ type Options struct {
 	Timeout     time.Duration                                                     // of one request; default 30 s
 	Within      time.Duration                                                     // how long one call polls at most; default 5 min
 	Clock       clockwork.Clock                                                   // default: the real one
-	Log         *slog.Logger                                                      // default: none
 }
 
 // Client speaks with one CA. It is safe for concurrent use.
@@ -113,9 +111,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Clock == nil {
 		o.Clock = clockwork.NewRealClock()
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

@@ -69,13 +69,13 @@ func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*O
 	opts.ReplacesCertID = c.replaces(ctx, dir, req.Replaces)
 	placed, err := c.newOrder(ctx, acct, req.CSR.Names, opts)
 	if isType(err, accountDoesNotExist) {
-		if err := c.reregister(ctx); err != nil {
+		// The CA has lost its memory: the same key, registered again.
+		if err := c.register(ctx, true); err != nil {
 			return nil, err
 		}
 		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
 	}
 	if opts.ReplacesCertID != "" && isType(err, malformed, "unauthorized", "alreadyReplaced", "serverInternal") {
-		c.opts.Log.WarnContext(ctx, "the CA will not have this certificate replaced: ordering without", "error", err)
 		opts.ReplacesCertID = ""
 		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
 	}

@@ -21,15 +21,15 @@ type Certificate struct {
 	Subject       string    `lua:"subject" doc:"the common name, or the whole distinguished name where there is none"`
 	Issuer        string    `lua:"issuer" doc:"the issuer's common name, or its whole distinguished name"`
 	Serial        string    `lua:"serial" doc:"serial number, lower-case hex"`
-	Names         []string  `lua:"names" doc:"DNS names (SAN), lower case, sorted"`
+	Names         []string  `lua:"names,optional" doc:"DNS names (SAN), lower case, sorted"`
 	NotBefore     time.Time `lua:"not_before" doc:"valid from"`
 	NotAfter      time.Time `lua:"not_after" doc:"valid until"`
 	SHA256        string    `lua:"sha256" doc:"fingerprint: lower-case hex over the DER"`
 	KeySHA256     string    `lua:"key_sha256" doc:"lower-case hex over the public key (SubjectPublicKeyInfo)"`
 	SelfSigned    bool      `lua:"self_signed" doc:"signed by its own key"`
 	PEM           string    `lua:"pem" doc:"the certificate itself, PEM"`
-	Intermediates []string  `lua:"intermediates" doc:"PEM, the certificate's issuer first"`
-	Root          string    `lua:"root" doc:"the root's PEM; empty where unknown"`
+	Intermediates []string  `lua:"intermediates,optional" doc:"PEM, the certificate's issuer first"`
+	Root          string    `lua:"root,optional" doc:"the root's PEM; empty where unknown"`
 }
 
 // From gives cert as plain data, without a chain.

@@ -14,13 +14,13 @@ import (
 // CSR is a certificate signing request (PKCS #10).
 type CSR struct {
 	PEM        string   `lua:"pem" doc:"the request, PEM"`
-	CommonName string   `lua:"common_name" doc:"the subject's common name; may be empty"`
-	Names      []string `lua:"names" doc:"DNS names (SAN), lower case, sorted"`
+	CommonName string   `lua:"common_name,optional" doc:"the subject's common name; may be empty"`
+	Names      []string `lua:"names,optional" doc:"DNS names (SAN), lower case, sorted"`
 	KeySHA256  string   `lua:"key_sha256" doc:"lower-case hex over the public key (SubjectPublicKeyInfo)"`
 	SHA256     string   `lua:"sha256" doc:"lower-case hex over the DER"`
 	Host       string   `lua:"host,optional" doc:"the host that holds the key; empty where unknown"`
 	Service    string   `lua:"service,optional" doc:"the service on it, such as tomcat; empty where unknown"`
-	ClientAuth bool     `lua:"client_auth" doc:"asks for the clientAuth extended key usage"`
+	ClientAuth bool     `lua:"client_auth,optional" doc:"asks for the clientAuth extended key usage"`
 }
 
 // ParseCSR reads a PEM signing request and verifies that it is signed by its

@@ -1,0 +1,189 @@
+package acme
+
+import (
+	"sync"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
+)
+
+// Settings stand under modules.acme in the config.
+type Settings struct {
+	// Directories gives names to the directory URLs of CAs, or other URLs to
+	// the names that are known.
+	Directories map[string]string `yaml:"directories"`
+}
+
+// Module is what require "acme" gives a script.
+func Module() *bind.Module {
+	b := &binding{settings: &Settings{}, clients: map[clientKey]*Client{}}
+	return &bind.Module{
+		Name:     "acme",
+		Doc:      "Gets certificates from an ACME CA (RFC 8555) for keys that an appliance holds, by DNS challenges, and knows when to renew (RFC 9773).",
+		Settings: b.settings,
+		Functions: []*bind.Func{{
+			Name: "ca", Table: true,
+			Doc:     "Describes a certificate authority. Nothing is asked of it yet.",
+			Returns: "the CA",
+			Example: `local ca = acme.ca { directory = "letsencrypt", email = "admin@automate.builders" }`,
+			Impl:    bind.Pure(b.ca),
+		}},
+		Types: []*bind.Type{
+			bind.Handle[CA]("acme.CA", 1, "A certificate authority, and how to use it.", b.renewal(), b.issued(), b.account()),
+			bind.Handle[Account]("acme.Account", 1, "An account at a CA. Its key is a file below accounts/_acme.", b.order(), b.state(), b.validate(), b.finalize()),
+		},
+		Plain: append([]*bind.Type{
+			bind.Table[Order]("acme.Order", "An order as the CA showed it last."),
+			bind.Table[Challenge]("acme.Challenge", "What has to be published in the DNS to prove one name."),
+			bind.Table[Problem]("acme.Problem", "What a CA says is wrong (RFC 8555 section 6.7)."),
+			bind.Table[Renewal]("acme.Renewal", "Whether a certificate is to be renewed, when, and why."),
+		}, x509.Types()...),
+	}
+}
+
+// binding is the module's state: its settings, and a client for each run and CA,
+// so that a run's steps share connections, nonces, and what was seen of orders.
+type binding struct {
+	settings *Settings
+
+	mu      sync.Mutex
+	clients map[clientKey]*Client
+}
+
+type clientKey struct {
+	run     string
+	ca      CA
+	network *grant.Network
+	store   *account.Store
+}
+
+// maxClients bounds a process that serves many runs; a run has one or two.
+const maxClients = 256
+
+func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
+	key := clientKey{run: c.Run, ca: *ca, network: c.Network, store: c.Account}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if known := b.clients[key]; known != nil {
+		return known, nil
+	}
+	opts := Options{
+		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories,
+		Dial: c.Network.Dial, Proxy: c.Network.Transport().Proxy, RootCAs: c.Network.Roots(), Roots: c.Network.RootCertificates,
+	}
+	if !ca.EAB.HMAC.IsZero() {
+		opts.HMAC = c.Secret(ca.EAB.HMAC)
+	}
+	made, err := New(*ca, opts)
+	if err != nil {
+		return nil, err
+	}
+	if len(b.clients) >= maxClients {
+		for _, old := range b.clients {
+			old.Close()
+		}
+		clear(b.clients)
+	}
+	b.clients[key] = made
+	return made, nil
+}
+
+// ca checks what can be checked without asking anybody.
+func (b *binding) ca(ca *CA) (*CA, error) {
+	if err := ca.check(b.settings.Directories); err != nil {
+		return nil, err
+	}
+	return ca, nil
+}
+
+type none struct{}
+
+type renewalArgs struct {
+	Installed *x509.Certificate `lua:"installed,optional" doc:"the certificate that is in use; nil where there is none"`
+	Options   RenewalOptions    `lua:"options,optional" doc:"bounds"`
+}
+
+func (b *binding) renewal() *bind.Func {
+	return &bind.Func{
+		Name: "renewal",
+		Doc: "Decides whether a certificate is to be renewed, and when: at once where it is missing, self-signed, expired, for other names or from another CA; " +
+			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days.",
+		Returns: "the decision",
+		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
+if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.reason }) end`,
+		Impl: bind.Read(func(c *bind.Call, ca *CA, a *renewalArgs) (*Renewal, error) {
+			client, err := b.client(c, ca)
+			if err != nil {
+				return nil, err
+			}
+			r, err := client.Renewal(c.Context, a.Installed, a.Options)
+			if err == nil && r.ARIError != "" {
+				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source)
+			}
+			return r, err
+		}),
+	}
+}
+
+type csrArgs struct {
+	CSR *x509.CSR `lua:"csr" doc:"the signing request, as cucm gives it"`
+}
+
+func (b *binding) issued() *bind.Func {
+	return &bind.Func{
+		Name: "issued",
+		Doc: "Looks in the state folder for a certificate that an earlier run got: for this signing request's key and names, and not expired. " +
+			"With it there is nothing to order.",
+		Returns: "the certificate, or nil",
+		Example: `local cert = ca:issued(csr)`,
+		Impl: bind.Read(func(c *bind.Call, ca *CA, a *csrArgs) (*x509.Certificate, error) {
+			client, err := b.client(c, ca)
+			if err != nil || a.CSR.Host == "" || a.CSR.Service == "" {
+				return nil, err
+			}
+			leaf, chain, err := c.Account.Certificate(a.CSR.Host, a.CSR.Service)
+			if err != nil {
+				return nil, err
+			}
+			return client.Fitting(a.CSR, leaf, chain)
+		}),
+	}
+}
+
+func (b *binding) account() *bind.Func {
+	return &bind.Func{
+		Name: "account",
+		Doc: "Finds the account of the CA's email again, or registers it, which agrees to the CA's terms of service. " +
+			"The account's key is on disk before the CA hears of it.",
+		Returns: "the account",
+		Example: `local acct = ca:account()`,
+		Impl: bind.Method(bind.Effect[CA, none, none, *Account]{
+			Look: func(c *bind.Call, ca *CA, _ *none) (none, **Account, error) {
+				client, err := b.client(c, ca)
+				if err != nil {
+					return none{}, nil, err
+				}
+				known, err := client.Known(c.Context)
+				return none{}, found(known), err
+			},
+			Do: func(c *bind.Call, ca *CA, _ *none, _ none) (*Account, error) {
+				client, err := b.client(c, ca)
+				if err != nil {
+					return nil, err
+				}
+				return client.Account(c.Context)
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+// found gives what Look found as bind wants it: nil where there is nothing.
+func found[T any](v *T) **T {
+	if v == nil {
+		return nil
+	}
+	return &v
+}

@@ -1,0 +1,158 @@
+package acme
+
+import (
+	"moonseal/modules/x509"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/problem"
+)
+
+func (b *binding) order() *bind.Func {
+	return &bind.Func{
+		Name: "order", Table: true,
+		Doc: "Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. " +
+			"`replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.",
+		Returns: "the order, with the challenges of the names that are still to be proven",
+		Example: `local order = acct:order { csr = csr, replaces = installed }`,
+		Impl: bind.Method(bind.Effect[Account, OrderRequest, none, *Order]{
+			Look: func(_ *bind.Call, _ *Account, a *OrderRequest) (none, **Order, error) {
+				return none{}, nil, CheckCSR(a.CSR)
+			},
+			Do: func(c *bind.Call, acct *Account, a *OrderRequest, _ none) (*Order, error) {
+				client, err := b.of(c, acct)
+				if err != nil {
+					return nil, err
+				}
+				order, err := client.Order(c.Context, acct, *a)
+				if err == nil && a.Replaces != nil && order.Replaces == "" {
+					c.Log.InfoContext(c.Context, "the CA takes this as a new order, not as a replacement", "serial", a.Replaces.Serial)
+				}
+				return order, err
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+type orderArgs struct {
+	Order *Order `lua:"order" doc:"the order; only its URL is used, the rest is asked for again"`
+}
+
+func (b *binding) state() *bind.Func {
+	return &bind.Func{
+		Name:    "state",
+		Doc:     "Asks the CA how an order stands.",
+		Returns: "the order as it is now",
+		Example: `local now = acct:state(order)
+log.info("order", { status = now.status })`,
+		Impl: bind.Read(func(c *bind.Call, acct *Account, a *orderArgs) (*Order, error) {
+			client, err := b.of(c, acct)
+			if err != nil {
+				return nil, err
+			}
+			return client.Get(c.Context, acct, a.Order.URL)
+		}),
+	}
+}
+
+func (b *binding) validate() *bind.Func {
+	return &bind.Func{
+		Name: "validate",
+		Doc: "Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. " +
+			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
+		Returns: "the order, now ready",
+		Example: `order = acct:validate(order)`,
+		Impl: bind.Method(bind.Effect[Account, orderArgs, none, *Order]{
+			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, **Order, error) {
+				done, err := b.validated(c, acct, a)
+				return none{}, found(done), err
+			},
+			Do: func(c *bind.Call, acct *Account, a *orderArgs, _ none) (*Order, error) {
+				client, err := b.of(c, acct)
+				if err != nil {
+					return nil, err
+				}
+				return client.Validate(c.Context, acct, a.Order)
+			},
+			Probe: func(c *bind.Call, acct *Account, a *orderArgs, _ none) (*Order, bool, error) {
+				done, err := b.validated(c, acct, a)
+				return done, done != nil, err
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+func (b *binding) validated(c *bind.Call, acct *Account, a *orderArgs) (*Order, error) {
+	client, err := b.of(c, acct)
+	if err != nil {
+		return nil, err
+	}
+	return client.Validated(c.Context, acct, a.Order)
+}
+
+type finalizeArgs struct {
+	Order *Order    `lua:"order" doc:"the order; only its URL is used, the rest is asked for again"`
+	CSR   *x509.CSR `lua:"csr" doc:"the signing request that it was placed for"`
+}
+
+func (b *binding) finalize() *bind.Func {
+	return &bind.Func{
+		Name: "finalize",
+		Doc: "Sends the signing request, once in an order's life, and waits for the certificate. It is checked against the request, " +
+			"its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state folder for the request's host and service.",
+		Returns: "the certificate, with its chain split into leaf, intermediates and root",
+		Example: `local cert = acct:finalize(order, csr)`,
+		Impl: bind.Method(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
+			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, **x509.Certificate, error) {
+				done, err := b.finalized(c, acct, a)
+				return none{}, found(done), err
+			},
+			Do: func(c *bind.Call, acct *Account, a *finalizeArgs, _ none) (*x509.Certificate, error) {
+				client, err := b.of(c, acct)
+				if err != nil {
+					return nil, err
+				}
+				cert, err := client.Finalize(c.Context, acct, a.Order, a.CSR)
+				if err != nil {
+					return nil, err
+				}
+				return cert, keep(c, client, a.CSR, cert)
+			},
+			Probe: func(c *bind.Call, acct *Account, a *finalizeArgs, _ none) (*x509.Certificate, bool, error) {
+				done, err := b.finalized(c, acct, a)
+				return done, done != nil, err
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+func (b *binding) finalized(c *bind.Call, acct *Account, a *finalizeArgs) (*x509.Certificate, error) {
+	client, err := b.of(c, acct)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := client.Finalized(c.Context, acct, a.Order, a.CSR)
+	if err != nil || cert == nil {
+		return nil, err
+	}
+	return cert, keep(c, client, a.CSR, cert)
+}
+
+// keep stores a certificate where ca:issued finds it.
+func keep(c *bind.Call, client *Client, csr *x509.CSR, cert *x509.Certificate) error {
+	if !client.Preferred(cert) {
+		c.Log.WarnContext(c.Context, "the CA offers no chain to the preferred root: its first is taken", "preferred_chain", client.ca.PreferredChain)
+	}
+	if csr.Host == "" || csr.Service == "" {
+		return nil
+	}
+	return c.Account.SaveCertificate(csr.Host, csr.Service, cert.PEM, cert.ChainPEM())
+}
+
+func (b *binding) of(c *bind.Call, acct *Account) (*Client, error) {
+	if acct.CA == nil {
+		return nil, &problem.Error{Kind: problem.Internal, Message: "an account without its CA"}
+	}
+	return b.client(c, acct.CA)
+}
