@@ -1,6 +1,7 @@
 package dnstest
 
 import (
+	"bytes"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 // for hosted zones and resource record sets.
 type route53 struct {
 	world *World
+	batch sync.Mutex // a batch is read, checked and applied alone
 
 	mu      sync.Mutex
 	changes map[string]time.Time // by id, when it was asked for
@@ -38,7 +40,7 @@ func newRoute53(w *World) http.Handler {
 	return r.authenticated(mux)
 }
 
-// route53Call tells a change by its first action: a deletion, or anything else.
+// route53Call tells a change that leaves fewer values from any other.
 func route53Call(r *http.Request) string {
 	switch {
 	case !strings.HasSuffix(r.URL.Path, "/rrset"):
@@ -47,8 +49,9 @@ func route53Call(r *http.Request) string {
 		return "dns.route53.list"
 	}
 	body, err := io.ReadAll(r.Body)
-	r.Body = io.NopCloser(strings.NewReader(string(body)))
-	if err == nil && strings.Contains(string(body), "<Action>DELETE</Action>") {
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var in r53Batch
+	if err == nil && xml.Unmarshal(body, &in) == nil && in.shrinks() {
 		return "dns.route53.delete"
 	}
 	return "dns.route53.create"

@@ -14,25 +14,43 @@ type r53Change struct {
 	Set    r53Set `xml:"ResourceRecordSet"`
 }
 
-// changeSets applies a batch of changes, all or none; each is about a whole set.
-func (r *route53) changeSets(rw http.ResponseWriter, req *http.Request, zone string) {
-	var in struct {
-		Changes []r53Change `xml:"ChangeBatch>Changes>Change"`
+type r53Batch struct {
+	Changes []r53Change `xml:"ChangeBatch>Changes>Change"`
+}
+
+func (b r53Batch) shrinks() bool {
+	n := 0
+	for _, c := range b.Changes {
+		if c.Action == "DELETE" {
+			n -= len(c.Set.Records)
+		} else {
+			n += len(c.Set.Records)
+		}
 	}
+	return n < 0
+}
+
+// changeSets applies a batch of changes, all or none, one after the other; each
+// is about a whole set.
+func (r *route53) changeSets(rw http.ResponseWriter, req *http.Request, zone string) {
+	var in r53Batch
 	if err := xml.NewDecoder(req.Body).Decode(&in); err != nil || len(in.Changes) == 0 {
 		r53Fail(rw, http.StatusBadRequest, "MalformedInput", "Unexpected or malformed XML in the request")
 		return
 	}
-	var add []Record
-	var remove []int
+	r.batch.Lock()
+	defer r.batch.Unlock()
+	before := r.world.zones.list(func(rec Record) bool { return r.world.zones.zoneOf(rec.Name) == zone })
+	after := slices.Clone(before)
 	for _, c := range in.Changes {
-		plus, minus, wrong := r.plan(zone, c)
+		next, wrong := applySet(after, zone, c)
 		if wrong != "" {
 			r53Fail(rw, http.StatusBadRequest, "InvalidChangeBatch", "["+wrong+"]")
 			return
 		}
-		add, remove = append(add, plus...), append(remove, minus...)
+		after = next
 	}
+	add, remove := difference(before, after)
 	if _, err := r.world.zones.change(add, remove); err != nil {
 		r53Fail(rw, http.StatusBadRequest, "InvalidChangeBatch", fmt.Sprintf("[RRSet of type %s with DNS name %s is not permitted because a conflicting RRSet of type CNAME with the same DNS name already exists in zone %s.]",
 			in.Changes[0].Set.Type, in.Changes[0].Set.Name, zone+"."))
@@ -44,48 +62,64 @@ func (r *route53) changeSets(rw http.ResponseWriter, req *http.Request, zone str
 	}{r53ChangeInfo: r.submitted()})
 }
 
-// plan gives what a change adds and removes, or what is wrong with it in the
-// API's words. An upsert leaves what stays, so that the past shows true changes.
-func (r *route53) plan(zone string, c r53Change) (add []Record, remove []int, wrong string) {
-	name := cleanName(c.Set.Name)
-	if name != zone && !strings.HasSuffix(name, "."+zone) {
-		return nil, nil, fmt.Sprintf("RRSet with DNS name %s. is not permitted in zone %s.", name, zone)
-	}
-	want, wrong := c.Set.values()
-	if wrong != "" {
-		return nil, nil, wrong
-	}
-	have := r.world.zones.list(func(rec Record) bool { return rec.Name == name && rec.Type == c.Set.Type })
-	said := fmt.Sprintf("resource record set [name='%s.', type='%s']", name, c.Set.Type)
-	ttl := time.Duration(c.Set.TTL) * time.Second
-	switch c.Action {
-	case "DELETE":
-		switch {
-		case len(have) == 0:
-			return nil, nil, "Tried to delete " + said + " but it was not found"
-		case !sameSet(have, want, ttl):
-			return nil, nil, "Tried to delete " + said + " but the values provided do not match the current values"
+// difference gives what turns before into after, so that the past shows true
+// changes only: a value that is deleted and created in one batch stays.
+func difference(before, after []Record) (add []Record, remove []int) {
+	same := func(a Record) func(Record) bool {
+		return func(b Record) bool {
+			return a.Name == b.Name && a.Type == b.Type && a.Value == b.Value && a.TTL == b.TTL
 		}
-		want = nil
-	case "CREATE":
-		if len(have) > 0 {
-			return nil, nil, "Tried to create " + said + " but it already exists"
-		}
-	case "UPSERT":
-	default:
-		return nil, nil, "Invalid action: " + c.Action
 	}
-	for _, rec := range have {
-		if !slices.Contains(want, rec.Value) || rec.TTL != ttl {
+	for _, rec := range before {
+		if !slices.ContainsFunc(after, same(rec)) {
 			remove = append(remove, rec.ID)
 		}
 	}
-	for _, v := range want {
-		if !slices.ContainsFunc(have, func(rec Record) bool { return rec.Value == v && rec.TTL == ttl }) {
-			add = append(add, Record{Name: name, Type: c.Set.Type, Value: v, TTL: ttl})
+	for _, rec := range after {
+		if !slices.ContainsFunc(before, same(rec)) {
+			add = append(add, rec)
 		}
 	}
-	return add, remove, ""
+	return add, remove
+}
+
+// applySet gives the zone's records after a change, or what is wrong with it in
+// the API's words.
+func applySet(records []Record, zone string, c r53Change) (after []Record, wrong string) {
+	name := cleanName(c.Set.Name)
+	if name != zone && !strings.HasSuffix(name, "."+zone) {
+		return nil, fmt.Sprintf("RRSet with DNS name %s. is not permitted in zone %s.", name, zone)
+	}
+	want, wrong := c.Set.values()
+	if wrong != "" {
+		return nil, wrong
+	}
+	var have []Record
+	for _, rec := range records {
+		if rec.Name == name && rec.Type == c.Set.Type {
+			have = append(have, rec)
+		} else {
+			after = append(after, rec)
+		}
+	}
+	said := fmt.Sprintf("resource record set [name='%s.', type='%s']", name, c.Set.Type)
+	ttl := time.Duration(c.Set.TTL) * time.Second
+	switch {
+	case c.Action == "DELETE" && len(have) == 0:
+		return nil, "Tried to delete " + said + " but it was not found"
+	case c.Action == "DELETE" && !sameSet(have, want, ttl):
+		return nil, "Tried to delete " + said + " but the values provided do not match the current values"
+	case c.Action == "DELETE":
+		return after, ""
+	case c.Action == "CREATE" && len(have) > 0:
+		return nil, "Tried to create " + said + " but it already exists"
+	case c.Action != "CREATE" && c.Action != "UPSERT":
+		return nil, "Invalid action: " + c.Action
+	}
+	for _, v := range want {
+		after = append(after, Record{Name: name, Type: c.Set.Type, Value: v, TTL: ttl})
+	}
+	return after, ""
 }
 
 func sameSet(have []Record, want []string, ttl time.Duration) bool {

@@ -1,0 +1,145 @@
+package dns
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	mdns "github.com/miekg/dns"
+
+	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
+)
+
+// Options are what a Client reaches the world with.
+type Options struct {
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // for DNS over UDP and TCP
+	HTTP   http.RoundTripper                                                 // for the providers' APIs
+	Secret func(ctx context.Context, h secret.Handle) (string, error)
+	Clock  clockwork.Clock // the real one when nil; only for Retry-After
+
+	Resolvers      []string      // where a zone names none; this machine's when empty
+	QueryTimeout   time.Duration // of one DNS question over one transport; 3 s when 0
+	RequestTimeout time.Duration // of one HTTP request; 30 s when 0
+}
+
+// Client works on zones. It is safe for concurrent use.
+type Client struct {
+	opt Options
+
+	mu        sync.Mutex
+	providers map[string]provider // by the zone as JSON
+}
+
+// New returns a client. It asks nobody.
+func New(opt Options) *Client {
+	if opt.Clock == nil {
+		opt.Clock = clockwork.NewRealClock()
+	}
+	if opt.QueryTimeout == 0 {
+		opt.QueryTimeout = 3 * time.Second
+	}
+	if opt.RequestTimeout == 0 {
+		opt.RequestTimeout = 30 * time.Second
+	}
+	return &Client{opt: opt, providers: map[string]provider{}}
+}
+
+// provider changes the records of zones. Apexes and names are clean.
+type provider interface {
+	// list gives a name's records of a type; all of the zone where name is "".
+	list(ctx context.Context, apex, name, typ string) ([]Record, error)
+	// add writes records of one name and type, leaves those that are there, and
+	// gives all of them as the provider knows them.
+	add(ctx context.Context, apex string, records []Record) ([]Record, error)
+	// remove deletes records of one name and type; one that is gone is no error.
+	remove(ctx context.Context, apex string, records []Record) error
+}
+
+// provider gives the one for z, with its credentials looked up once.
+func (c *Client) provider(ctx context.Context, z Zone) (provider, error) {
+	if err := z.Check(); err != nil {
+		return nil, err
+	}
+	key, err := json.Marshal(z)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p, ok := c.providers[string(key)]; ok {
+		return p, nil
+	}
+	var p provider
+	switch z.Provider {
+	case "cloudflare":
+		p, err = newCloudflare(ctx, c, z)
+	case "digitalocean":
+		p, err = newDigitalOcean(ctx, c, z)
+	case "route53":
+		p, err = newRoute53(ctx, c, z)
+	default:
+		p, err = newRFC2136(ctx, c, z)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.providers[string(key)] = p
+	return p, nil
+}
+
+// secret looks up a handle that is not zero.
+func (c *Client) secret(ctx context.Context, h secret.Handle) (string, error) {
+	if h.IsZero() {
+		return "", nil
+	}
+	return c.opt.Secret(ctx, h)
+}
+
+// resolvers gives the addresses, host:port, that z's names are looked up at.
+func (c *Client) resolvers(z Zone) ([]string, error) {
+	names := z.Resolvers
+	if len(names) == 0 {
+		names = c.opt.Resolvers
+	}
+	if len(names) == 0 {
+		conf, err := mdns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil || len(conf.Servers) == 0 {
+			return nil, &problem.Error{Kind: problem.Usage, Message: "this machine names no resolver", Cause: err, Work: problem.NotDone,
+				Hint: `set resolvers = { "192.0.2.53" } in the zone`}
+		}
+		names = conf.Servers
+	}
+	return withPorts(names)
+}
+
+func withPorts(names []string) ([]string, error) {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		addr, err := withPort(n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, addr)
+	}
+	return out, nil
+}
+
+// withPort adds port 53 to a host or an IP address that has none.
+func withPort(server string) (string, error) {
+	if host, port, err := net.SplitHostPort(server); err == nil && host != "" && port != "" {
+		return server, nil
+	}
+	if net.ParseIP(server) != nil {
+		return net.JoinHostPort(server, "53"), nil
+	}
+	name, err := cleanName(server)
+	if err != nil {
+		return "", usage("\"" + server + "\" is no server: it wants host or host:port")
+	}
+	return net.JoinHostPort(name, "53"), nil
+}

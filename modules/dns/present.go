@@ -1,0 +1,148 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	mdns "github.com/miekg/dns"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Plan is what Look found and Present will do: plain data.
+type Plan struct {
+	Have    []Record `json:"have"`    // there already
+	Missing []Record `json:"missing"` // to be written
+}
+
+// Records gives all of a plan's records.
+func (p Plan) Records() []Record { return append(slices.Clone(p.Have), p.Missing...) }
+
+// LookPresent finds where each challenge's record belongs and what is there. It
+// reads only. done is not nil where nothing is missing.
+func (c *Client) LookPresent(ctx context.Context, z Zone, challenges []Challenge) (plan *Plan, done []Record, err error) {
+	p, err := c.provider(ctx, z)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted, err := c.targets(ctx, z, challenges)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan = &Plan{Have: []Record{}, Missing: []Record{}}
+	for _, group := range byName(wanted) {
+		have, err := p.list(ctx, group[0].Zone, group[0].Name, "TXT")
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range group {
+			if old := withValue(have, r.Value); len(old) > 0 {
+				plan.Have = append(plan.Have, old[0])
+			} else {
+				plan.Missing = append(plan.Missing, r)
+			}
+		}
+	}
+	if len(plan.Missing) == 0 {
+		return plan, plan.Have, nil
+	}
+	return plan, nil, nil
+}
+
+// Present writes what the plan misses, and gives all of its records as the
+// provider knows them. Doing it twice doubles nothing.
+func (c *Client) Present(ctx context.Context, z Zone, plan *Plan) ([]Record, error) {
+	p, err := c.provider(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(plan.Have)
+	for i, group := range byName(plan.Missing) {
+		made, err := p.add(ctx, group[0].Zone, group)
+		if err != nil {
+			e := *problem.From(err)
+			return nil, halfDone(&e, i > 0)
+		}
+		out = append(out, made...)
+	}
+	return out, nil
+}
+
+// ProbePresent tells whether all of the challenges' records are at the provider.
+// Where it says no, to present them again is safe.
+func (c *Client) ProbePresent(ctx context.Context, z Zone, challenges []Challenge) ([]Record, bool, error) {
+	_, done, err := c.LookPresent(ctx, z, challenges)
+	return done, done != nil, err
+}
+
+// targets gives for each challenge the record that has to be written.
+func (c *Client) targets(ctx context.Context, z Zone, challenges []Challenge) ([]Record, error) {
+	clean, err := checked(challenges)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.lookup(z)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Record, 0, len(clean))
+	places := map[string][2]string{}
+	for _, ch := range clean {
+		place, ok := places[ch.Name]
+		if !ok {
+			target, apex, err := l.follow(ctx, ch.Name)
+			if err != nil {
+				return nil, err
+			}
+			if l.zone != "" && apex != l.zone {
+				return nil, outside(ch.Name, target, l.zone)
+			}
+			place = [2]string{apex, target}
+			places[ch.Name] = place
+		}
+		out = append(out, Record{Zone: place[0], Name: place[1], Type: "TXT", Value: ch.Value, TTL: z.ttl()})
+	}
+	return out, nil
+}
+
+func outside(name, target, zone string) error {
+	e := &problem.Error{Kind: problem.Mismatch, Target: name, Work: problem.NotDone, Message: fmt.Sprintf("the name is not in the zone %s", zone),
+		Hint: "set the zone that the name is in, or leave its name out"}
+	if target != name {
+		e.Message = fmt.Sprintf("a CNAME leads to %s, which is not in the zone %s", target, zone)
+		e.Hint = "describe the zone that the CNAME leads to"
+	}
+	return e
+}
+
+// byName groups records by zone and name, in the order in which names come.
+func byName(records []Record) [][]Record {
+	var out [][]Record
+	index := map[string]int{}
+	for _, r := range records {
+		key := r.Zone + " " + r.Name + " " + r.Type
+		i, ok := index[key]
+		if !ok {
+			i = len(out)
+			index[key] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], r)
+	}
+	return out
+}
+
+// fromRR gives a wire record.
+func fromRR(apex string, rr mdns.RR) Record {
+	h := rr.Header()
+	r := Record{Zone: apex, Name: strings.TrimSuffix(strings.ToLower(h.Name), "."), Type: mdns.TypeToString[h.Rrtype], TTL: time.Duration(h.Ttl) * time.Second}
+	if txt, ok := rr.(*mdns.TXT); ok {
+		r.Value = unescape(strings.Join(txt.Txt, ""), 10)
+	} else {
+		r.Value = strings.TrimPrefix(rr.String(), h.String())
+	}
+	return r
+}

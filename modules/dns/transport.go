@@ -1,0 +1,208 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// maxAnswer bounds an API's answer, in bytes.
+const maxAnswer = 4 << 20
+
+// exchange is the last request of a call to a provider's API: what the libraries
+// above do not tell.
+type exchange struct {
+	failed error // no whole answer
+	status int
+	header http.Header
+	body   []byte
+	sent   bool // a request that changes something was answered with success
+}
+
+type exchangeKey struct{}
+
+// observed gives a context whose API requests are noted in the exchange.
+func observed(ctx context.Context) (context.Context, *exchange) {
+	x := &exchange{}
+	return context.WithValue(ctx, exchangeKey{}, x), x
+}
+
+// httpClient gives a client for one provider: bounded, not following redirects,
+// noting each exchange.
+func (c *Client) httpClient(change func(*http.Request)) *http.Client {
+	return &http.Client{
+		Transport:     &noting{next: c.opt.HTTP, change: change},
+		Timeout:       c.opt.RequestTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+type noting struct {
+	next   http.RoundTripper
+	change func(*http.Request) // may be nil
+}
+
+// RoundTrip reads the whole answer, so that a cut one is an error of the request.
+func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		x = &exchange{}
+	}
+	if n.change != nil {
+		req = req.Clone(req.Context())
+		n.change(req)
+	}
+	x.failed, x.status, x.header, x.body = nil, 0, nil, nil
+	resp, err := n.next.RoundTrip(req)
+	if err != nil {
+		x.failed = err
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	_ = resp.Body.Close()
+	if err == nil && len(body) > maxAnswer {
+		err = errors.New("the answer is larger than 4 MiB")
+	}
+	if err != nil {
+		x.failed = err
+		return nil, err
+	}
+	x.status, x.header, x.body = resp.StatusCode, resp.Header, body
+	if req.Method != http.MethodGet && resp.StatusCode < 300 {
+		x.sent = true
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// problemOf gives err, of a library's call that was observed in x, as what
+// happened on the wire. Where an earlier request of the call changed something,
+// the work is Unknown.
+func (x *exchange) problemOf(ctx context.Context, err error, target string, now time.Time) *problem.Error {
+	var e *problem.Error
+	switch {
+	case errors.As(err, &e):
+		copied := *e
+		e = &copied
+	case ctx.Err() != nil && x.failed == nil:
+		e = problem.Network(ctx.Err())
+	case x.failed != nil:
+		e = problem.Network(x.failed)
+	case x.status >= 400:
+		words, auth := serverWords(x.body)
+		e = problem.Status(x.status, x.header, words, now)
+		if auth {
+			e.Kind = problem.Auth
+		}
+		e.Tracking = tracking(x.header)
+	case x.status >= 300:
+		e = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("answered %d to another place", x.status), Status: x.status, Work: problem.NotDone}
+	default:
+		words, _ := serverWords(x.body)
+		e = &problem.Error{Kind: problem.Unavailable, Message: "the answer makes no sense: " + err.Error(), Server: words, Status: x.status, Work: problem.Unknown, Cause: err}
+	}
+	if x.sent {
+		e.Work = problem.Unknown
+	}
+	if e.Target == "" {
+		e.Target = target
+	}
+	if e.Kind == problem.Auth && e.Hint == "" {
+		e.Hint = "check the zone's credentials and what they may change"
+	}
+	return e
+}
+
+func tracking(h http.Header) string {
+	for _, name := range []string{"Cf-Ray", "X-Amzn-Requestid", "X-Request-Id"} {
+		if v := h.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+var (
+	htmlTitle = regexp.MustCompile(`(?is)<title>(.*?)</title>`)
+	htmlTag   = regexp.MustCompile(`(?s)<[^>]*>`)
+)
+
+// serverWords gives what an error's body says, and whether it is about the
+// credentials though the status does not say so.
+func serverWords(body []byte) (words string, auth bool) {
+	if words, auth = jsonWords(body); words != "" {
+		return words, auth
+	}
+	if words, auth = xmlWords(body); words != "" {
+		return words, auth
+	}
+	text := string(body[:min(len(body), 8<<10)])
+	if m := htmlTitle.FindStringSubmatch(text); m != nil {
+		text = m[1]
+	}
+	text = strings.ToValidUTF8(html.UnescapeString(htmlTag.ReplaceAllString(text, " ")), "")
+	return strings.Join(strings.Fields(text), " "), false
+}
+
+type cfProblem struct {
+	Code    int         `json:"code"`
+	Message string      `json:"message"`
+	Chain   []cfProblem `json:"error_chain"`
+}
+
+// jsonWords reads the errors of Cloudflare and of DigitalOcean.
+func jsonWords(body []byte) (string, bool) {
+	var said struct {
+		Errors  []cfProblem `json:"errors"`
+		Message string      `json:"message"`
+	}
+	if json.Unmarshal(body, &said) != nil {
+		return "", false
+	}
+	if len(said.Errors) == 0 {
+		return said.Message, false
+	}
+	var parts []string
+	auth := false
+	for _, e := range said.Errors {
+		for _, one := range append([]cfProblem{e}, e.Chain...) {
+			parts = append(parts, fmt.Sprintf("%s (%d)", one.Message, one.Code))
+			switch one.Code {
+			case 6003, 6111, 9106, 9109, 10000, 10001:
+				auth = true
+			}
+		}
+	}
+	return strings.Join(parts, "; "), auth
+}
+
+// xmlWords reads the errors of AWS.
+func xmlWords(body []byte) (string, bool) {
+	var said struct {
+		Code     string   `xml:"Error>Code"`
+		Message  string   `xml:"Error>Message"`
+		Messages []string `xml:"Messages>Message"`
+	}
+	if xml.Unmarshal(body, &said) != nil {
+		return "", false
+	}
+	words := said.Message
+	if len(said.Messages) > 0 {
+		words = strings.Join(said.Messages, "; ")
+	}
+	if said.Code != "" {
+		words = said.Code + ": " + words
+	}
+	return words, false
+}

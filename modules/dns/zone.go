@@ -1,0 +1,143 @@
+package dns
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	mdns "github.com/miekg/dns"
+
+	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
+)
+
+// Zone says who serves a zone and how its records are changed. It is plain data:
+// credentials are names of secrets.
+type Zone struct {
+	Provider string `lua:"provider" enum:"cloudflare route53 digitalocean rfc2136" doc:"who takes the records"`
+	Name     string `lua:"name,optional" doc:"the zone's apex, such as example.com; found by its SOA record when left out"`
+
+	APIToken  secret.Handle `lua:"api_token,optional" doc:"Cloudflare: API token with Zone.DNS:Edit and Zone:Read; DigitalOcean: token with write scope"`
+	ZoneToken secret.Handle `lua:"zone_token,optional" doc:"Cloudflare: another token for Zone:Read, where api_token has none"`
+
+	AccessKeyID     secret.Handle `lua:"access_key_id,optional" doc:"Route 53: AWS access key id"`
+	SecretAccessKey secret.Handle `lua:"secret_access_key,optional" doc:"Route 53: AWS secret access key"`
+	SessionToken    secret.Handle `lua:"session_token,optional" doc:"Route 53: AWS session token of temporary credentials"`
+	Region          string        `lua:"region,optional" default:"us-east-1" doc:"Route 53: AWS region that requests are signed for"`
+	HostedZoneID    string        `lua:"hosted_zone_id,optional" doc:"Route 53: id of the hosted zone, where several have the same name"`
+
+	Server       string        `lua:"server,optional" doc:"RFC 2136: the primary server, host or host:port (port 53)"`
+	KeyName      string        `lua:"key_name,optional" doc:"RFC 2136: name of the TSIG key"`
+	KeyAlgorithm string        `lua:"key_algorithm,optional" default:"hmac-sha256" enum:"hmac-sha1 hmac-sha224 hmac-sha256 hmac-sha384 hmac-sha512" doc:"RFC 2136: algorithm of the TSIG key"`
+	Key          secret.Handle `lua:"key,optional" doc:"RFC 2136: the TSIG key, base64"`
+
+	Resolvers []string      `lua:"resolvers,optional" doc:"resolvers that zones and their servers are found through, host or host:port; this machine's when left out"`
+	TTL       time.Duration `lua:"ttl,optional" default:"60s" doc:"time to live of new records"`
+}
+
+// Challenge is what a name's owner has to publish. It takes an order's challenges
+// as they are.
+type Challenge struct {
+	Name  string   `lua:"name" doc:"the TXT record's name, such as _acme-challenge.www.example.com."`
+	Value string   `lua:"value" doc:"the TXT record's value"`
+	_     struct{} `lua:",open"`
+}
+
+// Record is a record as its provider knows it: enough to remove it, also by
+// another process.
+type Record struct {
+	Zone  string        `lua:"zone" json:"zone" doc:"the zone's apex, without the last dot"`
+	Name  string        `lua:"name" json:"name" doc:"the whole name in lower case, without the last dot"`
+	Type  string        `lua:"type" json:"type" doc:"such as TXT"`
+	Value string        `lua:"value" json:"value" doc:"the text of a TXT record, else the data as in a zone file"`
+	TTL   time.Duration `lua:"ttl" json:"ttl" doc:"time to live"`
+	ID    string        `lua:"id,optional" json:"id,omitempty" doc:"the provider's id, where it has one"`
+}
+
+// defaultTTL is the shortest that all providers take.
+const defaultTTL = time.Minute
+
+func (z Zone) ttl() time.Duration {
+	if z.TTL == 0 {
+		return defaultTTL
+	}
+	return z.TTL
+}
+
+// Check says what is missing in z, before anybody is asked.
+func (z Zone) Check() error {
+	need := map[string]bool{}
+	switch z.Provider {
+	case "cloudflare", "digitalocean":
+		need["api_token"] = z.APIToken.IsZero()
+	case "route53":
+		need["access_key_id"], need["secret_access_key"] = z.AccessKeyID.IsZero(), z.SecretAccessKey.IsZero()
+	case "rfc2136":
+		need["server"], need["key_name"], need["key"] = z.Server == "", z.KeyName == "", z.Key.IsZero()
+	default:
+		return usage(fmt.Sprintf("no provider %q: there are cloudflare, route53, digitalocean and rfc2136", z.Provider))
+	}
+	for _, field := range []string{"api_token", "access_key_id", "secret_access_key", "server", "key_name", "key"} {
+		if need[field] {
+			return usage(fmt.Sprintf("a zone at %s needs %s", z.Provider, field))
+		}
+	}
+	if _, err := cleanName(z.Name); z.Name != "" && err != nil {
+		return err
+	}
+	if z.TTL != 0 && (z.TTL < time.Second || z.TTL > 24*time.Hour) {
+		return usage("a zone's ttl is between 1s and 24h, not " + z.TTL.String())
+	}
+	return nil
+}
+
+func usage(message string) error {
+	return &problem.Error{Kind: problem.Usage, Message: message, Work: problem.NotDone}
+}
+
+var nameRule = regexp.MustCompile(`^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+
+// cleanName gives a domain name in lower case and without its last dot.
+func cleanName(name string) (string, error) {
+	clean := strings.TrimSuffix(strings.ToLower(name), ".")
+	if len(clean) > 253 || !nameRule.MatchString(clean) {
+		return "", usage(fmt.Sprintf("%q is no domain name", name))
+	}
+	return clean, nil
+}
+
+// within reports whether name is zone or below it; both are clean.
+func within(name, zone string) bool {
+	return name == zone || strings.HasSuffix(name, "."+zone)
+}
+
+func fqdn(name string) string { return mdns.Fqdn(name) }
+
+// textRule leaves out what providers escape each in a way of its own; a
+// challenge's value (43 characters of base64url) needs none of it.
+var textRule = regexp.MustCompile(`^[ !#-\[\]-~]{1,255}$`)
+
+// checked gives the challenges with clean names and without doubles.
+func checked(challenges []Challenge) ([]Challenge, error) {
+	if len(challenges) == 0 {
+		return nil, usage("no challenges given")
+	}
+	out := make([]Challenge, 0, len(challenges))
+	seen := map[Challenge]bool{}
+	for _, c := range challenges {
+		name, err := cleanName(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !textRule.MatchString(c.Value) {
+			return nil, usage("the value for " + name + " is no printable text of 1 to 255 characters without quotes and backslashes")
+		}
+		c = Challenge{Name: name, Value: c.Value}
+		if !seen[c] {
+			seen[c] = true
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
