@@ -1,0 +1,221 @@
+package journal
+
+import (
+	"database/sql"
+	"errors"
+	"slices"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"moonseal/runtime/problem"
+)
+
+// fault says which part of a batch could not be applied.
+type fault struct {
+	r     *request // nil: none of it, the commit itself failed
+	at    int      // index into r's lazy records and then its others
+	begun bool     // false: not even the transaction began
+	err   error
+}
+
+// commit writes batch in one transaction and answers everyone who waits. What
+// cannot be is taken out, and the rest is written without it; when the disk
+// fails, each request is tried alone, so that a large one does not sink a small
+// one.
+func (w *writer) commit(batch []*request) {
+	for len(batch) > 0 {
+		f := w.transact(batch)
+		if f == nil {
+			w.succeed(batch)
+			return
+		}
+		if f.r != nil && refused(f.err) {
+			batch = w.without(batch, f)
+			continue
+		}
+		w.setLast(f.err)
+		if len(batch) == 1 || !f.begun {
+			for i := range batch {
+				w.fail(batch[len(batch)-1-i], f.err) // backwards: given back in order
+			}
+			return
+		}
+		for _, r := range batch {
+			w.commit([]*request{r})
+		}
+		return
+	}
+}
+
+func (w *writer) succeed(batch []*request) {
+	w.setLast(nil)
+	w.commits.Add(1)
+	for _, r := range batch {
+		n := len(r.recs) + len(r.lazy)
+		if r.err != nil {
+			w.refused.Add(int64(max(n, 1)))
+			w.complain(r, r.err)
+		} else {
+			w.records.Add(int64(n))
+		}
+		if r.done != nil {
+			r.done <- r.err
+		}
+	}
+}
+
+func (w *writer) fail(r *request, err error) {
+	w.giveBack(r)
+	if r.done != nil {
+		r.done <- err
+	}
+}
+
+// without gives batch without what f names: a lazy record alone, else the whole
+// request but for its lazy records.
+func (w *writer) without(batch []*request, f *fault) []*request {
+	w.refused.Add(1)
+	r := f.r
+	if f.at < len(r.lazy) {
+		w.complain(r, f.err)
+		r.lazy = slices.Delete(slices.Clone(r.lazy), f.at, f.at+1)
+		if len(r.lazy) > 0 || r.done != nil {
+			return batch
+		}
+	}
+	if r.done != nil {
+		r.done <- f.err
+		r.done, r.recs, r.fn = nil, nil, nil
+	}
+	return slices.DeleteFunc(batch, func(q *request) bool { return q == r && len(r.lazy) == 0 })
+}
+
+// complain tells of a lazy record that was refused: nobody waits for it.
+func (w *writer) complain(r *request, err error) {
+	if len(r.lazy) > 0 {
+		w.log.Error("a record was refused", "run", r.run, "epoch", r.epoch, "error", err)
+	}
+}
+
+func (w *writer) setLast(err error) {
+	w.mu.Lock()
+	w.last = err
+	w.mu.Unlock()
+}
+
+// transact writes batch, all of it but what is stale, or nothing.
+func (w *writer) transact(batch []*request) *fault {
+	if w.conn == nil {
+		c, err := openConn(w.ctx, w.path, w.steps)
+		if err != nil {
+			return &fault{err: storeError(w.path, err)}
+		}
+		w.conn = c
+	}
+	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
+		return w.abort(&fault{err: err})
+	}
+	for _, r := range batch {
+		if at, err := w.conn.applyRequest(r); err != nil {
+			return w.abort(&fault{r: r, at: at, begun: true, err: err})
+		}
+	}
+	if _, err := w.conn.exec("COMMIT"); err != nil {
+		return w.abort(&fault{begun: true, err: err})
+	}
+	return nil
+}
+
+// abort ends the transaction. SQLite may have ended it by itself: that another
+// can begin shows that the connection is still of use.
+func (w *writer) abort(f *fault) *fault {
+	clear(w.conn.runs)
+	broken := primaryCode(f.err) == sqlite3.SQLITE_IOERR
+	f.err = storeError(w.path, f.err)
+	_, _ = w.conn.exec("ROLLBACK")
+	if _, err := w.conn.exec("BEGIN"); err != nil {
+		broken = true
+	} else if _, err := w.conn.exec("ROLLBACK"); err != nil {
+		broken = true
+	}
+	if broken {
+		w.conn.close()
+		w.conn = nil
+	}
+	return f
+}
+
+// refused reports whether err is the record's fault, and not the disk's.
+func refused(err error) bool {
+	return errors.Is(err, ErrMisuse) || errors.Is(err, ErrStaleEpoch)
+}
+
+// applyRequest runs r's statements. It sets r.err where r is stale, and then
+// has run none; any other error is that of r's at'th record and spoils the
+// transaction.
+func (w *conn) applyRequest(r *request) (at int, err error) {
+	r.err = nil
+	if r.fn != nil {
+		return 0, r.fn(w)
+	}
+	recs := r.recs
+	if len(r.lazy) > 0 {
+		recs = append(slices.Clip(r.lazy), r.recs...)
+	}
+	for i, rec := range recs {
+		if _, first := rec.(RunCreated); !first {
+			err := w.guard(rec.Stamped())
+			if errors.Is(err, ErrStaleEpoch) && i == 0 {
+				r.err = err
+				return 0, nil
+			}
+			if err != nil {
+				return i, err
+			}
+		}
+		if err := rec.apply(w); err != nil {
+			return i, err
+		}
+	}
+	return 0, nil
+}
+
+// known is what the writer remembers of a run, to spare a look. Nobody else
+// writes; after a transaction that was ended everything is forgotten.
+type known struct {
+	epoch int64
+	clean bool // runs.failures and runs.error are surely empty
+}
+
+// remember gives what is known of a run, from the table the first time.
+func (w *conn) remember(run string) (*known, error) {
+	if k := w.runs[run]; k != nil {
+		return k, nil
+	}
+	k := &known{}
+	err := w.row(`SELECT epoch FROM runs WHERE id = $1`, run).Scan(&k.epoch)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, noRun(run)
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.runs[run] = k
+	return k, nil
+}
+
+// guard refuses an epoch that is not the run's.
+func (w *conn) guard(s Stamp) error {
+	k, err := w.remember(s.Run)
+	switch {
+	case err != nil:
+		return err
+	case s.Epoch > k.epoch:
+		return misuse("run %s has epoch %d, and a record came with %d", s.Run, k.epoch, s.Epoch)
+	case s.Epoch == k.epoch:
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Conflict, Call: "journal", Target: "run " + s.Run, Message: ErrStaleEpoch.Error(), Work: problem.NotDone, Cause: ErrStaleEpoch,
+	}
+}

@@ -1,0 +1,191 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Step is the row of a step.
+type Step struct {
+	Step      int             `json:"step"`
+	Kind      string          `json:"kind"`
+	Name      string          `json:"name"`
+	Key       string          `json:"key,omitempty"`
+	State     StepState       `json:"state"`
+	Attempt   int             `json:"attempt"`          // the latest, from 1
+	Deaths    int             `json:"deaths,omitempty"` // of its process, inside it
+	Started   time.Time       `json:"started"`          // its first attempt
+	AttemptAt time.Time       `json:"attempt_at"`       // its latest
+	Ended     time.Time       `json:"ended,omitzero"`
+	Deadline  time.Time       `json:"deadline,omitzero"`
+	NextAt    time.Time       `json:"next_at,omitzero"` // its next attempt, while it is retrying
+	Result    json.RawMessage `json:"result,omitempty"`
+	Error     *problem.Error  `json:"error,omitempty"` // of its latest failed attempt
+}
+
+// Effect is the row of one call that changes something outside.
+type Effect struct {
+	Step     int             `json:"step"`
+	N        int             `json:"n"`
+	Fn       string          `json:"fn"`
+	Args     json.RawMessage `json:"args,omitempty"`
+	Look     json.RawMessage `json:"look,omitempty"`
+	Progress json.RawMessage `json:"progress,omitempty"`
+	State    EffectState     `json:"state"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *problem.Error  `json:"error,omitempty"`
+	Marked   time.Time       `json:"marked"`
+	Ended    time.Time       `json:"ended,omitzero"`
+}
+
+// Undo is the row of a clean-up, with what its effect gave back.
+type Undo struct {
+	Run      string          `json:"run"`
+	N        int             `json:"n"`
+	Step     int             `json:"step"`
+	Effect   int             `json:"effect"` // the step's effect; -1 where a script added the undo
+	Fn       string          `json:"fn"`
+	Args     json.RawMessage `json:"args,omitempty"`
+	Holds    []string        `json:"holds,omitempty"`
+	State    UndoState       `json:"state"`
+	Attempts int             `json:"attempts,omitempty"` // that failed
+	NextAt   time.Time       `json:"next_at,omitzero"`
+	Error    *problem.Error  `json:"error,omitempty"` // of the latest
+	Added    time.Time       `json:"added"`
+	Ended    time.Time       `json:"ended,omitzero"`
+
+	Happened EffectState     `json:"happened,omitempty"` // the effect's state
+	Look     json.RawMessage `json:"look,omitempty"`     // the effect's
+	Progress json.RawMessage `json:"progress,omitempty"` // the effect's
+	Result   json.RawMessage `json:"result,omitempty"`   // the effect's
+}
+
+// RecordedRow is the row of a Recorded.
+type RecordedRow struct {
+	Run  string          `json:"run"`
+	Seq  int             `json:"seq"`
+	At   time.Time       `json:"at"`
+	Data json.RawMessage `json:"data"`
+}
+
+// HookRow is the row of a HookRan.
+type HookRow struct {
+	Key string    `json:"key"`
+	At  time.Time `json:"at"`
+}
+
+// History is all that a process needs in order to take a run up: it is plain
+// data, and goes over the wire as JSON.
+type History struct {
+	Run     Run           `json:"run"`
+	Steps   []Step        `json:"steps,omitempty"`   // by Step
+	Effects []Effect      `json:"effects,omitempty"` // by Step and N
+	Undos   []Undo        `json:"undos,omitempty"`   // by N
+	Records []RecordedRow `json:"records,omitempty"` // by Seq
+	Hooks   []HookRow     `json:"hooks,omitempty"`   // by instant
+}
+
+// History gives a run with all that belongs to it, as of one instant.
+func (j *Journal) History(ctx context.Context, id string) (*History, error) {
+	id, err := ParseRunID(id)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, storeError(j.path, err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	h := &History{}
+	if h.Run, err = j.oneRun(ctx, tx, id); err != nil {
+		return nil, err
+	}
+	if h.Steps, err = list(ctx, j, tx, scanStep, `SELECT `+stepColumns+` FROM steps WHERE run = $1 ORDER BY step`, id); err != nil {
+		return nil, err
+	}
+	if h.Effects, err = list(ctx, j, tx, scanEffect, `SELECT `+effectColumns+` FROM effects WHERE run = $1 ORDER BY step, n`, id); err != nil {
+		return nil, err
+	}
+	if h.Undos, err = list(ctx, j, tx, scanUndo, undoQuery+` WHERE undos.run = $1 ORDER BY undos.n`, id); err != nil {
+		return nil, err
+	}
+	if h.Records, err = list(ctx, j, tx, scanRecorded, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id); err != nil {
+		return nil, err
+	}
+	h.Hooks, err = list(ctx, j, tx, scanHook, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id)
+	return h, err
+}
+
+// Undos gives the undos in a state, all of them for "", the oldest run first.
+func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
+	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
+}
+
+// HeldBy gives those of values that a pending undo of an unfinished run other
+// than exceptRun holds, each with that run's id. They are still needed outside.
+func (j *Journal) HeldBy(ctx context.Context, values []string, exceptRun string) (map[string]string, error) {
+	type hold struct {
+		run   string
+		holds []string
+	}
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (hold, error) {
+		var h hold
+		err := scan(&h.run, parsed(&h.holds))
+		return h, err
+	}, `SELECT undos.run, undos.holds FROM undos JOIN runs ON runs.id = undos.run
+		WHERE undos.state = 'pending' AND undos.holds IS NOT NULL AND runs.ended_at IS NULL AND undos.run <> $1 ORDER BY undos.run`, exceptRun)
+	held := map[string]string{}
+	for _, h := range rows {
+		for _, v := range h.holds {
+			if _, known := held[v]; !known && slices.Contains(values, v) {
+				held[v] = h.run
+			}
+		}
+	}
+	return held, err
+}
+
+const stepColumns = `step, kind, name, key, state, attempt, deaths, started_at, attempt_at, ended_at, deadline, next_at, result, error`
+
+func scanStep(scan func(...any) error) (Step, error) {
+	var s Step
+	err := scan(&s.Step, &s.Kind, &s.Name, &s.Key, &s.State, &s.Attempt, &s.Deaths, at(&s.Started), at(&s.AttemptAt), at(&s.Ended),
+		at(&s.Deadline), at(&s.NextAt), raw(&s.Result), parsed(&s.Error))
+	return s, err
+}
+
+const effectColumns = `step, n, fn, args, look, progress, state, result, error, marked_at, ended_at`
+
+func scanEffect(scan func(...any) error) (Effect, error) {
+	var e Effect
+	err := scan(&e.Step, &e.N, &e.Fn, raw(&e.Args), raw(&e.Look), raw(&e.Progress), &e.State, raw(&e.Result), parsed(&e.Error), at(&e.Marked), at(&e.Ended))
+	return e, err
+}
+
+const undoQuery = `SELECT undos.run, undos.n, undos.step, COALESCE(undos.effect, -1), undos.fn, undos.args, undos.holds, undos.state, undos.attempts,
+	undos.next_at, undos.error, undos.added_at, undos.ended_at, effects.state, effects.look, effects.progress, effects.result
+	FROM undos LEFT JOIN effects ON effects.run = undos.run AND effects.step = undos.step AND effects.n = undos.effect`
+
+func scanUndo(scan func(...any) error) (Undo, error) {
+	var u Undo
+	err := scan(&u.Run, &u.N, &u.Step, &u.Effect, &u.Fn, raw(&u.Args), parsed(&u.Holds), &u.State, &u.Attempts, at(&u.NextAt), parsed(&u.Error),
+		at(&u.Added), at(&u.Ended), word(&u.Happened), raw(&u.Look), raw(&u.Progress), raw(&u.Result))
+	return u, err
+}
+
+func scanRecorded(scan func(...any) error) (RecordedRow, error) {
+	var r RecordedRow
+	err := scan(&r.Run, &r.Seq, at(&r.At), raw(&r.Data))
+	return r, err
+}
+
+func scanHook(scan func(...any) error) (HookRow, error) {
+	var h HookRow
+	err := scan(&h.Key, at(&h.At))
+	return h, err
+}

@@ -1,0 +1,269 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	"modernc.org/sqlite"
+
+	"moonseal/runtime/problem"
+)
+
+// Options are what Open may be given; the zero Options do for production.
+type Options struct {
+	Clock clockwork.Clock // nil: the real one
+	Rand  io.Reader       // nil: crypto/rand; two bytes for each run's id
+	Log   *slog.Logger    // where a lazy record that cannot be is told; nil: nowhere
+}
+
+// Journal is the open journal of a state folder. It is safe for concurrent use.
+type Journal struct {
+	dir, path string
+	lock      *fileLock // nil when read-only
+	reads     *sql.DB
+	w         *writer // nil when read-only
+	clock     clockwork.Clock
+	rand      io.Reader
+
+	idMu   sync.Mutex
+	lastID uint64
+}
+
+// readers is how many reads go on at once.
+const readers = 4
+
+// Open opens the journal in the state folder dir for writing, and makes both
+// where they are missing. A second process gets ErrLocked, with the process id
+// of the first; a journal that a newer moonseal wrote is ErrNewer.
+func Open(ctx context.Context, dir string, o Options) (_ *Journal, err error) {
+	steps, err := migrations()
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, dir, o, steps)
+}
+
+func open(ctx context.Context, dir string, o Options, steps []string) (_ *Journal, err error) {
+	if err := makeState(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, fileName)
+	j := &Journal{dir: dir, path: path, clock: o.Clock, rand: o.Rand}
+	if j.clock == nil {
+		j.clock = clockwork.NewRealClock()
+	}
+	if j.rand == nil {
+		j.rand = rand.Reader
+	}
+	if j.lock, err = lockState(dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = j.lock.release()
+		}
+	}()
+	if err := makeFile(path); err != nil {
+		return nil, err
+	}
+	// A commit need not wait for timestamps: what SQLite does by itself where C
+	// compiles it. The setting is the process's.
+	_, _ = sqlite.Fdatasync(true)
+	c, err := openConn(ctx, path, steps)
+	if err != nil {
+		return nil, err
+	}
+	if j.lastID, err = lastID(ctx, c); err != nil {
+		c.close()
+		return nil, storeError(path, err)
+	}
+	if j.reads, err = openDB(path, "ro", readers); err != nil {
+		c.close()
+		return nil, err
+	}
+	j.w = startWriter(ctx, path, steps, c, j.clock, o.Log)
+	return j, nil
+}
+
+func lastID(ctx context.Context, c *conn) (uint64, error) {
+	var id sql.NullString
+	err := c.c.QueryRowContext(ctx, `SELECT max(id) FROM runs`).Scan(&id)
+	return idNumber(id.String), err
+}
+
+// OpenReadOnly opens the journal in dir for reading, while another process may
+// write. The methods that write give ErrClosed. A missing journal is NotFound.
+func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
+	steps, err := migrations()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil { // to open and close it would drop SQLite's locks
+		return nil, missing(path, err)
+	}
+	db, err := openDB(path, "ro", readers)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, path: path, reads: db, clock: clockwork.NewRealClock(), rand: rand.Reader}
+	have, err := version(ctx, db, path)
+	switch {
+	case err == nil && have > len(steps):
+		err = tooNew(path, have, len(steps))
+	case err == nil && have < len(steps):
+		err = &problem.Error{
+			Kind: problem.Usage, Target: path, Message: "the journal is of an older version", Work: problem.NotDone,
+			Hint: "the next `moonseal run` brings it up to date",
+		}
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// Dir gives the state folder.
+func (j *Journal) Dir() string { return j.dir }
+
+// Close writes what is queued and frees the state folder. It gives the error of
+// lazy records that could not be written.
+func (j *Journal) Close() error {
+	var err error
+	if j.w != nil {
+		err = j.w.close()
+	}
+	err = errors.Join(err, j.reads.Close())
+	if j.lock != nil {
+		err = errors.Join(err, j.lock.release())
+	}
+	return err
+}
+
+// Write returns when all of recs, which are of one run, are synced, or none is
+// written. When ctx ends first, they are taken back if that is still possible,
+// and the error is ctx's; it never leaves open whether they were written.
+func (j *Journal) Write(ctx context.Context, recs ...Record) error {
+	if j.w == nil {
+		return closed()
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	r, err := newRequest(recs)
+	if err != nil {
+		return err
+	}
+	return j.w.do(ctx, r)
+}
+
+// WriteLazy queues records that need no sync of their own: they go with the
+// next commit, at the latest after LazyDelay. It waits only while very many are
+// queued. It tells no error of the writing itself, unless the queue is full
+// because the disk takes nothing.
+func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
+	if j.w == nil {
+		return closed()
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	r, err := newRequest(recs)
+	if err != nil {
+		return err
+	}
+	return j.w.queueLazy(ctx, r)
+}
+
+// Adopt makes the caller the only one who may write about run, and gives the
+// epoch to do it with. It changes nothing else, so that the run can be read as
+// its last worker left it; take the run's lock first. The work of a process
+// that died is counted up to its last record.
+func (j *Journal) Adopt(ctx context.Context, run string) (epoch int64, err error) {
+	if j.w == nil {
+		return 0, closed()
+	}
+	err = j.w.do(ctx, &request{fn: func(w *conn) error {
+		k, err := w.remember(run)
+		if err != nil {
+			return err
+		}
+		r, err := scanRun(w.row(`SELECT `+runColumns+` FROM runs WHERE id = $1`, run).Scan)
+		if err != nil {
+			return err
+		}
+		if !r.Resumed.IsZero() {
+			r.Worked += max(0, r.Updated.Sub(r.Resumed))
+		}
+		k.epoch++
+		epoch = k.epoch
+		_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, epoch, int64(r.Worked))
+		return err
+	}})
+	return epoch, err
+}
+
+func noRun(run string) error {
+	return &problem.Error{
+		Kind: problem.NotFound, Message: "there is no run " + run, Work: problem.NotDone,
+		Hint: "`moonseal runs` lists them", Cause: ErrMisuse,
+	}
+}
+
+// Source is one file of a bundle.
+type Source struct {
+	Path string `json:"path"`
+	Body []byte `json:"body"`
+}
+
+// SaveBundle keeps the sources of a bundle; one that is there already stays.
+func (j *Journal) SaveBundle(ctx context.Context, hash string, sources []Source) error {
+	if j.w == nil {
+		return closed()
+	}
+	at := j.clock.Now().UnixNano()
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
+		n, err := w.exec(`INSERT INTO bundles (hash, created_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, hash, at)
+		if err != nil || n == 0 {
+			return err
+		}
+		for _, s := range sources {
+			body := s.Body
+			if body == nil {
+				body = []byte{} // an empty file is not NULL
+			}
+			if _, err := w.exec(`INSERT INTO sources (bundle, path, body) VALUES ($1, $2, $3)`, hash, s.Path, body); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// Stats counts what was written since Open.
+type Stats struct {
+	Commits int64 // transactions, each with one sync
+	Records int64
+	Refused int64 // records and calls that were refused
+}
+
+// Stats gives the counters so far.
+func (j *Journal) Stats() Stats {
+	if j.w == nil {
+		return Stats{}
+	}
+	return Stats{Commits: j.w.commits.Load(), Records: j.w.records.Load(), Refused: j.w.refused.Load()}
+}
+
+// LazyDelay is how long a lazy record waits at most for a commit to go with.
+const LazyDelay = 50 * time.Millisecond

@@ -1,0 +1,176 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moonseal/runtime/problem"
+)
+
+// fileLock is a lock that the kernel frees when its process ends, however it
+// ends. The file holds the holder's process id.
+type fileLock struct {
+	f    *os.File
+	path string
+}
+
+// tryLock takes the lock at path, or gives ErrLocked and the holder's process
+// id, 0 where it is not known.
+func tryLock(path string) (l *fileLock, holder int, err error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, 0, storeError(path, err)
+		}
+		err = flock(f)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			pid := readPID(f)
+			_ = f.Close()
+			return nil, pid, ErrLocked
+		}
+		if err != nil {
+			_ = f.Close()
+			return nil, 0, storeError(path, err)
+		}
+		if !stillThere(f, path) { // removed between open and lock
+			_ = f.Close()
+			continue
+		}
+		l := &fileLock{f: f, path: path}
+		if err := l.writePID(os.Getpid()); err != nil {
+			_ = f.Close()
+			return nil, 0, storeError(path, err)
+		}
+		return l, 0, nil
+	}
+}
+
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func stillThere(f *os.File, path string) bool {
+	here, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(here, there)
+}
+
+func (l *fileLock) writePID(pid int) error {
+	if err := l.f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := l.f.WriteAt([]byte(strconv.Itoa(pid)+"\n"), 0)
+	return err
+}
+
+func readPID(f *os.File) int {
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}
+
+func (l *fileLock) release() error {
+	_ = l.f.Truncate(0) // nobody may be named as holder any more
+	return l.f.Close()
+}
+
+func process(pid int) string {
+	if pid == 0 {
+		return "another process"
+	}
+	return "process " + strconv.Itoa(pid)
+}
+
+func lockState(dir string) (*fileLock, error) {
+	l, pid, err := tryLock(filepath.Join(dir, "moonseal.lock"))
+	if !errors.Is(err, ErrLocked) {
+		return l, err
+	}
+	return nil, &problem.Error{
+		Kind: problem.Conflict, Target: dir, Work: problem.NotDone, Cause: ErrLocked,
+		Message: "the state folder is in use by " + process(pid),
+		Hint:    "wait until it has ended, or stop it",
+	}
+}
+
+// RunLock says that its process works on a run. It ends with the process.
+type RunLock struct{ l *fileLock }
+
+// lockPoll is how often LockRun looks again. The usual wait is for the child of
+// a process that was killed, which ends within milliseconds.
+const lockPoll = 5 * time.Millisecond
+
+// LockRun takes <dir>/runs/<id>.lock, dir being the state folder. While another
+// process holds it, it waits until ctx ends, and then gives ErrLocked, inside a
+// *problem.Error that names the holder; with a ctx that has ended it tries once.
+func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
+	id, err := ParseRunID(id)
+	if err != nil {
+		return nil, err
+	}
+	runs := filepath.Join(dir, "runs")
+	if err := os.MkdirAll(runs, 0o700); err != nil {
+		return nil, storeError(runs, err)
+	}
+	again := time.NewTicker(lockPoll)
+	defer again.Stop()
+	for {
+		l, pid, err := tryLock(filepath.Join(runs, id+".lock"))
+		if err == nil {
+			return &RunLock{l}, nil
+		}
+		if !errors.Is(err, ErrLocked) {
+			return nil, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return nil, &problem.Error{
+				Kind: problem.Conflict, Target: "run " + id, Work: problem.NotDone, Cause: ErrLocked,
+				Message: fmt.Sprintf("%s is working on this run", process(pid)),
+				Hint:    "wait until it has ended, or stop it",
+			}
+		}
+	}
+}
+
+// File is the lock's open file. The lock is held as long as any process has it
+// open: give it to a child, then [RunLock.HandOver].
+func (r *RunLock) File() *os.File { return r.l.f }
+
+// HandOver leaves the lock to the process pid, which has inherited [RunLock.File].
+func (r *RunLock) HandOver(pid int) error { return errors.Join(r.l.writePID(pid), r.l.f.Close()) }
+
+// Release frees the lock.
+func (r *RunLock) Release() error { return r.l.release() }
+
+// Remove frees the lock of a run that has ended, and removes its file.
+func (r *RunLock) Remove() error {
+	err := os.Remove(r.l.path)
+	return errors.Join(err, r.l.release())
+}

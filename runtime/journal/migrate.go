@@ -1,0 +1,85 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"moonseal/runtime/problem"
+)
+
+//go:embed migrations/sqlite/*.sql
+var migrationFiles embed.FS
+
+// applicationID marks the file as ours ("moon"), so that another program's
+// database is refused instead of extended.
+const applicationID = 0x6d6f6f6e
+
+// migrations gives the SQL that leads from each version to the next; the first
+// leads from nothing to version 1.
+func migrations() ([]string, error) {
+	names, err := fs.Glob(migrationFiles, "migrations/sqlite/*.sql") // sorted
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i, name := range names {
+		if !strings.HasPrefix(name, fmt.Sprintf("migrations/sqlite/%04d_", i+1)) {
+			return nil, fmt.Errorf("migration %d is missing before %s", i+1, name)
+		}
+		b, err := migrationFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, string(b))
+	}
+	return out, nil
+}
+
+// querier is a *sql.DB, *sql.Conn or *sql.Tx.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// version gives the version of the journal that db holds, 0 for an empty file.
+// It changes nothing.
+func version(ctx context.Context, db querier, path string) (int, error) {
+	var version, app, tables int
+	err := db.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
+		(SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)`).Scan(&version, &app, &tables)
+	if err != nil {
+		return 0, storeError(path, err)
+	}
+	if app != applicationID && (app != 0 || version != 0 || tables != 0) {
+		return 0, &problem.Error{
+			Kind: problem.Usage, Target: path, Message: "this is the database of another program", Work: problem.NotDone,
+			Hint: "move it away, or use another state folder",
+		}
+	}
+	return version, nil
+}
+
+func tooNew(path string, have, know int) error {
+	return &problem.Error{
+		Kind: problem.Usage, Target: path, Work: problem.NotDone, Cause: ErrNewer,
+		Message: fmt.Sprintf("the journal is of version %d, this moonseal knows up to %d", have, know),
+		Hint:    "use the newer moonseal that wrote it",
+	}
+}
+
+// migrate brings the journal from version have to the newest, each step in a
+// transaction of its own.
+func migrate(ctx context.Context, conn *sql.Conn, path string, have int, steps []string) error {
+	for v := have; v < len(steps); v++ {
+		script := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", steps[v], applicationID, v+1)
+		if _, err := conn.ExecContext(ctx, script); err != nil {
+			_, _ = conn.ExecContext(ctx, "ROLLBACK")
+			return storeError(path, err)
+		}
+	}
+	return nil
+}

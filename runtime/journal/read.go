@@ -1,0 +1,182 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Run is the row of a run.
+type Run struct {
+	ID           string         `json:"id"`
+	Playbook     string         `json:"playbook"`
+	Bundle       string         `json:"bundle"`
+	Status       Status         `json:"status"`
+	Epoch        int64          `json:"epoch"`
+	Force        bool           `json:"force,omitempty"`
+	Created      time.Time      `json:"created"`
+	Started      time.Time      `json:"started,omitzero"` // first worked on
+	Updated      time.Time      `json:"updated"`          // the last that is known of its work
+	Ended        time.Time      `json:"ended,omitzero"`
+	Outcome      Status         `json:"outcome,omitempty"` // known from RunEnding on
+	Reason       string         `json:"reason,omitempty"`
+	Error        *problem.Error `json:"error,omitempty"`
+	WaitFor      string         `json:"wait_for,omitempty"`
+	WakeAt       time.Time      `json:"wake_at,omitzero"`
+	Failures     int            `json:"failures,omitempty"`     // since a step last got done
+	FailingSince time.Time      `json:"failing_since,omitzero"` // the first of them
+	Deaths       int            `json:"deaths,omitempty"`
+	Worked       time.Duration  `json:"worked,omitempty"` // nanoseconds, without waits, up to Resumed
+	Resumed      time.Time      `json:"resumed,omitzero"` // since when it is being worked on; zero while it waits
+}
+
+// A step's records do not touch the run's row, which would make every commit
+// larger: a run's last record is the latest of its row's and its steps'.
+const runColumns = `id, playbook, bundle, status, epoch, force, created_at, started_at, updated_at, ended_at,
+	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at,
+	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id)`
+
+func scanRun(scan func(...any) error) (Run, error) {
+	var r Run
+	var attempted, ended time.Time
+	err := scan(&r.ID, &r.Playbook, &r.Bundle, &r.Status, &r.Epoch, &r.Force, at(&r.Created), at(&r.Started), at(&r.Updated), at(&r.Ended),
+		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked, at(&r.Resumed),
+		at(&attempted), at(&ended))
+	for _, t := range []time.Time{attempted, ended} {
+		if t.After(r.Updated) {
+			r.Updated = t
+		}
+	}
+	return r, err
+}
+
+// Run gives a run; one that is not there is NotFound.
+func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
+	run, err := ParseRunID(id)
+	if err != nil {
+		return Run{}, err
+	}
+	return j.oneRun(ctx, j.reads, run)
+}
+
+func (j *Journal) oneRun(ctx context.Context, db querier, id string) (Run, error) {
+	r, err := scanRun(db.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = $1`, id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Run{}, noRun(id)
+	}
+	return r, storeError(j.path, err)
+}
+
+// Filter narrows Runs; the zero Filter lets all through.
+type Filter struct {
+	Playbook string
+	Status   Status
+	Limit    int
+}
+
+// Runs gives the runs that f lets through, the newest first.
+func (j *Journal) Runs(ctx context.Context, f Filter) ([]Run, error) {
+	var where []string
+	var args []any
+	add := func(column string, value any) {
+		args = append(args, value)
+		where = append(where, column+" = $"+strconv.Itoa(len(args)))
+	}
+	if f.Playbook != "" {
+		add("playbook", f.Playbook)
+	}
+	if f.Status != "" {
+		add("status", f.Status)
+	}
+	q := `SELECT ` + runColumns + ` FROM runs`
+	if len(where) > 0 {
+		q += ` WHERE ` + strings.Join(where, ` AND `)
+	}
+	q += ` ORDER BY id DESC`
+	if f.Limit > 0 {
+		q += ` LIMIT ` + strconv.Itoa(f.Limit)
+	}
+	return list(ctx, j, j.reads, scanRun, q, args...)
+}
+
+// Unfinished gives the runs of a playbook that have not ended, the oldest
+// first; those of all playbooks for "".
+func (j *Journal) Unfinished(ctx context.Context, playbook string) ([]Run, error) {
+	return list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs WHERE ended_at IS NULL AND ($1 = '' OR playbook = $1) ORDER BY id`, playbook)
+}
+
+// Log is a line of a run's log. Seq grows over all runs.
+type Log struct {
+	Seq     int64           `json:"seq"`
+	Run     string          `json:"run"`
+	At      time.Time       `json:"at"`
+	Level   string          `json:"level"`
+	Step    string          `json:"step,omitempty"`
+	Message string          `json:"message"`
+	Fields  json.RawMessage `json:"fields,omitempty"`
+}
+
+// Logs gives a run's log lines behind the one with seq after, in their order;
+// at most limit of them where that is not 0.
+func (j *Journal) Logs(ctx context.Context, run string, after int64, limit int) ([]Log, error) {
+	if limit <= 0 {
+		limit = -1
+	}
+	return list(ctx, j, j.reads, func(scan func(...any) error) (Log, error) {
+		var l Log
+		err := scan(&l.Seq, &l.Run, at(&l.At), &l.Level, &l.Step, &l.Message, raw(&l.Fields))
+		return l, err
+	}, `SELECT seq, run, at, level, step, message, fields FROM logs WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3`, run, after, limit)
+}
+
+// Sources gives the files of a bundle, ordered by path. A bundle that is not
+// there is NotFound.
+func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) {
+	var have int
+	if err := j.reads.QueryRowContext(ctx, `SELECT count(*) FROM bundles WHERE hash = $1`, bundle).Scan(&have); err != nil {
+		return nil, storeError(j.path, err)
+	}
+	if have == 0 {
+		return nil, &problem.Error{Kind: problem.NotFound, Message: "there is no bundle " + bundle + " in the journal", Work: problem.NotDone}
+	}
+	return list(ctx, j, j.reads, func(scan func(...any) error) (Source, error) {
+		var s Source
+		err := scan(&s.Path, &s.Body)
+		return s, err
+	}, `SELECT path, body FROM sources WHERE bundle = $1 ORDER BY path`, bundle)
+}
+
+// LastRecord gives what the newest run of playbook that recorded anything
+// recorded last; nil where none did.
+func (j *Journal) LastRecord(ctx context.Context, playbook string) (*RecordedRow, error) {
+	rows, err := list(ctx, j, j.reads, scanRecorded, `SELECT records.run, records.seq, records.at, records.data FROM runs JOIN records ON records.run = runs.id
+		WHERE runs.playbook = $1 ORDER BY runs.id DESC, records.seq DESC LIMIT 1`, playbook)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return &rows[0], nil
+}
+
+// list collects the rows of a query.
+func list[T any](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, storeError(j.path, err)
+	}
+	defer func() { _ = rows.Close() }()
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows.Scan)
+		if err != nil {
+			return nil, storeError(j.path, err)
+		}
+		out = append(out, v)
+	}
+	return out, storeError(j.path, rows.Err())
+}

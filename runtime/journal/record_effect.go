@@ -1,0 +1,196 @@
+package journal
+
+import (
+	"encoding/json"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// EffectState says what became of one call that changes something outside.
+type EffectState string
+
+// The states of an effect.
+const (
+	EffectOpen      EffectState = "open"     // it may or may not have happened
+	EffectIsDone    EffectState = "done"     //
+	EffectIsNotDone EffectState = "not_done" // it surely did not happen
+)
+
+// UndoState is what an undo is at.
+type UndoState string
+
+// The states of an undo.
+const (
+	UndoPending     UndoState = "pending"   //
+	UndoIsDone      UndoState = "done"      //
+	UndoVoid        UndoState = "void"      // what it would undo surely did not happen
+	UndoIsForgotten UndoState = "forgotten" // a person gave it up
+)
+
+// UndoSpec is a clean-up to come: everything that it needs besides what its
+// effect gave back.
+type UndoSpec struct {
+	N     int             `json:"n"`               // counts the run's undos from 0; they run from the last to the first
+	Fn    string          `json:"fn"`              //
+	Args  json.RawMessage `json:"args,omitempty"`  //
+	Holds []string        `json:"holds,omitempty"` // values outside that this run needs until then; see [Journal.HeldBy]
+}
+
+// EffectMarked comes before one call that changes something outside, in one
+// commit with the undo that the call's function names.
+type EffectMarked struct {
+	Stamp
+	Step int             `json:"step"`
+	N    int             `json:"n"` // counts the step's effects from 0, over all its attempts
+	Fn   string          `json:"fn"`
+	Args json.RawMessage `json:"args,omitempty"`
+	Look json.RawMessage `json:"look,omitempty"` // what the function saw before it changed anything
+	Undo *UndoSpec       `json:"undo,omitempty"`
+}
+
+// EffectProgress: the call is half done, and this is how far it came.
+type EffectProgress struct {
+	Stamp
+	Step     int             `json:"step"`
+	N        int             `json:"n"`
+	Progress json.RawMessage `json:"progress"`
+}
+
+// EffectDone: the call happened, and this is what came back. Its undo sees it.
+type EffectDone struct {
+	Stamp
+	Step   int             `json:"step"`
+	N      int             `json:"n"`
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// EffectNotDone: the call surely did not happen. VoidUndo says that its undo
+// has nothing to do; leave it where a part of the call may have happened.
+type EffectNotDone struct {
+	Stamp
+	Step     int            `json:"step"`
+	N        int            `json:"n"`
+	Error    *problem.Error `json:"error,omitempty"`
+	VoidUndo bool           `json:"void_undo,omitempty"`
+}
+
+// UndoAdded: a script asks for a clean-up of its own.
+type UndoAdded struct {
+	Stamp
+	Step int      `json:"step"` // the step after which it was asked for
+	Undo UndoSpec `json:"undo"`
+}
+
+// UndoDone: undo N has done its work.
+type UndoDone struct {
+	Stamp
+	N int `json:"n"`
+}
+
+// UndoFailed: an attempt at undo N failed, and another comes at NextAt.
+type UndoFailed struct {
+	Stamp
+	N      int            `json:"n"`
+	Error  *problem.Error `json:"error"`
+	NextAt time.Time      `json:"next_at,omitzero"`
+}
+
+// UndoForgotten: a person gave undo N up.
+type UndoForgotten struct {
+	Stamp
+	N int `json:"n"`
+}
+
+// Type of the record on the wire.
+func (EffectMarked) Type() string { return "effect_marked" }
+
+// Type of the record on the wire.
+func (EffectProgress) Type() string { return "effect_progress" }
+
+// Type of the record on the wire.
+func (EffectDone) Type() string { return "effect_done" }
+
+// Type of the record on the wire.
+func (EffectNotDone) Type() string { return "effect_not_done" }
+
+// Type of the record on the wire.
+func (UndoAdded) Type() string { return "undo_added" }
+
+// Type of the record on the wire.
+func (UndoDone) Type() string { return "undo_done" }
+
+// Type of the record on the wire.
+func (UndoFailed) Type() string { return "undo_failed" }
+
+// Type of the record on the wire.
+func (UndoForgotten) Type() string { return "undo_forgotten" }
+
+func (r EffectMarked) apply(w *conn) error {
+	err := w.one(r, `INSERT INTO effects (run, step, n, fn, args, look, state, marked_at)
+		SELECT $1, $2, $3, $4, $5, $6, 'open', $7 FROM steps WHERE run = $1 AND step = $2 AND state = 'started'`,
+		r.Run, r.Step, r.N, r.Fn, text(r.Args), text(r.Look), r.At.UnixNano())
+	if err != nil || r.Undo == nil {
+		return err
+	}
+	return r.Undo.add(w, r, r.Step, r.N)
+}
+
+func (r EffectProgress) apply(w *conn) error {
+	return w.one(r, `UPDATE effects SET progress = $4 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
+		r.Run, r.Step, r.N, text(r.Progress))
+}
+
+func (r EffectDone) apply(w *conn) error {
+	return w.one(r, `UPDATE effects SET state = 'done', result = $4, ended_at = $5 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
+		r.Run, r.Step, r.N, text(r.Result), r.At.UnixNano())
+}
+
+func (r EffectNotDone) apply(w *conn) error {
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	err = w.one(r, `UPDATE effects SET state = 'not_done', error = $4, ended_at = $5 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
+		r.Run, r.Step, r.N, e, r.At.UnixNano())
+	if err != nil || !r.VoidUndo {
+		return err
+	}
+	_, err = w.exec(`UPDATE undos SET state = 'void', ended_at = $4 WHERE run = $1 AND step = $2 AND effect = $3 AND state = 'pending'`,
+		r.Run, r.Step, r.N, r.At.UnixNano())
+	return err
+}
+
+func (r UndoAdded) apply(w *conn) error { return r.Undo.add(w, r, r.Step, nil) }
+
+func (u UndoSpec) add(w *conn, r Record, step int, effect any) error {
+	var holds any
+	if len(u.Holds) > 0 {
+		b, err := json.Marshal(u.Holds)
+		if err != nil {
+			return err
+		}
+		holds = string(b)
+	}
+	return w.one(r, `INSERT INTO undos (run, n, step, effect, fn, args, holds, state, added_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8)`,
+		r.Stamped().Run, u.N, step, effect, u.Fn, text(u.Args), holds, r.Stamped().At.UnixNano())
+}
+
+func (r UndoDone) apply(w *conn) error {
+	return w.one(r, `UPDATE undos SET state = 'done', error = NULL, next_at = NULL, ended_at = $3 WHERE run = $1 AND n = $2 AND state = 'pending'`,
+		r.Run, r.N, r.At.UnixNano())
+}
+
+func (r UndoFailed) apply(w *conn) error {
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE undos SET attempts = attempts + 1, error = $3, next_at = $4 WHERE run = $1 AND n = $2 AND state = 'pending'`,
+		r.Run, r.N, e, nanos(r.NextAt))
+}
+
+func (r UndoForgotten) apply(w *conn) error {
+	return w.one(r, `UPDATE undos SET state = 'forgotten', next_at = NULL, ended_at = $3 WHERE run = $1 AND n = $2 AND state = 'pending'`,
+		r.Run, r.N, r.At.UnixNano())
+}

@@ -1,0 +1,51 @@
+package journal
+
+import "encoding/json"
+
+// Logged is a line of a run's log. It must hold no secret.
+type Logged struct {
+	Stamp
+	Level   string          `json:"level"`          // "debug", "info", "warn", "error"
+	Step    string          `json:"step,omitempty"` // the step's name
+	Message string          `json:"message"`
+	Fields  json.RawMessage `json:"fields,omitempty"` // an object
+}
+
+// Recorded is what a script put on record about the world (ctx:record): Seq
+// counts the run's from 0, and one that is there already stays as it is.
+type Recorded struct {
+	Stamp
+	Seq  int             `json:"seq"`
+	Data json.RawMessage `json:"data"`
+}
+
+// HookRan comes before a hook is run for an event, which Key names within its
+// run; it is run at most once.
+type HookRan struct {
+	Stamp
+	Key string `json:"key"`
+}
+
+// Type of the record on the wire.
+func (Logged) Type() string { return "logged" }
+
+// Type of the record on the wire.
+func (Recorded) Type() string { return "recorded" }
+
+// Type of the record on the wire.
+func (HookRan) Type() string { return "hook_ran" }
+
+func (r Logged) apply(w *conn) error {
+	return w.one(r, `INSERT INTO logs (run, at, level, step, message, fields) VALUES ($1, $2, $3, $4, $5, $6)`,
+		r.Run, r.At.UnixNano(), r.Level, r.Step, r.Message, text(r.Fields))
+}
+
+func (r Recorded) apply(w *conn) error {
+	_, err := w.exec(`INSERT INTO records (run, seq, at, data) VALUES ($1, $2, $3, $4) ON CONFLICT (run, seq) DO NOTHING`,
+		r.Run, r.Seq, r.At.UnixNano(), text(r.Data))
+	return err
+}
+
+func (r HookRan) apply(w *conn) error {
+	return w.one(r, `INSERT INTO hooks (run, key, at) VALUES ($1, $2, $3) ON CONFLICT (run, key) DO NOTHING`, r.Run, r.Key, r.At.UnixNano())
+}

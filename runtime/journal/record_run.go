@@ -1,0 +1,193 @@
+package journal
+
+import (
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Status is what a run is at.
+type Status string
+
+// The statuses of a run. The last four are outcomes too.
+const (
+	Created   Status = "created"   // nobody has worked on it yet
+	Running   Status = "running"   // some process works on it, or died while it did
+	Waiting   Status = "waiting"   // it goes on by itself, at WakeAt
+	Parked    Status = "parked"    // it waits for a person
+	Ending    Status = "ending"    // its outcome is known, undos are left
+	Done      Status = "done"      //
+	Skipped   Status = "skipped"   // there was nothing to do
+	Failed    Status = "failed"    //
+	Cancelled Status = "cancelled" //
+)
+
+// Outcome reports whether a run can end as s.
+func (s Status) Outcome() bool {
+	return s == Done || s == Skipped || s == Failed || s == Cancelled
+}
+
+// RunCreated begins a run. Its bundle must have been saved; its epoch, at least
+// 1, is what whoever created it may write with.
+type RunCreated struct {
+	Stamp
+	Playbook string `json:"playbook"`
+	Bundle   string `json:"bundle"`
+	Force    bool   `json:"force,omitempty"`
+}
+
+// RunResumed: a process works on the run now, for the first time or again.
+type RunResumed struct{ Stamp }
+
+// RunWaiting: the run has freed its process, or does nothing, until an instant.
+type RunWaiting struct {
+	Stamp
+	For     string         `json:"for"`               // what for, such as "retry", "poll", "window"
+	Until   time.Time      `json:"until"`             //
+	Failure bool           `json:"failure,omitempty"` // because a step failed: one more in Run.Failures
+	Error   *problem.Error `json:"error,omitempty"`   // the step's
+}
+
+// RunParked: the run waits for a person.
+type RunParked struct {
+	Stamp
+	Reason string         `json:"reason"`
+	Error  *problem.Error `json:"error,omitempty"`
+}
+
+// RunDied: the run's process ended without saying why, inside Step, or outside
+// any step where Step is negative. The next who adopts the run writes it.
+type RunDied struct {
+	Stamp
+	Step int `json:"step"`
+}
+
+// RunEnding: the run will end with Outcome, once its undos are done.
+type RunEnding struct {
+	Stamp
+	Outcome Status         `json:"outcome"`
+	Reason  string         `json:"reason,omitempty"`
+	Error   *problem.Error `json:"error,omitempty"`
+}
+
+// RunEnded: the run has ended, with Outcome, or with that of RunEnding where it
+// is "". Undos that are still pending stay for cleanup.
+type RunEnded struct {
+	Stamp
+	Outcome Status         `json:"outcome,omitempty"`
+	Reason  string         `json:"reason,omitempty"`
+	Error   *problem.Error `json:"error,omitempty"`
+}
+
+// Type of the record on the wire.
+func (RunCreated) Type() string { return "run_created" }
+
+// Type of the record on the wire.
+func (RunResumed) Type() string { return "run_resumed" }
+
+// Type of the record on the wire.
+func (RunWaiting) Type() string { return "run_waiting" }
+
+// Type of the record on the wire.
+func (RunParked) Type() string { return "run_parked" }
+
+// Type of the record on the wire.
+func (RunDied) Type() string { return "run_died" }
+
+// Type of the record on the wire.
+func (RunEnding) Type() string { return "run_ending" }
+
+// Type of the record on the wire.
+func (RunEnded) Type() string { return "run_ended" }
+
+// stopClock, with $2 the instant, adds what was worked since the run resumed.
+const stopClock = `worked = worked + CASE WHEN resumed_at < $2 THEN $2 - resumed_at ELSE 0 END, resumed_at = NULL, updated_at = $2`
+
+func (r RunCreated) apply(w *conn) error {
+	if r.Epoch < 1 {
+		return misuse("run %s begins with epoch %d", r.Run, r.Epoch)
+	}
+	if _, err := ParseRunID(r.Run); err != nil {
+		return misuse("%q cannot name a run", r.Run)
+	}
+	w.runs[r.Run] = &known{epoch: r.Epoch}
+	_, err := w.exec(`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at)
+		VALUES ($1, $2, $3, 'created', $4, $5, $6, $6)`, r.Run, r.Playbook, r.Bundle, r.Epoch, r.Force, r.At.UnixNano())
+	return err
+}
+
+func (r RunResumed) apply(w *conn) error {
+	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'running' END,
+		started_at = COALESCE(started_at, $2), resumed_at = COALESCE(resumed_at, $2), wait_for = '', wake_at = NULL, reason = '', updated_at = $2
+		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano())
+}
+
+func (r RunWaiting) apply(w *conn) error {
+	w.runs[r.Run].clean = false
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'waiting' END, wait_for = $3, wake_at = $4, error = $6,
+		failures = failures + $5, failing_since = CASE WHEN $5 > 0 THEN COALESCE(failing_since, $2) ELSE failing_since END, `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano(), r.For, nanos(r.Until), r.Failure, e)
+}
+
+func (r RunParked) apply(w *conn) error {
+	w.runs[r.Run].clean = false
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE runs SET status = 'parked', wait_for = '', wake_at = NULL, reason = $3, error = $4, `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), r.Reason, e)
+}
+
+func (r RunDied) apply(w *conn) error {
+	if r.Step >= 0 {
+		if err := w.one(r, `UPDATE steps SET deaths = deaths + 1 WHERE run = $1 AND step = $2`, r.Run, r.Step); err != nil {
+			return err
+		}
+	}
+	return w.one(r, `UPDATE runs SET deaths = deaths + 1, updated_at = $2 WHERE id = $1`, r.Run, r.At.UnixNano())
+}
+
+func (r RunEnding) apply(w *conn) error {
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	if !r.Outcome.Outcome() {
+		return misuse("no run ends as %q", r.Outcome)
+	}
+	return w.one(r, `UPDATE runs SET status = 'ending', outcome = $3, reason = $4, error = $5, wait_for = '', wake_at = NULL, updated_at = $2
+		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), r.Outcome, r.Reason, e)
+}
+
+func (r RunEnded) apply(w *conn) error {
+	defer delete(w.runs, r.Run) // hardly anything comes after it
+	e, err := errorText(r.Error)
+	if err != nil {
+		return err
+	}
+	if r.Outcome != "" && !r.Outcome.Outcome() {
+		return misuse("no run ends as %q", r.Outcome)
+	}
+	var outcome any
+	if r.Outcome != "" {
+		outcome = r.Outcome
+	}
+	return w.one(r, `UPDATE runs SET status = COALESCE($3, outcome), outcome = COALESCE($3, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
+		reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, error = COALESCE($5, error), `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL AND COALESCE($3, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), outcome, r.Reason, e)
+}
+
+// one runs a statement that must change one row: a run that has ended, a step
+// that is done and the like are left alone by the statement's conditions.
+func (w *conn) one(r Record, query string, args ...any) error {
+	n, err := w.exec(query, args...)
+	if err == nil && n != 1 {
+		return misuse("%s does not fit run %s as it is", r.Type(), r.Stamped().Run)
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"modernc.org/sqlite"
+
+	"moonseal/runtime/problem"
+)
+
+const fileName = "moonseal.db"
+
+// dsn gives the file at path for SQLite. Foreign keys and full sync are per
+// connection, and a connection without them must not be.
+func dsn(path, mode string) string {
+	q := url.Values{
+		"mode": {mode}, "_txlock": {"immediate"}, "_busy_timeout": {"5000"},
+		"_foreign_keys": {"on"}, "_synchronous": {"FULL"}, "_dqs": {"0"}, "_defensive": {"1"},
+	}
+	if mode == "ro" {
+		q.Set("_txlock", "deferred")
+		q.Set("_query_only", "1")
+	}
+	return (&url.URL{Scheme: "file", Path: path}).String() + "?" + q.Encode()
+}
+
+func openDB(path, mode string, most int) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn(path, mode))
+	if err != nil {
+		return nil, storeError(path, err)
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(most)
+	return db, nil
+}
+
+// conn is a connection with its prepared statements.
+type conn struct {
+	db    *sql.DB
+	c     *sql.Conn
+	ctx   context.Context // the writer's; it never ends, a commit is not broken off
+	stmts map[string]*sql.Stmt
+
+	runs map[string]*known
+}
+
+// openConn opens the writing connection, refuses what it cannot write, and
+// brings it up to date.
+func openConn(ctx context.Context, path string, steps []string) (_ *conn, err error) {
+	db, err := openDB(path, "rw", 1)
+	if err != nil {
+		return nil, err
+	}
+	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if w.c, err = db.Conn(ctx); err != nil {
+		return nil, storeError(path, err)
+	}
+	have, err := version(ctx, w.c, path)
+	if err != nil {
+		return nil, err
+	}
+	if have > len(steps) {
+		return nil, tooNew(path, have, len(steps))
+	}
+	var mode string
+	if err := w.c.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+		return nil, storeError(path, err)
+	}
+	if mode != "wal" {
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: path, Message: "this file system cannot hold the journal (no shared memory)", Work: problem.NotDone,
+			Hint: "put the state folder on a local disk",
+		}
+	}
+	return w, migrate(ctx, w.c, path, have, steps)
+}
+
+func (w *conn) close() {
+	for _, s := range w.stmts {
+		_ = s.Close()
+	}
+	if w.c != nil {
+		_ = w.c.Close()
+	}
+	_ = w.db.Close()
+}
+
+func (w *conn) prepare(query string) (*sql.Stmt, error) {
+	if s, ok := w.stmts[query]; ok {
+		return s, nil
+	}
+	s, err := w.c.PrepareContext(w.ctx, query)
+	if err == nil {
+		w.stmts[query] = s
+	}
+	return s, err
+}
+
+// exec runs a statement and gives the number of rows that it changed.
+func (w *conn) exec(query string, args ...any) (int64, error) {
+	s, err := w.prepare(query)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.ExecContext(w.ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+func (w *conn) row(query string, args ...any) *sql.Row {
+	s, err := w.prepare(query)
+	if err != nil {
+		return w.c.QueryRowContext(w.ctx, query, args...) // gives the same error
+	}
+	return s.QueryRowContext(w.ctx, args...)
+}
+
+// makeState makes the state folder, and refuses one that others can write.
+func makeState(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return storeError(dir, err)
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return storeError(dir, err)
+	}
+	if st.Mode().Perm()&0o022 != 0 {
+		return &problem.Error{
+			Kind: problem.Usage, Target: dir, Work: problem.NotDone,
+			Message: fmt.Sprintf("others can write the state folder (mode %04o)", st.Mode().Perm()), Hint: "chmod go-w " + dir,
+		}
+	}
+	return nil
+}
+
+// makeFile makes the database's file where there is none, and the person's own:
+// SQLite's would be 0644. The state folder must be locked: closing the file
+// drops the locks that SQLite has on it in this process.
+func makeFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return storeError(path, err)
+	}
+	return storeError(path, errors.Join(f.Chmod(0o600), f.Close(), syncDir(filepath.Dir(path))))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func missing(path string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return storeError(path, err)
+	}
+	return &problem.Error{Kind: problem.NotFound, Target: path, Message: "there is no journal yet", Hint: "nothing has run with this state folder", Work: problem.NotDone}
+}

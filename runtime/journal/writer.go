@@ -1,0 +1,269 @@
+package journal
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+)
+
+const (
+	mostLazy   = 4096        // lazy records in the queue; then WriteLazy waits
+	retryDelay = time.Second // until lazy records are tried again after a failure
+)
+
+// request is what one call asks to be written: records of one run and epoch,
+// or a function.
+type request struct {
+	run   string
+	epoch int64
+	lazy  []Record // queued before it, by calls that do not wait
+	recs  []Record
+	fn    func(*conn) error
+	done  chan error // nil where nobody waits
+	err   error      // why it was refused, without harm to the others
+}
+
+func newRequest(recs []Record) (*request, error) {
+	first := recs[0].Stamped()
+	for _, r := range recs {
+		s := r.Stamped()
+		if s.Run != first.Run || s.Epoch != first.Epoch {
+			return nil, misuse("records of two runs, or two epochs, in one write: %s/%d and %s/%d", first.Run, first.Epoch, s.Run, s.Epoch)
+		}
+		if s.At.IsZero() {
+			return nil, misuse("%s of run %s has no time", r.Type(), s.Run)
+		}
+	}
+	return &request{run: first.Run, epoch: first.Epoch, recs: recs}, nil
+}
+
+// writer is the goroutine that owns the writing connection, and its queue.
+type writer struct {
+	path  string
+	steps []string
+	clock clockwork.Clock
+	log   *slog.Logger
+	ctx   context.Context // without end: a commit is not broken off
+	conn  *conn           // the goroutine's own; nil after a failure, until it is opened again
+
+	mu     sync.Mutex
+	queue  []*request
+	wait   int           // requests in queue that someone waits for
+	lazy   int           // lazy records in queue
+	room   chan struct{} // closed, and replaced, when the queue was taken
+	timed  bool          // the timer runs, which bounds how long lazy records wait
+	due    bool          // it has ended
+	last   error         // of the last commit, nil when it went well
+	lost   error         // why lazy records were lost at the end
+	closed bool
+
+	wake     chan struct{} // has room for one
+	finished chan struct{}
+
+	commits, records, refused atomic.Int64
+}
+
+func startWriter(ctx context.Context, path string, steps []string, c *conn, clock clockwork.Clock, log *slog.Logger) *writer {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	w := &writer{
+		path: path, steps: steps, clock: clock, log: log, ctx: context.WithoutCancel(ctx), conn: c,
+		room: make(chan struct{}), wake: make(chan struct{}, 1), finished: make(chan struct{}),
+	}
+	go w.run()
+	return w
+}
+
+func (w *writer) do(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1) // r itself is the goroutine's from here on
+	r.done = done
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return closed()
+	}
+	w.queue = append(w.queue, r)
+	w.wait++
+	w.mu.Unlock()
+	w.ring()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if w.takeBack(r) {
+		return ctx.Err()
+	}
+	return <-done // it is being committed, which is short
+}
+
+func (w *writer) takeBack(r *request) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.queue, r)
+	if i < 0 {
+		return false
+	}
+	w.queue = slices.Delete(w.queue, i, i+1)
+	w.wait--
+	return true
+}
+
+func (w *writer) queueLazy(ctx context.Context, r *request) error {
+	r.lazy, r.recs = r.recs, nil
+	for {
+		w.mu.Lock()
+		if w.closed {
+			w.mu.Unlock()
+			return closed()
+		}
+		if w.lazy == 0 || w.lazy+len(r.lazy) <= mostLazy {
+			w.queue = append(w.queue, r)
+			w.lazy += len(r.lazy)
+			quiet := w.timed && w.lazy < mostLazy/2 // the goroutine need not know yet
+			w.mu.Unlock()
+			if !quiet {
+				w.ring()
+			}
+			return nil
+		}
+		room, last := w.room, w.last
+		w.mu.Unlock()
+		if last != nil {
+			return last // the disk takes nothing, and the memory no more
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (w *writer) ring() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.ring()
+	<-w.finished
+	return w.lost
+}
+
+// run is the goroutine. It commits at once what someone waits for, and lazy
+// records with that, or when the timer says that they have waited enough.
+func (w *writer) run() {
+	defer close(w.finished)
+	var timer clockwork.Timer
+	var due <-chan time.Time
+	for {
+		batch, delay, ended := w.take()
+		if len(batch) > 0 {
+			w.commit(merge(batch))
+			continue
+		}
+		if ended {
+			break
+		}
+		if delay > 0 {
+			timer = w.clock.NewTimer(delay)
+			due = timer.Chan()
+		}
+		select {
+		case <-w.wake:
+		case <-due:
+			w.mu.Lock()
+			w.timed, w.due = false, true
+			w.mu.Unlock()
+		}
+	}
+	if timer != nil {
+		timer.Stop()
+	}
+	if w.conn != nil {
+		w.conn.close()
+	}
+}
+
+// take gives the whole queue when it is to be committed. Else, where lazy
+// records wait in it and the timer does not run, it says for how long to set it.
+func (w *writer) take() (batch []*request, delay time.Duration, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	full := w.lazy >= mostLazy/2 && w.last == nil
+	due := w.due
+	w.due = false
+	if due || w.wait > 0 || full || w.closed {
+		batch = w.queue
+		w.queue, w.wait, w.lazy = nil, 0, 0
+		close(w.room)
+		w.room = make(chan struct{})
+		return batch, 0, w.closed
+	}
+	if w.lazy == 0 || w.timed {
+		return nil, 0, false
+	}
+	w.timed = true
+	if w.last != nil {
+		return nil, retryDelay, false
+	}
+	return nil, LazyDelay, false
+}
+
+// giveBack puts lazy records that could not be written at the head of the
+// queue, unless the journal is being closed.
+func (w *writer) giveBack(r *request) {
+	if len(r.lazy) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		w.lost = w.last
+		return
+	}
+	w.queue = slices.Insert(w.queue, 0, &request{run: r.run, epoch: r.epoch, lazy: r.lazy})
+	w.lazy += len(r.lazy)
+}
+
+// merge puts lazy records into the next request of the same run, so that they
+// are written before it, or not at all and kept.
+func merge(queue []*request) []*request {
+	type owner struct {
+		run   string
+		epoch int64
+	}
+	waiting := map[owner]*request{}
+	for _, r := range queue {
+		if r.fn != nil {
+			continue
+		}
+		key := owner{r.run, r.epoch}
+		before := waiting[key]
+		if before != nil {
+			r.lazy = append(before.lazy, r.lazy...)
+			before.lazy = nil
+		}
+		if r.done == nil {
+			waiting[key] = r
+		} else {
+			delete(waiting, key)
+		}
+	}
+	return slices.DeleteFunc(queue, func(r *request) bool { return r.done == nil && len(r.lazy) == 0 })
+}
