@@ -42,6 +42,9 @@ func (s *State) error(L *lua.LState) int {
 	if text, ok := value.(lua.LString); ok && level > 0 {
 		value = s.positionedText(L, string(text), level)
 	}
+	if t, ok := value.(*lua.LTable); ok {
+		s.raised, s.raisedAt = t, s.where(L)
+	}
 	L.Error(value, 0)
 	return 0
 }

@@ -130,6 +130,9 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 		return ""
 	}
 	e := &problem.Error{Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"), Target: field("target")}
+	if t == s.raised {
+		e.Place = s.raisedAt
+	}
 	if e.Message == "" {
 		e.Message = "raised a table without a message"
 	}

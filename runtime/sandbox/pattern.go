@@ -51,78 +51,89 @@ func (m *matcher) at(s, p int) int {
 	return m.match(s, p)
 }
 
+// match matches the pattern from p on at position s of the text.
 func (m *matcher) match(s, p int) int {
 	if m.depth++; m.depth > maxMatchDepth {
 		m.fail("pattern too complex")
 	}
 	defer func() { m.depth-- }()
-	for {
+	for p < len(m.pat) {
 		m.step()
-		if p == len(m.pat) {
+		var done bool
+		if c := m.pat[p]; c == '(' || c == ')' || c == '$' && p+1 == len(m.pat) {
+			return m.bracket(s, p)
+		} else if c == '%' && p+1 < len(m.pat) && strings.IndexByte("bf0123456789", m.pat[p+1]) >= 0 {
+			s, p = m.escape(s, p+1)
+			done = s == noMatch
+		} else {
+			s, p, done = m.item(s, p)
+		}
+		if done {
 			return s
 		}
-		switch c := m.pat[p]; {
-		case c == '(':
-			if strings.HasPrefix(m.pat[p+1:], ")") {
-				return m.open(s, p+2, capturePosition)
-			}
-			return m.open(s, p+1, captureOpen)
-		case c == ')':
-			return m.close(s, p+1)
-		case c == '$' && p+1 == len(m.pat):
-			if s == len(m.src) {
-				return s
-			}
-			return noMatch
-		case c == '%' && p+1 < len(m.pat) && m.pat[p+1] == 'b':
-			if s = m.balance(s, p+2); s == noMatch {
-				return noMatch
-			}
-			p += 4
-			continue
-		case c == '%' && p+1 < len(m.pat) && m.pat[p+1] == 'f':
-			end, ok := m.frontier(s, p+2)
-			if !ok {
-				return noMatch
-			}
-			p = end
-			continue
-		case c == '%' && p+1 < len(m.pat) && '0' <= m.pat[p+1] && m.pat[p+1] <= '9':
-			if s = m.again(s, m.pat[p+1]); s == noMatch {
-				return noMatch
-			}
-			p += 2
-			continue
-		}
-		end := m.classEnd(p)
-		quantifier := byte(0)
-		if end < len(m.pat) {
-			quantifier = m.pat[end]
-		}
-		switch quantifier {
-		case '?':
-			if m.single(s, p, end) {
-				if r := m.match(s+1, end+1); r != noMatch {
-					return r
-				}
-			}
-			p = end + 1
-		case '*':
-			return m.most(s, p, end)
-		case '+':
-			if !m.single(s, p, end) {
-				return noMatch
-			}
-			return m.most(s+1, p, end)
-		case '-':
-			return m.least(s, p, end)
-		default:
-			if !m.single(s, p, end) {
-				return noMatch
-			}
-			s, p = s+1, end
-		}
 	}
+	return s
+}
+
+// bracket matches from a parenthesis on, or the $ at the end.
+func (m *matcher) bracket(s, p int) int {
+	switch {
+	case m.pat[p] == ')':
+		return m.close(s, p+1)
+	case m.pat[p] == '(' && strings.HasPrefix(m.pat[p+1:], ")"):
+		return m.open(s, p+2, capturePosition)
+	case m.pat[p] == '(':
+		return m.open(s, p+1, captureOpen)
+	case s == len(m.src):
+		return s
+	}
+	return noMatch
+}
+
+// escape matches %b, %f or %1, whose letter is at p, and returns where text and
+// pattern go on.
+func (m *matcher) escape(s, p int) (int, int) {
+	switch m.pat[p] {
+	case 'b':
+		return m.balance(s, p+1), p + 3
+	case 'f':
+		end, ok := m.frontier(s, p+1)
+		if !ok {
+			s = noMatch
+		}
+		return s, end
+	}
+	return m.again(s, m.pat[p]), p + 1
+}
+
+// item matches one character class with its quantifier. It returns where text
+// and pattern go on, or, when done, the end of the whole match.
+func (m *matcher) item(s, p int) (_, _ int, done bool) {
+	end := m.classEnd(p)
+	quantifier := byte(0)
+	if end < len(m.pat) {
+		quantifier = m.pat[end]
+	}
+	switch quantifier {
+	case '?':
+		if m.single(s, p, end) {
+			if r := m.match(s+1, end+1); r != noMatch {
+				return r, 0, true
+			}
+		}
+		return s, end + 1, false
+	case '*':
+		return m.most(s, p, end), 0, true
+	case '-':
+		return m.least(s, p, end), 0, true
+	}
+	if !m.single(s, p, end) {
+		return noMatch, 0, true
+	}
+	if quantifier == '+' {
+		return m.most(s+1, p, end), 0, true
+	}
+	return s + 1, end, false
 }
 
 func (m *matcher) most(s, p, end int) int {
@@ -231,110 +242,3 @@ func (m *matcher) again(s int, digit byte) int {
 	m.steps += c.length
 	return s + c.length
 }
-
-// classEnd returns the position after the single-character class at p.
-func (m *matcher) classEnd(p int) int {
-	c := m.pat[p]
-	p++
-	switch c {
-	case '%':
-		if p >= len(m.pat) {
-			m.fail("invalid pattern: ends with %")
-		}
-		return p + 1
-	case '[':
-		if p < len(m.pat) && m.pat[p] == '^' {
-			p++
-		}
-		for first := true; first || p >= len(m.pat) || m.pat[p] != ']'; first = false {
-			if p >= len(m.pat) {
-				m.fail("invalid pattern: ] missing")
-			}
-			if m.pat[p] == '%' {
-				p++
-			}
-			p++
-			m.steps++
-		}
-		return p + 1
-	}
-	return p
-}
-
-func (m *matcher) single(s, p, end int) bool {
-	if s >= len(m.src) {
-		return false
-	}
-	c := m.src[s]
-	switch m.pat[p] {
-	case '.':
-		return true
-	case '%':
-		return inClass(c, m.pat[p+1])
-	case '[':
-		return m.inSet(c, p, end-1)
-	}
-	return m.pat[p] == c
-}
-
-// inSet reports whether c is in the set from p, its [, to end, its ].
-func (m *matcher) inSet(c byte, p, end int) bool {
-	in := true
-	if m.pat[p+1] == '^' {
-		in = false
-		p++
-	}
-	for p++; p < end; p++ {
-		m.steps++
-		switch {
-		case m.pat[p] == '%':
-			p++
-			if inClass(c, m.pat[p]) {
-				return in
-			}
-		case p+2 < end && m.pat[p+1] == '-':
-			if m.pat[p] <= c && c <= m.pat[p+2] {
-				return in
-			}
-			p += 2
-		case m.pat[p] == c:
-			return in
-		}
-	}
-	return !in
-}
-
-func inClass(c, class byte) bool {
-	var in bool
-	lower := class | 0x20
-	switch lower {
-	case 'a':
-		in = letter(c)
-	case 'c':
-		in = c < 32 || c == 127
-	case 'd':
-		in = '0' <= c && c <= '9'
-	case 'l':
-		in = 'a' <= c && c <= 'z'
-	case 'p':
-		in = 32 < c && c < 127 && !letter(c) && (c < '0' || c > '9')
-	case 's':
-		in = c == ' ' || '\t' <= c && c <= '\r'
-	case 'u':
-		in = 'A' <= c && c <= 'Z'
-	case 'w':
-		in = letter(c) || '0' <= c && c <= '9'
-	case 'x':
-		in = '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
-	case 'z':
-		in = c == 0
-	default:
-		return class == c
-	}
-	if !letter(class) {
-		return class == c
-	}
-	return in == (class == lower)
-}
-
-func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }

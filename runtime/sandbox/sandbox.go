@@ -32,6 +32,8 @@ import (
 	"math"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/problem"
 )
 
 // What a state may spend unless its [Options] say otherwise.
@@ -63,8 +65,12 @@ type State struct {
 	globals *lua.LTable // what the read-only globals table shows
 	sealed  bool
 	errors  *lua.LTable // the metatable of raised problems
-	active  []call      // threads at work, outermost first
-	idle    []*lua.LState
+
+	raised   *lua.LTable // the last table that a script raised, and where
+	raisedAt *problem.Place
+
+	active []call // threads at work, outermost first
+	idle   []*lua.LState
 }
 
 const stateKey = "moonseal.state"
