@@ -127,7 +127,10 @@ func (p *rfc2136Zone) call(ctx context.Context, apex string, do func(context.Con
 var rcodeText = regexp.MustCompile(`dns response error code "[A-Z0-9]+" \((\d+)\)`)
 
 func (p *rfc2136Zone) problemOf(ctx context.Context, apex string, err error) *problem.Error {
-	for _, bad := range []error{mdns.ErrSig, mdns.ErrKey, mdns.ErrKeyAlg, mdns.ErrTime, mdns.ErrSecret, mdns.ErrAuth} {
+	if errors.Is(err, mdns.ErrAuth) { // the library's word for a signed NOTAUTH
+		return p.refused(apex, mdns.RcodeNotAuth)
+	}
+	for _, bad := range []error{mdns.ErrSig, mdns.ErrKey, mdns.ErrKeyAlg, mdns.ErrTime, mdns.ErrSecret} {
 		if errors.Is(err, bad) {
 			return &problem.Error{Kind: problem.Auth, Target: p.server, Work: problem.NotDone, Message: "the server does not accept the TSIG key", Server: err.Error(), Cause: err,
 				Hint: "check key_name, key_algorithm and key, and that both clocks agree within five minutes"}

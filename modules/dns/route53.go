@@ -70,7 +70,7 @@ func (p *route53Zone) zoneID(ctx context.Context, apex string) (string, error) {
 	var out *route53.ListHostedZonesByNameOutput
 	err := p.call(ctx, func(ctx context.Context) (err error) {
 		out, err = p.api.ListHostedZonesByName(ctx, &route53.ListHostedZonesByNameInput{DNSName: aws.String(fqdn(apex))})
-		return err
+		return whole(err, err != nil || out.MaxItems != nil)
 	})
 	if err != nil {
 		return "", err
@@ -121,7 +121,7 @@ func (p *route53Zone) list(ctx context.Context, apex, name, typ string) ([]Recor
 		var page *route53.ListResourceRecordSetsOutput
 		err := p.call(ctx, func(ctx context.Context) (err error) {
 			page, err = p.api.ListResourceRecordSets(ctx, in)
-			return err
+			return whole(err, err != nil || page.MaxItems != nil)
 		})
 		if err != nil {
 			return nil, err
@@ -142,7 +142,7 @@ func (p *route53Zone) set(ctx context.Context, id, name, typ string) (*types.Res
 	var out *route53.ListResourceRecordSetsOutput
 	err := p.call(ctx, func(ctx context.Context) (err error) {
 		out, err = p.api.ListResourceRecordSets(ctx, in)
-		return err
+		return whole(err, err != nil || out.MaxItems != nil)
 	})
 	if err != nil {
 		return nil, err
@@ -168,6 +168,15 @@ func fromSet(apex string, s types.ResourceRecordSet) []Record {
 		out = append(out, Record{Zone: apex, Name: name, Type: string(s.Type), Value: v, TTL: time.Duration(aws.ToInt64(s.TTL)) * time.Second})
 	}
 	return out
+}
+
+// whole gives an error also where the SDK, which takes any body of a 200 for an
+// empty answer, misses what every answer has.
+func whole(err error, complete bool) error {
+	if err == nil && !complete {
+		return errors.New("a required element is missing")
+	}
+	return err
 }
 
 // call runs one call of the SDK. AWS has codes of its own for what a status does

@@ -69,8 +69,8 @@ func (p *route53Zone) change(ctx context.Context, apex string, like Record, edit
 			return nil
 		}
 		refused := p.call(ctx, func(ctx context.Context) error {
-			_, err := p.api.ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{HostedZoneId: &id, ChangeBatch: &types.ChangeBatch{Changes: batch}})
-			return err
+			out, err := p.api.ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{HostedZoneId: &id, ChangeBatch: &types.ChangeBatch{Changes: batch}})
+			return whole(err, err != nil || out.ChangeInfo != nil)
 		})
 		var api smithy.APIError
 		switch {

@@ -42,8 +42,7 @@ func observed(ctx context.Context) (context.Context, *exchange) {
 // noting each exchange.
 func (c *Client) httpClient(change func(*http.Request)) *http.Client {
 	return &http.Client{
-		Transport:     &noting{next: c.opt.HTTP, change: change},
-		Timeout:       c.opt.RequestTimeout,
+		Transport:     &noting{next: c.opt.HTTP, change: change, timeout: c.opt.RequestTimeout},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -51,6 +50,8 @@ func (c *Client) httpClient(change func(*http.Request)) *http.Client {
 type noting struct {
 	next   http.RoundTripper
 	change func(*http.Request) // may be nil
+
+	timeout time.Duration // of a request with its answer
 }
 
 // RoundTrip reads the whole answer, so that a cut one is an error of the request.
@@ -59,24 +60,17 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		x = &exchange{}
 	}
+	ctx, cancel := context.WithTimeout(req.Context(), n.timeout)
+	defer cancel()
+	req = req.Clone(ctx)
 	if n.change != nil {
-		req = req.Clone(req.Context())
 		n.change(req)
 	}
 	x.failed, x.status, x.header, x.body = nil, 0, nil, nil
-	resp, err := n.next.RoundTrip(req)
+	resp, body, err := n.whole(req)
 	if err != nil {
-		x.failed = err
-		return nil, err
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	_ = resp.Body.Close()
-	if err == nil && len(body) > maxAnswer {
-		err = errors.New("the answer is larger than 4 MiB")
-	}
-	if err != nil {
-		x.failed = err
-		return nil, err
+		x.failed = errors.Join(err, ctx.Err())
+		return nil, x.failed
 	}
 	x.status, x.header, x.body = resp.StatusCode, resp.Header, body
 	if req.Method != http.MethodGet && resp.StatusCode < 300 {
@@ -84,6 +78,19 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
+}
+
+func (n *noting) whole(req *http.Request) (*http.Response, []byte, error) {
+	resp, err := n.next.RoundTrip(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	_ = resp.Body.Close()
+	if err == nil && len(body) > maxAnswer {
+		err = errors.New("the answer is larger than 4 MiB")
+	}
+	return resp, body, err
 }
 
 // problemOf gives err, of a library's call that was observed in x, as what
