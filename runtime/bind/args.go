@@ -144,3 +144,13 @@ func (r *Registry) DecodeResult(f *Func, raw json.RawMessage) (any, error) {
 	}
 	return dst.Interface(), nil
 }
+
+// Fill checks a plain table strictly and puts it into the tagged struct that dst
+// points to; what names the table in errors.
+func (r *Registry) Fill(dst, table any, what string) error {
+	o, ok := asObject(table)
+	if !ok {
+		return wants(what, "a table", table)
+	}
+	return r.toStruct(o, reflect.ValueOf(dst).Elem(), what, false)
+}

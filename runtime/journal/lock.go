@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -166,11 +167,15 @@ func (r *RunLock) File() *os.File { return r.l.f }
 // HandOver leaves the lock to the process pid, which has inherited [RunLock.File].
 func (r *RunLock) HandOver(pid int) error { return errors.Join(r.l.writePID(pid), r.l.f.Close()) }
 
+// RemoveRunLock removes the lock's file of a run that has ended, and whose
+// process has.
+func RemoveRunLock(dir, id string) error {
+	path := filepath.Join(dir, "runs", id+".lock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storeError(path, err)
+	}
+	return nil
+}
+
 // Release frees the lock.
 func (r *RunLock) Release() error { return r.l.release() }
-
-// Remove frees the lock of a run that has ended, and removes its file.
-func (r *RunLock) Remove() error {
-	err := os.Remove(r.l.path)
-	return errors.Join(err, r.l.release())
-}

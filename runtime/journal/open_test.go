@@ -229,7 +229,7 @@ func TestRunLock(t *testing.T) {
 	go func() {
 		l, err := LockRun(t.Context(), dir, id) // waits
 		if err == nil {
-			err = l.Remove()
+			err = errors.Join(l.Release(), RemoveRunLock(dir, id))
 		}
 		got <- err
 	}()

@@ -69,7 +69,7 @@ func (r *Run) mayCall(f *bind.Func) error {
 	case where == bind.Anywhere:
 		return nil
 	case r.loading:
-		return misuse(f.Full(), "called while the script is loaded", "loading only builds the playbook: call it in the run function")
+		return ErrLoading(f)
 	case where == bind.InRun:
 		return nil
 	case r.hook && f.Impl.Effect == nil:
@@ -80,6 +80,11 @@ func (r *Run) mayCall(f *bind.Func) error {
 		return misuse(f.Full(), "called outside of a step", "wrap it: ctx:step(\"name\", function() return … end)")
 	}
 	return nil
+}
+
+// ErrLoading is the error of a function that a script calls while it is loaded.
+func ErrLoading(f *bind.Func) error {
+	return misuse(f.Full(), "called while the script is loaded", "loading only builds the playbook: call it in the run function")
 }
 
 func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {

@@ -41,11 +41,22 @@ type Options struct {
 	Account  *account.Store
 	Secrets  secret.Source
 	Redactor *secret.Redactor
+	Mode     Mode
 	// Jitter gives a number in [0, 1), for back-offs.
 	Jitter func() float64
 	// Trace is told of points at which a crash is worth a test; see [Point].
 	Trace func(p Point, what string)
 }
+
+// Mode says what Execute does with the run.
+type Mode string
+
+// The modes.
+const (
+	GoOn    Mode = ""        // takes it up where it is
+	Cancel  Mode = "cancel"  // begins nothing any more, undoes, and ends it as cancelled
+	Cleanup Mode = "cleanup" // tries the pending undos of a run that has ended
+)
 
 // Point is a place between two things that a crash can come between.
 type Point string
@@ -104,7 +115,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
 	r := &Run{
 		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
-		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "",
+		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode != GoOn,
 	}
 	if r.opt.Trace == nil {
 		r.opt.Trace = func(Point, string) {}
@@ -126,8 +137,10 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
 	r.ctxValue = r.newContext()
 	r.state.Seal()
-	if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
-		return nil, err
+	if r.opt.Mode != Cleanup {
+		if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
+			return nil, err
+		}
 	}
 	if !r.ending {
 		r.runHook(ctx, "start", lua.LNil)
@@ -135,9 +148,13 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	bodyErr := r.body(ctx)
 	var c *control
 	switch {
-	case r.ending:
+	case r.opt.Mode == Cleanup:
+		return r.cleanup(ctx)
+	case r.ending && r.opt.History.Run.Outcome != "":
 		// The outcome stands; the body ran to give the deferred functions back.
 		return r.finish(ctx, nil)
+	case r.ending:
+		return r.finish(ctx, &Outcome{Status: journal.Cancelled, Reason: "cancelled"})
 	case errors.As(bodyErr, &c) && c.stop != nil:
 		return nil, c.stop
 	case errors.As(bodyErr, &c) && !c.outcome.Status.Outcome():

@@ -225,6 +225,15 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	return out, nil
 }
 
+// cleanup tries the pending undos of a run that has ended.
+func (r *Run) cleanup(ctx context.Context) (*Outcome, error) {
+	if err := r.runUndos(ctx, func(*undo) bool { return true }); err != nil {
+		return nil, unwrapStop(err)
+	}
+	h := r.opt.History.Run
+	return &Outcome{Status: h.Status, Reason: h.Reason, Error: h.Error}, nil
+}
+
 func (r *Run) pendingUndos() bool {
 	for _, u := range r.undos {
 		if !u.done {

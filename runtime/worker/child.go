@@ -1,0 +1,212 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+
+	"github.com/jonboulle/clockwork"
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/config"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/sandbox"
+	"moonseal/runtime/secret"
+)
+
+// Setup is what a child brings along.
+type Setup struct {
+	Modules  func() []*bind.Module // fresh ones: their settings and caches are the child's
+	Embedded map[string]string     // scripts that require finds beside the folder's
+	Clock    clockwork.Clock
+	Trace    func(run.Point, string) // for tests; may be nil
+	// Gone is called when the pair closes before the job is done; a process of
+	// its own exits here, whatever it is at. May be nil.
+	Gone func()
+}
+
+// Result is how a child ended its job.
+type Result struct {
+	Outcome *run.Outcome   `json:"outcome,omitempty"`
+	Error   *problem.Error `json:"error,omitempty"` // why there is no outcome
+}
+
+// Serve is the child: it takes one job from conn, does it, and returns. It ends
+// early when conn closes.
+func Serve(ctx context.Context, pair net.Conn, setup Setup) error {
+	c := &conn{rw: pair}
+	first, err := c.receive()
+	if err != nil || first.Job == nil {
+		return errors.Join(errParentGone, err)
+	}
+	l := newLink(c)
+	ctx, cancel := context.WithCancelCause(ctx)
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		l.listen()
+	}()
+	watching := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(watching)
+		select {
+		case <-l.gone:
+			cancel(errParentGone)
+			if setup.Gone != nil {
+				setup.Gone()
+			}
+		case <-l.cancel:
+			cancel(run.ErrCancelled)
+		case <-done:
+		}
+	}()
+	w := &work{setup: setup, job: first.Job, link: l}
+	result := w.do(ctx)
+	err = c.send(&frame{Result: result})
+	close(done)
+	<-watching
+	cancel(nil)
+	_ = pair.Close()
+	<-listening
+	return err
+}
+
+// work is one job in a child.
+type work struct {
+	setup    Setup
+	job      *Job
+	link     *link
+	registry *bind.Registry
+	network  *grant.Network
+	bundle   *bundle.Bundle
+	opening  *run.Run // the run whose state is being opened, nil while scripts are only loaded
+}
+
+func (w *work) do(ctx context.Context) *Result {
+	out, err := w.outcome(ctx)
+	if err != nil {
+		return &Result{Error: problem.From(err)}
+	}
+	return &Result{Outcome: out}
+}
+
+func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
+	if err := w.prepare(); err != nil {
+		return nil, err
+	}
+	if err := w.load(ctx); err != nil {
+		return nil, err
+	}
+	if w.job.Playbook == "" {
+		return nil, w.link.conn.send(&frame{Loaded: w.loaded()})
+	}
+	if w.bundle.Find(w.job.Playbook) == nil {
+		return nil, w.noPlaybook()
+	}
+	if err := w.link.conn.send(&frame{Loaded: w.loaded()}); err != nil {
+		return nil, err
+	}
+	select {
+	case history := <-w.link.start:
+		return w.run(ctx, history)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (w *work) prepare() (err error) {
+	modules := w.setup.Modules()
+	for _, m := range modules {
+		text, ok := w.job.Settings[m.Name]
+		if !ok || m.Settings == nil {
+			continue
+		}
+		if err := config.Decode([]byte(text), m.Settings, "modules."+m.Name); err != nil {
+			return err
+		}
+	}
+	if w.registry, err = bind.NewRegistry(modules...); err != nil {
+		return err
+	}
+	w.network, err = grant.New(w.job.Network)
+	return err
+}
+
+func (w *work) load(ctx context.Context) (err error) {
+	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open}
+	if w.job.Sources != nil {
+		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
+		return err
+	}
+	w.bundle, err = bundle.Load(ctx, &bundle.Tree{Files: w.job.Files, Problems: w.job.Problems}, env)
+	return err
+}
+
+// open gives a state its modules: for a load those in which all but pure
+// functions are refused, for the run those that work.
+func (w *work) open(s *sandbox.State) bundle.World {
+	var b *bind.Binding
+	if w.opening != nil {
+		b = w.opening.Binding()
+	} else {
+		b = w.registry.Bind(s.L, loadOnly{}, sandbox.Raise)
+	}
+	world := bundle.World{Modules: map[string]lua.LValue{}, Globals: b.Globals()}
+	for _, m := range w.registry.Modules {
+		world.Modules[m.Name] = b.Module(m.Name)
+	}
+	return world
+}
+
+// loadOnly is the host of a state that only loads.
+type loadOnly struct{}
+
+func (loadOnly) Invoke(inv *bind.Invocation) (any, error) {
+	if inv.Func.Impl.Where != bind.Anywhere {
+		return nil, run.ErrLoading(inv.Func)
+	}
+	return inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
+}
+
+func (w *work) loaded() *Loaded {
+	l := &Loaded{Problems: w.bundle.Problems}
+	for _, p := range w.bundle.Playbooks {
+		if w.job.Playbook == "" || w.job.Playbook == p.Name {
+			l.Playbooks = append(l.Playbooks, Playbook{Name: p.Name, File: p.File, Hash: p.Hash, Needs: p.Needs, Schedule: p.Schedule})
+		}
+	}
+	return l
+}
+
+func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error) {
+	state := sandbox.New(ctx, sandbox.Options{Source: w.bundle.Source})
+	defer state.Close()
+	playbook := w.bundle.Find(w.job.Playbook)
+	r := run.New(state, run.Options{
+		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
+		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), // the journal's lines reach the parent's log
+		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode,
+	})
+	w.opening = r
+	defer func() { w.opening = nil }()
+	table, err := w.bundle.Playbook(ctx, state, playbook.Name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := run.ReadPlaybook(state.L, playbook.Name, table)
+	if err != nil {
+		return nil, err
+	}
+	return r.Execute(ctx, p)
+}

@@ -1,0 +1,22 @@
+// Package worker runs a run in a process of its own.
+//
+// # The two ends
+//
+// The parent owns the journal, the secrets and the terminal. It starts the child
+// ([Parent.Run]), caps its memory through the kernel, and gives it one end of a
+// socketpair. The child ([Serve]) loads the scripts and runs the playbook; each
+// record that must be synced goes over the pair and is answered when it is. The
+// child holds the run's lock for life and ends when the pair closes.
+//
+// # The wire
+//
+// Frames of four bytes of length, big endian, and that much JSON. The parent
+// speaks first, with a [Job]. A child's request that wants an answer has a
+// number, and the answer bears it.
+//
+// # Deaths
+//
+// A child that ends without a result has died: of its memory limit, of a bug, by
+// someone's hand. The run is taken up again by a new child; after [MaxDeaths] in
+// one step it parks, and says how the last one died.
+package worker

@@ -1,0 +1,232 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/secret"
+)
+
+// MaxDeaths is how often one step may end its process before the run parks.
+const MaxDeaths = 3
+
+// Parent runs jobs in children.
+type Parent struct {
+	Journal  *journal.Journal // nil: loads only
+	Spawner  Spawner
+	Secrets  secret.Source
+	Redactor *secret.Redactor
+	Embedded map[string]string // the scripts that children bring along
+	Clock    clockwork.Clock
+	// Observe is told of each record after it is queued or synced; may be nil.
+	Observe func(journal.Record)
+}
+
+// Load lets a child look at the scripts of the job, which names no playbook.
+func (p *Parent) Load(ctx context.Context, job Job) (*Loaded, error) {
+	s, err := p.start(ctx, nil, &job)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := s.loaded(ctx)
+	if err != nil {
+		return nil, s.end(err)
+	}
+	_, err = s.result(ctx, nil)
+	return loaded, s.end(err)
+}
+
+// Begin makes a new run of the job's playbook, from the job's files, and runs
+// it. created is told the run's id; it may be nil.
+func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id string)) (*run.Outcome, error) {
+	id := p.Journal.NewRunID()
+	lock, err := journal.LockRun(ctx, p.Journal.Dir(), id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.start(ctx, lock, &job)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := s.loaded(ctx)
+	if err != nil {
+		return nil, s.end(err)
+	}
+	book := loaded.Playbooks[0]
+	if err := p.create(ctx, id, book, job, force); err != nil {
+		return nil, s.end(err)
+	}
+	if created != nil {
+		created(id)
+	}
+	out, err := p.follow(ctx, s, id)
+	var died *deathError
+	if errors.As(err, &died) {
+		if out, err := p.died(ctx, id, died); out != nil || err != nil {
+			return out, err
+		}
+		return p.Resume(ctx, job, id)
+	}
+	return out, err
+}
+
+// Resume takes up an unfinished run, again and again while its children die.
+func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
+	for {
+		out, err := p.resumeOnce(ctx, job, id)
+		var died *deathError
+		if !errors.As(err, &died) {
+			return out, err
+		}
+		if out, err := p.died(ctx, id, died); out != nil || err != nil {
+			return out, err
+		}
+	}
+}
+
+func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outcome, error) {
+	r, err := p.Journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := p.Journal.Sources(ctx, r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	job.Playbook, job.Files, job.Problems, job.Sources = r.Playbook, nil, nil, map[string]string{}
+	for _, s := range sources {
+		job.Sources[s.Path] = string(s.Body)
+	}
+	// An old child that still lives ends within moments: its parent is gone.
+	lock, err := journal.LockRun(ctx, p.Journal.Dir(), id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.start(ctx, lock, &job)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.loaded(ctx); err != nil {
+		return nil, s.end(err)
+	}
+	if _, err := p.Journal.Adopt(ctx, id); err != nil {
+		return nil, s.end(err)
+	}
+	return p.follow(ctx, s, id)
+}
+
+// create journals the new run with the sources that it needs.
+func (p *Parent) create(ctx context.Context, id string, book Playbook, job Job, force bool) error {
+	var sources []journal.Source
+	for _, name := range book.Needs {
+		body, ok := job.Files[name]
+		if !ok {
+			body = p.Embedded[name]
+		}
+		sources = append(sources, journal.Source{Path: name, Body: []byte(body)})
+	}
+	if err := p.Journal.SaveBundle(ctx, book.Hash, sources); err != nil {
+		return err
+	}
+	stamp := journal.Stamp{Run: id, Epoch: 1, At: p.Clock.Now().UTC()}
+	return p.Journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: book.Name, Bundle: book.Hash, Force: force})
+}
+
+// follow starts the loaded child's run and serves it to its end.
+func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcome, error) {
+	h, err := p.Journal.History(ctx, id)
+	if err != nil {
+		return nil, s.end(err)
+	}
+	if err := s.conn.send(&frame{Start: &journalStart{History: h}}); err != nil {
+		return nil, s.end(err)
+	}
+	out, err := s.result(ctx, h)
+	err = s.end(err)
+	if err == nil && out.Status.Outcome() {
+		err = journal.RemoveRunLock(p.Journal.Dir(), id)
+	}
+	return out, err
+}
+
+// deathError is a child that ended without a result.
+type deathError struct {
+	how  string
+	step int // -1: outside of any
+	name string
+}
+
+func (d *deathError) Error() string {
+	if d.name == "" {
+		return "the run's process died: " + d.how
+	}
+	return fmt.Sprintf("the run's process died in step %s: %s", d.name, d.how)
+}
+
+// died journals a death, and parks the run when its step has killed too many.
+func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outcome, error) {
+	epoch, err := p.Journal.Adopt(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	stamp := journal.Stamp{Run: id, Epoch: epoch, At: p.Clock.Now().UTC()}
+	line := journal.Logged{Stamp: stamp, Level: "error", Step: d.name, Message: p.Redactor.Redact(d.Error())}
+	if err := p.write(ctx, journal.RunDied{Stamp: stamp, Step: d.step}, line); err != nil {
+		return nil, err
+	}
+	h, err := p.Journal.History(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	deaths := h.Run.Deaths
+	for _, s := range h.Steps {
+		if s.Step == d.step {
+			deaths = s.Deaths
+		}
+	}
+	if deaths < MaxDeaths {
+		return nil, nil
+	}
+	reason := fmt.Sprintf("%s, for the %d. time", p.Redactor.Redact(d.Error()), deaths)
+	out := &run.Outcome{Status: journal.Parked, Reason: reason, Error: &problem.Error{
+		Kind: problem.Internal, Message: d.Error(), Step: d.name,
+		Hint: "a script that needs more memory needs limits.memory in the config; moonseal cancel " + id + " --retry starts anew on today's scripts",
+	}}
+	return out, p.write(ctx, journal.RunParked{Stamp: stamp, Reason: reason, Error: out.Error})
+}
+
+func (p *Parent) write(ctx context.Context, recs ...journal.Record) error {
+	if err := p.Journal.Write(ctx, recs...); err != nil {
+		return err
+	}
+	if p.Observe != nil {
+		for _, r := range recs {
+			p.Observe(r)
+		}
+	}
+	return nil
+}
+
+// start starts a child and gives it its job.
+func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*session, error) {
+	proc, err := p.Spawner.Start(ctx, lock)
+	if err != nil {
+		if lock != nil {
+			err = errors.Join(err, lock.Release())
+		}
+		return nil, err
+	}
+	s := &session{parent: p, proc: proc, conn: &conn{rw: proc.Pair()}, step: -1, frames: make(chan received)}
+	s.stop = make(chan struct{})
+	s.reading.Go(s.read)
+	if err := s.conn.send(&frame{Job: job}); err != nil {
+		return nil, s.death()
+	}
+	return s, nil
+}

@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"moonseal/runtime/journal"
+)
+
+// Process is a started child.
+type Process interface {
+	Pair() net.Conn
+	// Wait waits for the process's end and says how it ended, "" when it ended well.
+	Wait() string
+	Kill()
+}
+
+// Spawner starts children. lock is the run's, nil for a load; the child has it
+// from then on.
+type Spawner interface {
+	Start(ctx context.Context, lock *journal.RunLock) (Process, error)
+}
+
+// PairFD is the descriptor of the pair in a child that [Exec] started.
+const PairFD = 3
+
+// Exec starts children as processes.
+type Exec struct {
+	Path   string   // the program
+	Args   []string // that make it a child
+	Env    []string
+	Memory int64 // RLIMIT_DATA in bytes; 0: none
+}
+
+// Start implements [Spawner].
+func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "pair"), os.NewFile(uintptr(fds[1]), "pair")
+	defer func() { _ = ours.Close() }()
+	cmd := exec.Command(e.Path, e.Args...) //nolint:noctx // it ends with the pair, not with a context: see Parent
+	cmd.Env = e.Env
+	cmd.ExtraFiles = []*os.File{theirs}
+	if lock != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, lock.File())
+	}
+	// A signal of the terminal is for the parent, which decides what the child does.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := &process{cmd: cmd}
+	cmd.Stderr = &p.stderr
+	err = cmd.Start()
+	_ = theirs.Close()
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the run's process: %w", err)
+	}
+	if e.Memory > 0 {
+		limit := &unix.Rlimit{Cur: uint64(e.Memory), Max: uint64(e.Memory)}
+		if err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, limit, nil); err != nil {
+			p.Kill()
+			_ = p.Wait()
+			return nil, fmt.Errorf("cannot limit the memory of the run's process: %w", err)
+		}
+	}
+	if p.pair, err = net.FileConn(ours); err != nil {
+		p.Kill()
+		_ = p.Wait()
+		return nil, err
+	}
+	if lock != nil {
+		err = lock.HandOver(cmd.Process.Pid)
+	}
+	return p, err
+}
+
+type process struct {
+	cmd    *exec.Cmd
+	pair   net.Conn
+	stderr tail
+}
+
+func (p *process) Pair() net.Conn { return p.pair }
+
+func (p *process) Kill() { _ = p.cmd.Process.Kill() }
+
+func (p *process) Wait() string {
+	err := p.cmd.Wait()
+	if err == nil {
+		return ""
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if how := p.stderr.fatal(); how != "" {
+			return exit.Error() + ": " + how
+		}
+		return exit.Error()
+	}
+	return err.Error()
+}
+
+// tail keeps the beginning of what a child writes to its stderr: the Go
+// runtime says first what it died of, and then much more.
+type tail struct {
+	mu   sync.Mutex
+	head bytes.Buffer
+}
+
+const maxTail = 8 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if room := maxTail - t.head.Len(); room > 0 {
+		t.head.Write(b[:min(room, len(b))])
+	}
+	return len(b), nil
+}
+
+// fatal gives the line that says what the process died of, "" if there is none.
+func (t *tail) fatal() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := ""
+	for line := range strings.Lines(t.head.String()) {
+		line = strings.TrimSpace(line)
+		if first == "" {
+			first = line
+		}
+		if strings.HasPrefix(line, "fatal error:") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "runtime:") {
+			return line
+		}
+	}
+	return first
+}

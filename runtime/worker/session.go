@@ -1,0 +1,216 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+// grace is how long a child has to end after its pair has closed.
+const grace = 5 * time.Second
+
+// session is the parent's side of one child.
+type session struct {
+	parent  *Parent
+	proc    Process
+	conn    *conn
+	frames  chan received
+	stop    chan struct{}
+	reading sync.WaitGroup
+	how     string // how the child ended, once it was waited for
+	ended   bool
+	failed  error // the journal takes nothing any more
+
+	// Where the run is, for the report of a death.
+	step  int
+	name  string
+	names map[int]string
+}
+
+type received struct {
+	frame *frame
+	err   error
+}
+
+func (s *session) read() {
+	for {
+		f, err := s.conn.receive()
+		select {
+		case s.frames <- received{f, err}:
+		case <-s.stop:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// next gives the child's next frame. When ctx ends because someone cancelled, the
+// child is told once and goes on to its end; any other end of ctx is returned.
+func (s *session) next(ctx context.Context, cancelled *bool) (*frame, error) {
+	done := ctx.Done()
+	if *cancelled {
+		done = nil
+	}
+	select {
+	case r := <-s.frames:
+		if r.err != nil {
+			return nil, s.death()
+		}
+		return r.frame, nil
+	case <-done:
+		if !errors.Is(context.Cause(ctx), run.ErrCancelled) {
+			return nil, context.Cause(ctx)
+		}
+		*cancelled = true
+		if err := s.conn.send(&frame{Cancel: true}); err != nil {
+			return nil, s.death()
+		}
+		return &frame{}, nil
+	}
+}
+
+// loaded waits for the child to have loaded the scripts.
+func (s *session) loaded(ctx context.Context) (*Loaded, error) {
+	told := false
+	for {
+		f, err := s.next(ctx, &told)
+		switch {
+		case err != nil:
+			return nil, err
+		case f.Loaded != nil:
+			return f.Loaded, nil
+		case f.Result != nil && f.Result.Error != nil:
+			return nil, f.Result.Error
+		}
+	}
+}
+
+// result serves the child until it has its result. h is nil for a load.
+func (s *session) result(ctx context.Context, h *journal.History) (*run.Outcome, error) {
+	s.names = map[int]string{}
+	if h != nil {
+		for _, st := range h.Steps {
+			s.names[st.Step] = st.Name
+		}
+	}
+	told := false
+	for {
+		f, err := s.next(ctx, &told)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case f.Result != nil && f.Result.Error != nil:
+			return nil, f.Result.Error
+		case f.Result != nil:
+			return f.Result.Outcome, nil
+		case f.Write != nil:
+			err = s.write(ctx, f)
+		case f.Secret != "":
+			err = s.secret(ctx, f)
+		case f.Held != nil:
+			held, heldErr := s.parent.Journal.HeldBy(context.WithoutCancel(ctx), f.Held.Values, f.Held.Except)
+			err = s.answer(f, &answer{Held: held}, heldErr)
+		}
+		switch {
+		case s.failed != nil:
+			return nil, s.failed
+		case err != nil:
+			return nil, s.death()
+		}
+	}
+}
+
+func (s *session) answer(f *frame, a *answer, err error) error {
+	if err != nil {
+		a = &answer{Error: problem.From(err)}
+	}
+	return s.conn.send(&frame{Seq: f.Seq, Answer: a})
+}
+
+func (s *session) secret(ctx context.Context, f *frame) error {
+	value, err := s.parent.Secrets.Value(ctx, f.Secret)
+	if err == nil {
+		s.parent.Redactor.Learn(value)
+	}
+	return s.answer(f, &answer{Value: value}, err)
+}
+
+func (s *session) write(ctx context.Context, f *frame) error {
+	ctx = context.WithoutCancel(ctx)
+	recs := make([]journal.Record, len(f.Write.Records))
+	for i, raw := range f.Write.Records {
+		rec, err := journal.Decode(raw)
+		if err != nil {
+			return s.answer(f, nil, err)
+		}
+		recs[i] = rec
+		s.track(rec)
+	}
+	if f.Write.Lazy {
+		s.failed = s.parent.Journal.WriteLazy(ctx, recs...)
+		s.observe(recs)
+		return nil
+	}
+	if err := s.parent.Journal.Write(ctx, recs...); err != nil {
+		return s.answer(f, nil, err)
+	}
+	s.observe(recs)
+	return s.answer(f, &answer{}, nil)
+}
+
+func (s *session) observe(recs []journal.Record) {
+	if s.parent.Observe != nil {
+		for _, r := range recs {
+			s.parent.Observe(r)
+		}
+	}
+}
+
+// track remembers which step the child is in.
+func (s *session) track(rec journal.Record) {
+	switch r := rec.(type) {
+	case journal.StepStarted:
+		s.names[r.Step] = r.Name
+		s.step, s.name = r.Step, r.Name
+	case journal.StepDone, journal.StepFailed, journal.RunEnding:
+		s.step, s.name = -1, ""
+	}
+}
+
+// death gives how the child ended, as the error of the run.
+func (s *session) death() error {
+	s.wait()
+	how := s.how
+	if how == "" {
+		how = "it ended without a result"
+	}
+	return &deathError{how: how, step: s.step, name: s.name}
+}
+
+func (s *session) wait() {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	close(s.stop)
+	_ = s.conn.rw.Close()
+	// The end of the pair ends the child, unless it is stopped or stuck.
+	kill := time.AfterFunc(grace, s.proc.Kill)
+	defer kill.Stop()
+	s.how = s.proc.Wait()
+	s.reading.Wait()
+}
+
+// end closes the pair, which ends the child, waits for it, and returns err.
+func (s *session) end(err error) error {
+	s.wait()
+	return err
+}

@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+// maxFrame bounds one frame, in bytes: a folder of scripts, or a long run's history.
+const maxFrame = 64 << 20
+
+// frame is one message. Exactly one of its parts is set, besides Seq.
+type frame struct {
+	Seq uint64 `json:"seq,omitempty"` // of a request that wants an answer, and of its answer
+
+	// From the parent.
+	Job    *Job          `json:"job,omitempty"`
+	Start  *journalStart `json:"start,omitempty"`
+	Answer *answer       `json:"answer,omitempty"`
+	Cancel bool          `json:"cancel,omitempty"`
+
+	// From the child.
+	Write  *writing `json:"write,omitempty"`
+	Secret string   `json:"secret,omitempty"` // asks for a secret's value
+	Held   *heldBy  `json:"held,omitempty"`
+	Loaded *Loaded  `json:"loaded,omitempty"`
+	Result *Result  `json:"result,omitempty"`
+}
+
+// Job is what a child is to do.
+type Job struct {
+	Playbook string            `json:"playbook,omitempty"` // to run; "" only loads
+	Files    map[string]string `json:"files,omitempty"`    // the scripts folder, for a load and a new run
+	Problems []*problem.Error  `json:"problems,omitempty"` // of reading the folder
+	Sources  map[string]string `json:"sources,omitempty"`  // the run's sources, for one that is taken up
+	Settings map[string]string `json:"settings,omitempty"` // of modules, YAML by name
+	Network  grant.Options     `json:"network"`
+	State    string            `json:"state"` // the state folder
+	Mode     run.Mode          `json:"mode,omitempty"`
+}
+
+// Loaded tells what is in the scripts.
+type Loaded struct {
+	Playbooks []Playbook       `json:"playbooks"`
+	Problems  []*problem.Error `json:"problems,omitempty"`
+}
+
+// Playbook is a playbook as the parent knows it.
+type Playbook struct {
+	Name     string   `json:"name"`
+	File     string   `json:"file"`
+	Hash     string   `json:"hash"`
+	Needs    []string `json:"needs"`
+	Schedule any      `json:"schedule,omitempty"`
+}
+
+// journalStart begins the run in a child that has loaded it.
+type journalStart struct {
+	History *journal.History `json:"history"`
+}
+
+type answer struct {
+	Error *problem.Error    `json:"error,omitempty"`
+	Value string            `json:"value,omitempty"`
+	Held  map[string]string `json:"held,omitempty"`
+}
+
+type writing struct {
+	Lazy    bool              `json:"lazy,omitempty"`
+	Records []json.RawMessage `json:"records"`
+}
+
+type heldBy struct {
+	Values []string `json:"values"`
+	Except string   `json:"except"`
+}
+
+// conn sends and receives frames. Sending is safe for concurrent use.
+type conn struct {
+	rw   io.ReadWriteCloser
+	mu   sync.Mutex
+	head [4]byte
+}
+
+func (c *conn) send(f *frame) error {
+	body, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if len(body) > maxFrame {
+		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", len(body), maxFrame)
+	}
+	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err = c.rw.Write(append(buf, body...))
+	return err
+}
+
+func (c *conn) receive() (*frame, error) {
+	if _, err := io.ReadFull(c.rw, c.head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(c.head[:])
+	if n > maxFrame {
+		return nil, fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(c.rw, body); err != nil {
+		return nil, err
+	}
+	f := &frame{}
+	if err := json.Unmarshal(body, f); err != nil {
+		return nil, fmt.Errorf("a message between the run's processes that is none: %w", err)
+	}
+	return f, nil
+}
