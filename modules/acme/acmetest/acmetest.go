@@ -79,6 +79,7 @@ type Options struct {
 	ChainLength    int                // intermediates between leaf and root; 1 when 0
 	AlternateRoots int                // further roots, each with a chain of its own (Link: rel="alternate")
 	Hosts          []string           // further DNS names that the HTTPS certificate is for
+	DirectoryPaths []string           // further paths of the directory, such as Let's Encrypt's /directory
 
 	Mode   Mode         `json:"-"`
 	Faults *faults.Set  `json:"-"` // asked at each call; none when nil
@@ -187,12 +188,12 @@ func (c *CA) serve(ctx context.Context, o Options) error {
 		return errors.Join(err, l.Close())
 	}
 	handler := o.Faults.HandlerWith(callName, c.ledger, c.answerFault)
-	c.front = serveFront(ctx, l, handler, c.tls.serverConfig(), o.logger())
+	c.front = serveFront(ctx, l, handler, c.tls.serverConfig(), o)
 	return nil
 }
 
 // DirectoryURL is the URL of the ACME directory.
-func (c *CA) DirectoryURL() string { return "https://" + c.host + "/dir" }
+func (c *CA) DirectoryURL() string { return "https://" + c.host + directoryPath }
 
 // CertPool holds the root under which the CA's own HTTPS certificate verifies.
 // It has nothing to do with what the CA issues.

@@ -121,6 +121,25 @@ func TestDirectoryURLsAreNamed(t *testing.T) {
 	}
 }
 
+// A client that knows another CA's directory by its path finds the one here.
+func TestDirectoryPaths(t *testing.T) {
+	for _, mode := range modes() {
+		ca := startCA(t, Options{AlwaysValid: true, Mode: mode, DirectoryPaths: []string{"/directory"}})
+		base := strings.TrimSuffix(ca.DirectoryURL(), "/dir")
+		for path, want := range map[string]int{"/dir": 200, "/directory": 200, "/directory/": 404, "/other": 404} {
+			res, err := httpClient(t, ca).Get(base + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err != nil || res.StatusCode != want || (want == 200) != strings.Contains(string(body), `"newOrder": "`+base) {
+				t.Errorf("%s %s: %d, %v: %s", mode, path, res.StatusCode, err, body)
+			}
+		}
+	}
+}
+
 func TestAuthzReuse(t *testing.T) {
 	ca := startCA(t, Options{AlwaysValid: true, AuthzReuse: 100})
 	client := newAccount(t, ca)

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,10 +16,15 @@ import (
 	"moonseal/modules/lab/faults"
 )
 
-// callName gives a request's name for faults; "" for a path that is no ACME.
-func callName(r *http.Request) string {
-	for _, c := range [...]struct{ path, name string }{
-		{"/dir", "acme.directory"},
+// directoryPath is where Pebble has its directory.
+const directoryPath = "/dir"
+
+// call is one ACME resource: all below path where that ends in a slash.
+type call struct{ path, name string }
+
+func calls() []call {
+	return []call{
+		{directoryPath, "acme.directory"},
 		{"/nonce-plz", "acme.new-nonce"},
 		{"/sign-me-up", "acme.new-account"},
 		{"/my-account/", "acme.account"},
@@ -33,12 +38,37 @@ func callName(r *http.Request) string {
 		{"/certZ/", "acme.certificate"},
 		{"/draft-ietf-acme-ari-03/renewalInfo/", "acme.renewal-info"},
 		{"/revoke-cert", "acme.revoke"},
-	} {
+	}
+}
+
+// Calls names all calls that a faults.Set can hit.
+func Calls() []string {
+	var names []string
+	for _, c := range calls() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// callName gives a request's name for faults; "" for a path that is no ACME.
+func callName(r *http.Request) string {
+	for _, c := range calls() {
 		if r.URL.Path == c.path || strings.HasSuffix(c.path, "/") && strings.HasPrefix(r.URL.Path, c.path) {
 			return c.name
 		}
 	}
 	return ""
+}
+
+// withDirectories has the directory at further paths too.
+func withDirectories(paths []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(paths, r.URL.Path) {
+			r = r.Clone(r.Context())
+			r.URL.Path = directoryPath
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // front is the HTTPS server that clients see.
@@ -52,11 +82,11 @@ type front struct {
 	calls  sync.WaitGroup
 }
 
-func serveFront(ctx context.Context, l net.Listener, next http.Handler, conf *tls.Config, logger *log.Logger) *front {
+func serveFront(ctx context.Context, l net.Listener, next http.Handler, conf *tls.Config, o Options) *front {
 	ctx, cut := context.WithCancel(ctx)
 	f := &front{cut: cut, done: make(chan error, 1)}
 	f.server = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: withDirectories(o.DirectoryPaths, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !f.enter(r.Context()) {
 				panic(http.ErrAbortHandler)
 			}
@@ -66,10 +96,10 @@ func serveFront(ctx context.Context, l net.Listener, next http.Handler, conf *tl
 				return
 			}
 			next.ServeHTTP(w, r)
-		}),
+		})),
 		TLSConfig:         conf,
 		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          logger,
+		ErrorLog:          o.logger(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	go func() { f.done <- f.server.ServeTLS(l, "", "") }()

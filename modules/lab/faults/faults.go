@@ -70,7 +70,7 @@ type Set struct {
 	mu     sync.Mutex
 	next   int
 	faults []*Fault
-	change chan struct{} // closed and replaced at each change of a Held flag
+	change chan struct{} // closed and replaced at each change of a Held flag and when faults go
 }
 
 // New returns an empty Set.
@@ -117,6 +117,7 @@ func (s *Set) Clear() {
 		f.free()
 	}
 	s.faults = nil
+	s.changed()
 }
 
 // Release lets go of what fault id holds, now and later.
@@ -140,7 +141,7 @@ func (f *Fault) free() {
 	}
 }
 
-// WaitHeld waits until fault id holds a call.
+// WaitHeld waits until fault id holds a call; a fault that is not there is an error.
 func (s *Set) WaitHeld(ctx context.Context, id int) error {
 	for {
 		s.mu.Lock()
@@ -201,6 +202,11 @@ func (s *Set) setHeld(f *Fault, held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f.Held = held
+	s.changed()
+}
+
+// changed wakes those who wait. The caller holds s.mu.
+func (s *Set) changed() {
 	close(s.change)
 	s.change = make(chan struct{})
 }
