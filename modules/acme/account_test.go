@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -163,19 +162,6 @@ func TestProfiles(t *testing.T) {
 	}
 	_, err := w.client().Order(ctx, acct, OrderRequest{CSR: csr, Profile: "clasic"})
 	wantKind(t, err, problem.Usage, "clasic", "classic, shortlived, tlsserver")
-}
-
-func TestSystemRoots(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
-	file := t.TempDir() + "/roots.pem"
-	if err := os.WriteFile(file, []byte(w.RootPEM()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", file)
-	w.spec.Roots, w.opts.Roots = "", nil
-	if cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil); cert.Root != w.RootPEM() {
-		t.Error("the root is in the system's store and was not found")
-	}
 }
 
 func TestDirectoryNames(t *testing.T) {

@@ -9,9 +9,13 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
+	"golang.org/x/sync/errgroup"
 
 	"moonseal/runtime/problem"
 )
+
+// maxAtOnce bounds the requests of one call that run at once.
+const maxAtOnce = 8
 
 func (c *Client) getAuthorization(ctx context.Context, acct *Account, url string) (acme.Authorization, http.Header, error) {
 	key, kid, err := c.use(ctx, acct)
@@ -24,6 +28,20 @@ func (c *Client) getAuthorization(ctx context.Context, acct *Account, url string
 		return err
 	})
 	return a, header, err
+}
+
+// getAuthorizations reads several at once, in the order of their URLs.
+func (c *Client) getAuthorizations(ctx context.Context, acct *Account, urls []string) ([]acme.Authorization, error) {
+	out := make([]acme.Authorization, len(urls))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxAtOnce)
+	for i, url := range urls {
+		group.Go(func() (err error) {
+			out[i], _, err = c.getAuthorization(ctx, acct, url)
+			return err
+		})
+	}
+	return out, group.Wait()
 }
 
 // challenge gives the dns-01 challenge of a pending authorization.

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	stdx509 "crypto/x509"
 	"fmt"
 	"maps"
 	"net/url"
@@ -81,4 +82,23 @@ func (ca CA) check(known map[string]string) error {
 func (ca CA) letsEncrypt(directory *url.URL) bool {
 	return ca.Directory == "" || strings.HasPrefix(ca.Directory, "letsencrypt") ||
 		strings.HasSuffix(directory.Hostname(), ".api.letsencrypt.org")
+}
+
+// trusted gives pool and, beside it, the roots of pemText.
+func trusted(pool *stdx509.CertPool, pemText string) (*stdx509.CertPool, error) {
+	if pemText == "" {
+		return pool, nil
+	}
+	if pool == nil {
+		system, err := stdx509.SystemCertPool()
+		if err != nil {
+			system = stdx509.NewCertPool()
+		}
+		pool = system
+	}
+	pool = pool.Clone()
+	if !pool.AppendCertsFromPEM([]byte(pemText)) {
+		return nil, &problem.Error{Kind: problem.Usage, Message: "trusted_roots holds no certificate in PEM"}
+	}
+	return pool, nil
 }

@@ -34,7 +34,7 @@ type Options struct {
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
 	Proxy       func(*http.Request) (*url.URL, error)                             // nil: none
 	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
-	Roots       func() []*stdx509.Certificate                                     // roots that chains may end in; nil: [SystemRoots]
+	Roots       func() []*stdx509.Certificate                                     // roots that chains may end in, beside the CA's own; nil: none
 	Directories map[string]string                                                 // names of CAs, before [Directories]
 	UserAgent   string                                                            // default "moonseal"
 	Timeout     time.Duration                                                     // of one request; default 30 s
@@ -98,7 +98,7 @@ func (o Options) withDefaults() Options {
 		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
 	if o.Roots == nil {
-		o.Roots = SystemRoots
+		o.Roots = func() []*stdx509.Certificate { return nil }
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = "moonseal"

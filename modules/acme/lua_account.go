@@ -61,6 +61,8 @@ func (b *binding) validate() *bind.Func {
 			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
 		Returns: "the order, now ready",
 		Example: `order = acct:validate(order)`,
+		// No probe: Validate looks first itself, and an order that has failed is
+		// that error rather than a question that nobody can answer.
 		Impl: bind.Method(bind.Effect[Account, orderArgs, none, *Order]{
 			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, **Order, error) {
 				done, err := b.validated(c, acct, a)
@@ -72,10 +74,6 @@ func (b *binding) validate() *bind.Func {
 					return nil, err
 				}
 				return client.Validate(c.Context, acct, a.Order)
-			},
-			Probe: func(c *bind.Call, acct *Account, a *orderArgs, _ none) (*Order, bool, error) {
-				done, err := b.validated(c, acct, a)
-				return done, done != nil, err
 			},
 			Repeatable: true,
 		}),
@@ -102,6 +100,7 @@ func (b *binding) finalize() *bind.Func {
 			"its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state folder for the request's host and service.",
 		Returns: "the certificate, with its chain split into leaf, intermediates and root",
 		Example: `local cert = acct:finalize(order, csr)`,
+		// No probe, for the same reason as validate.
 		Impl: bind.Method(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
 			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, **x509.Certificate, error) {
 				done, err := b.finalized(c, acct, a)
@@ -117,10 +116,6 @@ func (b *binding) finalize() *bind.Func {
 					return nil, err
 				}
 				return cert, keep(c, client, a.CSR, cert)
-			},
-			Probe: func(c *bind.Call, acct *Account, a *finalizeArgs, _ none) (*x509.Certificate, bool, error) {
-				done, err := b.finalized(c, acct, a)
-				return done, done != nil, err
 			},
 			Repeatable: true,
 		}),

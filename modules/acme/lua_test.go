@@ -72,19 +72,12 @@ func (s *script) Invoke(inv *bind.Invocation) (any, error) {
 	if err != nil || done {
 		return s.through(inv.Func, result, err)
 	}
-	if e.Probe != nil {
-		if _, happened, err := e.Probe(c, inv.Recv, inv.Args, look); happened || err != nil {
-			s.t.Errorf("%s: before it was done the probe says %v, %v", inv.Func.Full(), happened, err)
-		}
-	}
 	s.did = append(s.did, inv.Func.Name)
 	if result, err = e.Do(c, inv.Recv, inv.Args, look); err != nil {
 		return nil, err
 	}
-	if e.Probe != nil {
-		if _, happened, err := e.Probe(c, inv.Recv, inv.Args, look); !happened || err != nil {
-			s.t.Errorf("%s: after it was done the probe says %v, %v", inv.Func.Full(), happened, err)
-		}
+	if again, err := e.Do(c, inv.Recv, inv.Args, look); err != nil || !e.Repeatable || again == nil {
+		s.t.Errorf("%s: after a lost answer it cannot be done again: %v, %v", inv.Func.Full(), again, err)
 	}
 	return s.through(inv.Func, result, nil)
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
-	"golang.org/x/sync/errgroup"
 
 	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
@@ -196,17 +195,8 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 		c.remember(out)
 		return out, nil
 	}
-	authz := make([]acme.Authorization, len(o.Authorizations))
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for i, url := range o.Authorizations {
-		group.Go(func() error {
-			a, _, err := c.getAuthorization(gctx, acct, url)
-			authz[i] = a
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	authz, err := c.getAuthorizations(ctx, acct, o.Authorizations)
+	if err != nil {
 		return nil, err
 	}
 	key, kid, err := c.use(ctx, acct)

@@ -9,7 +9,8 @@ import (
 )
 
 // The intervals between polls double. They begin small: a CA that is near decides
-// within a millisecond, and at one that takes seconds it makes three polls more. A Retry-After goes before them.
+// within a millisecond, and at one that takes seconds it makes three polls more.
+// A Retry-After goes before them.
 const (
 	firstPoll = time.Millisecond
 	lastPoll  = 5 * time.Second

@@ -65,7 +65,7 @@ func (c *Client) respond(ctx context.Context, acct *Account, challenges []Challe
 	}
 	headers := make([]http.Header, len(challenges))
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
+	group.SetLimit(maxAtOnce)
 	for i, ch := range challenges {
 		if ch.Status != acme.StatusPending {
 			continue

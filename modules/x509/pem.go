@@ -40,25 +40,6 @@ func ParseAll(pemText string) ([]*stdx509.Certificate, error) {
 	}
 }
 
-// ParseBundle reads the roots of a trust store. What crypto/x509 cannot read is
-// left out: one odd root must not hide the others.
-func ParseBundle(pemText string) []*stdx509.Certificate {
-	var certs []*stdx509.Certificate
-	if len(pemText) > maxPEM {
-		return nil
-	}
-	for rest := []byte(pemText); len(certs) < maxCerts; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if cert, err := stdx509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
-			certs = append(certs, cert)
-		}
-	}
-	return certs
-}
-
 // Encode gives cert as PEM.
 func Encode(cert *stdx509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
