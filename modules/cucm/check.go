@@ -34,9 +34,9 @@ func check(cert *x509.Certificate, csr *x509.CSR, roots []*x509.Certificate, now
 		return nil, nil, mismatch("no signing request is pending, so the node has no key for the certificate",
 			"an upload consumed it, or it was deleted: generate a fresh CSR")
 	}
-	if err := x509.From(leaf).Fits(csr); err != nil {
+	if err := cert.Fits(csr); err != nil {
 		hint := "order the certificate for exactly the names in the signing request"
-		if x509.From(leaf).KeySHA256 != csr.KeySHA256 {
+		if cert.KeySHA256 != csr.KeySHA256 {
 			hint = "another CSR was generated since: order a certificate for the one that is pending now"
 		}
 		return nil, nil, mismatch(problem.From(err).Message, hint)

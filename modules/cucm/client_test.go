@@ -276,8 +276,12 @@ func TestNetworkFaults(t *testing.T) {
 		w := newWorld(t)
 		tc.fault.Call = cucmtest.CallCSR
 		w.fault(t, tc.fault)
-		c := w.client(t, pub, func(o *Options) { o.Timeout = 300 * time.Millisecond })
-		_, err := c.GenerateCSR(t.Context(), CSRRequest{})
+		c := w.client(t, pub, func(o *Options) {
+			if tc.fault.Kind == faults.Timeout {
+				o.Timeout = 200 * time.Millisecond
+			}
+		})
+		_, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"})
 		p := wantProblem(t, err, tc.kind, append(tc.words, "generating a CSR for tomcat", pub)...)
 		if p.Happened() != tc.work {
 			t.Errorf("%s %d: work is %s, want %s", tc.fault.Kind, tc.fault.Code, p.Happened(), tc.work)

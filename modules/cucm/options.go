@@ -37,6 +37,7 @@ type Options struct {
 	Dial           func(ctx context.Context, network, addr string) (net.Conn, error) // net.Dialer by default
 	Timeout        time.Duration                                                     // of one REST request or handshake; 30 s by default
 	Banner         time.Duration                                                     // until SSH's first prompt; 120 s by default
+	PromptSettle   time.Duration                                                     // silence after a prompt that makes it one; 50 ms by default
 	RestartTimeout time.Duration                                                     // of one service's restart; 10 min by default
 	Replication    time.Duration                                                     // until an uploaded trust certificate must be listed; 30 s by default
 	Settle         time.Duration                                                     // after which a node that still serves the old certificate was surely not restarted; 30 s by default

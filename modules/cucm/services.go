@@ -15,23 +15,34 @@ type Service struct {
 	Note  string `lua:"note,optional" doc:"why it is stopped, such as Service Not Activated"`
 }
 
-// mostServices bounds what is read from a list: a node has about a hundred.
-const mostServices = 1000
+// Bounds on what is read: a node has about a hundred services.
+const (
+	mostServices = 1000
+	mostName     = 120 // bytes
+	mostNote     = 200
+)
 
-var serviceLine = regexp.MustCompile(`^\s*(\S[^\[\]]{0,120}?)\s*\[\s*([A-Za-z][A-Za-z ]{0,30}?)\s*\]\s*(.{0,200})`)
-
-// parseServices reads the output of "utils service list". Lines that are no
-// service's are left out.
+// parseServices reads the output of "utils service list": lines such as
+// "Cisco CTIManager[STOPPED]  Service Not Activated". Others are left out.
 func parseServices(output string) []Service {
 	out := []Service{}
 	for line := range strings.Lines(output) {
-		m := serviceLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
-		if m == nil || len(out) == mostServices {
+		name, rest, open := strings.Cut(line, "[")
+		state, note, closed := strings.Cut(rest, "]")
+		name, state = strings.TrimSpace(name), strings.ToUpper(strings.TrimSpace(state))
+		if !open || !closed || name == "" || len(name) > mostName || strings.Contains(name, "]") || !isState(state) {
 			continue
 		}
-		out = append(out, Service{Name: m[1], State: strings.ToUpper(m[2]), Note: strings.TrimSpace(m[3])})
+		if out = append(out, Service{Name: name, State: state, Note: bound(strings.TrimSpace(note), mostNote)}); len(out) == mostServices {
+			break
+		}
 	}
 	return out
+}
+
+// isState reports whether s is a word or two, as STARTED or NOT RUNNING.
+func isState(s string) bool {
+	return s != "" && len(s) <= 30 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ _") == ""
 }
 
 // needs are the services that read one type of certificate.
@@ -98,6 +109,13 @@ func plan(certificate string, asked []string, list []Service) ([]string, error) 
 		}
 	}
 	return out, nil
+}
+
+// harmless reports whether restarting a service twice interrupts nothing that
+// the certificate is for.
+func harmless(certificate, service string) bool {
+	n, _ := servicesFor(certificate)
+	return slices.ContainsFunc(n.started, func(s string) bool { return strings.EqualFold(s, service) })
 }
 
 // find gives the service of a name. Releases differ in capitals.

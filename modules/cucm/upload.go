@@ -37,6 +37,10 @@ func (c *Client) LookUpload(ctx context.Context, service string, cert *x509.Cert
 	if err := c.mayChange(service); err != nil {
 		return UploadLook{}, err
 	}
+	cert, err := readAgain(cert)
+	if err != nil {
+		return UploadLook{}, c.failed(doing, err)
+	}
 	if has, err := c.Has(ctx, service, cert); err != nil || has {
 		return UploadLook{Installed: has}, err
 	}
@@ -66,6 +70,10 @@ func (c *Client) LookUpload(ctx context.Context, service string, cert *x509.Cert
 // when the services restart. Where certificates are pinned cert's fingerprint
 // is accepted too from here on.
 func (c *Client) Upload(ctx context.Context, service string, cert *x509.Certificate) (*Uploaded, error) {
+	cert, err := readAgain(cert)
+	if err != nil {
+		return nil, c.failed("uploading the certificate for "+service, err)
+	}
 	trusted, err := c.Trust(ctx, service)
 	if err != nil {
 		return nil, untouched(err)
@@ -94,6 +102,18 @@ func (c *Client) ProbeUpload(ctx context.Context, service string, cert *x509.Cer
 		return nil, false, err
 	}
 	return &Uploaded{Host: c.o.Host, Service: service, SHA256: cert.SHA256, Trust: []string{}}, true, nil
+}
+
+// readAgain gives cert with its fields as its PEM says: a script may have put
+// it together by hand.
+func readAgain(cert *x509.Certificate) (*x509.Certificate, error) {
+	leaf, err := cert.Leaf()
+	if err != nil {
+		return nil, err
+	}
+	again := x509.From(leaf)
+	again.Intermediates, again.Root = cert.Intermediates, cert.Root
+	return again, nil
 }
 
 // untouched marks the error of a call before the first change.

@@ -69,7 +69,7 @@ func (w *world) options(t testing.TB, host string) Options {
 	return Options{
 		Host: host, Username: admin, Password: func(context.Context) (string, error) { return password, nil },
 		Pins: []string{w.Node(host).ServedSHA256()}, HostKeys: []string{hostKey}, Dial: w.dial,
-		Timeout: 5 * time.Second, Banner: 5 * time.Second, RestartTimeout: 5 * time.Second,
+		Timeout: 5 * time.Second, Banner: 5 * time.Second, PromptSettle: 10 * time.Millisecond, RestartTimeout: 5 * time.Second,
 		Replication: 400 * time.Millisecond, Settle: 200 * time.Millisecond, Poll: 10 * time.Millisecond,
 		Log: slog.New(w.logs.handler()),
 	}
@@ -113,7 +113,7 @@ func (w *world) fault(t testing.TB, f faults.Fault) {
 // ready generates a CSR on a node and issues a certificate for it.
 func (w *world) ready(t testing.TB, c *Client) *x509.Certificate {
 	t.Helper()
-	csr, err := c.GenerateCSR(t.Context(), CSRRequest{})
+	csr, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ type Config struct {
 
 	Prompt     *regexp.Regexp // matched on the last line, up to its end; `^admin:\s*$` by default
 	Pager      *regexp.Regexp // what asks for a key before it shows more, on the last line; answered with a space
-	Settle     time.Duration  // silence after a prompt that makes it one; 100 ms by default
+	Settle     time.Duration  // silence after a prompt that makes it one; 50 ms by default
 	MostOutput int            // bytes of one command's output; 1 MiB by default
 }
 
@@ -39,7 +39,7 @@ var (
 func (c Config) withDefaults() Config {
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
 	c.Banner = cmp.Or(c.Banner, 120*time.Second)
-	c.Settle = cmp.Or(c.Settle, 100*time.Millisecond)
+	c.Settle = cmp.Or(c.Settle, 50*time.Millisecond)
 	c.MostOutput = cmp.Or(c.MostOutput, 1<<20)
 	c.Prompt = cmp.Or(c.Prompt, defaultPrompt)
 	c.Pager = cmp.Or(c.Pager, defaultPager)

@@ -1,0 +1,152 @@
+package cucm
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"moonseal/modules/ssh"
+	"moonseal/runtime/problem"
+)
+
+// restarting is one pass over the services.
+type restarting struct {
+	c        *Client
+	state    RestartProgress
+	progress func(any) error
+}
+
+func (c *Client) restarting(look RestartLook, earlier RestartProgress) *restarting {
+	return &restarting{c: c, state: look.Progress(earlier)}
+}
+
+func (r *restarting) of(service string) string {
+	for _, s := range r.state.Services {
+		if s.Service == service {
+			return s.State
+		}
+	}
+	return ""
+}
+
+// settled reports whether a service must not be restarted again.
+func (r *restarting) settled(service string) bool {
+	s := r.of(service)
+	return s == Begun || s == Done
+}
+
+// set notes a state and has it journaled before it returns.
+func (r *restarting) set(service, state string) error {
+	i := slices.IndexFunc(r.state.Services, func(s RestartState) bool { return s.Service == service })
+	if i < 0 {
+		r.state.Services = append(r.state.Services, RestartState{Service: service})
+		i = len(r.state.Services) - 1
+	}
+	r.state.Services[i].State = state
+	if r.progress == nil {
+		return nil
+	}
+	return r.progress(&RestartProgress{r.state.Look, slices.Clone(r.state.Services)})
+}
+
+func (r *restarting) result(q RestartRequest, look RestartLook) *Restarted {
+	out := &Restarted{Host: r.c.o.Host, Service: q.Service, Services: []RestartState{}}
+	for _, s := range look.Services {
+		out.Services = append(out.Services, RestartState{s, r.of(s)})
+	}
+	return out
+}
+
+// all restarts todo. A service that the node will not start does not keep the
+// others from it; it is the error at the end.
+func (r *restarting) all(ctx context.Context, todo []string) error {
+	if len(todo) == 0 {
+		return nil
+	}
+	shell, err := r.c.shell(ctx)
+	if err != nil {
+		return r.c.failed("restarting "+todo[0], err)
+	}
+	defer shell.Close() //nolint:errcheck // all that counts was read
+	var failed []error
+	for _, service := range todo {
+		err := r.one(ctx, shell, service)
+		var p *problem.Error
+		switch {
+		case err == nil:
+		case errors.As(err, &p) && p.Work == problem.NotDone && r.of(service) == Failed:
+			failed = append(failed, err)
+		default:
+			return err
+		}
+	}
+	if len(failed) == 0 {
+		return nil
+	}
+	return failed[0]
+}
+
+// one restarts one service and waits for the prompt.
+func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string) error {
+	log := r.c.o.Log.With("host", r.c.o.Host, "service", service)
+	if err := r.set(service, Sending); err != nil {
+		return err
+	}
+	log.Info("restarting")
+	ctx, cancel := context.WithTimeout(ctx, r.c.o.RestartTimeout)
+	defer cancel()
+	var unkept error
+	began := r.c.o.Clock.Now()
+	output, err := shell.Run(ctx, "utils service restart "+service, func(line string) {
+		if line = strings.TrimSpace(line); line == "" || unkept != nil {
+			return
+		}
+		log.Debug("restart", "line", line)
+		if begun(line) && r.of(service) == Sending {
+			// A restart that cannot be journaled must not go on unseen.
+			if unkept = r.set(service, Begun); unkept != nil {
+				cancel()
+			}
+		}
+	})
+	if unkept != nil {
+		return unkept
+	}
+	if err != nil {
+		return r.c.failed("restarting "+service, err)
+	}
+	if err := r.ended(service, output, r.c.o.Clock.Now().Sub(began)); err != nil {
+		return err
+	}
+	return r.set(service, Done)
+}
+
+// ended judges what a restart's command printed.
+func (r *restarting) ended(service, output string, took time.Duration) error {
+	log := r.c.o.Log.With("host", r.c.o.Host, "service", service, "took", took.Round(time.Second).String())
+	p := &problem.Error{Kind: problem.Unavailable, Server: output, Work: problem.NotDone, Hint: "look at the service on the node; it is restarted again when the run goes on"}
+	switch judge(service, output) {
+	case outcomeStarted:
+		log.Info("restarted")
+		return nil
+	case outcomeUnproven:
+		log.Warn("the node went back to its prompt without [STARTED]; whether it restarted shows in the served certificate")
+		return nil
+	case outcomeStopped:
+		p.Message = "the service did not start again"
+	case outcomeRefused:
+		p.Message = "the node refused to restart it"
+		switch lower := strings.ToLower(output); {
+		case strings.Contains(lower, "privilege"):
+			p.Kind, p.Hint = problem.Auth, "restarting services needs privilege level 1"
+		case strings.Contains(lower, "invalid"), strings.Contains(lower, "not valid"), strings.Contains(lower, "no valid command"):
+			p.Kind, p.Hint = problem.Refused, "see the node's own names: utils service list"
+		}
+	}
+	if err := r.set(service, Failed); err != nil {
+		return err
+	}
+	return r.c.failed("restarting "+service, p)
+}
