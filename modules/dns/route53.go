@@ -75,8 +75,17 @@ func (p *route53Zone) zoneID(ctx context.Context, apex string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	id, wrong := pick(out.HostedZones, apex)
+	if wrong == nil {
+		p.ids[apex] = id
+	}
+	return id, wrong
+}
+
+// pick gives the one zone of that name, the public one where there is one.
+func pick(zones []types.HostedZone, apex string) (string, error) {
 	var public, private []string
-	for _, z := range out.HostedZones {
+	for _, z := range zones {
 		if !strings.EqualFold(aws.ToString(z.Name), fqdn(apex)) {
 			continue
 		}
@@ -92,7 +101,6 @@ func (p *route53Zone) zoneID(ctx context.Context, apex string) (string, error) {
 	}
 	switch len(found) {
 	case 1:
-		p.ids[apex] = found[0]
 		return found[0], nil
 	case 0:
 		return "", &problem.Error{Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Route 53 has no hosted zone " + apex + " in this account",

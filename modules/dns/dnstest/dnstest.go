@@ -4,7 +4,7 @@
 //
 //	world, err := dnstest.Start(dnstest.Options{Zones: []string{"example.com"}, Servers: 2})
 //	defer world.Close()
-//	client := dns.New(dns.Options{Dial: world.Dial, HTTP: world.HTTPClient()})
+//	client := dns.New(dns.Options{Dial: world.Dial, HTTP: world.HTTPClient().Transport})
 //
 // A record that is added or removed, by whatever way, shows at server n after
 // that server's propagation delay. The resolver is the pessimist: it sees a
@@ -212,7 +212,8 @@ func (w *World) Dial(ctx context.Context, network, addr string) (net.Conn, error
 	return d.DialContext(ctx, network, to)
 }
 
-// HTTPClient gives a client that dials with [World.Dial] and trusts [World.CA].
+// HTTPClient gives a client that dials with [World.Dial] and trusts [World.CA], or
+// the system's roots where Options.Issue is set.
 func (w *World) HTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext:     w.Dial,

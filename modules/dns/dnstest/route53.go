@@ -25,8 +25,6 @@ type route53 struct {
 	changes map[string]time.Time // by id, when it was asked for
 }
 
-const r53Namespace = "https://route53.amazonaws.com/doc/2013-04-01/"
-
 func newRoute53(w *World) http.Handler {
 	r := &route53{world: w, changes: map[string]time.Time{}}
 	mux := http.NewServeMux()

@@ -1,0 +1,206 @@
+package dns
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/secret"
+)
+
+// Settings stand under modules.dns in the config.
+type Settings struct {
+	// Resolvers are asked where a zone names none, host or host:port; this
+	// machine's when empty.
+	Resolvers []string `yaml:"resolvers"`
+}
+
+// Module is what require "dns" gives a script.
+func Module() *bind.Module {
+	b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+	return &bind.Module{
+		Name:     "dns",
+		Doc:      "Writes, watches and removes the TXT records that prove the control of a name (RFC 8555 section 8.4).",
+		Settings: b.settings,
+		Functions: []*bind.Func{{
+			Name: "zone", Table: true,
+			Doc: "Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), " +
+				"`route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet.",
+			Returns: "the zone",
+			Example: `local zone = dns.zone { provider = "cloudflare", api_token = secret "CF_API_TOKEN" }`,
+			Impl:    bind.Pure(func(z *Zone) (*Zone, error) { return z, z.Check() }),
+		}},
+		Types: []*bind.Type{
+			bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.", b.present(), b.propagated(), b.remove(), b.records()),
+		},
+		Plain: []*bind.Type{
+			bind.Table[Challenge]("dns.Challenge", "What has to be published to prove a name. An order's challenges are such tables."),
+			bind.Table[Record]("dns.Record", "A record as its provider knows it."),
+		},
+	}
+}
+
+// binding is the module's state: its settings, and a client for each run, so that
+// a run's steps share connections and what was looked up about zones.
+type binding struct {
+	settings *Settings
+
+	mu      sync.Mutex
+	clients map[clientKey]*bound
+}
+
+type clientKey struct {
+	run     string
+	network *grant.Network
+}
+
+type bound struct {
+	*Client
+	transport *http.Transport
+}
+
+// maxClients bounds a process that serves many runs.
+const maxClients = 64
+
+func (b *binding) client(c *bind.Call) *Client {
+	key := clientKey{run: c.Run, network: c.Network}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if known := b.clients[key]; known != nil {
+		return known.Client
+	}
+	if len(b.clients) >= maxClients {
+		for _, old := range b.clients {
+			old.transport.CloseIdleConnections()
+		}
+		clear(b.clients)
+	}
+	transport := c.Network.Transport()
+	made := New(Options{
+		Dial: c.Network.Dial, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
+		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
+	})
+	b.clients[key] = &bound{Client: made, transport: transport}
+	return made
+}
+
+type challengesArgs struct {
+	Challenges []Challenge `lua:"challenges" doc:"an order's challenges"`
+}
+
+// holds names what the undo of present takes away.
+func (a *challengesArgs) holds() []string {
+	out := make([]string, 0, len(a.Challenges))
+	for _, ch := range a.Challenges {
+		out = append(out, ch.Held())
+	}
+	return out
+}
+
+func (b *binding) present() *bind.Func {
+	return &bind.Func{
+		Name: "present",
+		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads. " +
+			"When the run has ended, or at `ctx:undo`, the values are removed again.",
+		Returns: "the records, as the provider knows them",
+		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
+		Impl: bind.Method(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
+			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, *[]Record, error) {
+				plan, done, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
+				if err != nil || done == nil {
+					return plan, nil, err
+				}
+				return plan, &done, nil
+			},
+			Do: func(c *bind.Call, z *Zone, _ *challengesArgs, plan *Plan) ([]Record, error) {
+				return b.client(c).Present(c.Context, *z, plan)
+			},
+			Probe: func(c *bind.Call, z *Zone, a *challengesArgs, _ *Plan) ([]Record, bool, error) {
+				return b.client(c).ProbePresent(c.Context, *z, a.Challenges)
+			},
+			Undo: func(c *bind.Call, z *Zone, a *challengesArgs, records *[]Record) error {
+				return b.undo(c, z, a, records)
+			},
+			Holds:      func(_ *Zone, a *challengesArgs) []string { return a.holds() },
+			Repeatable: true,
+		}),
+	}
+}
+
+// undo leaves what another unfinished run still needs.
+func (b *binding) undo(c *bind.Call, z *Zone, a *challengesArgs, records *[]Record) error {
+	held := map[string]string{}
+	if c.Held != nil {
+		var err error
+		if held, err = c.Held(a.holds()); err != nil {
+			return err
+		}
+	}
+	for key, run := range held {
+		c.Log.InfoContext(c.Context, "a TXT record stays: another run needs it", "record", key, "other_run", run)
+	}
+	var known []Record
+	if records != nil {
+		known = *records
+	}
+	return b.client(c).Remove(c.Context, *z, a.Challenges, known, func(key string) bool { _, yes := held[key]; return yes })
+}
+
+type propagatedArgs struct {
+	Challenges []Challenge       `lua:"challenges" doc:"an order's challenges"`
+	Options    propagatedOptions `lua:"options,optional" doc:"whom to ask"`
+}
+
+type propagatedOptions struct {
+	Authoritative bool     `lua:"authoritative,optional" default:"true" doc:"ask the zone's authoritative servers, all of them; false where a firewall keeps you from them"`
+	Resolvers     []string `lua:"resolvers,optional" doc:"resolvers that have to show the values too, host or host:port; asked last, because they remember absence"`
+}
+
+func (b *binding) propagated() *bind.Func {
+	return &bind.Func{
+		Name: "propagated",
+		Doc: "Asks all authoritative servers of the challenges' zones, over UDP and, where need be, TCP, following CNAMEs, whether they show every value. " +
+			"Made for `ctx:poll`.",
+		Returns: "true, or false and who does not show what",
+		Example: `ctx:poll("waiting_dns_propagation", { within = "10m" }, function() return zone:propagated(order.challenges) end)`,
+		Impl: bind.Read(func(c *bind.Call, z *Zone, a *propagatedArgs) (bind.Verdict, error) {
+			ok, reason, err := b.client(c).Propagated(c.Context, *z, a.Challenges,
+				Propagation{SkipAuthoritative: !a.Options.Authoritative, Resolvers: a.Options.Resolvers})
+			return bind.Verdict{OK: ok, Reason: reason}, err
+		}),
+	}
+}
+
+func (b *binding) remove() *bind.Func {
+	return &bind.Func{
+		Name: "remove",
+		Doc: "Removes the values of challenges, exactly these, and nothing else at their names. What is gone already is no error. " +
+			"What `present` wrote is removed without it, when the run has ended.",
+		Example: `ctx:step("removing_records", function() zone:remove(order.challenges) end)`,
+		Impl: bind.Method(bind.Effect[Zone, challengesArgs, any, any]{
+			Do: func(c *bind.Call, z *Zone, a *challengesArgs, _ any) (any, error) {
+				return nil, b.client(c).Remove(c.Context, *z, a.Challenges, nil, nil)
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+type recordsArgs struct {
+	Name string `lua:"name,optional" doc:"the whole name; all names of the zone when left out (the zone then has to say its own name)"`
+	Type string `lua:"type,optional" doc:"such as TXT; all types when left out"`
+}
+
+func (b *binding) records() *bind.Func {
+	return &bind.Func{
+		Name:    "records",
+		Doc:     "Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked as by anybody; everything else takes a zone transfer.",
+		Returns: "the records",
+		Example: `local txt = zone:records("_acme-challenge.cucm01-pub.automate.builders", "TXT")`,
+		Impl: bind.Read(func(c *bind.Call, z *Zone, a *recordsArgs) ([]Record, error) {
+			return b.client(c).Records(c.Context, *z, a.Name, a.Type)
+		}),
+	}
+}
