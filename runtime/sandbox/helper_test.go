@@ -44,3 +44,11 @@ func within(t testing.TB, d time.Duration, f func()) {
 		t.Errorf("took %v, want at most %v", took, d)
 	}
 }
+
+// slower is how much more time the race detector is given.
+func slower() time.Duration {
+	if raceEnabled {
+		return 20
+	}
+	return 1
+}
