@@ -21,30 +21,36 @@ type fault struct {
 // commit writes batch in one transaction and answers everyone who waits. What
 // cannot be is taken out, and the rest is written without it; when the disk
 // fails, each request is tried alone, so that a large one does not sink a small
-// one.
-func (w *writer) commit(batch []*request) {
+// one. It gives the lazy records that are to be tried again.
+func (w *writer) commit(batch []*request) (again []*request) {
 	for len(batch) > 0 {
 		f := w.transact(batch)
 		if f == nil {
 			w.succeed(batch)
-			return
+			return again
 		}
 		if f.r != nil && refused(f.err) {
 			batch = w.without(batch, f)
 			continue
 		}
 		w.setLast(f.err)
-		if len(batch) == 1 || !f.begun {
-			for i := range batch {
-				w.fail(batch[len(batch)-1-i], f.err) // backwards: given back in order
+		if len(batch) > 1 && f.begun {
+			for _, r := range batch {
+				again = append(again, w.commit([]*request{r})...)
 			}
-			return
+			return again
 		}
 		for _, r := range batch {
-			w.commit([]*request{r})
+			if len(r.lazy) > 0 {
+				again = append(again, &request{run: r.run, epoch: r.epoch, lazy: r.lazy})
+			}
+			if r.done != nil {
+				r.done <- f.err
+			}
 		}
-		return
+		return again
 	}
+	return again
 }
 
 func (w *writer) succeed(batch []*request) {
@@ -61,13 +67,6 @@ func (w *writer) succeed(batch []*request) {
 		if r.done != nil {
 			r.done <- r.err
 		}
-	}
-}
-
-func (w *writer) fail(r *request, err error) {
-	w.giveBack(r)
-	if r.done != nil {
-		r.done <- err
 	}
 }
 

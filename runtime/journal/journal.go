@@ -53,6 +53,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Journal, err error) {
 }
 
 func open(ctx context.Context, dir string, o Options, steps []string) (_ *Journal, err error) {
+	if dir, err = filepath.Abs(dir); err != nil { // a URL has no relative paths
+		return nil, storeError(dir, err)
+	}
 	if err := makeState(dir); err != nil {
 		return nil, err
 	}
@@ -107,6 +110,9 @@ func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, storeError(dir, err)
+	}
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Stat(path); err != nil { // to open and close it would drop SQLite's locks
 		return nil, missing(path, err)
@@ -139,11 +145,10 @@ func (j *Journal) Dir() string { return j.dir }
 // Close writes what is queued and frees the state folder. It gives the error of
 // lazy records that could not be written.
 func (j *Journal) Close() error {
-	var err error
+	err := j.reads.Close() // first: the last to close tidies the log away, and a reader cannot
 	if j.w != nil {
-		err = j.w.close()
+		err = errors.Join(err, j.w.close())
 	}
-	err = errors.Join(err, j.reads.Close())
 	if j.lock != nil {
 		err = errors.Join(err, j.lock.release())
 	}

@@ -51,7 +51,9 @@ func TestSecondProcess(t *testing.T) {
 		t.Fatal("the writer says nothing")
 	}
 	run, _, _ := strings.Cut(lines.Text(), " ")
+	read := make(chan struct{})
 	go func() { // or it waits for its reader
+		defer close(read)
 		for lines.Scan() {
 		}
 	}()
@@ -69,6 +71,7 @@ func TestSecondProcess(t *testing.T) {
 	}
 	must(t, ro.Close())
 	must(t, cmd.Process.Kill())
+	<-read
 	_ = cmd.Wait()
 	// Read what a killed writer left in its log file, and then write.
 	ro, err = OpenReadOnly(t.Context(), dir)
@@ -98,6 +101,9 @@ func TestReadOnlyWithoutWriter(t *testing.T) {
 	j := openTest(t, dir)
 	s := newRun(t, j, "p")
 	must(t, j.Close())
+	if _, err := os.Stat(filepath.Join(dir, fileName+"-wal")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Close left the log: %v", err)
+	}
 	ro, err := OpenReadOnly(t.Context(), dir)
 	must(t, err)
 	if _, err := ro.History(t.Context(), s.Run); err != nil {
@@ -107,6 +113,23 @@ func TestReadOnlyWithoutWriter(t *testing.T) {
 		t.Error("a read-only journal was written")
 	}
 	must(t, ro.Close())
+}
+
+func TestPathsOfAllKinds(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"state", "./a b/ü?mode=ro#x%20", "."} {
+		j := openTest(t, dir)
+		s := newRun(t, j, "p")
+		ro, err := OpenReadOnly(t.Context(), dir)
+		must(t, err)
+		if _, err := ro.Run(t.Context(), s.Run); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+		must(t, errors.Join(ro.Close(), j.Close()))
+		if _, err := os.Stat(filepath.Join(dir, fileName)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestMigrations(t *testing.T) {

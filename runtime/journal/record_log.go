@@ -20,7 +20,7 @@ type Recorded struct {
 }
 
 // HookRan comes before a hook is run for an event, which Key names within its
-// run; it is run at most once.
+// run. A second one is ErrMisuse: a hook is run at most once.
 type HookRan struct {
 	Stamp
 	Key string `json:"key"`

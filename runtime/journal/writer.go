@@ -174,7 +174,7 @@ func (w *writer) run() {
 	for {
 		batch, delay, ended := w.take()
 		if len(batch) > 0 {
-			w.commit(merge(batch))
+			w.giveBack(w.commit(merge(batch)))
 			continue
 		}
 		if ended {
@@ -227,8 +227,8 @@ func (w *writer) take() (batch []*request, delay time.Duration, ended bool) {
 
 // giveBack puts lazy records that could not be written at the head of the
 // queue, unless the journal is being closed.
-func (w *writer) giveBack(r *request) {
-	if len(r.lazy) == 0 {
+func (w *writer) giveBack(again []*request) {
+	if len(again) == 0 {
 		return
 	}
 	w.mu.Lock()
@@ -237,8 +237,10 @@ func (w *writer) giveBack(r *request) {
 		w.lost = w.last
 		return
 	}
-	w.queue = slices.Insert(w.queue, 0, &request{run: r.run, epoch: r.epoch, lazy: r.lazy})
-	w.lazy += len(r.lazy)
+	w.queue = append(again, w.queue...)
+	for _, r := range again {
+		w.lazy += len(r.lazy)
+	}
 }
 
 // merge puts lazy records into the next request of the same run, so that they
@@ -251,6 +253,7 @@ func merge(queue []*request) []*request {
 	waiting := map[owner]*request{}
 	for _, r := range queue {
 		if r.fn != nil {
+			clear(waiting) // an adoption must not overtake them
 			continue
 		}
 		key := owner{r.run, r.epoch}

@@ -285,7 +285,7 @@ func TestFullDisk(t *testing.T) {
 	limit("now")
 	much := json.RawMessage(`"` + strings.Repeat("x", 100_000) + `"`)
 	release := hold(t, j)
-	must(t, j.WriteLazy(t.Context(), Logged{Stamp: large, Message: "before"}))
+	must(t, j.WriteLazy(t.Context(), Logged{Stamp: large, Message: "1"}))
 	errs := make([]error, 3)
 	var wg sync.WaitGroup
 	for i, recs := range [][]Record{
@@ -296,6 +296,7 @@ func TestFullDisk(t *testing.T) {
 		wg.Go(func() { errs[i] = j.Write(t.Context(), recs...) })
 		queued(j, i+1)
 	}
+	must(t, j.WriteLazy(t.Context(), Logged{Stamp: large, Message: strings.Repeat("2", 100_000)}))
 	release()
 	wg.Wait()
 	full := problem.From(errs[1])
@@ -309,7 +310,7 @@ func TestFullDisk(t *testing.T) {
 	must(t, j.Write(t.Context(), Recorded{Stamp: large, Data: much}))
 	h := history(t, j, large.Run)
 	logs, err := j.Logs(t.Context(), large.Run, 0, 0)
-	if err != nil || len(h.Records) != 1 || len(logs) != 1 { // the lazy line was kept
+	if err != nil || len(h.Records) != 1 || len(logs) != 2 || logs[0].Message != "1" { // the lazy lines were kept, in their order
 		t.Errorf("%d records, %v, %v", len(h.Records), logs, err)
 	}
 	if logs, err := j.Logs(t.Context(), small.Run, 0, 0); err != nil || len(logs) != 2 {
