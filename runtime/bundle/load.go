@@ -46,7 +46,7 @@ type Bundle struct {
 }
 
 // loadTime bounds the loading of one script, which only builds tables.
-const loadTime = 5 * time.Second
+const loadTime = 2 * time.Second
 
 // Load compiles the scripts of tree and runs each that is no library, once and in
 // a state of its own, to find its playbooks. A script that fails is one of the
@@ -70,20 +70,28 @@ func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
 		b.protos[file] = proto
 	}
 	for _, file := range slices.Sorted(maps.Keys(tree.Files)) {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		if broken[file] || library(file) {
 			continue
 		}
-		if err := b.inspect(ctx, file); err != nil {
+		err := b.inspect(ctx, file)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
 			b.report(file, err)
 		}
 	}
 	b.refuseDuplicates()
 	slices.SortFunc(b.Playbooks, func(x, y *Playbook) int { return strings.Compare(x.Name, y.Name) })
-	slices.SortStableFunc(b.Problems, func(x, y *problem.Error) int { return strings.Compare(x.Place.File, y.Place.File) })
+	slices.SortStableFunc(b.Problems, func(x, y *problem.Error) int { return strings.Compare(fileOf(x), fileOf(y)) })
 	return b, nil
+}
+
+func fileOf(e *problem.Error) string {
+	if e.Place == nil {
+		return ""
+	}
+	return e.Place.File
 }
 
 // FromSources loads what [Bundle.Sources] gave, in place of a folder and of the
