@@ -49,7 +49,7 @@ type EffectMarked struct {
 	Undo *UndoSpec       `json:"undo,omitempty"`
 }
 
-// EffectProgress: the call is half done, and this is how far it came.
+// EffectProgress says: the call is half done, and this is how far it came.
 type EffectProgress struct {
 	Stamp
 	Step     int             `json:"step"`
@@ -57,7 +57,7 @@ type EffectProgress struct {
 	Progress json.RawMessage `json:"progress"`
 }
 
-// EffectDone: the call happened, and this is what came back. Its undo sees it.
+// EffectDone says: the call happened, and this is what came back. Its undo sees it.
 type EffectDone struct {
 	Stamp
 	Step   int             `json:"step"`
@@ -65,7 +65,7 @@ type EffectDone struct {
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// EffectNotDone: the call surely did not happen. VoidUndo says that its undo
+// EffectNotDone says: the call surely did not happen. VoidUndo says that its undo
 // has nothing to do; leave it where a part of the call may have happened.
 type EffectNotDone struct {
 	Stamp
@@ -75,20 +75,20 @@ type EffectNotDone struct {
 	VoidUndo bool           `json:"void_undo,omitempty"`
 }
 
-// UndoAdded: a script asks for a clean-up of its own.
+// UndoAdded says: a script asks for a clean-up of its own.
 type UndoAdded struct {
 	Stamp
 	Step int      `json:"step"` // the step after which it was asked for
 	Undo UndoSpec `json:"undo"`
 }
 
-// UndoDone: undo N has done its work.
+// UndoDone says: undo N has done its work.
 type UndoDone struct {
 	Stamp
 	N int `json:"n"`
 }
 
-// UndoFailed: an attempt at undo N failed, and another comes at NextAt.
+// UndoFailed says: an attempt at undo N failed, and another comes at NextAt.
 type UndoFailed struct {
 	Stamp
 	N      int            `json:"n"`
@@ -96,7 +96,7 @@ type UndoFailed struct {
 	NextAt time.Time      `json:"next_at,omitzero"`
 }
 
-// UndoForgotten: a person gave undo N up.
+// UndoForgotten says: a person gave undo N up.
 type UndoForgotten struct {
 	Stamp
 	N int `json:"n"`

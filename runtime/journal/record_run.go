@@ -36,10 +36,10 @@ type RunCreated struct {
 	Force    bool   `json:"force,omitempty"`
 }
 
-// RunResumed: a process works on the run now, for the first time or again.
+// RunResumed says: a process works on the run now, for the first time or again.
 type RunResumed struct{ Stamp }
 
-// RunWaiting: the run has freed its process, or does nothing, until an instant.
+// RunWaiting says: the run has freed its process, or does nothing, until an instant.
 type RunWaiting struct {
 	Stamp
 	For     string         `json:"for"`               // what for, such as "retry", "poll", "window"
@@ -48,21 +48,21 @@ type RunWaiting struct {
 	Error   *problem.Error `json:"error,omitempty"`   // the step's
 }
 
-// RunParked: the run waits for a person.
+// RunParked says: the run waits for a person.
 type RunParked struct {
 	Stamp
 	Reason string         `json:"reason"`
 	Error  *problem.Error `json:"error,omitempty"`
 }
 
-// RunDied: the run's process ended without saying why, inside Step, or outside
+// RunDied says: the run's process ended without saying why, inside Step, or outside
 // any step where Step is negative. The next who adopts the run writes it.
 type RunDied struct {
 	Stamp
 	Step int `json:"step"`
 }
 
-// RunEnding: the run will end with Outcome, once its undos are done.
+// RunEnding says: the run will end with Outcome, once its undos are done.
 type RunEnding struct {
 	Stamp
 	Outcome Status         `json:"outcome"`
@@ -70,7 +70,7 @@ type RunEnding struct {
 	Error   *problem.Error `json:"error,omitempty"`
 }
 
-// RunEnded: the run has ended, with Outcome, or with that of RunEnding where it
+// RunEnded says: the run has ended, with Outcome, or with that of RunEnding where it
 // is "". Undos that are still pending stay for cleanup.
 type RunEnded struct {
 	Stamp

@@ -18,7 +18,7 @@ const (
 	StepIsFailed StepState = "failed"   // its error stands
 )
 
-// StepStarted: an attempt at a step begins. Step counts the run's steps from 0
+// StepStarted says: an attempt at a step begins. Step counts the run's steps from 0
 // in the order of their first start. The first start of a step fixes its kind,
 // name and key, and its deadline where it has one.
 type StepStarted struct {
@@ -31,14 +31,14 @@ type StepStarted struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 }
 
-// StepDone: the step has its result.
+// StepDone says: the step has its result.
 type StepDone struct {
 	Stamp
 	Step   int             `json:"step"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// StepFailed: an attempt failed. Another comes at NextAt, unless it is Final:
+// StepFailed says: an attempt failed. Another comes at NextAt, unless it is Final:
 // then the error is the step's outcome, for good.
 type StepFailed struct {
 	Stamp
@@ -80,11 +80,11 @@ func (r StepStarted) apply(w *conn) error {
 func (r StepDone) apply(w *conn) error {
 	err := w.one(r, `UPDATE steps SET state = 'done', result = $3, error = NULL, next_at = NULL, ended_at = $4
 		WHERE run = $1 AND step = $2 AND state IN ('started', 'retrying')`, r.Run, r.Step, text(r.Result), r.At.UnixNano())
-	if k := w.runs[r.Run]; err != nil || k.clean {
+	k := w.runs[r.Run]
+	if err != nil || k.clean {
 		return err
-	} else {
-		k.clean = true
 	}
+	k.clean = true
 	_, err = w.exec(`UPDATE runs SET failures = 0, failing_since = NULL, error = NULL
 		WHERE id = $1 AND outcome IS NULL AND (failures > 0 OR error IS NOT NULL)`, r.Run)
 	return err
