@@ -1,6 +1,9 @@
 package acme
 
 import (
+	"encoding/json"
+	"errors"
+
 	"moonseal/modules/x509"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/problem"
@@ -22,7 +25,13 @@ func (b *binding) order() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
+				if order, err := placedBefore(c, client, acct); order != nil || err != nil {
+					return order, err
+				}
 				order, err := client.Order(c.Context, acct, *a)
+				if err != nil && order != nil {
+					return nil, errors.Join(err, c.Progress(placed{URL: order.URL}))
+				}
 				if err == nil && a.Replaces != nil && order.Replaces == "" {
 					c.Log.InfoContext(c.Context, "the CA takes this as a new order, not as a replacement", "serial", a.Replaces.Serial)
 				}
@@ -31,6 +40,28 @@ func (b *binding) order() *bind.Func {
 			Repeatable: true,
 		}),
 	}
+}
+
+// placed is the progress of an order that could not be looked at any more.
+type placed struct {
+	URL string `lua:"url" json:"url" doc:"the order's URL"`
+}
+
+// placedBefore gives the order that an earlier attempt placed, nil where there
+// is none that is of use.
+func placedBefore(c *bind.Call, client *Client, acct *Account) (*Order, error) {
+	var earlier placed
+	if len(c.Earlier) == 0 || json.Unmarshal(c.Earlier, &earlier) != nil || earlier.URL == "" {
+		return nil, nil //nolint:nilnil // nil is the documented "none"
+	}
+	order, err := client.Get(c.Context, acct, earlier.URL)
+	if problem.From(err) != nil && problem.From(err).Kind == problem.OrderGone || err == nil && order.Status == "invalid" {
+		return nil, nil //nolint:nilnil // it is of no use: place another
+	}
+	if err != nil {
+		return nil, unsure(err)
+	}
+	return order, nil
 }
 
 type orderArgs struct {

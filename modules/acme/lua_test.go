@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/modules/acme/acmetest"
+	"moonseal/modules/lab/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/grant"
@@ -147,6 +149,35 @@ func TestScriptGetsACertificate(t *testing.T) {
 	}
 	if n := len(w.ledger().Certificates); n != 1 {
 		t.Errorf("%d certificates", n)
+	}
+}
+
+func TestAPlacedOrderIsTakenUp(t *testing.T) {
+	w := newWorld(t, acmetest.Options{})
+	s := newScript(t, w)
+	ctx := t.Context()
+	acct := must(w.client().Account(ctx))(t)
+	f := s.reg.Func("acme.Account:order")
+	c, args := s.call(f), &OrderRequest{CSR: newCSR(t, "", "a.example.com")}
+	c.Progress = func(v any) (err error) {
+		c.Earlier, err = json.Marshal(v)
+		return err
+	}
+	for _, code := range []int{429, 503, 429} { // from the second on the order is looked at again, in vain
+		w.fault(faults.Fault{Call: "acme.authorization", Kind: faults.Status, Code: code})
+		_, err := f.Impl.Effect.Do(c, acct, args, nil)
+		if p := problem.From(err); p == nil || p.Happened() != problem.Unknown || !p.Kind.Retryable() {
+			t.Fatalf("%d: %v", code, err)
+		}
+	}
+	got := must(f.Impl.Effect.Do(c, acct, args, nil))(t).(*Order)
+	if orders := w.ledger().Orders; len(orders) != 1 || orders[0].URL != got.URL || len(got.Challenges) != 1 {
+		t.Errorf("%d orders, got %+v", len(orders), got)
+	}
+	// One that is gone is of no use.
+	c.Earlier = []byte(`{"url":"` + got.URL + `x"}`)
+	if other := must(f.Impl.Effect.Do(c, acct, args, nil))(t).(*Order); other.URL == got.URL {
+		t.Error("no new order")
 	}
 }
 

@@ -52,7 +52,8 @@ type OrderRequest struct {
 // Order places an order. A certificate to be replaced is named only where the
 // CA knows it; where the CA will not have it replaced, the order goes without
 // (see [Order.Replaces]). Placing an order twice does no harm: the first one
-// expires.
+// expires. With an error may come an order that holds its URL only: it is placed,
+// but could not be looked at.
 func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
 	if err := CheckCSR(req.CSR); err != nil {
 		return nil, err
@@ -81,7 +82,12 @@ func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*O
 	if err != nil {
 		return nil, err
 	}
-	return c.complete(ctx, acct, placed)
+	order, err := c.complete(ctx, acct, placed)
+	if err != nil {
+		// It is placed all the same: Get gives the rest.
+		return &Order{URL: placed.Location}, unsure(err)
+	}
+	return order, nil
 }
 
 // Get gives an order as the CA has it now.
