@@ -167,14 +167,22 @@ func (r *RunLock) File() *os.File { return r.l.f }
 // HandOver leaves the lock to the process pid, which has inherited [RunLock.File].
 func (r *RunLock) HandOver(pid int) error { return errors.Join(r.l.writePID(pid), r.l.f.Close()) }
 
-// RemoveRunLock removes the lock's file of a run that has ended, and whose
-// process has.
+// RemoveRunLock removes the lock's file of a run that has ended. Where someone
+// holds the lock the file stays: two would hold two files of one name.
 func RemoveRunLock(dir, id string) error {
-	path := filepath.Join(dir, "runs", id+".lock")
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return storeError(path, err)
+	id, err := ParseRunID(id)
+	if err != nil {
+		return err
 	}
-	return nil
+	path := filepath.Join(dir, "runs", id+".lock")
+	l, _, err := tryLock(path)
+	if errors.Is(err, ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(storeError(path, os.Remove(path)), l.release())
 }
 
 // Release frees the lock.

@@ -248,6 +248,10 @@ func TestRunLock(t *testing.T) {
 	if _, err := LockRun(once, dir, id); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "process "+strconv.Itoa(os.Getpid())) {
 		t.Errorf("held: %v", err)
 	}
+	must(t, RemoveRunLock(dir, id))
+	if _, err := LockRun(once, dir, id); !errors.Is(err, ErrLocked) {
+		t.Errorf("a lock that is held was removed: %v", err)
+	}
 	got := make(chan error, 1)
 	go func() {
 		l, err := LockRun(t.Context(), dir, id) // waits
