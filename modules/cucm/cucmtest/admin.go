@@ -51,3 +51,14 @@ func (n *Node) RemoveTrust(service, commonName string) (int, error) {
 	}
 	return removed, nil
 }
+
+// PendingCSRs gives all pending CSRs, service -> PEM.
+func (n *Node) PendingCSRs() map[string]string {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	out := map[string]string{}
+	for service, p := range n.pending {
+		out[service] = p.pem
+	}
+	return out
+}

@@ -1,0 +1,54 @@
+package lab
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strings"
+)
+
+// variable is one line of lab.env. Names and values need no quoting in a shell.
+type variable struct{ name, value string }
+
+// newEnv makes the world's credentials: names are fixed, the rest is random.
+func newEnv() []variable {
+	return []variable{
+		{"CUCM_USERNAME", "administrator"},
+		{"CUCM_PASSWORD", rand.Text()},
+		{"CUCM_READER_USERNAME", "reader"}, // may read only (privilege 0)
+		{"CUCM_READER_PASSWORD", rand.Text()},
+		{"CF_API_TOKEN", text(40)},
+		{"DO_API_TOKEN", text(64)},
+		{"AWS_ACCESS_KEY_ID", "AKIA" + text(16)},
+		{"AWS_SECRET_ACCESS_KEY", text(40)},
+		{"TSIG_KEY", base64.StdEncoding.EncodeToString([]byte(text(32)))},
+		{"EAB_HMAC", base64.RawURLEncoding.EncodeToString([]byte(text(32)))},
+	}
+}
+
+// text gives n random characters (RFC 4648 base32), 5 bits in each.
+func text(n int) string {
+	var b strings.Builder
+	for b.Len() < n {
+		b.WriteString(rand.Text())
+	}
+	return b.String()[:n]
+}
+
+// Env gives the value of a variable of lab.env; "" where there is none.
+func (w *World) Env(name string) string {
+	for _, v := range w.env {
+		if v.name == name {
+			return v.value
+		}
+	}
+	return ""
+}
+
+// Environ gives lab.env as KEY=value, as os/exec takes it.
+func (w *World) Environ() []string {
+	out := make([]string, 0, len(w.env))
+	for _, v := range w.env {
+		out = append(out, v.name+"="+v.value)
+	}
+	return out
+}

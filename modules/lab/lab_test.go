@@ -1,0 +1,405 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"moonseal/modules/acme"
+	"moonseal/modules/acme/acmetest"
+	"moonseal/modules/cucm"
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/dns"
+	"moonseal/modules/x509"
+	"moonseal/runtime/account"
+	"moonseal/runtime/config"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/secret"
+)
+
+func TestMain(m *testing.M) {
+	acmetest.Main()
+	os.Exit(m.Run())
+}
+
+const pub = "cucm01-pub." + Domain
+
+func start(t testing.TB, change func(*Options)) *World {
+	t.Helper()
+	o := Options{
+		Dir: t.TempDir(), SpareKeys: -1, Behavior: cucmtest.Behavior{RestartOutage: 50 * time.Millisecond},
+		PropagationDelay: []time.Duration{0, 20 * time.Millisecond},
+	}
+	if change != nil {
+		change(&o)
+	}
+	w, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	return w
+}
+
+// user is what moonseal is to a lab: it knows the folder and the environment.
+type user struct {
+	conf  *config.Config
+	net   *grant.Network
+	store *account.Store
+	env   secret.Map
+	dns   *dns.Client
+}
+
+func newUser(t testing.TB, dir string) *user {
+	t.Helper()
+	u := &user{env: secret.Map{}}
+	text, err := os.ReadFile(filepath.Join(dir, "lab.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		u.env[name] = value
+	}
+	if u.conf, err = config.Load(filepath.Join(dir, "moonseal.yaml"), os.Getenv); err != nil {
+		t.Fatal(err)
+	}
+	if u.net, err = grant.New(u.conf.Network()); err != nil {
+		t.Fatal(err)
+	}
+	u.store = account.Open(u.conf.State, "")
+	var settings struct {
+		Resolvers []string `yaml:"resolvers"`
+	}
+	node := u.conf.Modules["dns"]
+	if err := config.DecodeNode(&node, &settings, u.conf.Path); err != nil {
+		t.Fatal(err)
+	}
+	transport := u.net.Transport()
+	t.Cleanup(transport.CloseIdleConnections)
+	u.dns = dns.New(dns.Options{
+		Dial: u.net.Dial, HTTP: transport, Resolvers: settings.Resolvers,
+		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return u.env.Value(ctx, h.Name) },
+	})
+	return u
+}
+
+func (u *user) node(t testing.TB, host string) *cucm.Client {
+	t.Helper()
+	pins, err := u.store.Pins(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := cucm.New(cucm.Options{
+		Host: host, Username: u.env["CUCM_USERNAME"], Pins: pins.TLS, HostKeys: pins.SSH, Roots: u.net.Roots(), Dial: u.net.Dial,
+		Password: func(ctx context.Context) (string, error) { return u.env.Value(ctx, "CUCM_PASSWORD") },
+		Poll:     5 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (u *user) ca(t testing.TB, ca acme.CA) *acme.Client {
+	t.Helper()
+	c, err := acme.New(ca, acme.Options{
+		Store: u.store, Dial: u.net.Dial, RootCAs: u.net.Roots(), Roots: u.net.RootCertificates,
+		HMAC: hmac(u, ca),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func hmac(u *user, ca acme.CA) func(context.Context) (string, error) {
+	if ca.EAB.KeyID == "" {
+		return nil
+	}
+	return func(ctx context.Context) (string, error) { return u.env.Value(ctx, "EAB_HMAC") }
+}
+
+func zones() []dns.Zone {
+	handle := func(name string) secret.Handle { return secret.Handle{Name: name} }
+	return []dns.Zone{
+		{Provider: "cloudflare", APIToken: handle("CF_API_TOKEN")},
+		{Provider: "digitalocean", APIToken: handle("DO_API_TOKEN")},
+		{Provider: "route53", AccessKeyID: handle("AWS_ACCESS_KEY_ID"), SecretAccessKey: handle("AWS_SECRET_ACCESS_KEY")},
+		{Provider: "rfc2136", Server: "ns1." + Domain, KeyName: "moonseal", Key: handle("TSIG_KEY")},
+	}
+}
+
+// issue gets a certificate for a CSR by dns-01 and cleans up.
+func (u *user) issue(t testing.TB, ca *acme.Client, zone dns.Zone, csr *x509.CSR) *x509.Certificate {
+	t.Helper()
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	acct, err := ca.Account(ctx)
+	check(err)
+	order, err := ca.Order(ctx, acct, acme.OrderRequest{CSR: csr})
+	check(err)
+	challenges := make([]dns.Challenge, 0, len(order.Challenges))
+	for _, ch := range order.Challenges {
+		challenges = append(challenges, dns.Challenge{Name: ch.Name, Value: ch.Value})
+	}
+	plan, records, err := u.dns.LookPresent(ctx, zone, challenges)
+	check(err)
+	if plan != nil {
+		records, err = u.dns.Present(ctx, zone, plan)
+		check(err)
+	}
+	for seen := false; !seen; {
+		seen, _, err = u.dns.Propagated(ctx, zone, challenges, dns.Propagation{})
+		check(err)
+	}
+	_, err = ca.Validate(ctx, acct, order)
+	check(err)
+	cert, err := ca.Finalize(ctx, acct, order, csr)
+	check(err)
+	check(u.dns.Remove(ctx, zone, challenges, records, nil))
+	return cert
+}
+
+// One whole renewal by what the folder says, and nothing else.
+func TestRenewal(t *testing.T) {
+	w := start(t, nil)
+	u, ctx := newUser(t, w.opt.Dir), t.Context()
+	node := u.node(t, pub)
+	before, err := node.Served(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := node.GenerateCSR(ctx, cucm.CSRRequest{Service: "tomcat", KeyType: "ec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := u.issue(t, u.ca(t, acme.CA{Directory: "letsencrypt", Email: "admin@" + Domain}), zones()[0], csr)
+	if days := cert.NotAfter.Sub(cert.NotBefore).Hours() / 24; days < 89 || days > 91 || cert.Root == "" {
+		t.Errorf("a certificate of %.0f days, root %q", days, cert.Root)
+	}
+	if _, err := node.Upload(ctx, "tomcat", cert); err != nil {
+		t.Fatal(err)
+	}
+	request := cucm.RestartRequest{Service: "tomcat", Expect: cert}
+	look, _, err := node.LookRestart(ctx, request, cucm.RestartProgress{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Restart(ctx, request, look, cucm.RestartProgress{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ok, _, err := node.Serves(ctx, cert); err != nil || !ok {
+		t.Errorf("serves: %v, %v", ok, err)
+	}
+	// A client without the pin verifies what is served against ca.pem.
+	if err := u.store.SavePins(pub, account.Pins{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.node(t, pub).Identity(ctx, "tomcat"); err != nil {
+		t.Errorf("verified against the bundle: %v", err)
+	}
+	l, err := (&Client{URL: w.ControlURL()}).Ledger(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkRenewed(t, l, before.SHA256, cert)
+}
+
+func checkRenewed(t *testing.T, l *Ledger, before string, cert *x509.Certificate) {
+	t.Helper()
+	if len(l.Orders) != 1 || l.Orders[0].Status != "valid" || l.Orders[0].Profile != "classic" || !slices.Equal(l.Orders[0].Identifiers, []string{pub}) {
+		t.Errorf("orders: %+v", l.Orders)
+	}
+	if len(l.Certificates) != 1 || l.Certificates[0].SHA256 != cert.SHA256 || strings.TrimLeft(l.Certificates[0].Serial, "0") != strings.TrimLeft(cert.Serial, "0") {
+		t.Errorf("certificates: %+v", l.Certificates)
+	}
+	if len(l.TXT.Present) != 0 || len(l.TXT.History) != 2 || l.TXT.History[0].Name != "_acme-challenge."+pub {
+		t.Errorf("txt: %+v", l.TXT)
+	}
+	identities := slices.DeleteFunc(slices.Clone(l.Uploads), func(u cucmtest.Upload) bool { return u.Kind != cucmtest.IdentityUpload })
+	if len(identities) != 1 || !identities[0].Accepted || identities[0].SHA256 != cert.SHA256 || identities[0].Node != pub || len(l.Uploads) != 3 {
+		t.Errorf("uploads: %+v", l.Uploads)
+	}
+	if len(l.Restarts) == 0 || l.Restarts[0].Service != "Cisco Tomcat" || l.Restarts[0].Node != pub {
+		t.Errorf("restarts: %+v", l.Restarts)
+	}
+	if len(l.CSRs) != 1 || len(l.Logins) == 0 {
+		t.Errorf("csrs %d, logins %d", len(l.CSRs), len(l.Logins))
+	}
+	if l.Served[pub] != cert.SHA256 || l.Installed[pub] != cert.SHA256 || before == cert.SHA256 || len(l.Served) != 3 || l.Served["imp01."+Domain] == "" {
+		t.Errorf("served %v, installed %v", l.Served, l.Installed)
+	}
+}
+
+// Every provider and every CA works under its real name; two worlds at a time
+// know nothing of each other.
+func TestProvidersAndCAsInTwoWorlds(t *testing.T) {
+	cas := []acme.CA{
+		{Directory: "letsencrypt", Email: "admin@" + Domain}, {Directory: "letsencrypt-staging"}, {Directory: "google"},
+		{Directory: "zerossl", EAB: acme.EAB{KeyID: EABKeyID, HMAC: secret.Handle{Name: "EAB_HMAC"}}},
+	}
+	for _, name := range []string{"one", "two"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, func(o *Options) { o.NonceReject = 10 })
+			u := newUser(t, w.opt.Dir)
+			for i, zone := range zones() {
+				text, err := w.Cluster.Node(pub).GenerateCSR("tomcat")
+				if err != nil {
+					t.Fatal(err)
+				}
+				csr, err := x509.ParseCSR(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				u.issue(t, u.ca(t, cas[i]), zone, csr)
+			}
+			l, err := w.Ledger(t.Context())
+			if err != nil || len(l.Certificates) != len(cas) || len(l.TXT.Present) != 0 {
+				t.Errorf("%d certificates, TXT left %v, %v", len(l.Certificates), l.TXT.Present, err)
+			}
+		})
+	}
+}
+
+func TestFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "lab")
+	shipped := fstest.MapFS{"demo.lua": {Data: []byte("return {}")}, "lib/x.lua": {Data: []byte("x = 1")}}
+	first := start(t, func(o *Options) { o.Dir, o.Scripts = dir, shipped })
+	env := read(t, dir, "lab.env")
+	if read(t, dir, "scripts", "lib", "x.lua") != "x = 1" || read(t, dir, "control.url") != first.ControlURL()+"\n" {
+		t.Error("scripts or control.url")
+	}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if want := map[bool]os.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; err == nil && info.Mode().Perm() != want {
+			t.Errorf("%s is %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := Start(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "a lab is running in this folder") {
+		t.Errorf("a second lab in one folder: %v", err)
+	}
+	if read(t, dir, "control.url") != first.ControlURL()+"\n" || read(t, dir, "lab.env") != env {
+		t.Error("the second lab changed the folder of the first")
+	}
+	pins := read(t, dir, "state", "accounts", pub, "pins.json")
+	account1 := newUser(t, dir)
+	if _, err := account1.ca(t, acme.CA{}).Account(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("control.url outlives its lab")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "scripts", "mine.lua"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, func(o *Options) { o.Dir, o.Scripts = dir, fstest.MapFS{"demo.lua": {Data: []byte("other")}} })
+	if read(t, dir, "scripts", "mine.lua") != "mine" || read(t, dir, "scripts", "demo.lua") != "return {}" {
+		t.Error("a second start changed the scripts")
+	}
+	if read(t, dir, "lab.env") == env || read(t, dir, "state", "accounts", pub, "pins.json") == pins {
+		t.Error("a second start kept secrets or pins")
+	}
+	// What is left of the first lab's account does not stand in the way.
+	u := newUser(t, dir)
+	csr, err := u.node(t, pub).GenerateCSR(t.Context(), cucm.CSRRequest{KeyType: "ec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.issue(t, u.ca(t, acme.CA{}), zones()[0], csr)
+}
+
+func read(t *testing.T, elem ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A folder that cannot be used is an error, and nothing is left running.
+func TestStartFails(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // what is refused
+		t.Fatal(err)
+	}
+	for name, o := range map[string]Options{
+		"no folder":             {},
+		"a file":                {Dir: file},
+		"others can write it":   {Dir: open},
+		"no such percentage":    {Dir: t.TempDir(), NonceReject: 101},
+		"a node without a name": {Dir: t.TempDir(), Nodes: []cucmtest.NodeOptions{{}}},
+	} {
+		if w, err := Start(t.Context(), o); err == nil {
+			t.Errorf("%s: no error", name)
+			_ = w.Close()
+		}
+	}
+}
+
+// No secret is in a log, in the ledger, or in a file but lab.env.
+func TestSecretsStay(t *testing.T) {
+	var log bytes.Buffer
+	w := start(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	u := newUser(t, w.opt.Dir)
+	csr, err := u.node(t, pub).GenerateCSR(t.Context(), cucm.CSRRequest{KeyType: "ec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.issue(t, u.ca(t, acme.CA{}), zones()[0], csr)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() == 0 {
+		t.Fatal("nothing was logged")
+	}
+	where := map[string]string{"the log": log.String()}
+	for _, f := range []string{"moonseal.yaml", "ca.pem"} {
+		where[f] = read(t, w.opt.Dir, f)
+	}
+	for _, v := range w.env {
+		if strings.HasSuffix(v.name, "USERNAME") {
+			continue
+		}
+		for place, text := range where {
+			if strings.Contains(text, v.value) {
+				t.Errorf("%s holds %s", place, v.name)
+			}
+		}
+	}
+}
