@@ -109,7 +109,7 @@ func (b *binding) renewal() *bind.Func {
 	return &bind.Func{
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once where it is missing, self-signed, expired, for other names or from another CA; " +
-			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days.",
+			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
 if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.reason }) end`,
@@ -119,10 +119,17 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 				return nil, err
 			}
 			r, err := client.Renewal(c.Context, a.Installed, a.Options)
-			if err == nil && r.ARIError != "" {
+			if err != nil {
+				return nil, err
+			}
+			if r.ARIError != "" {
 				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source)
 			}
-			return r, err
+			if c.Force && !r.Due {
+				r.Due, r.Forced = true, true
+				r.Reason = "asked for with --force; otherwise: " + r.Reason
+			}
+			return r, nil
 		}),
 	}
 }

@@ -26,6 +26,7 @@ import (
 type Renewal struct {
 	Due         bool      `lua:"due" doc:"renew it now"`
 	At          time.Time `lua:"at" doc:"the moment to renew it, always the same for one certificate and window; in the past where it is due"`
+	Forced      bool      `lua:"forced" doc:"it is due only because a person asked for the run with --force"`
 	Reason      string    `lua:"reason" doc:"why then, for a person"`
 	Source      string    `lua:"source" enum:"certificate ari renew_before lifetime" doc:"what decided"`
 	WindowStart time.Time `lua:"window_start,optional" doc:"begin of the window that the CA suggests"`

@@ -103,12 +103,14 @@ func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 		return nil, err
 	}
 	e := s.find(inv.Func.Full(), args)
+	c := r.call(ctx, inv.Func)
 	if e == nil {
 		e = s.newEffect(inv.Func.Full(), args)
+		c.Earlier = s.progressOf(e)
+	} else {
+		c.Earlier = e.progress
 	}
 	e.met = true
-	c := r.call(ctx, inv.Func)
-	c.Earlier = e.progress
 	c.Progress = func(v any) error { return r.progress(ctx, s, e, v) }
 	switch e.state {
 	case done:
@@ -125,6 +127,16 @@ func (s *step) find(fn string, args json.RawMessage) *effect {
 	for _, e := range s.effects {
 		if !e.met && e.state != notDone && e.fn == fn && string(e.args) == string(args) {
 			return e
+		}
+	}
+	return nil
+}
+
+// progressOf gives how far an earlier attempt at the same call came.
+func (s *step) progressOf(e *effect) json.RawMessage {
+	for i := len(s.effects) - 1; i >= 0; i-- {
+		if old := s.effects[i]; old.fn == e.fn && string(old.args) == string(e.args) && len(old.progress) > 0 {
+			return old.progress
 		}
 	}
 	return nil

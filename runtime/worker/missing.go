@@ -17,7 +17,7 @@ func (w *work) noPlaybook() error {
 			return p
 		}
 	}
-	e := &problem.Error{Kind: problem.NotFound, Message: fmt.Sprintf("there is no playbook %q", name)}
+	e := &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("there is no playbook %q", name)}
 	var names []string
 	for _, p := range w.bundle.Playbooks {
 		names = append(names, p.Name)

@@ -34,6 +34,13 @@ type Spawner interface {
 // PairFD is the descriptor of the pair in a child that [Exec] started.
 const PairFD = 3
 
+// Inherited is the child's end of the pair, in a process that [Exec] started.
+func Inherited() (net.Conn, error) {
+	f := os.NewFile(PairFD, "pair")
+	defer func() { _ = f.Close() }()
+	return net.FileConn(f)
+}
+
 // Exec starts children as processes.
 type Exec struct {
 	Path   string   // the program

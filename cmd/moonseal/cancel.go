@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func (a *app) cancelCommand() *cobra.Command {
+	var retry bool
+	cmd := &cobra.Command{
+		Use:   "cancel RUN",
+		Short: "End an unfinished run, and clean up what it left",
+		Long: `Ends a run that waits, is parked, or was interrupted: it begins nothing any more,
+undoes what it has to (TXT records), and is cancelled. A run that goes on in
+another terminal is interrupted there, with Ctrl-C.`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			ctx := cmd.Context()
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, j.Close()) }()
+			r, err := j.Run(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if !r.Ended.IsZero() {
+				return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status)}
+			}
+			parent, err := a.parent(cfg, j, nil)
+			if err != nil {
+				return err
+			}
+			work, err := job(cfg)
+			if err != nil {
+				return err
+			}
+			work.Mode = run.Cancel
+			out, err := parent.Resume(ctx, work, r.ID)
+			if err != nil {
+				return err
+			}
+			_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, out.Status)
+			if !retry {
+				return a.leftOver(cmd, j, r.ID)
+			}
+			if err := j.Close(); err != nil {
+				return err
+			}
+			code, err := a.run(ctx, cfg, r.Playbook, runOptions{force: r.Force})
+			return ended(code, err)
+		},
+	}
+	cmd.Flags().BoolVar(&retry, "retry", false, "then begin a new run, on today's scripts")
+	return cmd
+}
+
+// leftOver says what of a run could not be cleaned up.
+func (a *app) leftOver(cmd *cobra.Command, j *journal.Journal, id string) error {
+	undos, err := j.Undos(cmd.Context(), journal.UndoPending)
+	if err != nil {
+		return err
+	}
+	for _, u := range undos {
+		if u.Run == id && u.Error != nil {
+			return &problem.Error{
+				Kind: u.Error.Kind, Message: "something could not be cleaned up: " + u.Error.Error(),
+				Hint: "moonseal cleanup retry tries again",
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/config"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/worker"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [PATH…]",
+		Short: "Check scripts without running them",
+		Long: `Reads, compiles and loads the scripts in the config's folder, or in the folders
+and files that are named, and shows what is wrong with each. Loading is pure:
+nothing is asked of any appliance, CA or DNS provider. Exit code 1 where a script
+is broken.`,
+		Args: arguments(0, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				args = []string{cfg.Scripts}
+			}
+			report := checked{Playbooks: []worker.Playbook{}, Problems: []*problem.Error{}}
+			for _, path := range args {
+				if err := a.check(cmd.Context(), cfg, path, &report); err != nil {
+					return err
+				}
+			}
+			return a.showChecked(&report, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+type checked struct {
+	Playbooks []worker.Playbook `json:"playbooks"`
+	Problems  []*problem.Error  `json:"problems"`
+}
+
+// check loads a folder, or the folder that a file stands in.
+func (a *app) check(ctx context.Context, cfg *config.Config, path string, report *checked) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read it: " + err.Error(), Cause: err}
+	}
+	dir, only := path, ""
+	if !info.IsDir() {
+		if dir, only, err = scriptIn(cfg.Scripts, path); err != nil {
+			return err
+		}
+	}
+	work, err := job(cfg)
+	if err != nil {
+		return err
+	}
+	if err := readScripts(&work, dir); err != nil {
+		return err
+	}
+	parent, err := a.parent(cfg, nil, nil)
+	if err != nil {
+		return err
+	}
+	loaded, err := parent.Load(ctx, work)
+	if err != nil {
+		return err
+	}
+	for _, p := range loaded.Playbooks {
+		if only == "" || p.File == only {
+			report.Playbooks = append(report.Playbooks, p)
+		}
+	}
+	for _, p := range loaded.Problems {
+		if only == "" || p.Place == nil || p.Place.File == only {
+			report.Problems = append(report.Problems, p)
+		}
+	}
+	return nil
+}
+
+// scriptIn gives the scripts folder of a file, and its name in it: the config's
+// folder where the file is below it, else the one that it stands in.
+func scriptIn(scripts, path string) (dir, name string, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", "", err
+	}
+	if rel, err := filepath.Rel(scripts, abs); err == nil && !strings.HasPrefix(rel, "..") {
+		return scripts, filepath.ToSlash(rel), nil
+	}
+	return filepath.Dir(abs), filepath.Base(abs), nil
+}
+
+func (a *app) showChecked(report *checked, asJSON bool) error {
+	broken := len(report.Problems) > 0
+	if asJSON {
+		if err := writeJSON(a.stdout, report); err != nil {
+			return err
+		}
+		return ended(map[bool]int{true: exitFailed}[broken], nil)
+	}
+	for _, p := range report.Playbooks {
+		_, _ = fmt.Fprintf(a.stdout, "ok      %-24s %s\n", p.Name, p.File)
+	}
+	for _, e := range report.Problems {
+		file := ""
+		if e.Place != nil {
+			file = e.Place.File
+		}
+		_, _ = fmt.Fprintf(a.stdout, "broken  %s: %s\n", file, e)
+		printPlace(a.stdout, e.Place)
+		if e.Hint != "" {
+			_, _ = fmt.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+		}
+	}
+	_, _ = fmt.Fprintf(a.stdout, "%s in order, %s broken\n", count(len(report.Playbooks), "playbook"), count(len(report.Problems), "script"))
+	return ended(map[bool]int{true: exitFailed}[broken], nil)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func (a *app) cleanupCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "Show and retry clean-up that failed",
+		Long: `What a run could not clean up, such as a TXT record whose provider was down, is
+kept until it is done or a person forgets it.`,
+		Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var asJSON bool
+	list := &cobra.Command{Use: "list", Short: "List what is left to clean up", Args: arguments(0, 0), RunE: func(cmd *cobra.Command, _ []string) error {
+		return a.cleanupList(cmd.Context(), asJSON)
+	}}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(list,
+		&cobra.Command{Use: "retry [RUN]", Short: "Try again now, for one run or for all that have ended", Args: arguments(0, 1), RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withPending(cmd.Context(), args, a.cleanupRetry)
+		}},
+		&cobra.Command{Use: "forget RUN", Short: "Drop what is left of a run, after cleaning up by hand", Args: arguments(1, 1), RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withPending(cmd.Context(), args, a.cleanupForget)
+		}},
+	)
+	return cmd
+}
+
+func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	j, err := journal.OpenReadOnly(ctx, cfg.State)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = j.Close() }()
+	undos, err := j.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if undos == nil {
+			undos = []journal.Undo{}
+		}
+		return writeJSON(a.stdout, undos)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "RUN\tWHAT\tATTEMPTS\tLAST ERROR")
+	for _, u := range undos {
+		last := "-"
+		if u.Error != nil {
+			last = u.Error.Error()
+		}
+		_, _ = fmt.Fprintf(w, "%s\tundo of %s\t%d\t%s\n", u.Run, u.Fn, u.Attempts, last)
+	}
+	return w.Flush()
+}
+
+// withPending opens the journal and calls do for each ended run that has
+// something left to clean up: the named one, or all.
+func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, *config.Config, *journal.Journal, journal.Run) error) (err error) {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	undos, err := j.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	var only string
+	if len(args) > 0 {
+		r, err := j.Run(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if r.Ended.IsZero() {
+			return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself", Hint: "moonseal run " + r.Playbook + " goes on, moonseal cancel " + r.ID + " ends it"}
+		}
+		only = r.ID
+	}
+	var failed error
+	for _, u := range undos {
+		if seen[u.Run] || (only != "" && u.Run != only) {
+			continue
+		}
+		seen[u.Run] = true
+		r, err := j.Run(ctx, u.Run)
+		if err != nil {
+			return err
+		}
+		if r.Ended.IsZero() {
+			continue
+		}
+		failed = errors.Join(failed, do(ctx, cfg, j, r))
+	}
+	if len(seen) == 0 {
+		_, _ = fmt.Fprintln(a.stdout, "nothing is left to clean up")
+	}
+	return failed
+}
+
+func (a *app) cleanupRetry(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
+	parent, err := a.parent(cfg, j, nil)
+	if err != nil {
+		return err
+	}
+	work, err := job(cfg)
+	if err != nil {
+		return err
+	}
+	work.Mode = run.Cleanup
+	if _, err := parent.Resume(ctx, work, r.ID); err != nil {
+		return err
+	}
+	undos, err := j.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return err
+	}
+	for _, u := range undos {
+		if u.Run == r.ID {
+			e := problem.From(u.Error)
+			return &problem.Error{Kind: e.Kind, Target: "run " + r.ID, Message: "still not cleaned up: " + e.Error(), Hint: e.Hint}
+		}
+	}
+	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is cleaned up\n", r.ID, r.Playbook)
+	return nil
+}
+
+func (a *app) cleanupForget(ctx context.Context, _ *config.Config, j *journal.Journal, r journal.Run) error {
+	undos, err := j.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return err
+	}
+	epoch, err := j.Adopt(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	for _, u := range undos {
+		if u.Run != r.ID {
+			continue
+		}
+		stamp := journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()}
+		if err := j.Write(ctx, journal.UndoForgotten{Stamp: stamp, N: u.N}); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(a.stdout, "forgot the undo of %s of run %s\n", u.Fn, r.ID)
+	}
+	return nil
+}

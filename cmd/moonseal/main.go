@@ -1,0 +1,113 @@
+// Command moonseal renews TLS certificates on appliances that no ACME client can
+// live on. See the README.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+// Exit codes.
+const (
+	exitDone    = 0 // done, or there was nothing to do
+	exitFailed  = 1
+	exitUsage   = 2
+	exitNotDue  = 3 // with --detailed-exitcode
+	exitParked  = 4
+	exitWaiting = 5
+)
+
+func main() {
+	a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
+	os.Exit(a.main())
+}
+
+// app is the program and its surroundings.
+type app struct {
+	args           []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	clock          clockwork.Clock
+	trace          func(run.Point, string) // for tests; nil
+	childEnv       []string                // that children get beside the usual; for tests
+
+	config string // --config
+}
+
+// main runs the program and gives its exit code.
+func (a *app) main() int {
+	if len(a.args) > 0 && a.args[0] == workerCommand {
+		return a.worker() // before all else: it has 20 ms to its first step
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &code):
+		return int(code)
+	}
+	a.printError(err)
+	if e := problem.From(err); e.Kind == problem.Usage {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// exitCode ends the program when everything was said already.
+type exitCode int
+
+func (exitCode) Error() string { return "" }
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "moonseal",
+		Short: "Renews TLS certificates on appliances that no ACME client can live on",
+		Long: `moonseal renews TLS certificates on appliances that no ACME client can live on:
+Cisco Unified Communications Manager clusters first of all. What a renewal does
+is a playbook: a Lua script in the scripts folder.
+
+  moonseal demo           watch one, with everything simulated
+  moonseal check          are the scripts in order?
+  moonseal run NAME       renew now, or go on where it was interrupted`,
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVar(&a.config, "config", "", "config `file` (default: moonseal.yaml, then /etc/moonseal/moonseal.yaml)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &problem.Error{Kind: problem.Usage, Message: err.Error(), Hint: cmd.CommandPath() + " --help"}
+	})
+	root.AddCommand(
+		a.demoCommand(), a.labCommand(), a.runCommand(), a.checkCommand(), a.runsCommand(), a.logsCommand(),
+		a.cancelCommand(), a.cleanupCommand(), a.trustCommand(), a.stubsCommand(), a.versionCommand(),
+	)
+	return root
+}
+
+// arguments checks a command's arguments: cobra's own errors name no hint.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return &problem.Error{Kind: problem.Usage, Message: "wrong number of arguments", Hint: cmd.UseLine()}
+	}
+}

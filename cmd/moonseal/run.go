@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/worker"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var opts runOptions
+	cmd := &cobra.Command{
+		Use:   "run NAME",
+		Short: "Run a playbook now, or go on with its unfinished run",
+		Long: `Runs a playbook in the foreground. Where a run of it is unfinished (it waits for
+its next attempt, or its process was killed), that run goes on; otherwise a new
+one begins. Ctrl-C interrupts: the next "moonseal run NAME" goes on.
+
+Exit codes: 0 done or not due, 1 failed, 2 wrong use, 4 parked, 5 waiting.`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			code, err := a.run(cmd.Context(), cfg, args[0], opts)
+			return ended(code, err)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
+	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
+	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
+	f.BoolVar(&opts.detailed, "detailed-exitcode", false, `exit with 3 where the certificate is not due`)
+	return cmd
+}
+
+// ended gives a command's error for a code and an error that was not printed yet.
+func ended(code int, err error) error {
+	if err != nil || code == exitDone {
+		return err
+	}
+	return exitCode(code)
+}
+
+type runOptions struct {
+	force, json, wait, detailed bool
+}
+
+// run runs the playbook called name and gives the exit code.
+func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts runOptions) (code int, err error) {
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	p := a.newProgress(opts.json)
+	defer p.close()
+	parent, err := a.parent(cfg, j, p.record)
+	if err != nil {
+		return exitFailed, err
+	}
+	out, id, err := a.takeUp(ctx, cfg, parent, name, opts, p)
+	for err == nil && opts.wait && out.Status == journal.Waiting {
+		p.waiting(out)
+		select {
+		case <-a.clock.After(out.Until.Sub(a.clock.Now())):
+		case <-ctx.Done():
+			return exitWaiting, nil
+		}
+		out, err = a.resume(ctx, cfg, parent, id)
+	}
+	if err != nil {
+		if ctx.Err() != nil && id != "" {
+			return exitFailed, &problem.Error{Kind: problem.Unavailable, Message: "interrupted", Hint: "moonseal run " + name + " goes on from there"}
+		}
+		return exitFailed, err
+	}
+	p.outcome(name, id, out)
+	return outcomeCode(out, opts.detailed), nil
+}
+
+func outcomeCode(out *run.Outcome, detailed bool) int {
+	switch out.Status {
+	case journal.Done:
+		return exitDone
+	case journal.Skipped:
+		if detailed {
+			return exitNotDue
+		}
+		return exitDone
+	case journal.Parked:
+		return exitParked
+	case journal.Waiting:
+		return exitWaiting
+	default:
+		return exitFailed
+	}
+}
+
+// takeUp goes on with the playbook's unfinished run, or begins a new one.
+func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Parent, name string, opts runOptions, p *progress) (*run.Outcome, string, error) {
+	unfinished, err := parent.Journal.Unfinished(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(unfinished) > 0 {
+		r := unfinished[0]
+		p.begin(name, r.ID, true)
+		if r.Status == journal.Parked {
+			return &run.Outcome{Status: journal.Parked, Reason: r.Reason, Error: r.Error}, r.ID, nil
+		}
+		out, err := a.resume(ctx, cfg, parent, r.ID)
+		return out, r.ID, err
+	}
+	work, err := job(cfg)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := readScripts(&work, cfg.Scripts); err != nil {
+		return nil, "", err
+	}
+	work.Playbook = name
+	var id string
+	out, err := parent.Begin(ctx, work, opts.force, func(run string) {
+		id = run
+		p.begin(name, id, false)
+	})
+	return out, id, err
+}
+
+func (a *app) resume(ctx context.Context, cfg *config.Config, parent *worker.Parent, id string) (*run.Outcome, error) {
+	work, err := job(cfg)
+	if err != nil {
+		return nil, err
+	}
+	// An old child, whose parent was killed a moment ago, may still be ending.
+	return parent.Resume(ctx, work, id)
+}

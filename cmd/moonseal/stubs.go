@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/modules"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func (a *app) stubsCommand() *cobra.Command {
+	var reference bool
+	cmd := &cobra.Command{
+		Use:   "stubs [DIR]",
+		Short: "Write the editor's definition files",
+		Long: `Writes, for the Lua language server, what each module offers, so that an editor
+completes and checks playbooks. By default into .stubs in the scripts folder,
+which moonseal leaves alone; name the folder in .luarc.json as
+{ "workspace.library": [".stubs"] }.`,
+		Args: arguments(0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			reg, err := bind.NewRegistry(modules.All()...)
+			if err != nil {
+				return err
+			}
+			if reference {
+				for _, m := range reg.Modules {
+					_, _ = fmt.Fprint(a.stdout, reg.Reference(m, 3))
+				}
+				return nil
+			}
+			dir := ""
+			if len(args) > 0 {
+				dir = args[0]
+			} else {
+				cfg, err := a.loadConfig()
+				if err != nil {
+					return err
+				}
+				dir = filepath.Join(cfg.Scripts, ".stubs")
+			}
+			return a.writeStubs(reg, dir)
+		},
+	}
+	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
+	return cmd
+}
+
+func (a *app) writeStubs(reg *bind.Registry, dir string) error {
+	failed := func(err error) error {
+		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + err.Error(), Cause: err}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // others may read what is in every copy of moonseal
+		return failed(err)
+	}
+	files := map[string]string{"moonseal.lua": run.Stub}
+	for _, m := range reg.Modules {
+		files[m.Name+".lua"] = reg.Stub(m)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // as above
+			return failed(err)
+		}
+	}
+	_, _ = fmt.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
+	return nil
+}

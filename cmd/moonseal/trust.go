@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/modules/ssh"
+	"moonseal/runtime/account"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/problem"
+)
+
+// trustTimeout bounds one look at a host.
+const trustTimeout = 30 * time.Second
+
+func (a *app) trustCommand() *cobra.Command {
+	t := truster{app: a}
+	cmd := &cobra.Command{
+		Use:   "trust HOST",
+		Short: "Show a host's certificate and SSH key, and pin them",
+		Long: `Shows the certificate and the SSH host key with which HOST identifies itself, asks,
+and pins them: from then on moonseal talks to that host only while it shows them,
+or a certificate that a trusted CA issued. Compare both with what the appliance
+shows on its console before you say yes.`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error { return t.trust(cmd.Context(), args[0]) },
+	}
+	f := cmd.Flags()
+	f.IntVar(&t.port, "port", 443, "port of the REST API")
+	f.IntVar(&t.sshPort, "ssh-port", 22, "port of the SSH prompt; 0 leaves SSH out")
+	f.StringVar(&t.tenant, "tenant", "", "for the playbooks of this folder of the scripts")
+	f.BoolVar(&t.yes, "yes", false, "do not ask")
+	return cmd
+}
+
+type truster struct {
+	app           *app
+	port, sshPort int
+	tenant        string
+	yes           bool
+}
+
+func (t *truster) trust(ctx context.Context, host string) error {
+	cfg, err := t.app.loadConfig()
+	if err != nil {
+		return err
+	}
+	network, err := grant.New(cfg.Network())
+	if err != nil {
+		return err
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	store := account.Open(cfg.State, t.tenant)
+	pins, err := store.Pins(host)
+	if err != nil {
+		return err
+	}
+	seen, err := t.look(ctx, network, host)
+	if err != nil {
+		return err
+	}
+	if !t.yes {
+		if ok, err := t.ask(host, pins); err != nil || !ok {
+			return err
+		}
+	}
+	if seen.TLS != nil {
+		pins.TLS = seen.TLS
+	}
+	if seen.SSH != nil {
+		pins.SSH = seen.SSH
+	}
+	if err := store.SavePins(host, pins); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(t.app.stdout, "%s is trusted as shown\n", host)
+	return nil
+}
+
+// look shows what the host shows.
+func (t *truster) look(ctx context.Context, network *grant.Network, host string) (account.Pins, error) {
+	var seen account.Pins
+	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
+	defer cancel()
+	addr := net.JoinHostPort(host, fmt.Sprint(t.port))
+	conn, err := network.Dial(ctx, "tcp", addr)
+	if err != nil {
+		return seen, problem.At(problem.Network(err), "", addr)
+	}
+	defer func() { _ = conn.Close() }()
+	client := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // a person compares what is shown
+	if err := client.HandshakeContext(ctx); err != nil {
+		return seen, problem.At(problem.Network(err), "", addr)
+	}
+	leaf := client.ConnectionState().PeerCertificates[0]
+	sum := sha256.Sum256(leaf.Raw)
+	seen.TLS = []string{hex.EncodeToString(sum[:])}
+	w := t.app.stdout
+	_, _ = fmt.Fprintf(w, "%s shows the certificate\n  subject   %s\n  issuer    %s\n  valid     %s to %s\n  sha256    %s\n", addr, leaf.Subject, leaf.Issuer,
+		leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly), colons(seen.TLS[0]))
+	if t.sshPort == 0 {
+		return seen, nil
+	}
+	sshAddr := net.JoinHostPort(host, fmt.Sprint(t.sshPort))
+	key, err := ssh.HostKey(ctx, sshAddr, network.Dial)
+	if err != nil {
+		return seen, problem.At(err, "", sshAddr)
+	}
+	seen.SSH = []string{key}
+	_, _ = fmt.Fprintf(w, "%s shows the SSH host key\n  %s\n", sshAddr, key)
+	return seen, nil
+}
+
+func (t *truster) ask(host string, old account.Pins) (bool, error) {
+	w := t.app.stdout
+	if len(old.TLS)+len(old.SSH) > 0 {
+		_, _ = fmt.Fprintf(w, "pinned until now: %s\n", strings.Join(slices.Concat(old.TLS, old.SSH), " "))
+	}
+	_, _ = fmt.Fprintf(w, "Trust %s as shown? Type yes: ", host)
+	answer, err := bufio.NewReader(t.app.stdin).ReadString('\n')
+	if strings.TrimSpace(answer) == "yes" {
+		return true, nil
+	}
+	if answer == "" && err != nil {
+		return false, &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "moonseal trust --yes does not ask"}
+	}
+	_, _ = fmt.Fprintln(w, "nothing is changed")
+	return false, exitCode(exitFailed)
+}
+
+// colons writes a fingerprint as appliances show it.
+func colons(sum string) string {
+	var parts []string
+	for i := 0; i+2 <= len(sum); i += 2 {
+		parts = append(parts, sum[i:i+2])
+	}
+	return strings.ToUpper(strings.Join(parts, ":"))
+}

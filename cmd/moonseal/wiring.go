@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"moonseal/modules"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
+	"moonseal/runtime/suggest"
+	"moonseal/runtime/worker"
+	"moonseal/scripts"
+)
+
+// workerCommand makes the program a run's child.
+const workerCommand = "worker"
+
+// worker is the child of a run: it speaks with its parent over the pair.
+func (a *app) worker() int {
+	pair, err := worker.Inherited()
+	if err != nil {
+		a.printError(&problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself"})
+		return exitUsage
+	}
+	setup := worker.Setup{
+		Modules: modules.All, Embedded: scripts.Embedded(), Clock: a.clock, Trace: a.trace,
+		Gone: func() { os.Exit(exitFailed) },
+	}
+	if err := worker.Serve(context.Background(), pair, setup); err != nil {
+		a.printError(err)
+		return exitFailed
+	}
+	return exitDone
+}
+
+// loadConfig reads the config and checks the settings of the modules.
+func (a *app) loadConfig() (*config.Config, error) {
+	cfg, err := config.Load(a.config, a.getenv)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	settings := map[string]any{}
+	for _, m := range modules.All() {
+		names = append(names, m.Name)
+		settings[m.Name] = m.Settings
+	}
+	for name, node := range cfg.Modules {
+		into, ok := settings[name]
+		if !ok || into == nil {
+			return nil, &problem.Error{Kind: problem.Usage, Target: cfg.Path, Message: "there are no settings for a module " + name + suggest.Phrase(name, names)}
+		}
+		if err := config.DecodeNode(&node, into, cfg.Path); err != nil {
+			return nil, err
+		}
+	}
+	return cfg, nil
+}
+
+// job gives a job with everything that the config says.
+func job(cfg *config.Config) (worker.Job, error) {
+	j := worker.Job{Network: cfg.Network(), State: cfg.State, Settings: map[string]string{}}
+	for name, node := range cfg.Modules {
+		text, err := yaml.Marshal(&node)
+		if err != nil {
+			return j, err
+		}
+		j.Settings[name] = string(text)
+	}
+	return j, nil
+}
+
+// readScripts puts the scripts folder into a job.
+func readScripts(j *worker.Job, dir string) error {
+	tree, err := bundle.Read(dir)
+	if err != nil {
+		return err
+	}
+	j.Files, j.Problems = tree.Files, tree.Problems
+	return nil
+}
+
+// parent gives the parent of children with the config's limits and secrets. j
+// may be nil, for loads.
+func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (*worker.Parent, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &worker.Parent{
+		Journal: j, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
+		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg),
+		Spawner: worker.Exec{Path: exe, Args: []string{workerCommand}, Env: a.environment(), Memory: int64(cfg.Limits.Memory)},
+	}, nil
+}
+
+// environment is what a child inherits: nothing that could be a secret.
+func (a *app) environment() []string {
+	env := append([]string(nil), a.childEnv...)
+	for _, name := range []string{"PATH", "TZ", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if v := a.getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// secrets looks in systemd's credentials, then in the environment, then where
+// the config says.
+func (a *app) secrets(cfg *config.Config) secret.Source {
+	return secret.Chain{
+		secret.Directory(a.getenv("CREDENTIALS_DIRECTORY")),
+		secret.Environment(func(name string) (string, bool) { v := a.getenv(name); return v, v != "" }),
+		configured(cfg.Secrets),
+	}
+}
+
+type configured map[string]config.Secret
+
+func (c configured) Value(_ context.Context, name string) (string, error) {
+	s, ok := c[name]
+	if !ok {
+		return "", secret.NotFound(name)
+	}
+	return secret.ReadFile(s.File, name)
+}
+
+// tenantName splits a playbook's name at its tenant.
+func tenantName(playbook string) string {
+	tenant, _, ok := strings.Cut(playbook, "/")
+	if !ok {
+		return ""
+	}
+	return tenant
+}

@@ -1,0 +1,170 @@
+package cucm
+
+import (
+	"encoding/json"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/problem"
+)
+
+func (b *binding) csr() *bind.Func {
+	return &bind.Func{
+		Name: "csr", Table: true,
+		Doc: "Makes the node generate a key, which it keeps, and a signing request. There is one pending request for each service: a new one overwrites it, " +
+			"so one that this moonseal did not make is refused as a `conflict` unless `replace_pending` is set.",
+		Returns: "the signing request",
+		Example: `local csr = ctx:step("generating_csr", function() return node:csr { service = "tomcat" } end)`,
+		Impl: bind.Method(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
+			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, **x509.CSR, error) {
+				r, err := ours(c, n, *a)
+				if err != nil {
+					return CSRLook{}, nil, err
+				}
+				look, err := with(b, c, n, func(cl *Client) (CSRLook, error) { return cl.LookCSR(c.Context, r) })
+				return look, nil, err
+			},
+			Do: func(c *bind.Call, n *Node, a *CSRRequest, _ CSRLook) (*x509.CSR, error) {
+				csr, err := with(b, c, n, func(cl *Client) (*x509.CSR, error) { return cl.GenerateCSR(c.Context, *a) })
+				if err != nil {
+					return nil, err
+				}
+				return csr, keep(c, csr)
+			},
+			Probe: func(c *bind.Call, n *Node, a *CSRRequest, look CSRLook) (*x509.CSR, bool, error) {
+				client, err := b.client(c, n)
+				if err != nil {
+					return nil, false, err
+				}
+				csr, happened, err := client.ProbeCSR(c.Context, *a, look)
+				if err != nil || !happened {
+					return nil, false, err
+				}
+				return csr, true, keep(c, csr)
+			},
+			Repeatable: true,
+		}),
+	}
+}
+
+// ours adds the request that was kept last for the service to those that may be
+// overwritten.
+func ours(c *bind.Call, n *Node, r CSRRequest) (CSRRequest, error) {
+	r = r.withDefaults(n.Host)
+	text, err := c.Account.CSR(n.Host, r.Service)
+	if err != nil || text == "" {
+		return r, err
+	}
+	if kept, err := x509.ParseCSR(text); err == nil { // a damaged file is not ours
+		r.Ours = append(r.Ours, kept.KeySHA256)
+	}
+	return r, nil
+}
+
+// keep stores a request where ours finds it.
+func keep(c *bind.Call, csr *x509.CSR) error {
+	if err := c.Account.SaveCSR(csr.Host, csr.Service, csr.PEM); err != nil {
+		return unknown(err)
+	}
+	return nil
+}
+
+func (b *binding) upload() *bind.Func {
+	return &bind.Func{
+		Name: "upload",
+		Doc: "Installs a certificate. First, without changing anything: its dates, no wildcard, the pending request's key and names, the chain up to a root by signatures, " +
+			"clientAuth (a warning), and the trust store's rule of one certificate for each common name. Then root and intermediates that the trust store lacks, then the certificate. " +
+			"It is served after `restart`. An upload cannot be rolled back: the node gives no key away.",
+		Returns: "what was uploaded",
+		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
+		Impl: bind.Method(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
+			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
+				client, err := b.client(c, n)
+				if err != nil {
+					return UploadLook{}, nil, err
+				}
+				look, err := client.LookUpload(c.Context, a.Service, a.Certificate)
+				if err != nil || !look.Installed {
+					return look, nil, err
+				}
+				return look, found(&Uploaded{Host: n.Host, Service: a.Service, SHA256: a.Certificate.SHA256, Trust: []string{}}), nil
+			},
+			Do: func(c *bind.Call, n *Node, a *uploadArgs, _ UploadLook) (*Uploaded, error) {
+				return with(b, c, n, func(cl *Client) (*Uploaded, error) { return cl.Upload(c.Context, a.Service, a.Certificate) })
+			},
+			Probe: func(c *bind.Call, n *Node, a *uploadArgs, _ UploadLook) (*Uploaded, bool, error) {
+				client, err := b.client(c, n)
+				if err != nil {
+					return nil, false, err
+				}
+				return client.ProbeUpload(c.Context, a.Service, a.Certificate)
+			},
+		}),
+	}
+}
+
+type restartArgs struct {
+	Service string         `lua:"service" doc:"the certificate's type, such as tomcat"`
+	Options restartOptions `lua:"options,optional" doc:"what to expect and to restart"`
+}
+
+type restartOptions struct {
+	Expect   *x509.Certificate `lua:"expect,optional" doc:"must be the installed certificate, else it is a conflict; nothing is done where it is served already"`
+	Services []string          `lua:"services,optional" doc:"restart these, as the node spells them, instead of those that the certificate's type needs"`
+}
+
+func (a *restartArgs) request() RestartRequest {
+	return RestartRequest{Service: a.Service, Expect: a.Options.Expect, Services: a.Options.Services}
+}
+
+func (b *binding) restart() *bind.Func {
+	return &bind.Func{
+		Name: "restart",
+		Doc: "Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. " +
+			"How far it has come is journaled, so that no service is restarted twice. What the node prints is no proof: poll `serves` afterwards.",
+		Returns: "what was restarted",
+		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
+		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
+			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
+				client, earlier, err := b.resumed(c, n)
+				if err != nil {
+					return RestartLook{}, nil, err
+				}
+				look, done, err := client.LookRestart(c.Context, a.request(), earlier)
+				return look, found(done), err
+			},
+			Do: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, error) {
+				client, earlier, err := b.resumed(c, n)
+				if err != nil {
+					return nil, err
+				}
+				return client.Restart(c.Context, a.request(), look, earlier, c.Progress)
+			},
+			Probe: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, bool, error) {
+				client, earlier, err := b.resumed(c, n)
+				if err != nil {
+					return nil, false, err
+				}
+				done, happened, err := client.ProbeRestart(c.Context, a.request(), look, earlier)
+				if err != nil || happened {
+					return done, happened, err
+				}
+				// The pass that follows is a new effect; this is how it learns of the old one.
+				c.Earlier, err = json.Marshal(look.Progress(earlier))
+				return nil, false, err
+			},
+		}),
+	}
+}
+
+// resumed gives a client, and what an earlier pass of the restart reported.
+func (b *binding) resumed(c *bind.Call, n *Node) (*Client, RestartProgress, error) {
+	var earlier RestartProgress
+	if len(c.Earlier) > 0 {
+		if err := json.Unmarshal(c.Earlier, &earlier); err != nil {
+			return nil, earlier, &problem.Error{Kind: problem.Internal, Target: n.Host, Message: "the journaled progress cannot be read back: " + err.Error(), Cause: err}
+		}
+	}
+	client, err := b.client(c, n)
+	return client, earlier, err
+}

@@ -1,0 +1,23 @@
+package cucm
+
+import (
+	"moonseal/modules/x509"
+	"moonseal/runtime/bind"
+)
+
+func (b *binding) issued() *bind.Func {
+	return &bind.Func{
+		Name: "issued",
+		Doc: "Looks in the state folder for the certificate that an earlier run got for a service of this node. Where it is the installed one and is not served, " +
+			"a restart is all that is missing.",
+		Returns: "the certificate, or nil",
+		Example: `local ours = node:issued "tomcat"`,
+		Impl: bind.Read(func(c *bind.Call, n *Node, a *serviceArgs) (*x509.Certificate, error) {
+			leaf, chain, err := c.Account.Certificate(n.Host, a.Service)
+			if err != nil || leaf == "" {
+				return nil, err
+			}
+			return x509.Parse(leaf + chain)
+		}),
+	}
+}

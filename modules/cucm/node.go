@@ -1,0 +1,154 @@
+package cucm
+
+import (
+	"cmp"
+	"context"
+	stdx509 "crypto/x509"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"moonseal/modules/x509"
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
+)
+
+// Settings stand under modules.cucm in the config. They count for nodes that
+// have none of their own; what is zero is the default of [Options].
+type Settings struct {
+	Timeout        time.Duration `yaml:"timeout"`         // of one request or handshake
+	BannerTimeout  time.Duration `yaml:"banner_timeout"`  // until SSH's first prompt
+	PromptSettle   time.Duration `yaml:"prompt_settle"`   // silence after a prompt that makes it one
+	RestartTimeout time.Duration `yaml:"restart_timeout"` // of one service's restart
+	Replication    time.Duration `yaml:"replication"`     // until an uploaded trust certificate must be listed
+	Settle         time.Duration `yaml:"settle"`          // after which a node that still serves the old certificate was surely not restarted
+	Poll           time.Duration `yaml:"poll"`            // between two looks of such a wait
+}
+
+// Node is one node of a cluster, as a script describes it.
+type Node struct {
+	Host     string        `lua:"host" doc:"the node's host name: its own, not the cluster's"`
+	Domain   string        `lua:"domain,optional" doc:"is added to a host without a dot"`
+	Username any           `lua:"username" doc:"a string or a secret: the OS administrator (platform) account of this node, not an AXL user"`
+	Password secret.Handle `lua:"password" doc:"its password"`
+	Port     int           `lua:"port,optional" default:"443" doc:"of the REST API"`
+	SSHPort  int           `lua:"ssh_port,optional" default:"22" doc:"of the command line"`
+
+	Pins     []string `lua:"pins,optional" doc:"SHA-256 fingerprints, lower-case hex, of certificates that the node may show; those that \"moonseal trust\" stored are accepted too"`
+	CA       string   `lua:"ca,optional" doc:"PEM roots that the node's certificate is verified against; the system's and the config's where empty"`
+	HostKeys []string `lua:"ssh_host_keys,optional" doc:"SSH host key fingerprints (\"SHA256:…\"); those that \"moonseal trust\" stored are accepted too"`
+
+	LegacySSH         bool `lua:"legacy_ssh,optional" doc:"allow SHA-1, CBC and ssh-rsa, which old releases need"`
+	AllowPhoneLockout bool `lua:"allow_phone_lockout,optional" doc:"permit changes to CallManager, CAPF, TVS and ITLRecovery: done wrongly they lock the phones out"`
+
+	Timeout        time.Duration `lua:"timeout,optional" doc:"of one request or handshake; 30s where not set"`
+	BannerTimeout  time.Duration `lua:"banner_timeout,optional" doc:"until SSH's first prompt; 120s where not set"`
+	RestartTimeout time.Duration `lua:"restart_timeout,optional" doc:"of one service's restart; 10m where not set"`
+	Paths          Paths         `lua:"paths,optional" doc:"other paths of the REST API than the documented ones"`
+}
+
+// complete checks n and puts host and domain together.
+func (n *Node) complete() error {
+	usage := func(message string) error {
+		return &problem.Error{Kind: problem.Usage, Target: n.Host, Message: message, Work: problem.NotDone}
+	}
+	if n.Domain != "" && !strings.Contains(n.Host, ".") {
+		n.Host += "." + strings.TrimPrefix(n.Domain, ".")
+	}
+	n.Host, n.Domain = strings.ToLower(n.Host), ""
+	switch name := n.Username.(type) {
+	case secret.Handle:
+	case string:
+		if name == "" {
+			return usage("the user name is empty")
+		}
+	default:
+		return usage("username wants a string or a secret")
+	}
+	if !hostName.MatchString(n.Host) && net.ParseIP(n.Host) == nil {
+		return usage("host is no host name")
+	}
+	for i, pin := range n.Pins {
+		// As other tools print them: upper case, with colons.
+		n.Pins[i] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))
+		if len(n.Pins[i]) != 64 || strings.Trim(n.Pins[i], "0123456789abcdef") != "" {
+			return usage("pins wants SHA-256 fingerprints in hex, got " + pin)
+		}
+	}
+	if certs, err := x509.ParseAll(n.CA); err != nil || n.CA != "" && len(certs) == 0 {
+		return usage("ca wants PEM certificates")
+	}
+	return nil
+}
+
+// client makes a client for the node as a run reaches it.
+func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
+	username, err := userName(c, n.Username)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := c.Account.Pins(n.Host)
+	if err != nil {
+		return nil, err
+	}
+	ask, s := c.Secret(n.Password), b.settings
+	password := func(ctx context.Context) (string, error) {
+		v, err := ask(ctx)
+		if err == nil {
+			c.Redactor.LearnPair(username, v) // as HTTP Basic sends it
+		}
+		return v, err
+	}
+	return New(Options{
+		Host: n.Host, Port: n.Port, SSHPort: n.SSHPort, Username: username, Password: password,
+		Pins: union(n.Pins, stored.TLS), OnPins: func(list []string) error { return savePins(c.Account, n.Host, list) },
+		Roots: roots(n.CA, c.Network.Roots()), HostKeys: union(n.HostKeys, stored.SSH), Legacy: n.LegacySSH, AllowPhoneLockout: n.AllowPhoneLockout,
+		Dial: c.Network.Dial, Timeout: cmp.Or(n.Timeout, s.Timeout), Banner: cmp.Or(n.BannerTimeout, s.BannerTimeout), PromptSettle: s.PromptSettle,
+		RestartTimeout: cmp.Or(n.RestartTimeout, s.RestartTimeout), Replication: s.Replication, Settle: s.Settle, Poll: s.Poll,
+		Paths: n.Paths, Clock: c.Clock, Log: c.Log,
+	})
+}
+
+func userName(c *bind.Call, name any) (string, error) {
+	if h, ok := name.(secret.Handle); ok {
+		return c.Secret(h)(c.Context)
+	}
+	text, _ := name.(string)
+	return text, nil
+}
+
+// savePins keeps the accepted certificates beside the host keys that are stored.
+func savePins(store *account.Store, host string, list []string) error {
+	pins, err := store.Pins(host)
+	if err != nil {
+		return err
+	}
+	pins.TLS = list
+	return store.SavePins(host, pins)
+}
+
+// union gives the elements of both, each once; later ones last.
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func roots(pem string, otherwise *stdx509.CertPool) *stdx509.CertPool {
+	if pem == "" {
+		return otherwise
+	}
+	pool := stdx509.NewCertPool()
+	certs, _ := x509.ParseAll(pem) // complete has checked it
+	for _, cert := range certs {
+		pool.AddCert(cert)
+	}
+	return pool
+}

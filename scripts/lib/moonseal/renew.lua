@@ -1,0 +1,215 @@
+-- The standard pipeline: renews one certificate of one node, or of a cluster.
+--
+--   return require("moonseal.renew").tomcat { name = …, node = …, zone = …, ca = … }
+--
+-- Each stage is a function of ctx and s, the pipeline's state, and can be
+-- replaced:
+--
+--   stages = { restarting_services = function(ctx, s) … end }
+--
+-- A stage that replaces another reaches the world through steps, like any run
+-- function, and leaves in s what the later stages need:
+--
+--   s.node s.zone s.ca s.service s.spec      from the beginning
+--   s.found   checking_certificate: installed, served, pending, held, renewal
+--   s.csr     generating_csr
+--   s.account creating_account
+--   s.order   requesting_certificate
+--   s.cert    downloading_certificate, or found as an earlier run left it
+--   s.served  verifying_certificate
+local acme, cucm, dns, log = require "acme", require "cucm", require "dns", require "log"
+
+local M = {}
+
+local known = {
+  name = true, schedule = true, window = true, mode = true, locks = true, timeout = true, give_up = true, on = true,
+  node = true, members = true, zone = true, ca = true, stages = true,
+  renew_before = true, csr = true, restart = true, propagation = true, verify_within = true,
+}
+
+local order = {
+  "checking_certificate", "generating_csr", "creating_account", "requesting_certificate", "creating_dns_challenge",
+  "waiting_dns_propagation", "completing_validation", "downloading_certificate", "uploading_certificate",
+  "restarting_services", "verifying_certificate", "cleaning_up",
+}
+
+local function same(a, b)
+  return a ~= nil and b ~= nil and a.sha256 == b.sha256
+end
+
+-- nodes gives the first node and, of a cluster, the others whose services use
+-- the certificate too.
+local function nodes(s)
+  local all = { s.node }
+  for _, member in ipairs(s.members) do all[#all + 1] = member end
+  return all
+end
+
+-- each runs a step for every node: under the stage's own name for the only node,
+-- with the host as its key in a cluster.
+local function each(ctx, s, step, name, options, fn)
+  local all, result = nodes(s), nil
+  for _, node in ipairs(all) do
+    local own = {}
+    for k, v in pairs(options) do own[k] = v end
+    if #all > 1 then own.key = node.host end
+    local got = step(ctx, name, own, function() return fn(node) end)
+    result = result or got
+  end
+  return result
+end
+
+local stages = {}
+
+function stages.checking_certificate(ctx, s)
+  s.found = ctx:step("checking_certificate", function()
+    local installed = s.node:identity(s.service)
+    local renewal = s.ca:renewal(installed, { renew_before = s.spec.renew_before })
+    local pending = s.node:pending_csr(s.service)
+    return {
+      installed = installed, served = s.node:served(), renewal = renewal, pending = pending,
+      ours = s.node:issued(s.service), held = pending and s.ca:issued(pending),
+    }
+  end)
+end
+
+function stages.generating_csr(ctx, s)
+  s.csr = ctx:step("generating_csr", function()
+    local request = { service = s.service }
+    for k, v in pairs(s.spec.csr or {}) do request[k] = v end
+    return s.node:csr(request)
+  end)
+end
+
+function stages.creating_account(ctx, s)
+  s.account = ctx:step("creating_account", function() return s.ca:account() end)
+end
+
+function stages.requesting_certificate(ctx, s)
+  s.order = ctx:step("requesting_certificate", function()
+    return s.account:order { csr = s.csr, replaces = s.found.installed }
+  end)
+end
+
+function stages.creating_dns_challenge(ctx, s)
+  ctx:step("creating_dns_challenge", { retry = 5 }, function() return s.zone:present(s.order.challenges) end)
+end
+
+function stages.waiting_dns_propagation(ctx, s)
+  ctx:poll("waiting_dns_propagation", { within = s.spec.propagation or "10m" }, function()
+    return s.zone:propagated(s.order.challenges)
+  end)
+end
+
+function stages.completing_validation(ctx, s)
+  ctx:step("completing_validation", function() return s.account:validate(s.order) end)
+end
+
+function stages.downloading_certificate(ctx, s)
+  s.cert = ctx:step("downloading_certificate", { retry = 5 }, function() return s.account:finalize(s.order, s.csr) end)
+end
+
+function stages.uploading_certificate(ctx, s)
+  ctx:step("uploading_certificate", function() return s.node:upload(s.service, s.cert) end)
+end
+
+-- The publisher first, one node at a time.
+function stages.restarting_services(ctx, s)
+  each(ctx, s, ctx.step, "restarting_services", {}, function(node)
+    return node:restart(s.service, { expect = s.cert, services = s.spec.restart })
+  end)
+end
+
+-- On every node: a renewal counts only when each one serves the certificate.
+function stages.verifying_certificate(ctx, s)
+  s.served = each(ctx, s, ctx.poll, "verifying_certificate", { within = s.spec.verify_within or "15m" }, function(node)
+    return node:serves(s.cert)
+  end)
+end
+
+function stages.cleaning_up(ctx, s)
+  if s.order then ctx:undo "creating_dns_challenge" end
+end
+
+local function subject(s)
+  return s.node.host .. "/" .. s.service
+end
+
+-- start decides where to begin, from what is found: a deploy that failed half-way
+-- is repaired, not repeated.
+local function start(s)
+  local found = s.found
+  local renewal, installed = found.renewal, found.installed
+  local due = renewal.due and not renewal.forced
+  if not due and same(installed, found.ours) and not same(installed, found.served) then
+    log.info("the installed certificate is ours and is not served: restarting is all that is missing")
+    s.cert = found.ours
+    return "restarting_services"
+  end
+  if found.held and not same(installed, found.held) then
+    log.info("an earlier run got a certificate for the pending signing request: going on with its upload")
+    s.csr, s.cert = found.pending, found.held
+    return "uploading_certificate"
+  end
+  if renewal.due then return "generating_csr" end
+end
+
+local function body(spec, service)
+  local stage = {}
+  for name, fn in pairs(stages) do stage[name] = fn end
+  for name, fn in pairs(spec.stages or {}) do
+    if stage[name] == nil then error("stages has no stage \"" .. tostring(name) .. "\"; there are " .. table.concat(order, ", ")) end
+    if type(fn) ~= "function" then error("stages." .. name .. " wants a function, got a " .. type(fn)) end
+    stage[name] = fn
+  end
+  return function(ctx)
+    local s = { spec = spec, service = service, members = {} }
+    s.node, s.zone, s.ca = cucm.node(spec.node), dns.zone(spec.zone), acme.ca(spec.ca)
+    for i, member in ipairs(spec.members or {}) do
+      local all = {}
+      for k, v in pairs(spec.node) do all[k] = v end
+      for k, v in pairs(member) do all[k] = v end
+      s.members[i] = cucm.node(all)
+    end
+    stage.checking_certificate(ctx, s)
+    ctx:record { subject = subject(s), installed = s.found.installed, served = s.found.served, next = s.found.renewal.at }
+    local first = start(s)
+    if not first then ctx:skip("not due: " .. s.found.renewal.reason) end
+    local begun = false
+    for _, name in ipairs(order) do
+      begun = begun or name == first
+      if begun then stage[name](ctx, s) end
+    end
+    ctx:record { subject = subject(s), installed = s.cert, issued = s.cert, served = s.served }
+  end
+end
+
+-- renew makes the playbook of a service's certificate.
+local function renew(service)
+  return function(spec)
+    if type(spec) ~= "table" then error("it takes one table, got a " .. type(spec), 2) end
+    for key in pairs(spec) do
+      if not known[key] then error("unknown key \"" .. tostring(key) .. "\"", 2) end
+    end
+    for _, key in ipairs { "node", "zone", "ca" } do
+      if type(spec[key]) ~= "table" then error(key .. " wants a table", 2) end
+    end
+    -- What can be refused is refused while loading, not at three in the morning.
+    cucm.node(spec.node)
+    dns.zone(spec.zone)
+    acme.ca(spec.ca)
+    return playbook {
+      name = spec.name, schedule = spec.schedule, window = spec.window, mode = spec.mode, locks = spec.locks,
+      timeout = spec.timeout or "2h", give_up = spec.give_up, on = spec.on, run = body(spec, service),
+    }
+  end
+end
+
+for name, service in pairs {
+  tomcat = "tomcat", tomcat_ecdsa = "tomcat-ECDSA", call_manager = "CallManager", call_manager_ecdsa = "CallManager-ECDSA",
+  capf = "CAPF", tvs = "TVS", ipsec = "ipsec", cup = "cup", cup_xmpp = "cup-xmpp", cup_xmpp_s2s = "cup-xmpp-s2s",
+} do
+  M[name] = renew(service)
+end
+
+return M
