@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,9 +86,24 @@ func (w *World) dropControlURL() error {
 func (w *World) config() (string, error) {
 	out, err := yaml.Marshal(map[string]any{
 		"scripts": scriptsDir, "state": stateDir, "ca_bundle": caFile, "hosts": w.Hosts(),
-		"modules": map[string]any{"dns": map[string]any{"resolvers": []string{w.DNS.Resolver()}}},
+		"modules": w.settings(),
 	})
 	return "# Written by moonseal lab, anew at each start.\n" + string(out), err
+}
+
+// settings of modules: what they need to find the world, and to be as quick as it is.
+func (w *World) settings() map[string]map[string]any {
+	all := map[string]map[string]any{
+		"dns":  {"resolvers": []string{w.DNS.Resolver()}},
+		"cucm": {"settle": "2s", "poll": "100ms"}, // a node here is down as soon as it is told to restart
+	}
+	for module, more := range w.opt.Settings {
+		if all[module] == nil {
+			all[module] = map[string]any{}
+		}
+		maps.Copy(all[module], more)
+	}
+	return all
 }
 
 func (w *World) writePins() error {

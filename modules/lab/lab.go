@@ -79,6 +79,8 @@ type Options struct {
 	RetryOrder  int           // Retry-After of a processing order, in seconds; none when 0
 	Validity    time.Duration // of what the CA issues; 90 days when 0
 
+	Settings map[string]map[string]any // further settings of modules in moonseal.yaml, by module
+
 	Clock clockwork.Clock // of DNS and of the nodes; the real one when nil
 	Log   *slog.Logger    // of the doubles; silent when nil
 }
