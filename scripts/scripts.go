@@ -13,7 +13,9 @@ var files embed.FS
 
 // Embedded gives the scripts that every bundle finds beside its own, by the name
 // that require knows them by.
-func Embedded() map[string]string { return map[string]string{"moonseal.renew": read("lib/moonseal/renew.lua")} }
+func Embedded() map[string]string {
+	return map[string]string{"moonseal.renew": read("lib/moonseal/renew.lua")}
+}
 
 // Playbooks gives what a new scripts folder is filled with.
 func Playbooks() fs.FS {

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jonboulle/clockwork"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"moonseal/modules/acme/acmetest"
+	"moonseal/runtime/run"
+)
+
+// TestMain makes the test binary a moonseal too: under that name, on the PATH of
+// the tests, it is the program with a hook that kills it.
+func TestMain(m *testing.M) {
+	acmetest.Main()
+	testscript.Main(m, map[string]func(){"moonseal": func() {
+		a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
+		if kill := os.Getenv(killVariable); kill != "" {
+			a.childEnv = []string{killVariable + "=" + kill}
+			a.trace = killer(kill)
+		}
+		os.Exit(a.main())
+	}})
+}
+
+// killVariable names a point, what it is of, and how many times it passes before
+// the process and its parent are killed, as kill -9 would: "after-mark cucm.Node:upload 1".
+const killVariable = "MOONSEAL_TEST_KILL"
+
+func killer(spec string) func(run.Point, string) {
+	fields := strings.Fields(spec)
+	at, what := fields[0], fields[1]
+	left, err := strconv.Atoi(fields[2])
+	if err != nil {
+		panic(fmt.Sprintf("%s=%q: %v", killVariable, spec, err))
+	}
+	return func(p run.Point, name string) {
+		if string(p) != at || name != what {
+			return
+		}
+		if left--; left == 0 {
+			_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true})
+}
