@@ -17,7 +17,20 @@ func (b *binding) issued() *bind.Func {
 			if err != nil || leaf == "" {
 				return nil, err
 			}
-			return x509.Parse(leaf + chain)
+			return joined(leaf, chain)
 		}),
 	}
+}
+
+// joined gives a kept certificate with its kept chain, which begins with it. A
+// crash between the two files leaves a chain of another one.
+func joined(leaf, chain string) (*x509.Certificate, error) {
+	cert, err := x509.Parse(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if whole, err := x509.Parse(chain); err == nil && whole.SHA256 == cert.SHA256 {
+		return whole, nil
+	}
+	return cert, nil
 }

@@ -26,19 +26,18 @@ func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x50
 	if err != nil {
 		return false, nil, err
 	}
-	if served.SHA256 != cert.SHA256 {
-		// A node has an RSA and an ECDSA certificate; ask for the kind that is meant.
-		if other, err := c.shownForKey(ctx, served, cert); err == nil && other != nil {
-			served = other
+	if served.SHA256 == cert.SHA256 {
+		if err := c.pins.settle(cert.SHA256); err != nil {
+			return false, served, c.failed("moving the pin to the new certificate", err)
 		}
+		return true, served, nil
 	}
-	if served.SHA256 != cert.SHA256 {
-		return false, served, nil
+	// A node has an RSA and an ECDSA certificate. Asked for the kind that is meant
+	// it may show cert; the pin then stays, because the API shows the other one.
+	if other, err := c.shownForKey(ctx, served, cert); err == nil && other != nil {
+		served = other
 	}
-	if err := c.pins.settle(cert.SHA256); err != nil {
-		return false, served, c.failed("moving the pin to the new certificate", err)
-	}
-	return true, served, nil
+	return served.SHA256 == cert.SHA256, served, nil
 }
 
 // shown makes a handshake and gives what the node shows. config gets its
