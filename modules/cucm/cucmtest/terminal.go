@@ -155,7 +155,6 @@ func (t *terminal) readLine(ctx context.Context, prompt string) (string, error) 
 		return "", err
 	}
 	e := &editor{column: len(prompt)}
-	e.echoing, e.width = t.window()
 	for {
 		if len(t.typed) == 0 {
 			if err := t.print(ctx, e.flush()); err != nil {
@@ -166,6 +165,7 @@ func (t *terminal) readLine(ctx context.Context, prompt string) (string, error) 
 		if err != nil {
 			return "", err
 		}
+		e.echoing, e.width = t.window()
 		if done, end := e.put(b); done {
 			return e.line.String(), errors.Join(t.print(ctx, e.flush()), end)
 		}
