@@ -53,7 +53,7 @@ func newScript(t *testing.T, change ...func(*cucmtest.Options)) *script {
 		t.Fatal(err)
 	}
 	m := Module()
-	*m.Settings.(*Settings) = Settings{PromptSettle: 10 * time.Millisecond, Settle: 200 * time.Millisecond, Poll: 10 * time.Millisecond, Timeout: 5 * time.Second}
+	*m.Settings.(*Settings) = Settings{PromptSettle: 10 * time.Millisecond, Settle: 200 * time.Millisecond, Replication: 400 * time.Millisecond, Poll: 10 * time.Millisecond, Timeout: 5 * time.Second}
 	if s.reg, err = bind.NewRegistry(m); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ type Settings struct {
 	BannerTimeout  time.Duration `yaml:"banner_timeout"`  // until SSH's first prompt
 	PromptSettle   time.Duration `yaml:"prompt_settle"`   // silence after a prompt that makes it one
 	RestartTimeout time.Duration `yaml:"restart_timeout"` // of one service's restart
-	Replication    time.Duration `yaml:"replication"`     // until an uploaded trust certificate must be listed
+	Replication    time.Duration `yaml:"replication"`     // until what was uploaded must be listed, here or on the other nodes
 	Settle         time.Duration `yaml:"settle"`          // after which a node that still serves the old certificate was surely not restarted
 	Poll           time.Duration `yaml:"poll"`            // between two looks of such a wait
 }

@@ -98,10 +98,7 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	if err := c.mayChange(r.Service); err != nil {
 		return look, nil, err
 	}
-	installed, err := c.Identity(ctx, r.Service)
-	if err == nil {
-		err = c.expected(r, installed)
-	}
+	installed, err := c.awaitExpected(ctx, r)
 	if len(earlier.Services) > 0 && (err == nil || kind(err).Retryable()) {
 		// A restart that went wrong may have left no Tomcat to ask; only the
 		// command line can mend that.
@@ -131,17 +128,29 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	return look, nil, nil
 }
 
-// expected refuses to go on with another certificate than the expected one.
-func (c *Client) expected(r RestartRequest, installed *x509.Certificate) error {
-	if r.Expect == nil || r.Expect.SHA256 == installed.SHA256 {
-		return nil
+// awaitExpected gives the installed certificate. Where another one is expected
+// it waits for the time that replication takes, because a cluster's certificate
+// is uploaded to one node and reaches the others a little later; then it is a
+// Conflict.
+func (c *Client) awaitExpected(ctx context.Context, r RestartRequest) (*x509.Certificate, error) {
+	for end := c.o.Clock.Now().Add(c.o.Replication); ; {
+		installed, err := c.Identity(ctx, r.Service)
+		if err != nil || r.Expect == nil || r.Expect.SHA256 == installed.SHA256 {
+			return installed, err
+		}
+		doing := "restarting the services of " + r.Service
+		if !c.o.Clock.Now().Before(end) {
+			return nil, c.failed(doing, &problem.Error{
+				Kind: problem.Conflict, Work: problem.NotDone,
+				Message: fmt.Sprintf("another certificate is installed than expected: expected sha256 %s, installed %s (%s, issued by %s)",
+					r.Expect.SHA256, installed.SHA256, installed.Subject, installed.Issuer),
+				Hint: "someone changed it meanwhile, or a cluster's certificate has not reached this node",
+			})
+		}
+		if err := c.wait(ctx, c.o.Poll); err != nil {
+			return nil, c.failed(doing, err)
+		}
 	}
-	return c.failed("restarting the services of "+r.Service, &problem.Error{
-		Kind: problem.Conflict, Work: problem.NotDone,
-		Message: fmt.Sprintf("another certificate is installed than expected: expected sha256 %s, installed %s (%s, issued by %s)",
-			r.Expect.SHA256, installed.SHA256, installed.Subject, installed.Issuer),
-		Hint: "someone changed it meanwhile, or a cluster's certificate has not reached this node yet",
-	})
 }
 
 // servedFor gives what the REST port serves where that is the service's

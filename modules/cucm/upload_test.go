@@ -350,6 +350,27 @@ func TestMultiServerUpload(t *testing.T) {
 	wantProblem(t, err, problem.Conflict, "another certificate is installed", cert.SHA256, sub)
 }
 
+// One that is on its way is waited for.
+func TestMultiServerReplication(t *testing.T) {
+	w := newWorld(t, func(o *cucmtest.Options) { o.Behavior.ReplicationDelay = 100 * time.Millisecond })
+	c, other := w.client(t, pub), w.client(t, sub)
+	csr, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec", Distribution: "multi-server"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := w.ca.issue(t, csr, nil)
+	if _, err := c.Upload(t.Context(), "tomcat", cert); err != nil {
+		t.Fatal(err)
+	}
+	r := RestartRequest{Service: "tomcat", Expect: cert}
+	if _, err := other.Restart(t.Context(), r, mustLook(t, other, r, RestartProgress{}), RestartProgress{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ok, _, err := other.Serves(t.Context(), cert); !ok || err != nil {
+		t.Errorf("Serves: %v, %v", ok, err)
+	}
+}
+
 func TestUnreachableNode(t *testing.T) {
 	w := newWorld(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
