@@ -66,3 +66,49 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAddrs(t *testing.T) {
+	c := start(t, nil)
+	addrs := c.Addrs()
+	seen := map[string]bool{}
+	for _, n := range c.Nodes() {
+		if addrs[n.FQDN()+":443"] != n.RESTAddr() || addrs[n.FQDN()+":22"] != n.SSHAddr() {
+			t.Errorf("%s: %v", n.FQDN(), addrs)
+		}
+		seen[n.RESTAddr()], seen[n.SSHAddr()] = true, true
+	}
+	if len(addrs) != 6 || len(seen) != 6 {
+		t.Errorf("addresses %v", addrs)
+	}
+	if c.Node("CUCM01-pub.Automate.Builders") == nil || c.Node("nobody.automate.builders") != nil {
+		t.Error("nodes are found by name, whatever its case")
+	}
+}
+
+// A node may change at any time; a change that cannot be leaves it as it was.
+func TestConfigure(t *testing.T) {
+	c := start(t, nil)
+	n := c.Node(pub)
+	if err := n.Configure(func(b *Behavior) { b.Outage, b.PageLines = "fire", 7 }); err == nil {
+		t.Error("an unknown outage was taken")
+	}
+	if got := n.Behavior(); got != (Behavior{}) {
+		t.Errorf("behavior is %+v", got)
+	}
+	if err := c.Configure(func(b *Behavior) { b.PageLines = 7 }); err != nil || c.Node(imp).Behavior().PageLines != 7 {
+		t.Errorf("behavior did not change: %v", err)
+	}
+}
+
+func BenchmarkCluster(b *testing.B) {
+	for b.Loop() {
+		c, err := New(options())
+		if err == nil {
+			err = c.Start()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
+	}
+}
