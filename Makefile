@@ -1,0 +1,69 @@
+# Everything here needs Go and make, and fetches nothing but Go modules.
+
+.DEFAULT_GOAL := help
+
+GO ?= go
+LINT_VERSION := v2.15.0
+TOOLS := $(CURDIR)/bin/tools
+
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE = $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+
+# golangci-lint of this version: the one on the PATH, or one of our own.
+LINT = $(if $(filter $(LINT_VERSION:v%=%),$(shell golangci-lint version --short 2>/dev/null)),golangci-lint,$(TOOLS)/golangci-lint-$(LINT_VERSION))
+
+.PHONY: help
+help: ## Explain each target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/moonseal
+	@$(GO) build -o bin/moonseal ./cmd/moonseal
+
+.PHONY: demo
+demo: build ## Watch a playbook renew a certificate, with CA, DNS and appliance simulated
+	@bin/moonseal demo
+
+.PHONY: test
+test: ## Run all tests, with the race detector
+	$(GO) test $(RACE) -timeout 10m ./...
+
+.PHONY: lint
+lint: tools ## Check the code with golangci-lint (.golangci.yml)
+	$(LINT) run ./...
+
+.PHONY: verify
+verify: tools ## Check that what is generated is current: stubs, README, go.mod, formatting
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(LINT) fmt --diff
+	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal
+
+.PHONY: generate
+generate: tools ## Write again what verify checks
+	$(GO) mod tidy
+	$(LINT) fmt
+	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal -update
+
+# How long each benchmark runs: make bench BENCHTIME=100x BENCH=Step
+BENCH ?= .
+BENCHTIME ?= 1s
+
+.PHONY: bench
+bench: ## Run the benchmarks, and print what they compare as ratios
+	@packages=$$(grep -rl --include='*_test.go' '^func Benchmark' cmd modules runtime | xargs -r -n1 dirname | sort -u | sed 's|^|./|'); \
+	if [ -z "$$packages" ]; then echo "there are no benchmarks"; exit 1; fi; \
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -timeout 30m $$packages
+
+.PHONY: tools
+tools: $(filter $(TOOLS)/%,$(LINT))
+
+$(TOOLS)/golangci-lint-$(LINT_VERSION):
+	@echo "installing golangci-lint $(LINT_VERSION) into bin/tools; this takes a few minutes, once"
+	@mkdir -p $(TOOLS)
+	GOFLAGS= GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(TOOLS)/golangci-lint $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	@rm -rf bin
