@@ -5,19 +5,18 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/digitalocean/godo"
+	"github.com/libdns/digitalocean"
 	"github.com/libdns/libdns"
 
 	"moonseal/runtime/problem"
 )
 
-// digitalOceanZone is a provider over DigitalOcean's SDK; see the package's doc
-// for why libdns/digitalocean is not in between.
+// digitalOceanZone is a provider over libdns/digitalocean.
 type digitalOceanZone struct {
 	c   *Client
-	api godo.DomainsService
+	lib *digitalocean.Provider
 }
 
 func newDigitalOcean(ctx context.Context, c *Client, z Zone) (provider, error) {
@@ -25,45 +24,56 @@ func newDigitalOcean(ctx context.Context, c *Client, z Zone) (provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	authorize := func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+token) }
-	return &digitalOceanZone{c: c, api: godo.NewClient(c.httpClient(authorize)).Domains}, nil
+	p := &digitalOceanZone{c: c, lib: &digitalocean.Provider{}}
+	api, err := unexported[*godo.Client](p.lib, "client")
+	if err != nil {
+		return nil, err
+	}
+	*api = godo.NewClient(c.httpClient(func(req *http.Request) {
+		req.Header.Set("Authorization", "Bearer "+token)
+		page(req)
+	}))
+	return p, nil
 }
 
-// perPage is the most that the API gives at once.
-const perPage = 200
+// page makes the library, which lists whole zones in pages of 20, list one name's
+// records, and the most that the API gives at once.
+func page(req *http.Request) {
+	if req.Method != http.MethodGet || !strings.HasSuffix(req.URL.Path, "/records") {
+		return
+	}
+	q := req.URL.Query()
+	q.Set("per_page", "200")
+	if to, ok := req.Context().Value(narrowKey{}).(libdns.RR); ok {
+		q.Set("name", to.Name)
+		q.Set("type", to.Type)
+	}
+	req.URL.RawQuery = q.Encode()
+}
 
 func (p *digitalOceanZone) list(ctx context.Context, apex, name, typ string) ([]Record, error) {
-	var out []Record
-	for page := 1; ; page++ {
-		opt := &godo.ListOptions{Page: page, PerPage: perPage}
-		var got []godo.DomainRecord
-		var resp *godo.Response
-		err := p.call(ctx, apex, func(ctx context.Context) (err error) {
-			if name == "" {
-				got, resp, err = p.api.Records(ctx, apex, opt)
-			} else {
-				got, resp, err = p.api.RecordsByTypeAndName(ctx, apex, typ, name, opt)
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range got {
-			out = append(out, fromGodo(apex, r))
-		}
-		if resp.Links == nil || resp.Links.IsLastPage() || len(got) == 0 {
-			return matching(out, name, typ), nil
-		}
+	if name != "" {
+		ctx = context.WithValue(ctx, narrowKey{}, libdns.RR{Name: name, Type: typ})
 	}
+	var all []libdns.Record
+	if err := p.call(ctx, apex, func(ctx context.Context) (err error) {
+		all, err = p.lib.GetRecords(ctx, apex)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return matching(fromDigitalOcean(apex, all), name, typ), nil
 }
 
-func fromGodo(apex string, r godo.DomainRecord) Record {
-	name := apex
-	if r.Name != "@" {
-		name = strings.ToLower(r.Name) + "." + apex
+// fromDigitalOcean keeps the ids, by which alone the library deletes.
+func fromDigitalOcean(apex string, records []libdns.Record) []Record {
+	out := fromLibdns(apex, records)
+	for i, r := range records {
+		if own, ok := r.(digitalocean.DNS); ok {
+			out[i].ID = own.ID
+		}
 	}
-	return Record{Zone: apex, Name: name, Type: r.Type, Value: r.Data, TTL: time.Duration(r.TTL) * time.Second, ID: strconv.Itoa(r.ID)}
+	return out
 }
 
 // add lists first: the API takes the same record twice.
@@ -81,23 +91,22 @@ func (p *digitalOceanZone) add(ctx context.Context, apex string, records []Recor
 			out = append(out, old[0])
 			continue
 		}
-		var made *godo.DomainRecord
+		var made []libdns.Record
 		err := p.call(ctx, apex, func(ctx context.Context) (err error) {
-			made, _, err = p.api.CreateRecord(ctx, apex, &godo.DomainRecordEditRequest{
-				Type: r.Type, Name: libdns.RelativeName(r.Name, apex), Data: r.Value, TTL: int(r.TTL.Seconds()),
-			})
+			made, err = p.lib.AppendRecords(ctx, apex, toLibdns(r))
 			return err
 		})
 		if err != nil {
 			return nil, halfDone(err, i > 0)
 		}
-		out = append(out, fromGodo(apex, *made))
+		out = append(out, fromDigitalOcean(apex, made)...)
 	}
 	return out, nil
 }
 
-// remove deletes by id, then what is left of the same value: an answer that was
-// lost may have left a record whose id nobody knows.
+// remove lists the name and deletes the values by the ids that they have now: an
+// answer that was lost may have left a record whose id nobody knows, also a twin
+// of one that is known.
 func (p *digitalOceanZone) remove(ctx context.Context, apex string, records []Record) error {
 	if len(records) == 0 {
 		return nil
@@ -108,12 +117,11 @@ func (p *digitalOceanZone) remove(ctx context.Context, apex string, records []Re
 	}
 	for _, r := range records {
 		for _, old := range withValue(have, r.Value) {
-			id, err := strconv.Atoi(old.ID)
-			if err != nil {
+			if _, err := strconv.Atoi(old.ID); err != nil {
 				return &problem.Error{Kind: problem.Internal, Message: "a record's id is no number: " + old.ID, Cause: err}
 			}
 			gone := p.call(ctx, apex, func(ctx context.Context) error {
-				_, err := p.api.DeleteRecord(ctx, apex, id)
+				_, err := p.lib.DeleteRecords(ctx, apex, []libdns.Record{digitalocean.DNS{Record: toLibdns(old)[0].RR(), ID: old.ID}})
 				return err
 			})
 			if gone != nil && gone.Status != http.StatusNotFound {

@@ -100,3 +100,6 @@ func TestServerWords(t *testing.T) {
 		}
 	}
 }
+
+// quoted writes text that textRule allows as a string in quotes.
+func quoted(text string) string { return `"` + text + `"` }

@@ -3,29 +3,31 @@ package dns
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/route53"
+	sdk "github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/libdns/libdns"
+	"github.com/libdns/route53"
 
 	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
 )
 
-// route53Zone is a provider over Amazon's SDK; see the package's doc for why
-// libdns/route53 is not in between.
+// route53Zone is a provider over libdns/route53.
 type route53Zone struct {
 	c   *Client
-	api *route53.Client
+	api *sdk.Client // of the library too
 
-	mu  sync.Mutex
-	ids map[string]string // of hosted zones, by apex
+	mu   sync.Mutex
+	libs map[string]*route53.Provider // by apex; one for each hosted zone
 }
 
 var accessKeyRule = regexp.MustCompile(`^[A-Za-z0-9]{16,128}$`)
@@ -46,43 +48,69 @@ func newRoute53(ctx context.Context, c *Client, z Zone) (provider, error) {
 	if region == "" {
 		region = "us-east-1"
 	}
-	p := &route53Zone{c: c, ids: map[string]string{}}
-	if z.HostedZoneID != "" {
-		p.ids[""] = z.HostedZoneID
-	}
-	p.api = route53.New(route53.Options{
+	p := &route53Zone{c: c, libs: map[string]*route53.Provider{}}
+	p.api = sdk.New(sdk.Options{
 		Region: region, HTTPClient: c.httpClient(nil), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(values[0], values[1], values[2]),
+		APIOptions: []func(*middleware.Stack) error{func(s *middleware.Stack) error {
+			return s.Initialize.Add(middleware.InitializeMiddlewareFunc("RecordSet", reshape), middleware.Before)
+		}},
 	})
-	return p, nil
+	if z.HostedZoneID == "" {
+		return p, nil
+	}
+	lib, err := p.library(z.HostedZoneID)
+	p.libs[""] = lib
+	return p, err
 }
 
-// zoneID finds the public hosted zone of that name. The API lists from a name on,
-// so other names have to be passed over.
-func (p *route53Zone) zoneID(ctx context.Context, apex string) (string, error) {
+// library gives the provider for a hosted zone. It counts as set up already, so
+// that it never reads AWS's environment and files, nor ends the process over them.
+func (p *route53Zone) library(id string) (*route53.Provider, error) {
+	lib := &route53.Provider{HostedZoneID: strings.TrimPrefix(id, "/hostedzone/"), Logger: slog.New(slog.DiscardHandler)}
+	once, err := unexported[sync.Once](lib, "initOnce")
+	if err != nil {
+		return nil, err
+	}
+	api, err := unexported[*sdk.Client](lib, "client")
+	if err != nil {
+		return nil, err
+	}
+	once.Do(func() { *api = p.api })
+	return lib, nil
+}
+
+// zone finds the hosted zone of that name. The library asks for one zone only, and
+// takes a private one where that comes first.
+func (p *route53Zone) zone(ctx context.Context, apex string) (*route53.Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range []string{"", apex} {
-		if id, ok := p.ids[key]; ok {
-			return id, nil
+		if lib, ok := p.libs[key]; ok {
+			return lib, nil
 		}
 	}
-	var out *route53.ListHostedZonesByNameOutput
-	err := p.call(ctx, func(ctx context.Context) (err error) {
-		out, err = p.api.ListHostedZonesByName(ctx, &route53.ListHostedZonesByNameInput{DNSName: aws.String(fqdn(apex))})
-		return whole(err, err != nil || out.MaxItems != nil)
-	})
+	var out *sdk.ListHostedZonesByNameOutput
+	if err := p.call(ctx, func(ctx context.Context) (err error) {
+		out, err = p.api.ListHostedZonesByName(ctx, &sdk.ListHostedZonesByNameInput{DNSName: aws.String(fqdn(apex))})
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	id, err := pick(out.HostedZones, apex)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	id, wrong := pick(out.HostedZones, apex)
-	if wrong == nil {
-		p.ids[apex] = id
+	lib, err := p.library(id)
+	if err != nil {
+		return nil, err
 	}
-	return id, wrong
+	p.libs[apex] = lib
+	return lib, nil
 }
 
-// pick gives the one zone of that name, the public one where there is one.
+// pick gives the one zone of that name, the public one where there is one. The API
+// lists from a name on, so other names have to be passed over.
 func pick(zones []types.HostedZone, apex string) (string, error) {
 	var public, private []string
 	for _, z := range zones {
@@ -112,83 +140,85 @@ func pick(zones []types.HostedZone, apex string) (string, error) {
 }
 
 func (p *route53Zone) list(ctx context.Context, apex, name, typ string) ([]Record, error) {
-	id, err := p.zoneID(ctx, apex)
+	lib, err := p.zone(ctx, apex)
 	if err != nil {
 		return nil, err
 	}
 	if name != "" && typ != "" {
-		set, err := p.set(ctx, id, name, typ)
-		if err != nil || set == nil {
-			return []Record{}, err
-		}
-		return fromSet(apex, *set), nil
+		ctx = about(ctx, name, typ)
 	}
-	out := []Record{}
-	in := &route53.ListResourceRecordSetsInput{HostedZoneId: &id}
-	for {
-		var page *route53.ListResourceRecordSetsOutput
-		err := p.call(ctx, func(ctx context.Context) (err error) {
-			page, err = p.api.ListResourceRecordSets(ctx, in)
-			return whole(err, err != nil || page.MaxItems != nil)
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range page.ResourceRecordSets {
-			out = append(out, fromSet(apex, s)...)
-		}
-		if !page.IsTruncated {
-			return matching(out, name, typ), nil
-		}
-		in.StartRecordName, in.StartRecordType, in.StartRecordIdentifier = page.NextRecordName, page.NextRecordType, page.NextRecordIdentifier
-	}
-}
-
-// set gives one record set; nil where there is none.
-func (p *route53Zone) set(ctx context.Context, id, name, typ string) (*types.ResourceRecordSet, error) {
-	in := &route53.ListResourceRecordSetsInput{HostedZoneId: &id, StartRecordName: aws.String(fqdn(name)), StartRecordType: types.RRType(typ), MaxItems: aws.Int32(1)}
-	var out *route53.ListResourceRecordSetsOutput
-	err := p.call(ctx, func(ctx context.Context) (err error) {
-		out, err = p.api.ListResourceRecordSets(ctx, in)
-		return whole(err, err != nil || out.MaxItems != nil)
-	})
-	if err != nil {
+	var all []libdns.Record
+	if err := p.call(ctx, func(ctx context.Context) (err error) {
+		all, err = lib.GetRecords(ctx, fqdn(apex))
+		return err
+	}); err != nil {
 		return nil, err
 	}
-	for _, s := range out.ResourceRecordSets {
-		if strings.EqualFold(unescape(aws.ToString(s.Name), 8), fqdn(name)) && string(s.Type) == typ {
-			return &s, nil
+	return matching(fromLibdns(apex, all), name, typ), nil
+}
+
+func (p *route53Zone) add(ctx context.Context, apex string, records []Record) ([]Record, error) {
+	return records, p.change(ctx, apex, records, func(ctx context.Context, lib *route53.Provider, all []libdns.Record) error {
+		_, err := lib.AppendRecords(ctx, fqdn(apex), all)
+		return err
+	})
+}
+
+func (p *route53Zone) remove(ctx context.Context, apex string, records []Record) error {
+	return p.change(ctx, apex, records, func(ctx context.Context, lib *route53.Provider, all []libdns.Record) error {
+		_, err := lib.DeleteRecords(ctx, fqdn(apex), all)
+		return err
+	})
+}
+
+// maxTurns bounds how often a set that others change at the same time is read
+// again.
+const maxTurns = 8
+
+// change runs a call of the library that reads and writes one record set, anew
+// where someone else changed the set in between.
+func (p *route53Zone) change(ctx context.Context, apex string, records []Record, do func(context.Context, *route53.Provider, []libdns.Record) error) error {
+	if len(records) == 0 {
+		return nil
+	}
+	lib, err := p.zone(ctx, apex)
+	if err != nil {
+		return err
+	}
+	var all []libdns.Record
+	for _, r := range records {
+		all = append(all, toLibdns(r)...)
+	}
+	for turn := 1; ; turn++ {
+		refused := p.call(about(ctx, records[0].Name, records[0].Type), func(ctx context.Context) error { return do(ctx, lib, all) })
+		switch {
+		case refused == nil:
+			return nil
+		case !overtaken(refused):
+			return refused
+		case turn == maxTurns:
+			refused.Kind, refused.Message = problem.Unavailable, "others change this record set all the time"
+			return refused
 		}
 	}
-	return nil, nil
 }
 
-func fromSet(apex string, s types.ResourceRecordSet) []Record {
-	var out []Record
-	for _, r := range s.ResourceRecords {
-		v := aws.ToString(r.Value)
-		if s.Type == types.RRTypeTxt {
-			if text, err := joinQuoted(v, 8); err == nil {
-				v = text
-			}
+// overtaken reports whether a batch was refused because the set is another now.
+func overtaken(refused *problem.Error) bool {
+	var api smithy.APIError
+	if !errors.As(refused, &api) || api.ErrorCode() != "InvalidChangeBatch" {
+		return false
+	}
+	for _, words := range []string{"but it already exists", "but it was not found", "do not match the current values"} {
+		if strings.Contains(refused.Server, words) {
+			return true
 		}
-		name := strings.TrimSuffix(strings.ToLower(unescape(aws.ToString(s.Name), 8)), ".")
-		out = append(out, Record{Zone: apex, Name: name, Type: string(s.Type), Value: v, TTL: time.Duration(aws.ToInt64(s.TTL)) * time.Second})
 	}
-	return out
+	return false
 }
 
-// whole gives an error also where the SDK, which takes any body of a 200 for an
-// empty answer, misses what every answer has.
-func whole(err error, complete bool) error {
-	if err == nil && !complete {
-		return errors.New("a required element is missing")
-	}
-	return err
-}
-
-// call runs one call of the SDK. AWS has codes of its own for what a status does
-// not say.
+// call runs one call of the library. AWS has codes of its own for what a status
+// does not say.
 func (p *route53Zone) call(ctx context.Context, do func(context.Context) error) *problem.Error {
 	ctx, x := observed(ctx)
 	err := recovered(func() error { return do(ctx) })

@@ -7,112 +7,154 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/route53"
+	sdk "github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/route53/types"
-	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+
+	"moonseal/runtime/problem"
 )
 
-func (p *route53Zone) add(ctx context.Context, apex string, records []Record) ([]Record, error) {
-	if len(records) == 0 {
-		return nil, nil
-	}
-	err := p.change(ctx, apex, records[0], func(values []string) []string {
-		for _, r := range records {
-			if !slices.ContainsFunc(values, func(v string) bool { return sameText(v, r.Value) }) {
-				values = append(values, quoted(r.Value))
+// recordSet is the one set that a call of the library is about.
+type recordSet struct {
+	name, typ string
+	read      *types.ResourceRecordSet // as it was read last; nil where there is none
+}
+
+type recordSetKey struct{}
+
+func about(ctx context.Context, name, typ string) context.Context {
+	return context.WithValue(ctx, recordSetKey{}, &recordSet{name: name, typ: typ})
+}
+
+// reshape stands between the library and the API. The library lists whole zones;
+// it gets the one set that its call is about. And it writes whole sets over
+// whatever is there by then; that becomes a swap which Route 53 refuses where the
+// set is not the one that was read, so that no value of another run, on whatever
+// machine, is lost.
+func reshape(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, meta middleware.Metadata, err error) {
+	set, _ := ctx.Value(recordSetKey{}).(*recordSet)
+	switch asked := in.Parameters.(type) {
+	case *sdk.ListResourceRecordSetsInput:
+		if set != nil {
+			in.Parameters = &sdk.ListResourceRecordSetsInput{
+				HostedZoneId: asked.HostedZoneId, StartRecordName: aws.String(fqdn(set.name)), StartRecordType: types.RRType(set.typ), MaxItems: aws.Int32(1),
 			}
 		}
-		return values
-	})
-	if err != nil {
-		return nil, err
-	}
-	return records, nil
-}
-
-func (p *route53Zone) remove(ctx context.Context, apex string, records []Record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	return p.change(ctx, apex, records[0], func(values []string) []string {
-		return slices.DeleteFunc(values, func(v string) bool {
-			return slices.ContainsFunc(records, func(r Record) bool { return sameText(v, r.Value) })
-		})
-	})
-}
-
-func sameText(value, text string) bool {
-	got, err := joinQuoted(value, 8)
-	return err == nil && got == text
-}
-
-// maxTurns bounds how often a set that others change at the same time is read
-// again.
-const maxTurns = 6
-
-// change replaces the values of like's record set by what edit makes of them. The
-// old set is deleted and the new one created in one batch, which Route 53 refuses
-// as a whole where the old set is not what was read: no other run's value is lost.
-func (p *route53Zone) change(ctx context.Context, apex string, like Record, edit func([]string) []string) error {
-	id, err := p.zoneID(ctx, apex)
-	if err != nil {
-		return err
-	}
-	var last error
-	for range maxTurns {
-		old, err := p.set(ctx, id, like.Name, like.Type)
+	case *sdk.ChangeResourceRecordSetsInput:
+		batch, err := set.swap(asked.ChangeBatch)
 		if err != nil {
-			return err
+			return out, meta, err
 		}
-		batch := replace(old, like, edit)
 		if batch == nil {
-			return nil
+			out.Result = &sdk.ChangeResourceRecordSetsOutput{ChangeInfo: &types.ChangeInfo{}}
+			return out, meta, nil
 		}
-		refused := p.call(ctx, func(ctx context.Context) error {
-			out, err := p.api.ChangeResourceRecordSets(ctx, &route53.ChangeResourceRecordSetsInput{HostedZoneId: &id, ChangeBatch: &types.ChangeBatch{Changes: batch}})
-			return whole(err, err != nil || out.ChangeInfo != nil)
-		})
-		var api smithy.APIError
+		in.Parameters = &sdk.ChangeResourceRecordSetsInput{HostedZoneId: asked.HostedZoneId, ChangeBatch: batch}
+	}
+	out, meta, err = next.HandleInitialize(ctx, in)
+	if err != nil {
+		return out, meta, err
+	}
+	// The SDK takes any body of a 200 for an empty answer.
+	complete := true
+	switch got := out.Result.(type) {
+	case *sdk.ListHostedZonesByNameOutput:
+		complete = got.MaxItems != nil
+	case *sdk.ChangeResourceRecordSetsOutput:
+		complete = got.ChangeInfo != nil
+	case *sdk.ListResourceRecordSetsOutput:
+		complete = got.MaxItems != nil
+		set.take(got)
+	}
+	if !complete {
+		err = errors.New("a required element is missing")
+	}
+	return out, meta, err
+}
+
+// take notes the set, and leaves the library nothing else to read. Names lose
+// their escapes, which the library does not know. A nil s takes the whole zone.
+func (s *recordSet) take(page *sdk.ListResourceRecordSetsOutput) {
+	var kept []types.ResourceRecordSet
+	if s != nil {
+		s.read, page.IsTruncated = nil, false
+	}
+	for _, r := range page.ResourceRecordSets {
+		raw := r
+		r.Name = aws.String(strings.ToLower(unescape(aws.ToString(r.Name), 8)))
 		switch {
-		case refused == nil:
-			return nil
-		case !errors.As(refused, &api) || api.ErrorCode() != "InvalidChangeBatch" || !overtaken(refused.Server):
-			return refused
-		}
-		last = refused
-	}
-	return last
-}
-
-// overtaken reports whether a batch was refused because the set is another now.
-func overtaken(words string) bool {
-	return strings.Contains(words, "but it already exists") || strings.Contains(words, "but it was not found") || strings.Contains(words, "do not match the current values")
-}
-
-// replace gives the batch; nil where nothing changes.
-func replace(old *types.ResourceRecordSet, like Record, edit func([]string) []string) []types.Change {
-	var had []string
-	ttl := int64(like.TTL.Seconds())
-	if old != nil {
-		ttl = aws.ToInt64(old.TTL)
-		for _, r := range old.ResourceRecords {
-			had = append(had, aws.ToString(r.Value))
+		case s == nil:
+			kept = append(kept, r)
+		case *r.Name == fqdn(s.name) && string(r.Type) == s.typ:
+			s.read, kept = &raw, append(kept, r)
 		}
 	}
-	want := edit(slices.Clone(had))
+	page.ResourceRecordSets = kept
+}
+
+// swap gives the batch that takes away the set that was read and creates the one
+// that the library asks for; Route 53 does both or neither. nil where both are the
+// same.
+func (s *recordSet) swap(asked *types.ChangeBatch) (*types.ChangeBatch, error) {
+	if s == nil || len(asked.Changes) != 1 {
+		return nil, errors.New("a change of more than one record set")
+	}
+	had, to := valuesOf(s.read), asked.Changes[0]
+	var want []string
+	if to.Action != types.ChangeActionDelete {
+		want = asTheyStood(had, valuesOf(to.ResourceRecordSet))
+	}
 	if slices.Equal(had, want) {
-		return nil
+		return nil, nil
 	}
-	var batch []types.Change
-	if old != nil {
-		batch = append(batch, types.Change{Action: types.ChangeActionDelete, ResourceRecordSet: old})
+	batch := &types.ChangeBatch{}
+	if s.read != nil {
+		if s.read.AliasTarget != nil || s.read.SetIdentifier != nil {
+			return nil, &problem.Error{Kind: problem.Conflict, Target: s.name, Work: problem.NotDone, Message: "the " + s.typ + " records there are an alias or have a routing policy"}
+		}
+		batch.Changes = append(batch.Changes, types.Change{Action: types.ChangeActionDelete, ResourceRecordSet: s.read})
 	}
 	if len(want) > 0 {
-		fresh := &types.ResourceRecordSet{Name: aws.String(fqdn(like.Name)), Type: types.RRType(like.Type), TTL: &ttl}
+		fresh := *to.ResourceRecordSet
+		fresh.ResourceRecords = nil
 		for _, v := range want {
 			fresh.ResourceRecords = append(fresh.ResourceRecords, types.ResourceRecord{Value: &v})
 		}
-		batch = append(batch, types.Change{Action: types.ChangeActionCreate, ResourceRecordSet: fresh})
+		batch.Changes = append(batch.Changes, types.Change{Action: types.ChangeActionCreate, ResourceRecordSet: &fresh})
 	}
-	return batch
+	return batch, nil
+}
+
+func valuesOf(set *types.ResourceRecordSet) []string {
+	var out []string
+	if set != nil {
+		for _, r := range set.ResourceRecords {
+			out = append(out, aws.ToString(r.Value))
+		}
+	}
+	return out
+}
+
+// asTheyStood gives values without doubles, and those which were there before to
+// the letter: the library drops quotes at a text's ends and joins its strings.
+func asTheyStood(had, values []string) []string {
+	var out []string
+	for _, v := range values {
+		if i := slices.IndexFunc(had, func(h string) bool { return libraryText(h) == libraryText(v) }); i >= 0 {
+			v = had[i]
+		}
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// libraryText gives a value as the library reads it.
+func libraryText(value string) string {
+	text, err := joinQuoted(value, 8)
+	if err != nil {
+		return value
+	}
+	return strings.Trim(text, `"`)
 }

@@ -57,6 +57,3 @@ func joinQuoted(value string, base int) (string, error) {
 	}
 	return b.String(), nil
 }
-
-// quoted writes text that textRule allows as a string in quotes.
-func quoted(text string) string { return `"` + text + `"` }
