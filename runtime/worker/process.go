@@ -72,7 +72,8 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the run's process: %w", err)
 	}
-	if e.Memory > 0 {
+	// The race detector's own memory is more than any limit.
+	if e.Memory > 0 && !raceDetector {
 		limit := &unix.Rlimit{Cur: uint64(e.Memory), Max: uint64(e.Memory)}
 		if err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, limit, nil); err != nil {
 			p.Kill()
