@@ -212,8 +212,8 @@ func (p *progress) cleanUp(failed string) {
 }
 
 func (p *progress) logged(r journal.Logged) {
-	if r.Level == "debug" {
-		return
+	if r.Level == "debug" || strings.Contains(string(r.Fields), `"`+run.EventKey+`":`) {
+		return // what the other records tell is shown already
 	}
 	if p.json {
 		_ = writeJSON(p.w, event{Event: "log", Step: r.Step, Level: r.Level, Message: r.Message, Fields: r.Fields})

@@ -36,6 +36,7 @@ Exit codes: 0 done or not due, 1 failed, 2 wrong use, 4 parked, 5 waiting.`,
 	f := cmd.Flags()
 	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
 	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
+	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step")
 	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
 	f.BoolVar(&opts.detailed, "detailed-exitcode", false, `exit with 3 where the certificate is not due`)
 	return cmd
@@ -50,7 +51,14 @@ func ended(code int, err error) error {
 }
 
 type runOptions struct {
-	force, json, wait, detailed bool
+	force, json, wait, detailed, replay bool
+}
+
+func (o runOptions) mode() run.Mode {
+	if o.replay {
+		return run.Replay
+	}
+	return run.GoOn
 }
 
 // run runs the playbook called name and gives the exit code.
@@ -74,7 +82,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 		case <-ctx.Done():
 			return exitWaiting, nil
 		}
-		out, err = a.resume(ctx, cfg, parent, id)
+		out, err = a.resume(ctx, cfg, parent, id, opts)
 	}
 	if err != nil {
 		if ctx.Err() != nil && id != "" {
@@ -116,7 +124,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 		if r.Status == journal.Parked {
 			return &run.Outcome{Status: journal.Parked, Reason: r.Reason, Error: r.Error}, r.ID, nil
 		}
-		out, err := a.resume(ctx, cfg, parent, r.ID)
+		out, err := a.resume(ctx, cfg, parent, r.ID, opts)
 		return out, r.ID, err
 	}
 	work, err := job(cfg)
@@ -126,7 +134,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if err := readScripts(&work, cfg.Scripts); err != nil {
 		return nil, "", err
 	}
-	work.Playbook = name
+	work.Playbook, work.Mode = name, opts.mode()
 	var id string
 	out, err := parent.Begin(ctx, work, opts.force, func(run string) {
 		id = run
@@ -135,11 +143,12 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	return out, id, err
 }
 
-func (a *app) resume(ctx context.Context, cfg *config.Config, parent *worker.Parent, id string) (*run.Outcome, error) {
+func (a *app) resume(ctx context.Context, cfg *config.Config, parent *worker.Parent, id string, opts runOptions) (*run.Outcome, error) {
 	work, err := job(cfg)
 	if err != nil {
 		return nil, err
 	}
+	work.Mode = opts.mode()
 	// An old child, whose parent was killed a moment ago, may still be ending.
 	return parent.Resume(ctx, work, id)
 }

@@ -95,7 +95,7 @@ func (w *World) config() (string, error) {
 func (w *World) settings() map[string]map[string]any {
 	all := map[string]map[string]any{
 		"dns":  {"resolvers": []string{w.DNS.Resolver()}},
-		"cucm": {"settle": "2s", "poll": "100ms"}, // a node here is down as soon as it is told to restart
+		"cucm": {"settle": "2s", "replication": "5s", "prompt_settle": "20ms", "poll": "100ms"}, // a node here is down as soon as it is told to restart
 	}
 	for module, more := range w.opt.Settings {
 		if all[module] == nil {

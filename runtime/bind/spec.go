@@ -73,6 +73,9 @@ type Call struct {
 	Force    bool   // the run was asked for by a person who wants it done now
 	Function string // the function's whole name
 
+	// Concerns says which host the run works on: its log lines, from the run's
+	// first, are written into that host's renewal.log too.
+	Concerns func(host string)
 	// Progress journals, synced, how far a change has come; Earlier is what an
 	// earlier process journaled last, nil if nothing. Effects only.
 	Progress func(v any) error

@@ -91,7 +91,7 @@ func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
 	return &bind.Call{
 		Context: ctx, Clock: r.opt.Clock, Log: r.logger, Network: r.opt.Network, Account: r.opt.Account,
 		Secrets: r.opt.Secrets, Redactor: r.opt.Redactor, Run: r.id, Function: f.Full(), Force: r.opt.History.Run.Force,
-		Progress: func(any) error { return nil },
+		Concerns: r.concerns, Progress: func(any) error { return nil },
 	}
 }
 

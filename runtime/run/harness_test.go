@@ -91,13 +91,17 @@ func (w *world) module() *bind.Module {
 		Name: "world", Doc: "A test's outside.",
 		Functions: []*bind.Func{
 			{Name: "thing", Doc: "names a thing", Returns: "it", Example: "x", Table: true, Impl: bind.Pure(func(t *thing) (*thing, error) { return t, nil })},
-			{Name: "say", Doc: "logs", Example: "x", Impl: bind.Free(func(c *bind.Call, t *thing) error { c.Log.Info(t.Name); return nil })},
+			{Name: "say", Doc: "logs", Example: "x", Table: true, Impl: bind.Free(func(c *bind.Call, t *thing) error { c.Log.Info(t.Name); return nil })},
 		},
 		Types: []*bind.Type{bind.Handle[thing](
 			"world.Thing", 1, "A thing.",
 			method("make", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Undo: w.undo}),
 			method("blindly", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make}),
 			method("again", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Repeatable: true}),
+			&bind.Func{Name: "host", Doc: "concerns", Returns: "it", Example: "x", Impl: bind.Read(func(c *bind.Call, t *thing, _ *none) (string, error) {
+				c.Concerns(t.Name + ".example.com")
+				return t.Name, nil
+			})},
 			&bind.Func{Name: "there", Doc: "asks", Returns: "whether it is there", Example: "x", Impl: bind.Read(func(_ *bind.Call, t *thing, _ *none) (bind.Verdict, error) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -119,6 +123,7 @@ type lab struct {
 	source  string
 	log     strings.Builder
 	trace   func(run.Point, string)
+	mode    run.Mode
 }
 
 // jumping is a clock that is always where its timers want it.
@@ -195,7 +200,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 		r := run.New(state, run.Options{
 			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
-			Jitter: func() float64 { return 0.5 }, Trace: l.trace,
+			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode,
 		})
 		state.SetGlobal("world", r.Binding().Module("world"))
 		for k, v := range r.Binding().Globals() {
@@ -220,6 +225,15 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	}()
 	<-done
 	return out, err
+}
+
+func (l *lab) history() *journal.History {
+	l.t.Helper()
+	h, err := l.journal.History(l.t.Context(), l.id)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return h
 }
 
 // killAt kills the process when it comes to a point for the nth time.

@@ -40,6 +40,7 @@ func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
 	if err := h.run.opt.Journal.WriteLazy(context.WithoutCancel(ctx), line); err != nil {
 		return err
 	}
+	h.run.renewalLog(line)
 	if !h.next.Enabled(ctx, rec.Level) {
 		return nil
 	}
@@ -73,6 +74,18 @@ func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h *logHandler) WithGroup(name string) slog.Handler {
 	return &logHandler{run: h.run, next: h.next.WithGroup(name), attrs: h.attrs}
+}
+
+// EventKey marks, in the journal, the log lines that tell what the journal's
+// other records tell too: for readers, not for those who follow the records.
+const EventKey = "event"
+
+// tell logs what became of a step.
+func (r *Run) tell(s *step, level slog.Level, what string, args ...any) {
+	current := r.current
+	r.current = s
+	r.logger.Log(context.Background(), level, what, append([]any{EventKey, "step"}, args...)...)
+	r.current = current
 }
 
 // label names the step that runs, "" outside of one.

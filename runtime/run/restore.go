@@ -10,7 +10,7 @@ func (r *Run) restore(h *journal.History) {
 	for _, j := range h.Steps {
 		s := &step{
 			n: j.Step, kind: j.Kind, name: j.Name, key: j.Key, state: j.State, attempt: j.Attempt,
-			deadline: j.Deadline, result: j.Result, err: j.Error, ended: j.Ended,
+			deadline: j.Deadline, result: j.Result, err: j.Error, started: j.Started, ended: j.Ended,
 		}
 		byStep[s.n] = s
 		if s.n >= firstDefer {

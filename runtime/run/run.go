@@ -56,7 +56,11 @@ const (
 	GoOn    Mode = ""        // takes it up where it is
 	Cancel  Mode = "cancel"  // begins nothing any more, undoes, and ends it as cancelled
 	Cleanup Mode = "cleanup" // tries the pending undos of a run that has ended
+	Replay  Mode = "replay"  // takes it up, and stops after one step, so that the next process replays it
 )
+
+// Replaying is the status of an outcome that only says: take it up again.
+const Replaying journal.Status = "replaying"
 
 // Point is a place between two things that a crash can come between.
 type Point string
@@ -106,6 +110,9 @@ type Run struct {
 	deferSteps []*step // the steps of deferred functions
 	hooks      map[string]bool
 	work       *workTimer
+	hosts      []string // that the run works on
+	early      []string // log lines from before the first of them was known
+	logBroken  bool     // a renewal.log cannot be written, which was said
 	logger     *slog.Logger
 }
 
@@ -115,7 +122,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
 	r := &Run{
 		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
-		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode != GoOn,
+		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
 	}
 	if r.opt.Trace == nil {
 		r.opt.Trace = func(Point, string) {}

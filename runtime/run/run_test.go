@@ -2,6 +2,8 @@ package run_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -297,10 +299,10 @@ func TestHooks(t *testing.T) {
 		ctx:step("one", { retry = 2 }, function() return world.thing { name = "a" }:make() end)
 		ctx:step("two", function() return world.thing { name = "b" }:make() end)
 	end, on = {
-		start = function(ctx) world.say("start") end,
-		retry = function(ctx, e) world.say("retry " .. e.step .. " " .. e.kind) error "hook" end,
-		failure = function(ctx, err) world.say("failure " .. err.kind) world.thing { name = "c" }:make() end,
-		finish = function(ctx, err) world.say("finish") end,
+		start = function(ctx) world.say { name = "start" } end,
+		retry = function(ctx, e) world.say { name = "retry " .. e.step .. " " .. e.kind } error "hook" end,
+		failure = function(ctx, err) world.say { name = "failure " .. err.kind } world.thing { name = "c" }:make() end,
+		finish = function(ctx, err) world.say { name = "finish" } end,
 	} }`)
 	l.world.fail["a"] = &problem.Error{Kind: problem.Unavailable, Message: "down", Work: problem.NotDone}
 	l.world.fail["b"] = &problem.Error{Kind: problem.Refused, Message: "no"}
@@ -311,7 +313,7 @@ func TestHooks(t *testing.T) {
 	var said []string
 	logs, _ := l.journal.Logs(t.Context(), l.id, 0, 100)
 	for _, line := range logs {
-		if line.Level == "info" && line.Message != "cleaning up" {
+		if line.Level == "info" && line.Message != "cleaning up" && len(line.Fields) == 0 {
 			said = append(said, line.Message)
 		}
 	}
@@ -380,6 +382,55 @@ func TestReplayThatDivergesParks(t *testing.T) {
 	out := l.must(l.process(t.Context()))
 	if out.Status != journal.Parked || !strings.Contains(out.Reason, `"one"`) || !strings.Contains(out.Reason, `"uno"`) {
 		t.Errorf("%+v", out)
+	}
+}
+
+// A body that depends on what a step's function did beside its result shows at
+// once when each step is replayed.
+func TestReplayAfterEachStep(t *testing.T) {
+	l := newLab(t, script(makeTwo))
+	l.mode = run.Replay
+	n := 1
+	for ; n < 9; n++ {
+		if out := l.must(l.process(t.Context())); out.Status != run.Replaying {
+			break
+		}
+	}
+	if n != 3 || strings.Join(l.world.made, " ") != "a b" {
+		t.Errorf("%d processes, made %v", n, l.world.made)
+	}
+	l = newLab(t, script(`
+		local seen = {}
+		ctx:step("one", function() seen.it = 1 return 1 end)
+		if seen.it then ctx:step("two", function() return 2 end) end
+		ctx:step("three", function() return 3 end)`))
+	l.mode = run.Replay
+	_ = l.must(l.process(t.Context()))
+	_ = l.must(l.process(t.Context()))
+	l.mode = run.GoOn // "three" is the second step now, and would be the third
+	if out := l.must(l.process(t.Context())); out.Status != journal.Done {
+		t.Errorf("%+v", out)
+	}
+	if steps := l.history().Steps; len(steps) != 2 {
+		t.Errorf("%d steps: the bug did not show", len(steps))
+	}
+}
+
+func TestRenewalLogOfTheHost(t *testing.T) {
+	l := newLab(t, script(`world.say { name = "before" }
+		ctx:step("one", function() return world.thing { name = "a" }:host() end)
+		world.say { name = "after" }`))
+	if out := l.must(l.process(t.Context())); out.Status != journal.Done {
+		t.Fatalf("%+v", out)
+	}
+	data, err := os.ReadFile(filepath.Join(l.dir, "accounts", "a.example.com", "renewal.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"before\n", "step=one done", "after\n", "run done"} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("renewal.log lacks %q:\n%s", want, data)
+		}
 	}
 }
 

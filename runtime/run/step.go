@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -33,6 +34,7 @@ type step struct {
 	deadline  time.Time
 	result    json.RawMessage
 	err       *problem.Error
+	started   time.Time
 	ended     time.Time
 	effects   []*effect
 	options   stepOptions
@@ -149,6 +151,9 @@ func (r *Run) attempts(ctx context.Context, s *step, call func(context.Context) 
 			s.deadline = started.At.Add(s.options.Within)
 		}
 		started.Deadline = s.deadline
+		if s.started.IsZero() {
+			s.started = started.At
+		}
 		if err := r.lazy(ctx, started); err != nil {
 			return nil, err
 		}
@@ -210,6 +215,10 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
 	r.opt.Trace(AfterStep, s.label())
+	r.tell(s, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds())
+	if r.opt.Mode == Replay && !r.ending {
+		return nil, &control{outcome: &Outcome{Status: Replaying}}
+	}
 	return r.decode(s)
 }
 
@@ -220,6 +229,7 @@ func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) erro
 		return err
 	}
 	s.state, s.err, s.ended, r.now = journal.StepIsFailed, e, rec.At, rec.At
+	r.tell(s, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error())
 	copied := *e
 	return &copied
 }

@@ -218,6 +218,14 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 		r.runHook(ctx, event, r.outcomeEvent(out))
 	}
 	r.runHook(ctx, "finish", r.outcomeEvent(out))
+	end := []any{EventKey, "run"}
+	if out.Error != nil {
+		end = append(end, "error", out.Error.Error())
+	}
+	if out.Reason != "" {
+		end = append(end, "reason", out.Reason)
+	}
+	r.logger.Info("run "+string(out.Status), end...)
 	r.opt.Trace(BeforeEnd, string(out.Status))
 	if err := r.write(ctx, journal.RunEnded{Stamp: r.stamp()}); err != nil {
 		return nil, unwrapStop(err)

@@ -66,25 +66,28 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 		created(id)
 	}
 	out, err := p.follow(ctx, s, id)
+	if out, err, ended := p.ended(ctx, id, out, err); ended {
+		return out, err
+	}
+	return p.Resume(ctx, job, id)
+}
+
+// ended tells whether a child's end is one that its run stops at. It is not where
+// the child died, unless that has parked the run.
+func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err error) (*run.Outcome, error, bool) {
 	var died *deathError
 	if errors.As(err, &died) {
-		if out, err := p.died(ctx, id, died); out != nil || err != nil {
-			return out, err
-		}
-		return p.Resume(ctx, job, id)
+		out, err := p.died(ctx, id, died)
+		return out, err, out != nil || err != nil
 	}
-	return out, err
+	return out, err, err != nil || out.Status != run.Replaying
 }
 
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
 	for {
 		out, err := p.resumeOnce(ctx, job, id)
-		var died *deathError
-		if !errors.As(err, &died) {
-			return out, err
-		}
-		if out, err := p.died(ctx, id, died); out != nil || err != nil {
+		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err
 		}
 	}
