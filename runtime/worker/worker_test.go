@@ -1,0 +1,326 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/secret"
+	"moonseal/runtime/worker"
+)
+
+const childVariable = "MOONSEAL_TEST_CHILD"
+
+// TestMain makes the test binary its own child.
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) == "" {
+		os.Exit(m.Run())
+	}
+	pair, err := worker.Inherited()
+	if err == nil {
+		err = worker.Serve(context.Background(), pair, worker.Setup{Modules: modules, Clock: clockwork.NewRealClock(), Gone: func() { os.Exit(3) }})
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+type target struct {
+	File string `lua:"file" doc:"a file"`
+}
+
+type none struct{}
+
+// modules are what the test's scripts do outside: write to a file, and die.
+func modules() []*bind.Module {
+	method := func(name string, do func(*bind.Call, *target) error) *bind.Func {
+		return &bind.Func{Name: name, Doc: name, Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
+			Do:    func(c *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, do(c, t) },
+			Probe: func(*bind.Call, *target, *none, bool) (bool, bool, error) { return false, false, nil },
+		})}
+	}
+	return []*bind.Module{{
+		Name: "outside", Doc: "x",
+		Functions: []*bind.Func{{Name: "target", Doc: "x", Returns: "x", Example: "x", Table: true, Impl: bind.Pure(func(t *target) (*target, error) { return t, nil })}},
+		Types: []*bind.Type{bind.Handle[target](
+			"outside.Target", 1, "x",
+			method("append", func(_ *bind.Call, t *target) error { return appendLine(t.File) }),
+			method("die_once", func(_ *bind.Call, t *target) error {
+				if lines(t.File) == 0 {
+					_ = appendLine(t.File)
+					_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				}
+				return nil
+			}),
+			method("fatal", func(_ *bind.Call, t *target) error {
+				_ = appendLine(t.File)
+				log.Fatalf("a library that takes the process with it")
+				return nil
+			}),
+			method("hang", func(_ *bind.Call, t *target) error {
+				_ = appendLine(t.File)
+				for i := 0; ; i++ {
+					if i < 0 {
+						return nil
+					}
+				}
+			}),
+			&bind.Func{Name: "secret", Doc: "x", Returns: "its length", Example: "x", Impl: bind.Read(func(c *bind.Call, _ *target, _ *none) (int, error) {
+				h, _ := secret.Named("TOKEN")
+				v, err := c.Secret(h)(c.Context)
+				c.Log.Info("the token is " + v)
+				return len(v), err
+			})},
+		)},
+	}}
+}
+
+func appendLine(file string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("x\n")
+	return errors.Join(err, f.Close())
+}
+
+func lines(file string) int {
+	data, _ := os.ReadFile(file)
+	return strings.Count(string(data), "\n")
+}
+
+type world struct {
+	t       *testing.T
+	journal *journal.Journal
+	parent  *worker.Parent
+	file    string
+	started chan struct{} // closed when a step has started
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, file: filepath.Join(t.TempDir(), "outside"), started: make(chan struct{})}
+	var err error
+	if w.journal, err = journal.Open(t.Context(), t.TempDir(), journal.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.journal.Close() })
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := false
+	w.parent = &worker.Parent{
+		Journal: w.journal, Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{"TOKEN": "hunter2-hunter2"},
+		Spawner: worker.Exec{Path: exe, Env: []string{childVariable + "=1"}},
+		Observe: func(r journal.Record) {
+			if _, ok := r.(journal.StepStarted); ok && !begun {
+				begun = true
+				close(w.started)
+			}
+		},
+	}
+	return w
+}
+
+func (w *world) job(body string) worker.Job {
+	src := fmt.Sprintf("local o = require(\"outside\").target { file = %q }\nreturn playbook { run = function(ctx)\n%s\nend }", w.file, body)
+	return worker.Job{Playbook: "p", Files: map[string]string{"p.lua": src}, State: w.journal.Dir(), Network: grant.Options{}}
+}
+
+func (w *world) run(body string) (*run.Outcome, string) {
+	w.t.Helper()
+	var id string
+	out, err := w.parent.Begin(w.t.Context(), w.job(body), false, func(run string) { id = run })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out, id
+}
+
+func (w *world) logText(id string) string {
+	w.t.Helper()
+	list, err := w.journal.Logs(w.t.Context(), id, 0, 1000)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, l := range list {
+		fmt.Fprintln(&b, l.Message, string(l.Fields))
+	}
+	return b.String()
+}
+
+func TestRunsInAProcessOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	out, id := w.run(`ctx:step("one", function() return o:append() end) ctx:step("two", function() return o:append() end)`)
+	if out.Status != journal.Done || lines(w.file) != 2 {
+		t.Fatalf("%+v, %d lines", out, lines(w.file))
+	}
+	if left, _ := os.ReadDir(filepath.Join(w.journal.Dir(), "runs")); len(left) != 0 {
+		t.Errorf("locks are left: %v", left)
+	}
+	r, err := w.journal.Run(t.Context(), id)
+	if err != nil || r.Status != journal.Done {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestDeathIsTakenUpAgain(t *testing.T) {
+	w := newWorld(t)
+	out, id := w.run(`ctx:step("one", function() return o:die_once() end)`)
+	if out.Status != journal.Done {
+		t.Fatalf("%+v", out)
+	}
+	if text := w.logText(id); !strings.Contains(text, "died in step one: signal: killed") {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+func TestThreeDeathsPark(t *testing.T) {
+	w := newWorld(t)
+	out, id := w.run(`ctx:step("one", function() return o:fatal() end)`)
+	if out.Status != journal.Parked || lines(w.file) != 3 || !strings.Contains(out.Reason, "a library that takes the process with it") || !strings.Contains(out.Reason, "step one") {
+		t.Fatalf("%+v after %d", out, lines(w.file))
+	}
+	if r, err := w.journal.Run(t.Context(), id); err != nil || r.Status != journal.Parked || r.Reason == "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestMemoryIsCapped(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector does not start under a memory limit")
+	}
+	w := newWorld(t)
+	e, _ := w.parent.Spawner.(worker.Exec)
+	e.Memory = 256 << 20
+	w.parent.Spawner = e
+	began := time.Now()
+	out, _ := w.run(`ctx:step("bomb", function() local t = {} while true do t[#t + 1] = string.rep("x", 1000) .. #t end end)`)
+	if out.Status != journal.Parked || !strings.Contains(out.Reason, "bomb") {
+		t.Fatalf("%+v", out)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("three deaths took %s", took)
+	}
+	if out, _ := w.run(`ctx:step("one", function() return o:append() end)`); out.Status != journal.Done {
+		t.Errorf("an ordinary script under the same limit: %+v", out)
+	}
+}
+
+func TestSecretsComeOverThePairAndAreMasked(t *testing.T) {
+	w := newWorld(t)
+	out, id := w.run(`ctx:record { subject = "x", data = ctx:step("one", function() return o:secret() end) }`)
+	if out.Status != journal.Done {
+		t.Fatalf("%+v", out)
+	}
+	if text := w.logText(id); strings.Contains(text, "hunter2") || !strings.Contains(text, "the token is [secret]") {
+		t.Errorf("log:\n%s", text)
+	}
+	delete(w.parent.Secrets.(secret.Map), "TOKEN")
+	if out, _ := w.run(`ctx:step("one", function() return o:secret() end)`); out.Status != journal.Failed || out.Error.Kind != problem.NotFound || !strings.Contains(out.Error.Hint, "TOKEN") {
+		t.Errorf("a secret that nobody knows: %+v", out.Error)
+	}
+}
+
+// A child in an endless loop of Go code ends when its parent lets go of it, and
+// the run goes on in the next process.
+func TestHangingChildEndsWithThePair(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-w.started
+		cancel()
+	}()
+	var id string
+	_, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), false, func(run string) { id = run })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	once, done := context.WithCancel(t.Context())
+	done()
+	lock, err := journal.LockRun(once, w.journal.Dir(), id)
+	if err != nil {
+		t.Fatalf("the child still lives: %v", err)
+	}
+	_ = lock.Release()
+	job := w.job("")
+	job.Mode = run.Cancel
+	if out, err := w.parent.Resume(t.Context(), job, id); err != nil || out.Status != journal.Cancelled {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestCancelReachesTheScript(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-w.started
+		cancel(run.ErrCancelled)
+	}()
+	out, err := w.parent.Begin(ctx, w.job(`pcall(function() ctx:step("one", function() while true do end end) end)`), false, nil)
+	if err != nil || out.Status != journal.Cancelled {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// A stopped child does not hold its parent up.
+func TestStoppedChildIsKilled(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-w.started
+		out, err := exec.Command("pkill", "-STOP", "-P", fmt.Sprint(os.Getpid())).CombinedOutput()
+		if err != nil {
+			t.Errorf("pkill: %v: %s", err, out)
+		}
+		cancel()
+	}()
+	began := time.Now()
+	if _, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() while true do end end)`), false, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestLoadTellsTheGoodFromTheBroken(t *testing.T) {
+	w := newWorld(t)
+	job := worker.Job{Files: map[string]string{
+		"good.lua": "return playbook { run = function(ctx) end }", "bad.lua": "return playbook {",
+		"impure.lua": `require("outside").target { file = "x" }:append()`,
+	}}
+	loaded, err := w.parent.Load(t.Context(), job)
+	if err != nil || len(loaded.Playbooks) != 1 || len(loaded.Problems) != 2 {
+		t.Fatalf("%+v, %v", loaded, err)
+	}
+	if p := loaded.Problems[1]; p.Place.File != "impure.lua" || !strings.Contains(p.Message, "while the script is loaded") {
+		t.Errorf("%+v", p)
+	}
+	job.Playbook = "godo"
+	var missing *problem.Error
+	if _, err := w.parent.Begin(t.Context(), job, false, nil); !errors.As(err, &missing) || !strings.Contains(missing.Hint, "did you mean good?") {
+		t.Errorf("%v", err)
+	}
+	job.Playbook = "bad"
+	if _, err := w.parent.Begin(t.Context(), job, false, nil); !errors.As(err, &missing) || missing.Place == nil || missing.Place.File != "bad.lua" {
+		t.Errorf("%v", err)
+	}
+}
