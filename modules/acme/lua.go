@@ -2,6 +2,7 @@ package acme
 
 import (
 	"sync"
+	"time"
 
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
@@ -14,6 +15,8 @@ type Settings struct {
 	// Directories gives names to the directory URLs of CAs, or other URLs to
 	// the names that are known.
 	Directories map[string]string `yaml:"directories"`
+	Timeout     time.Duration     `yaml:"timeout"` // of one request; 30s when 0
+	Within      time.Duration     `yaml:"within"`  // how long one call waits for the CA to decide; 5m when 0
 }
 
 // Module is what require "acme" gives a script.
@@ -70,7 +73,7 @@ func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
 		return known, nil
 	}
 	opts := Options{
-		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories,
+		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
 		Dial: c.Network.Dial, Proxy: c.Network.Transport().Proxy, RootCAs: c.Network.Roots(), Roots: c.Network.RootCertificates,
 	}
 	if !ca.EAB.HMAC.IsZero() {

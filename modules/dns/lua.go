@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/grant"
@@ -14,7 +15,9 @@ import (
 type Settings struct {
 	// Resolvers are asked where a zone names none, host or host:port; this
 	// machine's when empty.
-	Resolvers []string `yaml:"resolvers"`
+	Resolvers    []string      `yaml:"resolvers"`
+	Timeout      time.Duration `yaml:"timeout"`       // of one request to a provider's API; 30s when 0
+	QueryTimeout time.Duration `yaml:"query_timeout"` // of one DNS question over one transport; 3s when 0
 }
 
 // Module is what require "dns" gives a script.
@@ -80,6 +83,7 @@ func (b *binding) client(c *bind.Call) *Client {
 	transport := c.Network.Transport()
 	made := New(Options{
 		Dial: c.Network.Dial, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
+		RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
 		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
 	})
 	b.clients[key] = &bound{Client: made, transport: transport}
