@@ -12,22 +12,40 @@
 //
 // # Providers
 //
-// Cloudflare and RFC 2136 are reached through their libdns packages. The ones for
-// DigitalOcean and Route 53 make HTTP clients of their own: they pass by the
-// dialer that grants are checked in, DigitalOcean's sends a lost POST again and so
-// doubles records, and Route 53's ends the process over a bad AWS configuration
-// and rewrites record sets under a lock that other processes do not share, while
-// each of our runs is a process. So these two are small adapters here, over the
-// same SDKs.
+// All four are reached through their libdns packages, and all of them through the
+// dialer, the roots and the transport that the client was given:
+//
+//   - libdns/cloudflare takes an HTTP client.
+//   - libdns/rfc2136 dials by itself: a loopback port leads to our connection.
+//   - libdns/digitalocean has no option for its client (godo.NewFromToken reads
+//     the process's proxy and roots, and sends a lost POST up to four times again,
+//     which doubles records), and libdns/route53 none but AWS's environment and
+//     files, over which it ends the process (log.Fatalf). Both keep their SDK's
+//     client in a field that they fill on first use; this package fills it before
+//     ([unexported]). Neither reads any environment then, or tries again by itself.
+//
+// The Route 53 API changes whole record sets, and its library writes what it read
+// back over whatever is there by then; its lock holds for one process, while each
+// of our runs is one. So its write is turned into a swap, from what was read to
+// what is wanted, which Route 53 refuses as a whole where the set is another by
+// then, and the call is made anew. That holds between machines too, which a file
+// lock would not. Which hosted zone has a name is asked of the SDK: the library
+// looks at one of several only.
+//
+// DigitalOcean deletes by id only. The ids are in the records; what is removed are
+// all records of the exact value, by the ids that they have at that time.
 //
 // # Names and addresses
 //
 // Zones are found by their SOA records and servers by their NS records, through
-// the resolvers. A server is dialled by its name: the dialer resolves it, and takes
-// the first of its addresses that works.
+// the resolvers. A server is dialled by its name, so that a name which the dialer
+// maps elsewhere gets there; the dialer resolves it through this machine's
+// resolvers, not through the zone's. Over TCP it takes the first of the name's
+// addresses that works. Over UDP, where every address "works", the first; the
+// question is then asked over TCP.
 //
 // # Retries
 //
-// No provider is asked again by this package but for one case: a Route 53 record
-// set that someone else changed in between is read and changed anew.
+// No provider is asked again by this package but for that one case: a Route 53
+// record set that someone else changed in between.
 package dns

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -80,6 +81,18 @@ func TestForeignValuesStayToTheLetter(t *testing.T) {
 			t.Errorf("%d changes", n)
 		}
 	})
+}
+
+// The library's own pages hold 20 records.
+func TestDigitalOceanListsInLargePages(t *testing.T) {
+	s := newScene(t, dnstest.Options{})
+	for i := range 250 {
+		s.add("many.example.com", "TXT", strconv.Itoa(i))
+	}
+	got, err := s.client.Records(t.Context(), zoneAt("digitalocean"), "", "")
+	if n := s.requests.n.Load(); err != nil || len(got) != 250 || n != 2 {
+		t.Errorf("%d records in %d requests, %v", len(got), n, err)
+	}
 }
 
 func TestRoute53SetThatOthersChangeAllTheTime(t *testing.T) {

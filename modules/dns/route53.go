@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -30,7 +29,9 @@ type route53Zone struct {
 	libs map[string]*route53.Provider // by apex; one for each hosted zone
 }
 
-var accessKeyRule = regexp.MustCompile(`^[A-Za-z0-9]{16,128}$`)
+func isAccessKeyID(s string) bool {
+	return len(s) >= 16 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
+}
 
 func newRoute53(ctx context.Context, c *Client, z Zone) (provider, error) {
 	var values [3]string
@@ -41,7 +42,7 @@ func newRoute53(ctx context.Context, c *Client, z Zone) (provider, error) {
 		}
 		values[i] = v
 	}
-	if !accessKeyRule.MatchString(values[0]) {
+	if !isAccessKeyID(values[0]) {
 		return nil, &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + z.AccessKeyID.String() + " is no AWS access key id"}
 	}
 	region := z.Region

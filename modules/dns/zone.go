@@ -2,7 +2,7 @@ package dns
 
 import (
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,12 +96,20 @@ func usage(message string) error {
 	return &problem.Error{Kind: problem.Usage, Message: message, Work: problem.NotDone}
 }
 
-var nameRule = regexp.MustCompile(`^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+// isName reports whether clean is a domain name, perhaps a wildcard's, of labels of
+// a to z, 0 to 9, _ and, inside, -.
+func isName(clean string) bool {
+	labels := strings.Split(strings.TrimPrefix(clean, "*."), ".")
+	return len(clean) <= 253 && !slices.ContainsFunc(labels, func(l string) bool {
+		return len(l) == 0 || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' ||
+			strings.ContainsFunc(l, func(r rune) bool { return r != '-' && r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9') })
+	})
+}
 
 // cleanName gives a domain name in lower case and without its last dot.
 func cleanName(name string) (string, error) {
 	clean := strings.TrimSuffix(strings.ToLower(name), ".")
-	if len(clean) > 253 || !nameRule.MatchString(clean) {
+	if !isName(clean) {
 		return "", usage(fmt.Sprintf("%q is no domain name", name))
 	}
 	return clean, nil
@@ -114,9 +122,11 @@ func within(name, zone string) bool {
 
 func fqdn(name string) string { return mdns.Fqdn(name) }
 
-// textRule leaves out what providers escape each in a way of its own; a
-// challenge's value (43 characters of base64url) needs none of it.
-var textRule = regexp.MustCompile(`^[ !#-\[\]-~]{1,255}$`)
+// isText reports whether s can be a challenge's value. It leaves out what providers
+// escape each in a way of its own; 43 characters of base64url need none of it.
+func isText(s string) bool {
+	return len(s) >= 1 && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
+}
 
 // checked gives the challenges with clean names and without doubles.
 func checked(challenges []Challenge) ([]Challenge, error) {
@@ -130,7 +140,7 @@ func checked(challenges []Challenge) ([]Challenge, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !textRule.MatchString(c.Value) {
+		if !isText(c.Value) {
 			return nil, usage("the value for " + name + " is no printable text of 1 to 255 characters without quotes and backslashes")
 		}
 		c = Challenge{Name: name, Value: c.Value}

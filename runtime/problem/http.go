@@ -34,6 +34,8 @@ func Network(err error) *Error {
 		e.Message, e.Work = "cannot connect: "+op.Err.Error(), NotDone
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		e.Kind, e.Message = Timeout, "no answer in time"
+	case errors.Is(err, context.Canceled):
+		e.Message = "stopped before the answer came"
 	case errors.Is(err, syscall.ECONNRESET):
 		e.Message = "connection reset"
 	default:

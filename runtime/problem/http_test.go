@@ -1,0 +1,47 @@
+package problem
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// What a transport's error means, and that its URL, which may hold a token, is
+// not repeated.
+func TestNetwork(t *testing.T) {
+	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
+	read := func(err error) error { return &net.OpError{Op: "read", Net: "tcp", Err: err} }
+	for _, tt := range []struct {
+		err     error
+		kind    Kind
+		work    Work
+		message string
+	}{
+		{context.Canceled, Unavailable, Unknown, "stopped before the answer came"},
+		{fmt.Errorf("reading: %w", context.Canceled), Unavailable, Unknown, "stopped before the answer came"},
+		{dial(context.Canceled), Unavailable, NotDone, "cannot connect: context canceled"},
+		{context.DeadlineExceeded, Timeout, Unknown, "no answer in time"},
+		{errors.Join(context.Canceled, context.DeadlineExceeded), Timeout, Unknown, "no answer in time"},
+		{read(os.ErrDeadlineExceeded), Timeout, Unknown, "no answer in time"},
+		{dial(syscall.ECONNREFUSED), Unavailable, NotDone, "cannot connect: connection refused"},
+		{dial(&net.DNSError{Name: "a.example", Err: "no such host"}), Unavailable, NotDone, "cannot resolve a.example"},
+		{read(os.NewSyscallError("read", syscall.ECONNRESET)), Unavailable, Unknown, "connection reset"},
+		{io.ErrUnexpectedEOF, Unavailable, Unknown, "connection lost: unexpected EOF"},
+		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Untrusted, NotDone, "its TLS certificate is not trusted: x509: certificate signed by unknown authority"},
+		{&Error{Kind: Auth, Message: "no"}, Auth, NotDone, "no"},
+	} {
+		for _, err := range []error{tt.err, &url.Error{Op: "Get", URL: "https://a.example/?token=x", Err: tt.err}} {
+			if e := Network(err); e.Kind != tt.kind || e.Happened() != tt.work || e.Message != tt.message {
+				t.Errorf("%v: %s, %s, %q; want %s, %s, %q", err, e.Kind, e.Happened(), e.Message, tt.kind, tt.work, tt.message)
+			}
+		}
+	}
+}
