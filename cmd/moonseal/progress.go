@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type progress struct {
 	w    io.Writer
 	json bool
 	live bool
+	min  slog.Level // of the log lines that are shown
 
 	mu       sync.Mutex
 	steps    map[int]*shownStep
@@ -41,8 +43,8 @@ type shownStep struct {
 
 const tick = 100 * time.Millisecond
 
-func (a *app) newProgress(asJSON bool) *progress {
-	p := &progress{app: a, w: a.stdout, json: asJSON, steps: map[int]*shownStep{}, stop: make(chan struct{})}
+func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
+	p := &progress{app: a, w: a.stdout, json: asJSON, min: level, steps: map[int]*shownStep{}, stop: make(chan struct{})}
 	if f, ok := a.stdout.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
 		p.live = true
 		p.ticking.Go(p.redraw)
@@ -212,7 +214,8 @@ func (p *progress) cleanUp(failed string) {
 }
 
 func (p *progress) logged(r journal.Logged) {
-	if r.Level == "debug" || strings.Contains(string(r.Fields), `"`+run.EventKey+`":`) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || strings.Contains(string(r.Fields), `"`+run.EventKey+`":`) {
 		return // what the other records tell is shown already
 	}
 	if p.json {

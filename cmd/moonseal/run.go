@@ -35,6 +35,7 @@ Exit codes: 0 done or not due, 1 failed, 2 wrong use, 4 parked, 5 waiting.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
+	f.BoolVar(&opts.now, "now", false, "run a playbook with a window or a mode now, without keeping either")
 	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
 	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step")
 	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
@@ -51,7 +52,7 @@ func ended(code int, err error) error {
 }
 
 type runOptions struct {
-	force, json, wait, detailed, replay bool
+	force, now, json, wait, detailed, replay bool
 }
 
 func (o runOptions) mode() run.Mode {
@@ -68,7 +69,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
-	p := a.newProgress(opts.json)
+	p := a.newProgress(opts.json, cfg.Log.Level)
 	defer p.close()
 	parent, err := a.parent(cfg, j, p.record)
 	if err != nil {
@@ -92,6 +93,22 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 	}
 	p.outcome(name, id, out)
 	return outcomeCode(out, opts.detailed), nil
+}
+
+// accept refuses what a run in the foreground would not keep: changes outside of
+// a window, and a look that changes nothing, are promises to the appliance's owner.
+func (o runOptions) accept(p worker.Playbook) error {
+	if o.now || (p.Window == nil && (p.Mode == "" || p.Mode == "auto")) {
+		return nil
+	}
+	what := "window"
+	if p.Window == nil {
+		what = "mode"
+	}
+	return &problem.Error{
+		Kind: problem.Usage, Target: p.Name, Message: "the playbook has a " + what + ", which a run in the foreground does not keep",
+		Hint: "moonseal run " + p.Name + " --now changes the appliance now",
+	}
 }
 
 func outcomeCode(out *run.Outcome, detailed bool) int {
@@ -135,6 +152,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 		return nil, "", err
 	}
 	work.Playbook, work.Mode = name, opts.mode()
+	parent.Accept = opts.accept
 	var id string
 	out, err := parent.Begin(ctx, work, opts.force, func(run string) {
 		id = run

@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"log/slog"
 	"net/url"
 	"regexp"
@@ -21,7 +22,7 @@ const minKnown = 4
 var pemKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
 
 // Redactor masks known values, in the forms in which they travel (as they are,
-// URL-encoded, base64, as HTTP Basic credentials), and private keys in PEM.
+// URL-encoded, base64, in JSON, as HTTP Basic credentials), and private keys in PEM.
 // It is safe for concurrent use. The zero value knows nothing.
 type Redactor struct {
 	mu    sync.RWMutex
@@ -33,7 +34,11 @@ func (r *Redactor) Learn(value string) {
 	if len(value) < minKnown {
 		return
 	}
-	forms := []string{value, url.QueryEscape(value), url.PathEscape(value), base64.StdEncoding.EncodeToString([]byte(value))}
+	quoted, _ := json.Marshal(value) // a string can always be
+	forms := []string{
+		value, url.QueryEscape(value), url.PathEscape(value), base64.StdEncoding.EncodeToString([]byte(value)),
+		base64.RawURLEncoding.EncodeToString([]byte(value)), strings.Trim(string(quoted), `"`),
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range forms {

@@ -182,7 +182,7 @@ func (w *work) loaded() *Loaded {
 	l := &Loaded{Problems: w.bundle.Problems}
 	for _, p := range w.bundle.Playbooks {
 		if w.job.Playbook == "" || w.job.Playbook == p.Name {
-			l.Playbooks = append(l.Playbooks, Playbook{Name: p.Name, File: p.File, Hash: p.Hash, Needs: p.Needs, Schedule: p.Schedule})
+			l.Playbooks = append(l.Playbooks, Playbook{Name: p.Name, File: p.File, Hash: p.Hash, Needs: p.Needs, Schedule: p.Schedule, Window: p.Window, Mode: p.Mode})
 		}
 	}
 	return l

@@ -24,6 +24,8 @@ type Parent struct {
 	Redactor *secret.Redactor
 	Embedded map[string]string // the scripts that children bring along
 	Clock    clockwork.Clock
+	// Accept may refuse a playbook that is about to begin a run; may be nil.
+	Accept func(Playbook) error
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 }
@@ -59,6 +61,11 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 		return nil, s.end(err)
 	}
 	book := loaded.Playbooks[0]
+	if p.Accept != nil {
+		if err := p.Accept(book); err != nil {
+			return nil, s.end(err)
+		}
+	}
 	if err := p.create(ctx, id, book, job, force); err != nil {
 		return nil, s.end(err)
 	}

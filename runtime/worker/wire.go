@@ -59,6 +59,8 @@ type Playbook struct {
 	Hash     string   `json:"hash"`
 	Needs    []string `json:"needs"`
 	Schedule any      `json:"schedule,omitempty"`
+	Window   any      `json:"window,omitempty"`
+	Mode     string   `json:"mode,omitempty"`
 }
 
 // journalStart begins the run in a child that has loaded it.
