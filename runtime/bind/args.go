@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"moonseal/runtime/problem"
@@ -13,7 +14,7 @@ import (
 // struct.
 func (r *Registry) Arguments(f *Func, given []any) (any, error) {
 	usage := func(err error) error {
-		return &problem.Error{Kind: problem.Usage, Call: f.full, Message: err.Error(), Hint: "it is called as " + f.Signature()}
+		return &problem.Error{Kind: problem.Usage, Call: f.full, Message: err.Error(), Hint: "it is called as " + f.usage()}
 	}
 	args := reflect.New(f.Impl.Args)
 	if f.Table {
@@ -49,6 +50,17 @@ func (r *Registry) Arguments(f *Func, given []any) (any, error) {
 		}
 	}
 	return args.Interface(), nil
+}
+
+// usage is Signature, without the keys that may be left out of a long table.
+func (f *Func) usage() string {
+	const most = 5
+	if !f.Table || len(f.params) <= most {
+		return f.Signature()
+	}
+	short := *f
+	short.params = slices.DeleteFunc(slices.Clone(f.params), func(p field) bool { return p.Optional })
+	return strings.Replace(short.Signature(), " }", ", … }", 1)
 }
 
 // Signature is how f is called, such as node:upload(service, certificate, [options]).
