@@ -60,6 +60,9 @@ func (f *Func) usage() string {
 	}
 	short := *f
 	short.params = slices.DeleteFunc(slices.Clone(f.params), func(p field) bool { return p.Optional })
+	if len(short.params) == 0 {
+		return short.Signature()[:strings.Index(short.Signature(), "{")] + "{ … }"
+	}
 	return strings.Replace(short.Signature(), " }", ", … }", 1)
 }
 

@@ -257,6 +257,18 @@ func TestSourcesLoadAlike(t *testing.T) {
 	}
 }
 
+// What a script asks wrongly of an embedded script is an error at the script's own
+// line, even where its last statement hands all on by a tail call.
+func TestErrorsOfEmbeddedScriptsNameTheCaller(t *testing.T) {
+	b := load(t, map[string]string{"a.lua": "-- first\nreturn require(\"moonseal.renew\").tomcat { nme = 'x' }"})
+	if len(b.Problems) != 1 || b.Problems[0].Place == nil {
+		t.Fatalf("got %v", b.Problems)
+	}
+	if p := b.Problems[0].Place; p.File != "a.lua" || p.Line != 2 || !strings.HasPrefix(p.Source, "return require") {
+		t.Errorf("at %+v", p)
+	}
+}
+
 func TestPlaybookInAState(t *testing.T) {
 	ctx := context.Background()
 	b := load(t, map[string]string{

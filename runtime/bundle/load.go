@@ -130,6 +130,13 @@ func (b *Bundle) Source(file string) (text string, ok bool) {
 	return text, ok
 }
 
+// embedded tells the program's own scripts: an error in what a script asks of them
+// is at the script's line.
+func (b *Bundle) embedded(file string) bool {
+	_, ok := b.env.Embedded[file]
+	return ok
+}
+
 // Find returns the playbook called name, nil if there is none.
 func (b *Bundle) Find(name string) *Playbook {
 	i := slices.IndexFunc(b.Playbooks, func(p *Playbook) bool { return p.Name == name })
@@ -164,7 +171,7 @@ func (b *Bundle) inspect(ctx context.Context, file string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadTime)
 	defer cancel()
-	s := sandbox.New(ctx, sandbox.Options{Source: b.Source})
+	s := sandbox.New(ctx, sandbox.Options{Source: b.Source, Library: b.embedded})
 	defer s.Close()
 	l := b.loader(s, file)
 	needs, err := l.needs()

@@ -57,7 +57,18 @@ func Compile(name, source string) (proto *lua.FunctionProto, err error) {
 	if line, message := encodable(proto); message != "" {
 		return nil, syntaxError(name, source, line, 0, message)
 	}
+	keepCaller(proto)
 	return proto, nil
+}
+
+// keepCaller makes the tail calls of a script's own body plain calls: a tail call
+// drops its caller, and with it the line of "return make { … }" from errors.
+func keepCaller(p *lua.FunctionProto) {
+	for pc, inst := range p.Code {
+		if operation(inst) == lua.OP_TAILCALL {
+			p.Code[pc] = inst&^(operationMask<<operationShift) | uint32(lua.OP_CALL)<<operationShift
+		}
+	}
 }
 
 func encodable(p *lua.FunctionProto) (line int, message string) {

@@ -64,7 +64,7 @@ func (s *State) object(L *lua.LState, err error) *lua.LUserData {
 	if !isControl(err) {
 		p := *problem.From(err)
 		if p.Place == nil {
-			p.Place = s.where(L)
+			p.Place = s.whose(L)
 		} else if p.Place.Source == "" {
 			place := *p.Place
 			place.Source = s.line(place.File, place.Line)
@@ -205,19 +205,35 @@ func Line(source string, n int) string {
 
 // where returns the place of the innermost Lua function, be it on the thread that
 // called L's.
-func (s *State) where(L *lua.LState) *problem.Place {
+func (s *State) where(L *lua.LState) *problem.Place { return s.placeBut(L, nil) }
+
+// whose is where, but passes over libraries while there is another script.
+func (s *State) whose(L *lua.LState) *problem.Place {
+	if s.opts.Library != nil {
+		if place := s.placeBut(L, s.opts.Library); place != nil {
+			return place
+		}
+	}
+	return s.where(L)
+}
+
+// placeBut returns the place of the innermost Lua function whose script pass does
+// not pass over; nil passes over none.
+func (s *State) placeBut(L *lua.LState, pass func(file string) bool) *problem.Place {
 	for level := 0; ; level++ {
 		dbg, ok := L.GetStack(level)
 		if !ok {
 			if caller := s.caller(L); caller != nil {
-				return s.where(caller)
+				return s.placeBut(caller, pass)
 			}
 			return nil
 		}
 		if _, err := L.GetInfo("Sl", dbg, lua.LNil); err != nil || dbg.Source == "" || dbg.CurrentLine <= 0 {
 			continue
 		}
-		return &problem.Place{File: dbg.Source, Line: dbg.CurrentLine, Source: s.line(dbg.Source, dbg.CurrentLine)}
+		if pass == nil || !pass(dbg.Source) {
+			return &problem.Place{File: dbg.Source, Line: dbg.CurrentLine, Source: s.line(dbg.Source, dbg.CurrentLine)}
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ const (
 // Options are the settings of a State. The zero value is usable.
 type Options struct {
 	Source       func(file string) (text string, ok bool) // the scripts' text, for the places of errors
+	Library      func(file string) bool                   // scripts whose lines an error names only where no other called them; nil: none
 	Print        func(line string)                        // what print does; nil: there is no print
 	MaxString    int                                      // in bytes; 0: DefaultMaxString
 	PatternSteps int                                      // for one call of find, match, gsub, or one turn of gmatch; 0: DefaultPatternSteps

@@ -68,6 +68,11 @@ func assigns(p *lua.FunctionProto, pc int, what, name string) *problem.Error {
 
 // The layout of gopher-lua's instructions (opcode.go): 6 bits operation, 8 bits
 // A, 9 bits C, 9 bits B; Bx is C and B together.
-func operation(inst uint32) int { return int(inst >> 26) }
+const (
+	operationShift = 26
+	operationMask  = 0x3f
+)
+
+func operation(inst uint32) int { return int(inst >> operationShift) }
 func operandB(inst uint32) int  { return int(inst & 0x1ff) }
 func operandBx(inst uint32) int { return int(inst & 0x3ffff) }

@@ -33,6 +33,14 @@ local order = {
   "restarting_services", "verifying_certificate", "cleaning_up",
 }
 
+-- names lists the keys of t for a message.
+local function names(t)
+  local all = {}
+  for name in pairs(t) do all[#all + 1] = name end
+  table.sort(all)
+  return table.concat(all, ", ")
+end
+
 local function same(a, b)
   return a ~= nil and b ~= nil and a.sha256 == b.sha256
 end
@@ -189,7 +197,7 @@ local function renew(service)
   return function(spec)
     if type(spec) ~= "table" then error("it takes one table, got a " .. type(spec), 2) end
     for key in pairs(spec) do
-      if not known[key] then error("unknown key \"" .. tostring(key) .. "\"", 2) end
+      if not known[key] then error("unknown key \"" .. tostring(key) .. "\"; it knows " .. names(known), 2) end
     end
     for _, key in ipairs { "node", "zone", "ca" } do
       if type(spec[key]) ~= "table" then error(key .. " wants a table", 2) end
@@ -204,6 +212,11 @@ local function renew(service)
     }
   end
 end
+
+-- A mistyped service is an error that names the services that there are.
+setmetatable(M, {
+  __index = function(_, key) error("moonseal.renew has no \"" .. tostring(key) .. "\"; it has " .. names(M), 2) end,
+})
 
 for name, service in pairs {
   tomcat = "tomcat", tomcat_ecdsa = "tomcat-ECDSA", call_manager = "CallManager", call_manager_ecdsa = "CallManager-ECDSA",
