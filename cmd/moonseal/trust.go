@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,7 +93,7 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 	var seen account.Pins
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
 	defer cancel()
-	addr := net.JoinHostPort(host, fmt.Sprint(t.port))
+	addr := net.JoinHostPort(host, strconv.Itoa(t.port))
 	conn, err := network.Dial(ctx, "tcp", addr)
 	if err != nil {
 		return seen, problem.At(problem.Network(err), "", addr)
@@ -111,7 +112,7 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 	if t.sshPort == 0 {
 		return seen, nil
 	}
-	sshAddr := net.JoinHostPort(host, fmt.Sprint(t.sshPort))
+	sshAddr := net.JoinHostPort(host, strconv.Itoa(t.sshPort))
 	key, err := ssh.HostKey(ctx, sshAddr, network.Dial)
 	if err != nil {
 		return seen, problem.At(err, "", sshAddr)

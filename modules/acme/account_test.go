@@ -137,8 +137,10 @@ func TestParseKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"", "junk", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(stdx509.MarshalPKCS8PrivateKey(ed))(t)}))} {
+	for _, text := range []string{
+		"", "junk", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(stdx509.MarshalPKCS8PrivateKey(ed))(t)})),
+	} {
 		_, err := parseKey([]byte(text))
 		wantKind(t, err, problem.Usage, "key file")
 	}

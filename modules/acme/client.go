@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,7 +82,7 @@ func New(ca CA, opts Options) (*Client, error) {
 	}
 	return &Client{
 		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
-		roots: sync.OnceValue(func() []*stdx509.Certificate { return append(own[:len(own):len(own)], opts.Roots()...) }),
+		roots: sync.OnceValue(func() []*stdx509.Certificate { return append(slices.Clip(own), opts.Roots()...) }),
 		transport: &http.Transport{
 			DialContext: opts.Dial, Proxy: opts.Proxy, ForceAttemptHTTP2: true,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,11 +41,12 @@ func (p *Problem) Error() string {
 			parts = append(parts, s)
 		}
 	}
-	text := strings.Join(parts, ": ")
+	var text strings.Builder
+	text.WriteString(strings.Join(parts, ": "))
 	for _, sub := range p.subproblems {
-		text += "; " + sub.Error()
+		text.WriteString("; " + sub.Error())
 	}
-	return text
+	return text.String()
 }
 
 func fromDocument(d *acme.ProblemDetails) *Problem {
@@ -63,12 +65,7 @@ func isType(err error, types ...string) bool {
 	if !errors.As(err, &p) {
 		return false
 	}
-	for _, t := range types {
-		if p.Type == t {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(types, p.Type)
 }
 
 type verdict struct {

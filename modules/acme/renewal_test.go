@@ -90,7 +90,8 @@ func TestRenewalWithoutARI(t *testing.T) {
 		}
 	}
 	for _, f := range []faults.Fault{
-		{Call: "acme.renewal-info", Kind: faults.Status, Code: 503}, {Call: "acme.renewal-info", Kind: faults.Status, Code: 404},
+		{Call: "acme.renewal-info", Kind: faults.Status, Code: 503},
+		{Call: "acme.renewal-info", Kind: faults.Status, Code: 404},
 		{Call: "acme.directory", Kind: faults.Status, Code: 500},
 	} {
 		w.faults.Clear()

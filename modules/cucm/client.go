@@ -155,8 +155,7 @@ func (c *Client) wait(ctx context.Context, d time.Duration) error {
 
 // kind gives the kind of an error.
 func kind(err error) problem.Kind {
-	var p *problem.Error
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p.Kind
 	}
 	return ""

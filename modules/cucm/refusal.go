@@ -59,18 +59,30 @@ var rejections = []struct {
 	kind  problem.Kind
 	hint  string
 }{
-	{"ca certificate is not available in the trust-store", problem.Refused,
-		"the root or an intermediate is missing in the node's trust store: upload it first, and let it replicate"},
-	{".csr does not exist", problem.Mismatch,
-		"no signing request is pending: an upload consumed it; generate a fresh CSR"},
-	{"csr public key and certificate public key do not match", problem.Mismatch,
-		"the certificate was issued for another signing request; generate a fresh CSR"},
-	{"csr san and certificate san does not match", problem.Mismatch,
-		"order the certificate for exactly the names in the signing request, no more and no fewer"},
-	{"extended key usage", problem.Refused,
-		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA"},
-	{"clientauth", problem.Refused,
-		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA"},
+	{
+		"ca certificate is not available in the trust-store", problem.Refused,
+		"the root or an intermediate is missing in the node's trust store: upload it first, and let it replicate",
+	},
+	{
+		".csr does not exist", problem.Mismatch,
+		"no signing request is pending: an upload consumed it; generate a fresh CSR",
+	},
+	{
+		"csr public key and certificate public key do not match", problem.Mismatch,
+		"the certificate was issued for another signing request; generate a fresh CSR",
+	},
+	{
+		"csr san and certificate san does not match", problem.Mismatch,
+		"order the certificate for exactly the names in the signing request, no more and no fewer",
+	},
+	{
+		"extended key usage", problem.Refused,
+		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
+	},
+	{
+		"clientauth", problem.Refused,
+		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
+	},
 	{"wildcard", problem.Refused, "the appliance takes no wildcard certificate"},
 	{"expired", problem.Refused, "check the certificate's dates, and the node's clock"},
 	{".der could not be uploaded", problem.Refused, "see the node's certificate management log for the reason"},

@@ -80,8 +80,15 @@ func TestPEMTexts(t *testing.T) {
 		{`{"service":"tomcat","certificate":` + c + `,"csr":` + r + `}`, requests, 1},
 		{`[{"service":"ipsec","certificate":` + c + `},{"service":"tomcat","certificate":` + c + `}]`, certificates, 1},
 		{`{"service":["tomcat"],"certificate":` + c + `}`, certificates, 1},
-		{c, certificates, 1}, {cert, certificates, 1}, {csr, requests, 1}, {csr, certificates, 0},
-		{``, certificates, 0}, {`{}`, certificates, 0}, {`[]`, certificates, 0}, {`null`, certificates, 0}, {`{"certificates":[]}`, certificates, 0},
+		{c, certificates, 1},
+		{cert, certificates, 1},
+		{csr, requests, 1},
+		{csr, certificates, 0},
+		{``, certificates, 0},
+		{`{}`, certificates, 0},
+		{`[]`, certificates, 0},
+		{`null`, certificates, 0},
+		{`{"certificates":[]}`, certificates, 0},
 	} {
 		got, err := pemTexts([]byte(tc.body), tc.what, "tomcat")
 		if err != nil || len(got) != tc.want {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	stdx509 "crypto/x509"
 	"errors"
+	"strings"
 
 	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
@@ -62,8 +63,7 @@ func (c *Client) shown(ctx context.Context, config *tls.Config) (*x509.Certifica
 	// Only a whole handshake proves that the node holds the certificate's key.
 	if err != nil {
 		p := problem.Network(err)
-		var alert tls.AlertError
-		if errors.As(err, &alert) {
+		if alert, ok := errors.AsType[tls.AlertError](err); ok {
 			p.Message = "the TLS handshake failed: " + alert.Error()
 		}
 		return nil, c.failed(doing, p)
@@ -71,11 +71,11 @@ func (c *Client) shown(ctx context.Context, config *tls.Config) (*x509.Certifica
 	if len(seen) == 0 {
 		return nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node shows no certificate"})
 	}
-	text := ""
+	var text strings.Builder
 	for _, cert := range seen {
-		text += x509.Encode(cert)
+		text.WriteString(x509.Encode(cert))
 	}
-	cert, err := x509.Parse(text)
+	cert, err := x509.Parse(text.String())
 	if err != nil {
 		return nil, c.failed(doing, err)
 	}

@@ -109,8 +109,10 @@ func (c *Client) resolvers(z Zone) ([]string, error) {
 	if len(names) == 0 {
 		conf, err := mdns.ClientConfigFromFile("/etc/resolv.conf")
 		if err != nil || len(conf.Servers) == 0 {
-			return nil, &problem.Error{Kind: problem.Usage, Message: "this machine names no resolver", Cause: err, Work: problem.NotDone,
-				Hint: `set resolvers = { "192.0.2.53" } in the zone`}
+			return nil, &problem.Error{
+				Kind: problem.Usage, Message: "this machine names no resolver", Cause: err, Work: problem.NotDone,
+				Hint: `set resolvers = { "192.0.2.53" } in the zone`,
+			}
 		}
 		names = conf.Servers
 	}

@@ -105,8 +105,10 @@ func (p *cloudflareZone) call(ctx context.Context, apex string, do func(context.
 	case err == nil:
 		return x, nil
 	case x.status == http.StatusOK && strings.HasPrefix(err.Error(), "expected 1 zone, got"):
-		return x, &problem.Error{Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Cloudflare shows no zone " + apex + " to this token",
-			Server: err.Error(), Hint: "check the zone's name, and that the token may read it (Zone:Read)"}
+		return x, &problem.Error{
+			Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Cloudflare shows no zone " + apex + " to this token",
+			Server: err.Error(), Hint: "check the zone's name, and that the token may read it (Zone:Read)",
+		}
 	default:
 		return x, x.problemOf(ctx, err, "api.cloudflare.com", p.c.opt.Clock.Now())
 	}

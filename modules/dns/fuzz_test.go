@@ -70,8 +70,10 @@ func TestJoinQuoted(t *testing.T) {
 }
 
 func FuzzServerWords(f *testing.F) {
-	for _, s := range []string{`{"errors":[{"code":1004,"message":"m","error_chain":[{"code":9005,"message":"n"}]}]}`, `{"message":"x"}`, `{"errors":[]}`,
-		`<ErrorResponse><Error><Code>C</Code><Message>m</Message></Error></ErrorResponse>`, `<html><title>502 &amp; more</title>`, "", "\xff<", `<a`} {
+	for _, s := range []string{
+		`{"errors":[{"code":1004,"message":"m","error_chain":[{"code":9005,"message":"n"}]}]}`, `{"message":"x"}`, `{"errors":[]}`,
+		`<ErrorResponse><Error><Code>C</Code><Message>m</Message></Error></ErrorResponse>`, `<html><title>502 &amp; more</title>`, "", "\xff<", `<a`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	mdns "github.com/miekg/dns"
-	"time"
 
 	"moonseal/runtime/problem"
 )
@@ -109,8 +109,10 @@ func (c *Client) targets(ctx context.Context, z Zone, challenges []Challenge) ([
 }
 
 func outside(name, target, zone string) error {
-	e := &problem.Error{Kind: problem.Mismatch, Target: name, Work: problem.NotDone, Message: fmt.Sprintf("the name is not in the zone %s", zone),
-		Hint: "set the zone that the name is in, or leave its name out"}
+	e := &problem.Error{
+		Kind: problem.Mismatch, Target: name, Work: problem.NotDone, Message: fmt.Sprintf("the name is not in the zone %s", zone),
+		Hint: "set the zone that the name is in, or leave its name out",
+	}
 	if target != name {
 		e.Message = fmt.Sprintf("a CNAME leads to %s, which is not in the zone %s", target, zone)
 		e.Hint = "describe the zone that the CNAME leads to"

@@ -169,7 +169,7 @@ func TestNoAnswerInTime(t *testing.T) {
 type answerFunc func(*http.Request) string
 
 func (f answerFunc) RoundTrip(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(f(r))), Request: r}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(f(r))), Request: r}, nil
 }
 
 // The library panics over a list without result_info; that costs an error only.

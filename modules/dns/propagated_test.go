@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestPropagatedOverTCP(t *testing.T) {
 	z, want := zoneAt("cloudflare"), []Challenge{challenge("www.example.com", digestA)}
 	s.mustPresent(z, want)
 	for i := range 40 { // more than fits into a datagram
-		s.add("_acme-challenge.www.example.com", "TXT", fmt.Sprint(i)+strings.Repeat("x", 60))
+		s.add("_acme-challenge.www.example.com", "TXT", strconv.Itoa(i)+strings.Repeat("x", 60))
 	}
 	if ok, reason, err := s.client.Propagated(t.Context(), z, want, Propagation{}); !ok || err != nil {
 		t.Errorf("truncated: %v, %q, %v", ok, reason, err)

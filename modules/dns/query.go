@@ -95,8 +95,10 @@ func (l *lookup) first(ctx context.Context, servers []string, name string, qtype
 			said = append(said, s+" answered "+mdns.RcodeToString[a.Rcode])
 		}
 	}
-	return nil, &problem.Error{Kind: problem.Unavailable, Target: name, Work: problem.NotDone, Cause: last,
-		Message: fmt.Sprintf("no server answers for %s %s", name, mdns.TypeToString[qtype]), Server: strings.Join(said, "; ")}
+	return nil, &problem.Error{
+		Kind: problem.Unavailable, Target: name, Work: problem.NotDone, Cause: last,
+		Message: fmt.Sprintf("no server answers for %s %s", name, mdns.TypeToString[qtype]), Server: strings.Join(said, "; "),
+	}
 }
 
 // zoneOf gives the apex of the zone that holds name: the nearest name above it
@@ -120,8 +122,10 @@ func (l *lookup) zoneOf(ctx context.Context, name string) (string, error) {
 			}
 		}
 	}
-	return "", &problem.Error{Kind: problem.NotFound, Target: name, Message: "no zone holds this name: no SOA record at it or above it", Work: problem.NotDone,
-		Hint: "check the name, or set the zone's name and resolvers"}
+	return "", &problem.Error{
+		Kind: problem.NotFound, Target: name, Message: "no zone holds this name: no SOA record at it or above it", Work: problem.NotDone,
+		Hint: "check the name, or set the zone's name and resolvers",
+	}
 }
 
 // serversOf gives the zone's authoritative servers, host:53, all of them.
@@ -140,8 +144,10 @@ func (l *lookup) serversOf(ctx context.Context, apex string) ([]string, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, &problem.Error{Kind: problem.NotFound, Target: apex, Message: "the zone has no name servers: no NS record", Work: problem.NotDone,
-			Hint: "check the zone's name"}
+		return nil, &problem.Error{
+			Kind: problem.NotFound, Target: apex, Message: "the zone has no name servers: no NS record", Work: problem.NotDone,
+			Hint: "check the zone's name",
+		}
 	}
 	l.servers[apex] = out
 	return out, nil
@@ -169,8 +175,10 @@ func (l *lookup) follow(ctx context.Context, name string) (target, apex string, 
 			return "", "", err
 		}
 	}
-	return "", "", &problem.Error{Kind: problem.Mismatch, Target: name, Work: problem.NotDone,
-		Message: fmt.Sprintf("its CNAMEs lead on and on: more than %d", maxCNAMEs), Hint: "look for a loop of CNAME records"}
+	return "", "", &problem.Error{
+		Kind: problem.Mismatch, Target: name, Work: problem.NotDone,
+		Message: fmt.Sprintf("its CNAMEs lead on and on: more than %d", maxCNAMEs), Hint: "look for a loop of CNAME records",
+	}
 }
 
 // alias gives where name's CNAME points; "" where it has none.

@@ -132,8 +132,10 @@ func (p *rfc2136Zone) problemOf(ctx context.Context, apex string, err error) *pr
 	}
 	for _, bad := range []error{mdns.ErrSig, mdns.ErrKey, mdns.ErrKeyAlg, mdns.ErrTime, mdns.ErrSecret} {
 		if errors.Is(err, bad) {
-			return &problem.Error{Kind: problem.Auth, Target: p.server, Work: problem.NotDone, Message: "the server does not accept the TSIG key", Server: err.Error(), Cause: err,
-				Hint: "check key_name, key_algorithm and key, and that both clocks agree within five minutes"}
+			return &problem.Error{
+				Kind: problem.Auth, Target: p.server, Work: problem.NotDone, Message: "the server does not accept the TSIG key", Server: err.Error(), Cause: err,
+				Hint: "check key_name, key_algorithm and key, and that both clocks agree within five minutes",
+			}
 		}
 	}
 	if m := rcodeText.FindStringSubmatch(err.Error()); m != nil {

@@ -132,11 +132,15 @@ func pick(zones []types.HostedZone, apex string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", &problem.Error{Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Route 53 has no hosted zone " + apex + " in this account",
-			Hint: "check the zone's name and whose credentials these are"}
+		return "", &problem.Error{
+			Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Route 53 has no hosted zone " + apex + " in this account",
+			Hint: "check the zone's name and whose credentials these are",
+		}
 	default:
-		return "", &problem.Error{Kind: problem.Conflict, Target: apex, Work: problem.NotDone, Message: "Route 53 has several hosted zones " + apex + ": " + strings.Join(found, ", "),
-			Hint: "set hosted_zone_id in the zone"}
+		return "", &problem.Error{
+			Kind: problem.Conflict, Target: apex, Work: problem.NotDone, Message: "Route 53 has several hosted zones " + apex + ": " + strings.Join(found, ", "),
+			Hint: "set hosted_zone_id in the zone",
+		}
 	}
 }
 
@@ -228,8 +232,7 @@ func (p *route53Zone) call(ctx context.Context, do func(context.Context) error) 
 	}
 	e := x.problemOf(ctx, err, "route53.amazonaws.com", p.c.opt.Clock.Now())
 	e.Cause = err
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		switch api.ErrorCode() {
 		case "Throttling", "ThrottlingException":
 			e.Kind = problem.RateLimited

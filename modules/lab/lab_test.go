@@ -127,7 +127,9 @@ func checkRenewed(t *testing.T, l *Ledger, before string, cert *x509.Certificate
 // know nothing of each other.
 func TestProvidersAndCAsInTwoWorlds(t *testing.T) {
 	cas := []acme.CA{
-		{Directory: "letsencrypt", Email: "admin@" + Domain}, {Directory: "letsencrypt-staging"}, {Directory: "google"},
+		{Directory: "letsencrypt", Email: "admin@" + Domain},
+		{Directory: "letsencrypt-staging"},
+		{Directory: "google"},
 		{Directory: "zerossl", EAB: acme.EAB{KeyID: EABKeyID, HMAC: secret.Handle{Name: "EAB_HMAC"}}},
 	}
 	for _, name := range []string{"one", "two"} {

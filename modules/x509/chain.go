@@ -3,6 +3,7 @@ package x509
 import (
 	"bytes"
 	stdx509 "crypto/x509"
+	"slices"
 )
 
 // FindRoot gives the root of bundle that chain (the leaf first) ends in. A name
@@ -10,10 +11,10 @@ import (
 // chain is looked at first, so that the longest path wins; among roots with one
 // key, the one that lives longest.
 func FindRoot(chain, bundle []*stdx509.Certificate) (*stdx509.Certificate, bool) {
-	for i := len(chain) - 1; i >= 0; i-- {
+	for _, c := range slices.Backward(chain) {
 		var best *stdx509.Certificate
 		for _, root := range bundle {
-			if issued(root, chain[i]) && selfSigned(root) && (best == nil || root.NotAfter.After(best.NotAfter)) {
+			if issued(root, c) && selfSigned(root) && (best == nil || root.NotAfter.After(best.NotAfter)) {
 				best = root
 			}
 		}

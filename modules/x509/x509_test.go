@@ -202,16 +202,20 @@ func TestBadInputIsRefused(t *testing.T) {
 	block, _ := pem.Decode([]byte(good))
 	block.Bytes[len(block.Bytes)-1] ^= 1
 	forged := string(pem.EncodeToMemory(block))
-	for _, text := range []string{"", "hello", forged, strings.Repeat("x", 1<<20),
-		"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"} {
+	for _, text := range []string{
+		"", "hello", forged, strings.Repeat("x", 1<<20),
+		"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+	} {
 		if _, err := ParseCSR(text); err == nil {
 			t.Errorf("ParseCSR took %.40q", text)
 		} else {
 			kindOf(t, err)
 		}
 	}
-	for _, text := range []string{"", "hello", good, strings.Repeat("x", maxPEM+1),
-		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+	for _, text := range []string{
+		"", "hello", good, strings.Repeat("x", maxPEM+1),
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+	} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("Parse took %.40q", text)
 		} else {

@@ -154,9 +154,8 @@ func fileError(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var inner *fs.PathError
 	reason := err
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		reason = inner.Err
 	}
 	e := &problem.Error{Kind: problem.Unavailable, Target: path, Message: "cannot " + op + ": " + reason.Error(), Cause: err}

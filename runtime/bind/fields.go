@@ -59,8 +59,8 @@ func (r *Registry) fields(t reflect.Type) ([]field, error) {
 
 // open reports whether struct t takes keys that it does not know.
 func open(t reflect.Type) bool {
-	for i := range t.NumField() {
-		if sf := t.Field(i); sf.Name == "_" && sf.Tag.Get("lua") == ",open" {
+	for sf := range t.Fields() {
+		if sf.Name == "_" && sf.Tag.Get("lua") == ",open" {
 			return true
 		}
 	}

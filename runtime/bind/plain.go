@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -160,14 +161,14 @@ func (r *Registry) Decode(raw json.RawMessage) (any, error) {
 		return nil, fmt.Errorf("journaled data cannot be read back: %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("journaled data cannot be read back: more than one value")
+		return nil, errors.New("journaled data cannot be read back: more than one value")
 	}
 	return v, nil
 }
 
 func (r *Registry) decode(dec *json.Decoder, depth int) (any, error) {
 	if depth > 3*maxDepth {
-		return nil, fmt.Errorf("nested too deeply")
+		return nil, errors.New("nested too deeply")
 	}
 	tok, err := dec.Token()
 	if err != nil {

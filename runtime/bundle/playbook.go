@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -190,7 +191,7 @@ func plainData(v lua.LValue, depth int) (any, error) {
 		return bool(v), nil
 	case *lua.LTable:
 		if depth > 8 {
-			return nil, fmt.Errorf("is nested too deep")
+			return nil, errors.New("is nested too deep")
 		}
 		return plainTable(v, depth)
 	}
@@ -209,16 +210,16 @@ func plainTable(t *lua.LTable, depth int) (any, error) {
 			fields[string(key)] = plain
 		case lua.LNumber:
 			if float64(key) != float64(len(list)+1) {
-				return nil, fmt.Errorf("is a list with a gap")
+				return nil, errors.New("is a list with a gap")
 			}
 			list = append(list, plain)
 		default:
-			return nil, fmt.Errorf("has a key that is no text")
+			return nil, errors.New("has a key that is no text")
 		}
 	}
 	switch {
 	case len(list) > 0 && len(fields) > 0:
-		return nil, fmt.Errorf("mixes a list with named values")
+		return nil, errors.New("mixes a list with named values")
 	case len(list) > 0:
 		return list, nil
 	}

@@ -71,8 +71,7 @@ func Read(dir string) (*Tree, error) {
 }
 
 func unreadable(name string, err error) *problem.Error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		err = p.Err
 	}
 	e := &problem.Error{Kind: problem.Usage, Target: name, Message: "cannot be read: " + err.Error(), Cause: err}

@@ -107,8 +107,7 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 }
 
 func usage(target string, err error) error {
-	var mine *problem.Error
-	if errors.As(err, &mine) {
+	if mine, ok := errors.AsType[*problem.Error](err); ok {
 		return mine
 	}
 	return &problem.Error{Kind: problem.Usage, Target: target, Message: strings.TrimPrefix(err.Error(), "yaml: "), Cause: err}
@@ -141,8 +140,7 @@ func read(path string) (*Config, error) {
 }
 
 func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()
 	}
 	return err.Error()

@@ -72,8 +72,7 @@ func known(node *yaml.Node, t reflect.Type, source string) error {
 func knownFields(node *yaml.Node, t reflect.Type, source string) error {
 	fields := map[string]reflect.Type{}
 	var names []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "" && name != "-" {
 			fields[name] = f.Type
 			names = append(names, name)

@@ -72,8 +72,7 @@ func systemError(e *problem.Error, err error) {
 // primaryCode gives SQLite's result code without its extension (a disk's
 // IOERR_FSYNC is IOERR), 0 for an error of another kind.
 func primaryCode(err error) int {
-	var se *sqlite.Error
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*sqlite.Error](err); ok {
 		return se.Code() & 0xff
 	}
 	return 0

@@ -66,8 +66,10 @@ func TestARunFromBeginningToEnd(t *testing.T) {
 
 	must(t, j.Write(ctx, StepStarted{Stamp: s, Step: 0, Kind: "step", Name: "creating_dns_challenge", Key: "k", Attempt: 1, Deadline: t0.Add(time.Minute)}))
 	must(t, j.Write(ctx,
-		EffectMarked{Stamp: s, Step: 0, N: 0, Fn: "dns.present", Args: json.RawMessage(`{"z":1,"a":[]}`), Look: json.RawMessage(`[]`),
-			Undo: &UndoSpec{N: 0, Fn: "dns.remove", Args: json.RawMessage(`{"z":1}`), Holds: []string{"txt1", "txt2"}}},
+		EffectMarked{
+			Stamp: s, Step: 0, N: 0, Fn: "dns.present", Args: json.RawMessage(`{"z":1,"a":[]}`), Look: json.RawMessage(`[]`),
+			Undo: &UndoSpec{N: 0, Fn: "dns.remove", Args: json.RawMessage(`{"z":1}`), Holds: []string{"txt1", "txt2"}},
+		},
 		EffectProgress{Stamp: s, Step: 0, N: 0, Progress: json.RawMessage(`{"first":true}`)}))
 	must(t, j.Write(ctx, EffectNotDone{Stamp: s, Step: 0, N: 0, Error: refused}, StepFailed{Stamp: s, Step: 0, Attempt: 1, Error: refused, NextAt: t0.Add(time.Second)}))
 	must(t, j.Write(ctx, RunWaiting{Stamp: s.after(10 * time.Second), For: "retry", Until: t0.Add(time.Minute), Failure: true, Error: refused}))
@@ -341,11 +343,28 @@ func TestEveryRecordGoesOverTheWire(t *testing.T) {
 	r := json.RawMessage(`{"b":1,"a":2}`)
 	u := UndoSpec{1, "f", r, []string{"x"}}
 	all := []Record{
-		RunCreated{s, "p", "h", true}, RunResumed{s}, RunWaiting{s, "poll", t0, true, e}, RunParked{s, "r", e}, RunDied{s, -1},
-		RunEnding{s, Done, "r", e}, RunEnded{s, Done, "r", e}, StepStarted{s, 1, "step", "n", "k", 2, t0}, StepDone{s, 1, r},
-		StepFailed{s, 1, 2, e, t0, true}, DeadlineSet{s, 1, t0}, EffectMarked{s, 1, 2, "f", r, r, &u}, EffectProgress{s, 1, 2, r},
-		EffectDone{s, 1, 2, r}, EffectNotDone{s, 1, 2, e, true}, UndoAdded{s, 1, u}, UndoDone{s, 1}, UndoFailed{s, 1, e, t0},
-		UndoForgotten{s, 1}, Logged{s, "info", "n", "m", r}, Recorded{s, 1, r}, HookRan{s, "k"},
+		RunCreated{s, "p", "h", true},
+		RunResumed{s},
+		RunWaiting{s, "poll", t0, true, e},
+		RunParked{s, "r", e},
+		RunDied{s, -1},
+		RunEnding{s, Done, "r", e},
+		RunEnded{s, Done, "r", e},
+		StepStarted{s, 1, "step", "n", "k", 2, t0},
+		StepDone{s, 1, r},
+		StepFailed{s, 1, 2, e, t0, true},
+		DeadlineSet{s, 1, t0},
+		EffectMarked{s, 1, 2, "f", r, r, &u},
+		EffectProgress{s, 1, 2, r},
+		EffectDone{s, 1, 2, r},
+		EffectNotDone{s, 1, 2, e, true},
+		UndoAdded{s, 1, u},
+		UndoDone{s, 1},
+		UndoFailed{s, 1, e, t0},
+		UndoForgotten{s, 1},
+		Logged{s, "info", "n", "m", r},
+		Recorded{s, 1, r},
+		HookRan{s, "k"},
 	}
 	if len(all) != len(decoders) {
 		t.Errorf("%d records, %d decoders", len(all), len(decoders))

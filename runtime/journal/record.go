@@ -3,7 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -101,7 +101,7 @@ func strict(b []byte, into any) error {
 		return err
 	}
 	if d.More() {
-		return fmt.Errorf("something follows it")
+		return errors.New("something follows it")
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -324,7 +323,7 @@ func TestBrokenConnection(t *testing.T) {
 	s := newRun(t, j, "p")
 	err := j.w.do(t.Context(), &request{fn: func(w *conn) error {
 		_ = w.c.Close()
-		return fmt.Errorf("the disk is gone")
+		return errors.New("the disk is gone")
 	}})
 	if err == nil {
 		t.Error("no error")

@@ -14,8 +14,7 @@ import (
 // Network gives the error of a request that got no whole answer. Only an error
 // from before the request was sent is NotDone.
 func Network(err error) *Error {
-	var mine *Error
-	if errors.As(err, &mine) {
+	if mine, ok := errors.AsType[*Error](err); ok {
 		return mine
 	}
 	e := &Error{Kind: Unavailable, Message: "no answer", Work: Unknown, Cause: err, Server: ""}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"moonseal/runtime/journal"
@@ -69,7 +70,7 @@ func plainAttr(v slog.Value) any {
 }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &logHandler{run: h.run, next: h.next.WithAttrs(attrs), attrs: append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return &logHandler{run: h.run, next: h.next.WithAttrs(attrs), attrs: append(slices.Clip(h.attrs), attrs...)}
 }
 
 func (h *logHandler) WithGroup(name string) slog.Handler {

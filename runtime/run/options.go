@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -128,7 +129,7 @@ func (o *stepOptions) check(kind string) error {
 		}
 	}
 	if kind != kindPoll && (o.Within != 0 || o.Every != 0) {
-		return fmt.Errorf("options within and every belong to ctx:poll")
+		return errors.New("options within and every belong to ctx:poll")
 	}
 	if kind == kindPoll && o.Within == 0 {
 		o.Within = defaultWithin

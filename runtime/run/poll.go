@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -78,7 +79,7 @@ func (r *Run) pollTimeout(s *step, why string, last *problem.Error) *problem.Err
 // sleep is ctx:sleep.
 func (r *Run) sleep(L *lua.LState, d time.Duration) error {
 	ctx := L.Context()
-	s, err := r.enter(ctx, kindSleep, kindSleep, fmt.Sprint(r.next+1), stepOptions{Within: d})
+	s, err := r.enter(ctx, kindSleep, kindSleep, strconv.Itoa(r.next+1), stepOptions{Within: d})
 	if err != nil {
 		return err
 	}

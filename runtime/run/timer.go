@@ -67,6 +67,8 @@ func (t *workTimer) used(ctx context.Context) error {
 	if !errors.Is(context.Cause(ctx), errWorkUsed) {
 		return nil
 	}
-	return &problem.Error{Kind: problem.Timeout, Message: fmt.Sprintf("the run worked for longer than its timeout of %s", t.limit), Cause: errWorkUsed, Work: problem.NotDone,
-		Hint: "raise timeout in the playbook"}
+	return &problem.Error{
+		Kind: problem.Timeout, Message: fmt.Sprintf("the run worked for longer than its timeout of %s", t.limit), Cause: errWorkUsed, Work: problem.NotDone,
+		Hint: "raise timeout in the playbook",
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -38,8 +40,8 @@ type undo struct {
 func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
 	// Clean-up goes on when the run is cancelled, under a bound of its own.
 	ctx = context.WithoutCancel(ctx)
-	for i := len(r.undos) - 1; i >= 0; i-- {
-		u := r.undos[i]
+	for _, u := range slices.Backward(r.undos) {
+
 		if u.done || !match(u) {
 			continue
 		}
@@ -147,7 +149,7 @@ func (r *Run) deferStep(u *undo) *step {
 			return s
 		}
 	}
-	s := &step{n: n, kind: kindStep, name: "cleaning_up", key: fmt.Sprint(u.n)}
+	s := &step{n: n, kind: kindStep, name: "cleaning_up", key: strconv.Itoa(u.n)}
 	r.deferSteps = append(r.deferSteps, s)
 	return s
 }

@@ -29,8 +29,10 @@ func TestLibrary(t *testing.T) {
 		{`string.format("%5.1f|%-5s|%05d|%x|%%|%q|%g", 1.25, "ab", 42, 255, 'a"b', 0.1)`, `  1.2|ab   |00042|ff|%|"a\"b"|0.1`},
 		{`(function() local all, out = {}, "" for i = 0, 255 do all[i + 1] = string.char(i) end all = table.concat(all)
 			for c in ("acdlpsuwxzACDLPSUWXZ"):gmatch "." do out = out .. c .. select(2, all:gsub("%" .. c, "")) .. " " end return out end)()`, "a52 c33 d10 l26 p32 s6 u26 w62 x22 z1 A204 C223 D246 L230 P224 S250 U230 W194 X234 Z255 "},
-		{`("aBc1\255"):upper() == "ABC1\255", string.format("%f %5.1f %g %e|%-6g|%06.2f|%G", 1 / 0, -1 / 0, 1e20, 12345.678, 0.5, 3.14159, 1e-10)`,
-			"true|inf  -inf 1e+20 1.234568e+04|0.5   |003.14|1E-10"},
+		{
+			`("aBc1\255"):upper() == "ABC1\255", string.format("%f %5.1f %g %e|%-6g|%06.2f|%G", 1 / 0, -1 / 0, 1e20, 12345.678, 0.5, 3.14159, 1e-10)`,
+			"true|inf  -inf 1e+20 1.234568e+04|0.5   |003.14|1E-10",
+		},
 		{`string.format("%d", "10"), string.format("%s %s", nil, true), string.format("%#x", 0), string.format("%.2s", "abc")`, "10|nil true|0|ab"},
 		{`("THE (quick) fox"):find("%((%a+)%)")`, "5|11|quick"},
 		{`("THE (quick) fox"):gsub("%f[%a]%a+", string.lower)`, "the (quick) fox|3"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -48,7 +49,7 @@ func TestHandlerRedactsMessagesAttributesAndGroups(t *testing.T) {
 	r.Learn("hunter2hunter2")
 	var b strings.Builder
 	log := slog.New(r.Handler(slog.NewJSONHandler(&b, nil)))
-	log.With("token", "hunter2hunter2").WithGroup("g").Info("msg hunter2hunter2", "err", fmt.Errorf("x hunter2hunter2"), slog.Group("in", "k", "hunter2hunter2"), "n", 5)
+	log.With("token", "hunter2hunter2").WithGroup("g").Info("msg hunter2hunter2", "err", errors.New("x hunter2hunter2"), slog.Group("in", "k", "hunter2hunter2"), "n", 5)
 	if got := b.String(); strings.Contains(got, "hunter2") || strings.Count(got, "[secret]") != 4 || !strings.Contains(got, `"n":5`) {
 		t.Errorf("got %s", got)
 	}
@@ -84,7 +85,8 @@ func TestChainAsksEachSource(t *testing.T) {
 	write("BIG", strings.Repeat("x", 65<<10))
 	chain := secret.Chain{
 		secret.Directory(""), secret.Directory(dir),
-		secret.Environment(func(n string) (string, bool) { return "from-env", n == "A" || n == "B" }), secret.Map{"C": "from-map"},
+		secret.Environment(func(n string) (string, bool) { return "from-env", n == "A" || n == "B" }),
+		secret.Map{"C": "from-map"},
 	}
 	for name, want := range map[string]string{"A": "from-file", "B": "from-env", "C": "from-map"} {
 		if got, err := chain.Value(context.Background(), name); err != nil || got != want {

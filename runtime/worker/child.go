@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -195,7 +194,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 	r := run.New(state, run.Options{
 		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), // the journal's lines reach the parent's log
+		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
 		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode,
 	})
 	w.opening = r

@@ -82,8 +82,7 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 // ended tells whether a child's end is one that its run stops at. It is not where
 // the child died, unless that has parked the run.
 func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err error) (*run.Outcome, error, bool) {
-	var died *deathError
-	if errors.As(err, &died) {
+	if died, ok := errors.AsType[*deathError](err); ok {
 		out, err := p.died(ctx, id, died)
 		return out, err, out != nil || err != nil
 	}

@@ -107,8 +107,7 @@ func (p *process) Wait() string {
 	if err == nil {
 		return ""
 	}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if how := p.stderr.fatal(); how != "" {
 			return exit.Error() + ": " + how
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -286,7 +287,7 @@ func TestStoppedChildIsKilled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-w.started
-		out, err := exec.Command("pkill", "-STOP", "-P", fmt.Sprint(os.Getpid())).CombinedOutput()
+		out, err := exec.Command("pkill", "-STOP", "-P", strconv.Itoa(os.Getpid())).CombinedOutput()
 		if err != nil {
 			t.Errorf("pkill: %v: %s", err, out)
 		}

@@ -107,7 +107,7 @@ func TestStatusFaultWithABody(t *testing.T) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 502 || string(body) != "<html>bad gateway</html>" || strings.Contains(res.Header.Get("Content-Type"), "problem") {
+	if err != nil || res.StatusCode != http.StatusBadGateway || string(body) != "<html>bad gateway</html>" || strings.Contains(res.Header.Get("Content-Type"), "problem") {
 		t.Errorf("%d %q %v %v", res.StatusCode, body, res.Header, err)
 	}
 }

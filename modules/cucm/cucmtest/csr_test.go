@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/asn1"
+	"maps"
 	"slices"
 	"testing"
 )
@@ -25,9 +26,7 @@ func TestCSRNames(t *testing.T) {
 		{"the cluster by a node's name", map[string]any{"distribution": "multi-server", "commonName": pub}, pub, all},
 	} {
 		body := map[string]any{"service": "tomcat", "distribution": "this-server", "keyType": "ec"}
-		for k, v := range test.body {
-			body[k] = v
-		}
+		maps.Copy(body, test.body)
 		r := call(t, c.Node(pub), "POST", "csr", body)
 		wantStatus(t, r, 201, "")
 		request := parseCSR(t, r.str("csr"))
@@ -101,9 +100,7 @@ func TestBadCSRsAreRefused(t *testing.T) {
 		"Invalid altNames":              {"altNames": []string{"*.example.com"}},
 	} {
 		body := map[string]any{"service": "tomcat", "distribution": "this-server", "keyType": "ec"}
-		for k, v := range change {
-			body[k] = v
-		}
+		maps.Copy(body, change)
 		wantStatus(t, call(t, c.Node(pub), "POST", "csr", body), 400, words)
 	}
 	if l := c.Ledger(); len(l.CSRs) != 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -164,10 +165,8 @@ func (n *Node) queried(r *http.Request) (string, *apiError) {
 }
 
 func (n *Node) checkService(name string) *apiError {
-	for _, known := range certificateServices(n.role) {
-		if name == known {
-			return nil
-		}
+	if slices.Contains(certificateServices(n.role), name) {
+		return nil
 	}
 	return refuse(http.StatusBadRequest, "Invalid service: "+strconv.Quote(name))
 }

@@ -151,8 +151,10 @@ func TestEchoWrapsAtTheWidth(t *testing.T) {
 func TestServiceList(t *testing.T) {
 	c := start(t, nil)
 	out := login(t, c.Node(pub)).run("utils service list")
-	for _, want := range []string{"Service Manager is running\r\n", "Cisco Tomcat[STARTED]\r\n", "Cisco UDS Tomcat[STARTED]\r\n", "Cisco AXL Tomcat[STARTED]\r\n",
-		"Cisco DRF Local[STARTED]\r\n", "Cisco DRF Master[STARTED]\r\n", "Cisco Tftp[STARTED]\r\n", "Cisco CallManager[STARTED]\r\n", "[STOPPED]  Service Not Activated\r\n", "Primary Node =true\r\n"} {
+	for _, want := range []string{
+		"Service Manager is running\r\n", "Cisco Tomcat[STARTED]\r\n", "Cisco UDS Tomcat[STARTED]\r\n", "Cisco AXL Tomcat[STARTED]\r\n",
+		"Cisco DRF Local[STARTED]\r\n", "Cisco DRF Master[STARTED]\r\n", "Cisco Tftp[STARTED]\r\n", "Cisco CallManager[STARTED]\r\n", "[STOPPED]  Service Not Activated\r\n", "Primary Node =true\r\n",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the publisher's list lacks %q", want)
 		}

@@ -44,9 +44,8 @@ func (n *Node) serveSSH(raw net.Conn) {
 	defer conn.Close() //nolint:errcheck // there is no one to tell
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
-	var status *faults.StatusError
 	err := n.c.faults.Do(ctx, CallSSHLogin, func() error { return nil })
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*faults.StatusError](err); ok {
 		_, _ = io.WriteString(conn, status.Body+"\r\n")
 		return
 	}

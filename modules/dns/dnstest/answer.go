@@ -141,8 +141,10 @@ func (r *resolver) lookup(q *dns.Msg) *dns.Msg {
 }
 
 func rootSOA() dns.RR {
-	return &dns.SOA{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 60}, Ns: "root.test.", Mbox: "hostmaster.test.",
-		Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: 60}
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 60}, Ns: "root.test.", Mbox: "hostmaster.test.",
+		Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: 60,
+	}
 }
 
 type negativeAnswer struct {

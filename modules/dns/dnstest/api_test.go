@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func check(t *testing.T, w *World, base string, calls []call) {
 		}
 		_ = resp.Body.Close()
 		status, words, _ := strings.Cut(c.want, " ")
-		if fmt.Sprint(resp.StatusCode) != status || !strings.Contains(string(body), words) {
+		if strconv.Itoa(resp.StatusCode) != status || !strings.Contains(string(body), words) {
 			t.Errorf("%s %s %s\n got %d %s\nwant %s", c.method, c.path, c.body, resp.StatusCode, body, c.want)
 		}
 	}
@@ -132,8 +133,10 @@ func TestDigitalOceanIsStrict(t *testing.T) {
 }
 
 func awsClient(w *World, key, secret string) *r53.Client {
-	return r53.New(r53.Options{Region: "us-east-1", HTTPClient: w.HTTPClient(), Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider(key, secret, "")})
+	return r53.New(r53.Options{
+		Region: "us-east-1", HTTPClient: w.HTTPClient(), Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
+	})
 }
 
 func TestRoute53IsStrict(t *testing.T) {
@@ -147,8 +150,10 @@ func TestRoute53IsStrict(t *testing.T) {
 		for _, v := range values {
 			set.ResourceRecords = append(set.ResourceRecords, types.ResourceRecord{Value: &v})
 		}
-		return client.ChangeResourceRecordSets(t.Context(), &r53.ChangeResourceRecordSetsInput{HostedZoneId: &zone,
-			ChangeBatch: &types.ChangeBatch{Changes: []types.Change{{Action: action, ResourceRecordSet: set}}}})
+		return client.ChangeResourceRecordSets(t.Context(), &r53.ChangeResourceRecordSetsInput{
+			HostedZoneId: &zone,
+			ChangeBatch:  &types.ChangeBatch{Changes: []types.Change{{Action: action, ResourceRecordSet: set}}},
+		})
 	}
 	const n = "a.example.com."
 	for _, tt := range []struct {

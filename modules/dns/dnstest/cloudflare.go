@@ -105,8 +105,10 @@ func (c *cloudflare) authenticated(next http.Handler) http.Handler {
 		case auth == "Bearer "+c.world.opt.Credentials.CloudflareToken:
 			next.ServeHTTP(rw, r)
 		case !cfToken.MatchString(auth):
-			cfFail(rw, http.StatusBadRequest, cfError{Code: 6003, Message: "Invalid request headers",
-				Chain: []cfError{{Code: 6111, Message: "Invalid format for Authorization header"}}})
+			cfFail(rw, http.StatusBadRequest, cfError{
+				Code: 6003, Message: "Invalid request headers",
+				Chain: []cfError{{Code: 6111, Message: "Invalid format for Authorization header"}},
+			})
 		default:
 			cfFail(rw, http.StatusForbidden, cfError{Code: 9109, Message: "Invalid access token"})
 		}
@@ -129,8 +131,10 @@ func (c *cloudflare) listZones(rw http.ResponseWriter, r *http.Request) {
 	found := []map[string]any{}
 	for _, z := range c.world.zones.apexes() {
 		if name := r.URL.Query().Get("name"); name == "" || cleanName(name) == z {
-			found = append(found, map[string]any{"id": cfZoneID(z), "name": z, "status": "active", "paused": false, "type": "full",
-				"name_servers": []string{strings.TrimSuffix(serverName(0, z), ".")}, "permissions": []string{"#dns_records:edit", "#zone:read"}})
+			found = append(found, map[string]any{
+				"id": cfZoneID(z), "name": z, "status": "active", "paused": false, "type": "full",
+				"name_servers": []string{strings.TrimSuffix(serverName(0, z), ".")}, "permissions": []string{"#dns_records:edit", "#zone:read"},
+			})
 		}
 	}
 	cfReply(rw, http.StatusOK, cfAnswer{Success: true, Result: found, Info: &cfInfo{Page: 1, PerPage: 20, Count: len(found), TotalCount: len(found), TotalPages: 1}})
@@ -155,8 +159,10 @@ func (c *cloudflare) render(zone string, r Record) cfRecord {
 	if r.Type == "TXT" {
 		content = quoteText(r.Value)
 	}
-	return cfRecord{ID: cfRecordID(r.ID), ZoneID: cfZoneID(zone), ZoneName: zone, Name: r.Name, Type: r.Type,
-		Content: strings.TrimSuffix(content, "."), TTL: int(r.TTL.Seconds()), CreatedOn: c.world.opt.Clock.Now(), ModifiedOn: c.world.opt.Clock.Now()}
+	return cfRecord{
+		ID: cfRecordID(r.ID), ZoneID: cfZoneID(zone), ZoneName: zone, Name: r.Name, Type: r.Type,
+		Content: strings.TrimSuffix(content, "."), TTL: int(r.TTL.Seconds()), CreatedOn: c.world.opt.Clock.Now(), ModifiedOn: c.world.opt.Clock.Now(),
+	}
 }
 
 func (c *cloudflare) listRecords(rw http.ResponseWriter, r *http.Request, zone string) {

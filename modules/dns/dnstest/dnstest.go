@@ -26,6 +26,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -87,9 +88,13 @@ func (c Credentials) withDefaults() Credentials {
 		have *string
 		def  string
 	}{
-		{&c.CloudflareToken, d.CloudflareToken}, {&c.DigitalOceanToken, d.DigitalOceanToken},
-		{&c.Route53AccessKeyID, d.Route53AccessKeyID}, {&c.Route53SecretKey, d.Route53SecretKey},
-		{&c.TSIGName, d.TSIGName}, {&c.TSIGAlgorithm, d.TSIGAlgorithm}, {&c.TSIGSecret, d.TSIGSecret},
+		{&c.CloudflareToken, d.CloudflareToken},
+		{&c.DigitalOceanToken, d.DigitalOceanToken},
+		{&c.Route53AccessKeyID, d.Route53AccessKeyID},
+		{&c.Route53SecretKey, d.Route53SecretKey},
+		{&c.TSIGName, d.TSIGName},
+		{&c.TSIGAlgorithm, d.TSIGAlgorithm},
+		{&c.TSIGSecret, d.TSIGSecret},
 	} {
 		if *f.have == "" {
 			*f.have = f.def
@@ -191,9 +196,7 @@ func (w *World) Credentials() Credentials { return w.opt.Credentials }
 // "ns1.example.com:53", to its loopback address.
 func (w *World) Hosts() map[string]string {
 	out := make(map[string]string, len(w.hosts))
-	for k, v := range w.hosts {
-		out[k] = v
-	}
+	maps.Copy(out, w.hosts)
 	return out
 }
 

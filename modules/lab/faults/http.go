@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -44,8 +45,7 @@ func (s *Set) HandlerWith(name func(*http.Request) string, next http.Handler, st
 			next.ServeHTTP(rec, r.WithContext(context.WithoutCancel(r.Context())))
 			return nil
 		})
-		var bad *StatusError
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*StatusError](err); ok {
 			status(w, r, bad)
 			return
 		}
@@ -77,9 +77,7 @@ func answer(w http.ResponseWriter, rec *httptest.ResponseRecorder, err error) {
 }
 
 func copyAnswer(w http.ResponseWriter, rec *httptest.ResponseRecorder, body []byte) {
-	for k, v := range rec.Header() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), rec.Header())
 	w.WriteHeader(rec.Code)
 	_, _ = w.Write(body)
 }
