@@ -16,6 +16,7 @@ func (b *binding) csr() *bind.Func {
 		Returns: "the signing request",
 		Example: `local csr = ctx:step("generating_csr", function() return node:csr { service = "tomcat" } end)`,
 		Impl: bind.Method(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
+			Guarded: true,
 			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, **x509.CSR, error) {
 				r, err := ours(c, n, *a)
 				if err != nil {
@@ -78,6 +79,7 @@ func (b *binding) upload() *bind.Func {
 		Returns: "what was uploaded",
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
 		Impl: bind.Method(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
+			Guarded: true,
 			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
 				client, err := b.client(c, n)
 				if err != nil {
@@ -125,6 +127,7 @@ func (b *binding) restart() *bind.Func {
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
 		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
+			Guarded: true,
 			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
 				client, earlier, err := b.resumed(c, n)
 				if err != nil {

@@ -33,6 +33,7 @@ type ErasedEffect struct {
 	Undo       func(c *Call, recv, args, result any) error                            // nil: nothing to clean up; result is nil when unknown
 	Holds      func(recv, args any) []string
 	Repeatable bool
+	Guarded    bool
 }
 
 // Pure is a function that only computes.
@@ -78,11 +79,14 @@ type Effect[T, A, L, R any] struct {
 	Holds func(recv *T, args *A) []string
 	// Repeatable says that doing it twice does no harm.
 	Repeatable bool
+	// Guarded says that it changes the appliance itself: only within the
+	// playbook's window.
+	Guarded bool
 }
 
 // Method erases an effect.
 func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
-	erased := &ErasedEffect{Repeatable: e.Repeatable}
+	erased := &ErasedEffect{Repeatable: e.Repeatable, Guarded: e.Guarded}
 	erased.Look = func(c *Call, recv, args any) (json.RawMessage, any, bool, error) {
 		if e.Look == nil {
 			return nil, nil, false, nil

@@ -49,6 +49,9 @@ func (f *Func) effectText() string {
 	default:
 		parts = append(parts, "After a lost answer or a crash the run parks.")
 	}
+	if e.Guarded {
+		parts = append(parts, "Only within the playbook's window.")
+	}
 	if e.Undo != nil {
 		parts = append(parts, "Undone at the end of the run.")
 	}

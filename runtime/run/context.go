@@ -21,7 +21,7 @@ func (r *Run) newContext() *lua.LUserData {
 	names := []string{"now", "id", "playbook"}
 	for name, fn := range map[string]func(*lua.LState) (int, error){
 		"step": r.luaStep(kindStep), "poll": r.luaStep(kindPoll), "sleep": r.luaSleep, "undo": r.luaUndo,
-		"defer": r.luaDefer, "record": r.luaRecord, "skip": r.luaSkip,
+		"defer": r.luaDefer, "record": r.luaRecord, "skip": r.luaSkip, "approve": r.luaApprove,
 	} {
 		methods[name] = L.NewFunction(func(l *lua.LState) int {
 			if l.Get(1) != lua.LValue(r.ctxValue) {

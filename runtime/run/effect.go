@@ -154,6 +154,9 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 	if found {
 		return r.reread(inv.Func, result)
 	}
+	if err := r.mayChange(c.Context, inv); err != nil {
+		return nil, err
+	}
 	e.look = look
 	rec := journal.EffectMarked{Stamp: r.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: look}
 	var added *undo

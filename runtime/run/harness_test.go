@@ -97,6 +97,7 @@ func (w *world) module() *bind.Module {
 			"world.Thing", 1, "A thing.",
 			method("make", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Undo: w.undo}),
 			method("blindly", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make}),
+			method("guarded", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Guarded: true}),
 			method("again", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Repeatable: true}),
 			&bind.Func{Name: "host", Doc: "concerns", Returns: "it", Example: "x", Impl: bind.Read(func(c *bind.Call, t *thing, _ *none) (string, error) {
 				c.Concerns(t.Name + ".example.com")
@@ -124,6 +125,7 @@ type lab struct {
 	log     strings.Builder
 	trace   func(run.Point, string)
 	mode    run.Mode
+	window  run.Window
 }
 
 // jumping is a clock that is always where its timers want it.
@@ -200,7 +202,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 		r := run.New(state, run.Options{
 			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
-			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode,
+			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window,
 		})
 		state.SetGlobal("world", r.Binding().Module("world"))
 		for k, v := range r.Binding().Globals() {

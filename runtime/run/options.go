@@ -18,6 +18,7 @@ type Playbook struct {
 	On      map[string]*lua.LFunction
 	Timeout time.Duration // of work, not of waits; 0: none
 	GiveUp  time.Duration // how long a run goes on at a step that fails
+	Mode    string        // "auto", "ask" or "watch"; "" is auto
 }
 
 // Hooks are the events that a playbook's on table may name.
@@ -47,6 +48,9 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 		default:
 			return p, misuse("playbook", fmt.Sprintf(`%s: %s wants a duration such as "2h"`, name, key), "")
 		}
+	}
+	if mode, ok := L.GetField(t, "mode").(lua.LString); ok {
+		p.Mode = string(mode)
 	}
 	if on, ok := L.GetField(t, "on").(*lua.LTable); ok {
 		for _, event := range Hooks() {

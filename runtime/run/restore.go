@@ -13,6 +13,10 @@ func (r *Run) restore(h *journal.History) {
 			deadline: j.Deadline, result: j.Result, err: j.Error, started: j.Started, ended: j.Ended,
 		}
 		byStep[s.n] = s
+		if s.n == approvalStep {
+			r.approval = s
+			continue
+		}
 		if s.n >= firstDefer {
 			r.deferSteps = append(r.deferSteps, s)
 			continue

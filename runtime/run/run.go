@@ -42,6 +42,7 @@ type Options struct {
 	Secrets  secret.Source
 	Redactor *secret.Redactor
 	Mode     Mode
+	Window   Window // when the appliance may be changed; nil: always
 	// Jitter gives a number in [0, 1), for back-offs.
 	Jitter func() float64
 	// Trace is told of points at which a crash is worth a test; see [Point].
@@ -108,6 +109,7 @@ type Run struct {
 
 	journaled  int     // steps that the journal had
 	deferSteps []*step // the steps of deferred functions
+	approval   *step   // of the first change, in mode ask; nil until asked for
 	hooks      map[string]bool
 	work       *workTimer
 	hosts      []string // that the run works on

@@ -20,6 +20,8 @@ const (
 	kindStep  = "step"
 	kindPoll  = "poll"
 	kindSleep = "sleep"
+
+	kindApprove = "approve"
 )
 
 type stepKey struct{ name, key string }
