@@ -24,8 +24,8 @@ type Propagation struct {
 // reason and no error.
 func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge, opt Propagation) (ok bool, reason string, err error) {
 	clean, err := checked(challenges)
-	if err != nil {
-		return false, "", err
+	if err != nil || len(clean) == 0 {
+		return err == nil, "", err
 	}
 	resolvers, err := withPorts(opt.Resolvers)
 	if err != nil {

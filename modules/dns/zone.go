@@ -128,11 +128,9 @@ func isText(s string) bool {
 	return len(s) >= 1 && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
-// checked gives the challenges with clean names and without doubles.
+// checked gives the challenges with clean names and without doubles. None are
+// given where a CA asks for no proof, because it still has an earlier one.
 func checked(challenges []Challenge) ([]Challenge, error) {
-	if len(challenges) == 0 {
-		return nil, usage("no challenges given")
-	}
 	out := make([]Challenge, 0, len(challenges))
 	seen := map[Challenge]bool{}
 	for _, c := range challenges {
