@@ -160,6 +160,30 @@ func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
 	}
 }
 
+// RunLocked reports whether a process holds the run's lock, dir being the state
+// folder. It changes nothing, and needs no right to write.
+func RunLocked(dir, id string) (bool, error) {
+	id, err := ParseRunID(id)
+	if err != nil {
+		return false, err
+	}
+	path := filepath.Join(dir, "runs", id+".lock")
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, storeError(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	// Shared, and for a moment only: whoever wants the lock asks again soon.
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, storeError(path, err)
+}
+
 // File is the lock's open file. The lock is held as long as any process has it
 // open: give it to a child, then [RunLock.HandOver].
 func (r *RunLock) File() *os.File { return r.l.f }

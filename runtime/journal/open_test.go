@@ -252,6 +252,12 @@ func TestRunLock(t *testing.T) {
 	if _, err := LockRun(once, dir, id); !errors.Is(err, ErrLocked) {
 		t.Errorf("a lock that is held was removed: %v", err)
 	}
+	if held, err := RunLocked(dir, id); !held || err != nil {
+		t.Errorf("a held lock is %v, %v", held, err)
+	}
+	if held, err := RunLocked(dir, "0000000000"); held || err != nil {
+		t.Errorf("a lock that is not there is %v, %v", held, err)
+	}
 	got := make(chan error, 1)
 	go func() {
 		l, err := LockRun(t.Context(), dir, id) // waits
