@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,18 +22,27 @@ import (
 // the tests, it is the program with a hook that kills it.
 func TestMain(m *testing.M) {
 	acmetest.Main()
+	// The race detector's processes would sleep for a second at their end.
+	_ = os.Setenv(raceVariable, cmp.Or(os.Getenv(raceVariable), "atexit_sleep_ms=0"))
+	// The tests here wait for other processes, and for time to pass in them.
+	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){"moonseal": func() {
 		a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
+		a.childEnv = []string{raceVariable + "=" + os.Getenv(raceVariable)}
 		if kill := os.Getenv(killVariable); kill != "" {
-			a.childEnv = []string{killVariable + "=" + kill}
+			a.childEnv = append(a.childEnv, killVariable+"="+kill)
 			a.trace = killer(kill)
 		}
 		os.Exit(a.main())
 	}})
 }
 
+// raceVariable has the options of the race detector.
+const raceVariable = "GORACE"
+
 // killVariable names a point, what it is of, and how many times it passes before
 // the process and its parent are killed, as kill -9 would: "after-mark cucm.Node:upload 1".
+// With a fourth word, child, the parent lives on.
 const killVariable = "MOONSEAL_TEST_KILL"
 
 func killer(spec string) func(run.Point, string) {
@@ -45,7 +57,9 @@ func killer(spec string) func(run.Point, string) {
 			return
 		}
 		if left--; left == 0 {
-			_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
+			if len(fields) < 4 {
+				_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
+			}
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -53,5 +67,8 @@ func killer(spec string) func(run.Point, string) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true})
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
+		e.Setenv(raceVariable, os.Getenv(raceVariable))
+		return nil
+	}})
 }

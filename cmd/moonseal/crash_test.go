@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"moonseal/modules/lab"
+	"moonseal/modules/lab/faults"
+	"moonseal/runtime/run"
+)
+
+// fullVariable asks for all pairs of kills; see TestCrashTwice.
+const fullVariable = "MOONSEAL_TEST_CRASHES"
+
+// kill is a moment at which moonseal, parent and child, is killed.
+type kill struct {
+	name  string
+	stage int          // how far the run is
+	hook  string       // for killVariable
+	hold  faults.Fault // instead: while the lab holds this call
+	step  string       // the step that dies, and is attempted again; "" for none
+	order bool         // the answer to an order is lost: another may be placed
+}
+
+// stage is a step with one call that changes the world outside.
+type stage struct {
+	step, fn string
+	holds    []faults.Fault // the work is done, the answer unread
+}
+
+func stages() []stage {
+	after := func(call string, skip int) faults.Fault {
+		return faults.Fault{Call: call, Kind: faults.HoldAfter, Skip: skip}
+	}
+	return []stage{
+		{"generating_csr", "cucm.Node:csr", []faults.Fault{after("cucm.csr", 0)}},
+		{"creating_account", "acme.CA:account", []faults.Fault{after("acme.new-account", 0)}},
+		{"requesting_certificate", "acme.Account:order", []faults.Fault{after("acme.new-order", 0)}},
+		{"creating_dns_challenge", "dns.Zone:present", []faults.Fault{after("dns.cloudflare.create", 0)}},
+		{"completing_validation", "acme.Account:validate", []faults.Fault{after("acme.challenge", 0)}},
+		{"downloading_certificate", "acme.Account:finalize", []faults.Fault{after("acme.finalize", 0), after("acme.certificate", 0)}},
+		{"uploading_certificate", "cucm.Node:upload", []faults.Fault{after("cucm.upload-trust", 0), after("cucm.upload-trust", 1), after("cucm.upload-identity", 0)}},
+		{"restarting_services", "cucm.Node:restart", []faults.Fault{
+			{Call: "cucm.restart", Kind: faults.HoldBefore}, after("cucm.restart", 0), after("cucm.restart", 1),
+		}},
+	}
+}
+
+// kills gives the moments in the order in which a run comes to them.
+func kills() []kill {
+	out := []kill{hooked(0, run.AfterStep, "checking_certificate", "")}
+	for i, s := range stages() {
+		out = append(out, hooked(i, run.BeforeMark, s.fn, s.step), hooked(i, run.AfterMark, s.fn, s.step))
+		for _, f := range s.holds {
+			k := kill{name: fmt.Sprintf("%s %s %d", f.Kind, f.Call, f.Skip+1), stage: i, hold: f, step: s.step}
+			k.order = f.Call == "acme.new-order"
+			out = append(out, k)
+		}
+		answered := hooked(i, run.AfterAnswer, s.fn, s.step)
+		answered.order = s.fn == "acme.Account:order"
+		out = append(out, answered, hooked(i, run.AfterStep, s.step, ""))
+	}
+	n := len(stages())
+	return append(out,
+		hooked(n, run.AfterStep, "verifying_certificate", ""),
+		kill{name: "hold-after dns.cloudflare.delete", stage: n, hold: faults.Fault{Call: "dns.cloudflare.delete", Kind: faults.HoldAfter}},
+		hooked(n+1, run.BetweenUndos, "dns.Zone:present", ""),
+		hooked(n+2, run.BeforeEnd, "done", ""))
+}
+
+func hooked(stage int, p run.Point, what, step string) kill {
+	return kill{name: string(p) + " " + what, stage: stage, hook: string(p) + " " + what + " 1", step: step}
+}
+
+// TestCrash kills a run at each moment that matters, as kill -9 does, and runs
+// it again: for each call that changes the world outside before it is marked in
+// the journal, after it, when its work is done and its answer unread (so for each
+// request of a call that makes several), when its answer was read, and when its
+// step is done; also between the undos and just before the end.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for _, k := range kills() {
+		t.Run(strings.ReplaceAll(k.name, " ", "_"), func(t *testing.T) { crash(t, k) })
+	}
+}
+
+// TestCrashTwice kills the run that goes on too, once for each moment of the first
+// kill: by turns within the same call and in the next one, at another moment of it
+// each time. With MOONSEAL_TEST_CRASHES=all it does so at all moments that are not
+// before the first one, which takes half an hour.
+func TestCrashTwice(t *testing.T) {
+	t.Parallel()
+	all := kills()
+	for i, first := range all {
+		for _, second := range seconds(all, i) {
+			t.Run(strings.ReplaceAll(first.name+" then "+second.name, " ", "_"), func(t *testing.T) { crash(t, first, second) })
+		}
+	}
+}
+
+// seconds picks the second kills for the first one, all[i].
+func seconds(all []kill, i int) []kill {
+	later := all[i:]
+	if os.Getenv(fullVariable) == "all" {
+		return later
+	}
+	stage := all[i].stage
+	if i%2 == 1 || all[i].step == "" {
+		stage = min(stage+1, all[len(all)-1].stage)
+	}
+	var there []kill
+	for _, k := range later {
+		if k.stage == stage {
+			there = append(there, k)
+		}
+	}
+	return []kill{there[i/2%len(there)]}
+}
+
+// crash kills a run at one moment after the other, and then lets it go to its
+// end. A second moment of the same call may not come: what has happened is asked
+// for, not done again.
+func crash(t *testing.T, kills ...kill) {
+	t.Parallel()
+	w := startWorld(t)
+	var met []kill
+	unsure := map[string]int{}
+	for i, k := range kills {
+		if w.killed(k) {
+			met = append(met, k)
+			if service := w.unread(k); service != "" {
+				unsure[service]++
+			}
+		} else if i == 0 || k.stage > kills[i-1].stage {
+			t.Fatalf("the run never comes to %s", k.name)
+		}
+	}
+	if len(met) == len(kills) {
+		w.mustRun(exitDone)
+	}
+	w.survived(w.renewed(), met, unsure)
+}
+
+// killed runs until the moment k, at which the run is killed. It reports false
+// where the run came to its end instead.
+func (w *world) killed(k kill) bool {
+	w.t.Helper()
+	var code int
+	var p *process
+	if k.hook != "" {
+		p = w.start(k.hook, w.runArgs()...)
+		code = p.wait()
+	} else {
+		id := w.fault(k.hold)
+		p = w.start("", w.runArgs()...)
+		if !w.heldOrDone(p, id) {
+			w.clearFaults()
+			return false
+		}
+		p.kill()
+		code = p.wait()
+		w.dropped(id)
+		w.clearFaults()
+	}
+	if code != -int(syscall.SIGKILL) && code != exitDone {
+		w.t.Fatalf("%s: exit code %d:\n%s", k.name, code, p.out.String())
+	}
+	return code != exitDone
+}
+
+// unread gives the service whose restart has begun while nobody knows: the kill
+// came before the node could say so. Of Cisco Tomcat the certificate that it then
+// serves tells.
+func (w *world) unread(k kill) string {
+	w.t.Helper()
+	if k.hold.Call != "cucm.restart" || k.hold.Kind != faults.HoldAfter {
+		return ""
+	}
+	all := w.ledger().Restarts
+	if last := all[len(all)-1].Service; last != "Cisco Tomcat" {
+		return last
+	}
+	return ""
+}
+
+// survived checks what may have been done twice, and what not. unsure counts for
+// each service the restarts of which nobody could know.
+func (w *world) survived(l *lab.Ledger, kills []kill, unsure map[string]int) {
+	w.t.Helper()
+	orders, attempts := 1, map[string]int{}
+	for _, k := range kills {
+		attempts[k.step]++
+		if k.order {
+			orders++
+		}
+	}
+	if len(l.CSRs) != 1 {
+		w.t.Errorf("%d signing requests were generated, want 1", len(l.CSRs))
+	}
+	if len(l.Orders) > orders {
+		w.t.Errorf("%d orders were placed, want at most %d", len(l.Orders), orders)
+	}
+	got := restarts(l)
+	for _, service := range slices.Sorted(maps.Keys(got)) {
+		if got[service] > 1+unsure[service] {
+			w.t.Errorf("%s was restarted %d times, want at most %d", service, got[service], 1+unsure[service])
+		}
+	}
+	if len(got) != 6 {
+		w.t.Errorf("these were restarted, want 6 services: %v", got)
+	}
+	histories := w.histories()
+	if len(histories) != 1 {
+		w.t.Fatalf("there are %d runs, want 1: the first goes on", len(histories))
+	}
+	for _, s := range histories[0].Steps {
+		if s.Attempt > 1+attempts[s.Name] {
+			w.t.Errorf("step %s was attempted %d times, want at most %d", s.Name, s.Attempt, 1+attempts[s.Name])
+		}
+	}
+}
