@@ -42,14 +42,17 @@ func newRequest(recs []Record) (*request, error) {
 	return &request{run: first.Run, epoch: first.Epoch, recs: recs}, nil
 }
 
-// writer is the goroutine that owns the writing connection, and its queue.
+// writer owns the writing connection, and its queue. Whoever waits for a request
+// and finds the turn free commits the whole queue, and answers the others: alone,
+// a write costs no change of goroutines. A goroutine commits what nobody waits for.
 type writer struct {
 	path  string
 	steps []string
 	clock clockwork.Clock
 	log   *slog.Logger
 	ctx   context.Context // without end: a commit is not broken off
-	conn  *conn           // the goroutine's own; nil after a failure, until it is opened again
+	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
+	conn  *conn           // the turn's; nil after a failure, until it is opened again
 
 	mu     sync.Mutex
 	queue  []*request
@@ -74,7 +77,7 @@ func startWriter(ctx context.Context, path string, steps []string, c *conn, cloc
 	}
 	w := &writer{
 		path: path, steps: steps, clock: clock, log: log, ctx: context.WithoutCancel(ctx), conn: c,
-		room: make(chan struct{}), wake: make(chan struct{}, 1), finished: make(chan struct{}),
+		turn: make(chan struct{}, 1), room: make(chan struct{}), wake: make(chan struct{}, 1), finished: make(chan struct{}),
 	}
 	go w.run()
 	return w
@@ -84,7 +87,7 @@ func (w *writer) do(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	done := make(chan error, 1) // r itself is the goroutine's from here on
+	done := make(chan error, 1) // r itself is the committer's from here on
 	r.done = done
 	w.mu.Lock()
 	if w.closed {
@@ -94,16 +97,32 @@ func (w *writer) do(ctx context.Context, r *request) error {
 	w.queue = append(w.queue, r)
 	w.wait++
 	w.mu.Unlock()
-	w.ring()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+	gone := ctx.Done()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case w.turn <- struct{}{}:
+			w.lead(done)
+			<-w.turn
+		case <-gone:
+			if w.takeBack(r) {
+				return ctx.Err()
+			}
+			gone = nil // it is being committed, which is short
+		}
 	}
-	if w.takeBack(r) {
-		return ctx.Err()
+}
+
+// lead commits the queue, and with it what done waits for, unless that was
+// committed by the last one who had the turn.
+func (w *writer) lead(done chan error) {
+	if len(done) > 0 {
+		return
 	}
-	return <-done // it is being committed, which is short
+	if batch, _, _ := w.take(); len(batch) > 0 {
+		w.giveBack(w.commit(merge(batch)))
+	}
 }
 
 func (w *writer) takeBack(r *request) bool {
@@ -165,21 +184,24 @@ func (w *writer) close() error {
 	return w.lost
 }
 
-// run is the goroutine. It commits at once what someone waits for, and lazy
-// records with that, or when the timer says that they have waited enough.
+// run is the goroutine. It commits lazy records when the timer says that they
+// have waited enough for a commit to go with, or when there are very many.
 func (w *writer) run() {
 	defer close(w.finished)
 	var timer clockwork.Timer
 	var due <-chan time.Time
 	for {
+		w.turn <- struct{}{}
 		batch, delay, ended := w.take()
 		if len(batch) > 0 {
 			w.giveBack(w.commit(merge(batch)))
+			<-w.turn
 			continue
 		}
 		if ended {
-			break
+			break // with the turn: there is nothing to commit to any more
 		}
+		<-w.turn
 		if delay > 0 {
 			timer = w.clock.NewTimer(delay)
 			due = timer.Chan()
