@@ -32,6 +32,8 @@ type world struct {
 	lost  map[string]bool  // the next answer for a name is lost, after the work
 	blind map[string]bool  // the probe cannot tell
 	asks  int
+
+	undone func(name string) error // answers undos in the world's place; may be nil
 }
 
 type thing struct {
@@ -77,6 +79,9 @@ func (w *world) undo(_ *bind.Call, t *thing, _ *none, _ *map[string]any) error {
 	defer w.mu.Unlock()
 	if err := w.fail["undo "+t.Name]; err != nil {
 		return err
+	}
+	if w.undone != nil {
+		return w.undone(t.Name)
 	}
 	delete(w.there, t.Name)
 	return nil

@@ -294,6 +294,46 @@ func TestUndoThatFailsIsKept(t *testing.T) {
 	}
 }
 
+// What another side asks for is waited for, unless it is long; and what no
+// waiting mends is not asked again by the run's end.
+func TestUndoComesAgainWhenItMay(t *testing.T) {
+	for _, tc := range []struct {
+		fail *problem.Error
+		in   time.Duration // Retry-After
+		asks int
+		kept time.Duration // until the next attempt at least
+	}{
+		{&problem.Error{Kind: problem.RateLimited, Message: "slowly"}, 90 * time.Second, 6, time.Minute},
+		{&problem.Error{Kind: problem.RateLimited, Message: "slowly"}, time.Hour, 1, time.Hour - time.Second},
+		{&problem.Error{Kind: problem.Auth, Message: "no"}, 0, 1, time.Minute - time.Second},
+	} {
+		l := newLab(t, script(`ctx:step("one", function() return world.thing { name = "a" }:make() end) ctx:undo "one"`))
+		asks := 0
+		var early time.Duration
+		var next time.Time
+		l.world.undone = func(string) error {
+			asks++
+			if now := l.clock.Now(); now.Before(next) {
+				early = next.Sub(now)
+			}
+			e := *tc.fail
+			if tc.in > 0 {
+				next = l.clock.Now().Add(tc.in)
+				e.RetryAfter = next
+			}
+			return &e
+		}
+		l.must(l.process(t.Context()))
+		undos, err := l.journal.Undos(t.Context(), journal.UndoPending)
+		if err != nil || len(undos) != 1 || asks != tc.asks || early > 0 {
+			t.Fatalf("%s: %d asks, %s too early, %+v, %v", tc.fail, asks, early, undos, err)
+		}
+		if wait := undos[0].NextAt.Sub(l.clock.Now()); wait < tc.kept {
+			t.Errorf("%s: the next attempt comes in %s", tc.fail, wait)
+		}
+	}
+}
+
 func TestHooks(t *testing.T) {
 	l := newLab(t, `return { run = function(ctx)
 		ctx:step("one", { retry = 2 }, function() return world.thing { name = "a" }:make() end)

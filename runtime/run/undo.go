@@ -32,6 +32,7 @@ type undo struct {
 	holds  []string
 	label  string // the step's
 	done   bool
+	next   time.Time      // this process tries it not before
 	fun    *lua.LFunction // a script's own function, once the body has come to it
 }
 
@@ -53,8 +54,15 @@ func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
 }
 
 func (r *Run) undoOne(ctx context.Context, u *undo) error {
-	var failed *problem.Error
-	for attempt := 1; attempt <= undoAttempts; attempt++ {
+	if u.next.Sub(r.opt.Clock.Now()) > undoTimeout {
+		return nil // it is kept already, and nothing can have changed
+	}
+	for attempt := 1; ; attempt++ {
+		if pause := u.next.Sub(r.opt.Clock.Now()); pause > 0 {
+			if err := r.wait(ctx, pause); err != nil {
+				return err
+			}
+		}
 		err := r.undoOnce(ctx, u)
 		if isControl(err) {
 			return err
@@ -67,18 +75,29 @@ func (r *Run) undoOne(ctx context.Context, u *undo) error {
 			r.opt.Trace(BetweenUndos, u.fn)
 			return nil
 		}
-		failed = r.redacted(err)
-		if !failed.Kind.Retryable() || attempt == undoAttempts {
-			break
+		failed, now := r.redacted(err), r.opt.Clock.Now()
+		u.next = now.Add(Retry{Backoff: time.Second, Max: InProcess}.wait(attempt, r.opt.Jitter()))
+		if failed.RetryAfter.After(u.next) {
+			u.next = failed.RetryAfter
 		}
-		if err := r.wait(ctx, Retry{Backoff: time.Second, Max: inProcess}.wait(attempt, r.opt.Jitter())); err != nil {
-			return err
+		if !failed.Kind.Retryable() || attempt == undoAttempts || u.next.Sub(now) > undoTimeout {
+			return r.keepUndo(ctx, u, failed)
 		}
 	}
-	next := r.opt.Clock.Now().Add(roundWait(0)).UTC()
-	r.logger.Error("clean-up failed; it is kept", "function", u.fn, "undo_of", u.label, "error", failed.Error(),
+}
+
+// keepUndo leaves an undo that failed to `moonseal cleanup`.
+func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) error {
+	next := r.opt.Clock.Now().Add(roundWait(0))
+	if u.next.After(next) {
+		next = u.next
+	}
+	if !failed.Kind.Retryable() {
+		u.next = r.opt.Clock.Now().Add(DefaultGiveUp) // not again in this process
+	}
+	r.logger.Error("clean-up failed; it is kept", EventKey, EventCleanUp, "function", u.fn, "undo_of", u.label, "error", failed.Error(),
 		"hint", "moonseal cleanup list shows it, moonseal cleanup retry tries again")
-	return r.write(ctx, journal.UndoFailed{Stamp: r.stamp(), N: u.n, Error: failed, NextAt: next})
+	return r.write(ctx, journal.UndoFailed{Stamp: r.stamp(), N: u.n, Error: failed, NextAt: next.UTC()})
 }
 
 func (r *Run) undoOnce(ctx context.Context, u *undo) error {
@@ -257,7 +276,7 @@ func (r *Run) pendingUndos() bool {
 func (r *Run) cleaning() {
 	if !r.cleaned {
 		r.cleaned = true
-		r.logger.Info("cleaning up")
+		r.logger.Info("cleaning up", EventKey, EventCleanUp)
 	}
 }
 
