@@ -135,7 +135,11 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.header, x.err = res.Header, nil
 	if res.StatusCode >= http.StatusBadRequest {
-		p := refusal(x.what, res.StatusCode, res.Header, body, x.c.opts.Clock.Now())
+		what := x.what
+		if req.Method == http.MethodHead {
+			what = "new-nonce"
+		}
+		p := refusal(what, res.StatusCode, res.Header, body, x.c.opts.Clock.Now())
 		if x.err = p; isType(p, badNonce) {
 			x.err = errBadNonce
 			return nil, errBadNonce
