@@ -1,0 +1,186 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// ErrNoDaemon is the error of a socket that nobody listens on.
+var ErrNoDaemon = errors.New("no daemon is running")
+
+// Client speaks with a daemon. It is safe for concurrent use.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// Dial gives a client for the daemon behind socket. Nothing is connected yet.
+func Dial(socket string) *Client {
+	dialer := &net.Dialer{}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Status asks for the status of all playbooks.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return get[Status](ctx, c, "/status")
+}
+
+// Run begins a run, or makes an unfinished one go on now.
+func (c *Client) Run(ctx context.Context, r RunRequest) (*RunReply, error) {
+	return post[RunReply](ctx, c, "/run", r)
+}
+
+// Cancel ends a run, and lets it clean up.
+func (c *Client) Cancel(ctx context.Context, run string) error {
+	return c.act(ctx, run, "cancel", Decision{})
+}
+
+// Approve approves what a run waits for.
+func (c *Client) Approve(ctx context.Context, run string, d Decision) error {
+	return c.act(ctx, run, "approve", d)
+}
+
+// Deny denies it.
+func (c *Client) Deny(ctx context.Context, run string, d Decision) error {
+	return c.act(ctx, run, "deny", d)
+}
+
+// Resume lets a parked run go on.
+func (c *Client) Resume(ctx context.Context, run string, d Decision) error {
+	return c.act(ctx, run, "resume", d)
+}
+
+func (c *Client) act(ctx context.Context, run, what string, d Decision) error {
+	_, err := post[struct{}](ctx, c, "/runs/"+url.PathEscape(run)+"/"+what, d)
+	return err
+}
+
+// Pause pauses a playbook, or all.
+func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
+	_, err := post[struct{}](ctx, c, "/pause", r)
+	return err
+}
+
+// Reload reads config and scripts again.
+func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
+	return post[ReloadReply](ctx, c, "/reload", struct{}{})
+}
+
+// Backup writes a copy of the journal, as it is at one moment, to w.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	res, err := c.do(ctx, http.MethodGet, "/backup", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, err = io.Copy(w, res.Body)
+	return err
+}
+
+// Follow tells each of a run's records from now on, until the run has ended or
+// stopped, and gives the run as it is then.
+func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Record)) (*journal.Run, error) {
+	res, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(run)+"/follow", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		var e Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return nil, fmt.Errorf("the daemon's answer: %w", err)
+		}
+		if e.Run != nil {
+			return e.Run, nil
+		}
+		rec, err := journal.Decode(e.Record)
+		if err != nil {
+			return nil, err
+		}
+		tell(rec)
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	return nil, &problem.Error{Kind: problem.Unavailable, Message: "the daemon stopped; the run goes on when it is back", Cause: ctx.Err()}
+}
+
+// maxLine bounds one line of an answer, in bytes.
+const maxLine = 16 << 20
+
+func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
+	return answer[T](c.do(ctx, http.MethodGet, path, nil))
+}
+
+func post[T any](ctx context.Context, c *Client, path string, body any) (*T, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return answer[T](c.do(ctx, http.MethodPost, path, raw))
+}
+
+func answer[T any](res *http.Response, err error) (*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	out := new(T)
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxLine)).Decode(out); err != nil {
+		return nil, fmt.Errorf("the daemon's answer: %w", err)
+	}
+	return out, nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://moonseal"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	if res.StatusCode < http.StatusBadRequest {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	var f failure
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxLine)).Decode(&f); err != nil || f.Error == nil {
+		return nil, &problem.Error{Kind: problem.Internal, Target: c.socket, Message: "the daemon answered " + res.Status}
+	}
+	return nil, f.Error
+}
+
+func (c *Client) failed(err error) error {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return &problem.Error{
+			Kind: problem.Unavailable, Target: c.socket, Message: ErrNoDaemon.Error(), Cause: ErrNoDaemon,
+			Hint: "systemctl start moonseal, or moonseal serve",
+		}
+	case errors.Is(err, fs.ErrPermission):
+		return &problem.Error{Kind: problem.Auth, Target: c.socket, Message: "you may not talk to the daemon", Hint: "use sudo, or be in the socket's group", Cause: err}
+	default:
+		return problem.Network(err)
+	}
+}

@@ -1,0 +1,242 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// Daemon is what the server serves.
+type Daemon interface {
+	Status(ctx context.Context) (*Status, error)
+	Run(ctx context.Context, r RunRequest) (*RunReply, error)
+	Cancel(ctx context.Context, run string) error
+	// Decide answers the approval that a run waits for.
+	Decide(ctx context.Context, run string, approve bool, by string, d Decision) error
+	// Resume lets a parked run go on.
+	Resume(ctx context.Context, run, by string, d Decision) error
+	Pause(ctx context.Context, r PauseRequest) error
+	Reload(ctx context.Context) (*ReloadReply, error)
+	Backup(ctx context.Context, w io.Writer) error
+	// Follow calls tell for each of the run's records until it has ended or
+	// stopped, or ctx ends.
+	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
+}
+
+// Listen opens the socket at path: 0600, or 0660 for group where it is not "".
+// A socket that a dead daemon left is replaced; the caller holds the state
+// folder's lock, so no live one is.
+func Listen(path, group string) (net.Listener, error) {
+	failed := func(err error) error {
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + err.Error(), Cause: err}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, failed(err)
+	}
+	old := unix.Umask(0o177) // the socket is never there with more rights than it is to have
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if group == "" {
+		return l, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return nil, errors.Join(failed(err), l.Close())
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err == nil {
+		err = errors.Join(os.Chown(path, -1, gid), os.Chmod(path, 0o660)) //nolint:gosec // the group is the config's
+	}
+	if err != nil {
+		return nil, errors.Join(failed(err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers on l until ctx ends, then finishes what is under way for at most
+// a second.
+func Serve(ctx context.Context, l net.Listener, d Daemon, log *slog.Logger) error {
+	s := &server{daemon: d, log: log}
+	srv := &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, peer(c))
+		},
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err := srv.Shutdown(bound)
+	if err != nil {
+		err = srv.Close()
+	}
+	<-served
+	return err
+}
+
+type peerKey struct{}
+
+// peer gives the uid behind a connection, -1 where it is not known.
+func peer(c net.Conn) int {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return -1
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	uid := -1
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	return uid
+}
+
+// who names the person behind a request: the socket's user, and the one that
+// root says is behind sudo.
+func who(ctx context.Context, said string) string {
+	uid, _ := ctx.Value(peerKey{}).(int)
+	name := "uid " + strconv.Itoa(uid)
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		name = u.Username
+	}
+	if uid == 0 && said != "" && said != name {
+		return said + " (as " + name + ")"
+	}
+	return name
+}
+
+type server struct {
+	daemon Daemon
+	log    *slog.Logger
+}
+
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	handle(mux, s, "GET /status", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Status(ctx) })
+	handle(mux, s, "POST /run", func(ctx context.Context, _ *http.Request, r RunRequest) (any, error) { return s.daemon.Run(ctx, r) })
+	handle(mux, s, "POST /pause", func(ctx context.Context, _ *http.Request, r PauseRequest) (any, error) {
+		return done(s.daemon.Pause(ctx, r))
+	})
+	handle(mux, s, "POST /reload", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Reload(ctx) })
+	handle(mux, s, "POST /runs/{run}/cancel", func(ctx context.Context, r *http.Request, _ Decision) (any, error) {
+		return done(s.daemon.Cancel(ctx, r.PathValue("run")))
+	})
+	for verb, approve := range map[string]bool{"approve": true, "deny": false} {
+		handle(mux, s, "POST /runs/{run}/"+verb, func(ctx context.Context, r *http.Request, d Decision) (any, error) {
+			return done(s.daemon.Decide(ctx, r.PathValue("run"), approve, who(ctx, d.User), d))
+		})
+	}
+	handle(mux, s, "POST /runs/{run}/resume", func(ctx context.Context, r *http.Request, d Decision) (any, error) {
+		return done(s.daemon.Resume(ctx, r.PathValue("run"), who(ctx, d.User), d))
+	})
+	mux.HandleFunc("GET /runs/{run}/follow", s.follow)
+	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.daemon.Backup(r.Context(), w); err != nil {
+			s.log.Error("backup failed", "error", err.Error())
+			panic(http.ErrAbortHandler) // half a copy must not look like a whole one
+		}
+	})
+	return mux
+}
+
+func done(err error) (any, error) { return struct{}{}, err }
+
+// maxRequest bounds a request's body, in bytes.
+const maxRequest = 64 << 10
+
+// handle serves one route whose request is a T.
+func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(context.Context, *http.Request, T) (any, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var in T
+		if r.Method == http.MethodPost {
+			dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+			dec.DisallowUnknownFields()
+			if err := dec.Decode(&in); err != nil {
+				s.fail(w, &problem.Error{Kind: problem.Usage, Message: "the request is no such JSON: " + err.Error()})
+				return
+			}
+		}
+		out, err := do(r.Context(), r, in)
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(out); err != nil {
+			s.log.Debug("answer not sent", "error", err.Error())
+		}
+	})
+}
+
+func (s *server) fail(w http.ResponseWriter, err error) {
+	e := problem.From(err)
+	status := http.StatusInternalServerError
+	switch e.Kind {
+	case problem.NotFound:
+		status = http.StatusNotFound
+	case problem.Usage:
+		status = http.StatusBadRequest
+	case problem.Conflict:
+		status = http.StatusConflict
+	case problem.Unavailable:
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(failure{e}); err != nil {
+		s.log.Debug("answer not sent", "error", err.Error())
+	}
+}
+
+func (s *server) follow(w http.ResponseWriter, r *http.Request) {
+	begun := false
+	enc := json.NewEncoder(w)
+	send := func(e Event) error {
+		begun = true
+		if err := enc.Encode(e); err != nil {
+			return err
+		}
+		return http.NewResponseController(w).Flush()
+	}
+	run, err := s.daemon.Follow(r.Context(), r.PathValue("run"), func(rec journal.Record) error {
+		raw, err := journal.Encode(rec)
+		if err != nil {
+			return fmt.Errorf("follow: %w", err)
+		}
+		return send(Event{Record: raw})
+	})
+	switch {
+	case err == nil:
+		_ = send(Event{Run: run})
+	case !begun:
+		s.fail(w, err)
+	}
+}

@@ -1,0 +1,108 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// Status is the page that an operator wants first.
+type Status struct {
+	Version   string           `json:"version"`
+	Since     time.Time        `json:"since"`              // the daemon's start
+	Paused    bool             `json:"paused,omitempty"`   // nothing begins
+	Playbooks []PlaybookStatus `json:"playbooks"`          // by name
+	Problems  []*problem.Error `json:"problems"`           // of scripts, by file
+	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
+}
+
+// PlaybookStatus is one playbook's line. What is not known is null.
+type PlaybookStatus struct {
+	Name    string         `json:"name"`
+	Script  string         `json:"script"` // its file in the scripts folder
+	Bundle  string         `json:"bundle"` // hash of all that it needs
+	Error   *problem.Error `json:"error"`  // why the script as it is now is not the one that runs
+	Paused  bool           `json:"paused,omitempty"`
+	NextRun *time.Time     `json:"next_run"`
+	Served  []Served       `json:"served"` // what was seen last
+	LastRun *LastRun       `json:"last_run"`
+	Running *Running       `json:"running"`
+}
+
+// Served is a certificate as it was last seen on a handshake.
+type Served struct {
+	Subject   string     `json:"subject"` // the record's, such as "cucm01/tomcat"
+	SHA256    string     `json:"sha256"`
+	NotAfter  time.Time  `json:"not_after"`
+	Installed string     `json:"installed,omitempty"` // sha256 of what is installed, where it is another
+	Seen      time.Time  `json:"seen"`
+	Next      *time.Time `json:"next,omitempty"` // when the renewal is wanted
+}
+
+// LastRun is the run that ended last.
+type LastRun struct {
+	ID     string         `json:"id"`
+	Status journal.Status `json:"status"`
+	Ended  time.Time      `json:"ended"`
+	Error  *problem.Error `json:"error,omitempty"`
+	Reason string         `json:"reason,omitempty"`
+}
+
+// Running is the unfinished run.
+type Running struct {
+	ID       string         `json:"id"`
+	Status   journal.Status `json:"status"`
+	Step     string         `json:"step"`
+	Since    time.Time      `json:"since"`               // it is in this step, or waits
+	WaitsFor string         `json:"waits_for,omitempty"` // "" while it works
+	Until    *time.Time     `json:"until,omitempty"`
+	Error    *problem.Error `json:"error,omitempty"` // of the last failed attempt
+}
+
+// RunRequest asks for a run.
+type RunRequest struct {
+	Playbook string `json:"playbook"`
+	Force    bool   `json:"force,omitempty"`
+}
+
+// RunReply names the run that was begun, or that goes on.
+type RunReply struct {
+	ID      string `json:"id"`
+	Resumed bool   `json:"resumed,omitempty"` // it was unfinished
+}
+
+// Decision is a person's answer.
+type Decision struct {
+	Ticket string `json:"ticket,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	As     string `json:"as,omitempty"`   // of resume: "done" or "again"; "" where nothing is unclear
+	User   string `json:"user,omitempty"` // who, where the socket says root: the user behind sudo
+}
+
+// PauseRequest pauses or lets go on one playbook, or all for "".
+type PauseRequest struct {
+	Playbook string `json:"playbook,omitempty"`
+	Paused   bool   `json:"paused"`
+}
+
+// Event is a line of a followed run: a record, or the end.
+type Event struct {
+	Record json.RawMessage `json:"record,omitempty"` // as journal.Encode gives it
+	Run    *journal.Run    `json:"run,omitempty"`    // as it ended or stopped; the last line
+}
+
+// ReloadReply tells what a reload changed.
+type ReloadReply struct {
+	Added    []string         `json:"added"`
+	Changed  []string         `json:"changed"`
+	Removed  []string         `json:"removed"`
+	Problems []*problem.Error `json:"problems"`
+	Restart  []string         `json:"restart,omitempty"` // settings that changed and need a restart
+}
+
+// failure is an error on the wire.
+type failure struct {
+	Error *problem.Error `json:"error"`
+}
