@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,26 +30,39 @@ which moonseal leaves alone; name the folder in .luarc.json as
 				return err
 			}
 			if reference {
-				for _, m := range reg.Modules {
-					_, _ = fmt.Fprint(a.stdout, reg.Reference(m, 3))
-				}
-				return nil
+				_, err := fmt.Fprint(a.stdout, referenceText(reg))
+				return err
 			}
-			dir := ""
 			if len(args) > 0 {
-				dir = args[0]
-			} else {
-				cfg, err := a.loadConfig()
-				if err != nil {
-					return err
-				}
-				dir = filepath.Join(cfg.Scripts, ".stubs")
+				return a.writeStubs(reg, args[0])
 			}
-			return a.writeStubs(reg, dir)
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return a.writeStubs(reg, filepath.Join(cfg.Scripts, ".stubs"))
 		},
 	}
 	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
 	return cmd
+}
+
+// referenceText is the reference of all modules, as the README has it.
+func referenceText(reg *bind.Registry) string {
+	var b strings.Builder
+	for _, m := range reg.Modules {
+		b.WriteString(reg.Reference(m, 3))
+	}
+	return b.String()
+}
+
+// stubFiles gives the definition files by name.
+func stubFiles(reg *bind.Registry) map[string]string {
+	files := map[string]string{"moonseal.lua": run.Stub}
+	for _, m := range reg.Modules {
+		files[m.Name+".lua"] = reg.Stub(m)
+	}
+	return files
 }
 
 func (a *app) writeStubs(reg *bind.Registry, dir string) error {
@@ -58,10 +72,7 @@ func (a *app) writeStubs(reg *bind.Registry, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // others may read what is in every copy of moonseal
 		return failed(err)
 	}
-	files := map[string]string{"moonseal.lua": run.Stub}
-	for _, m := range reg.Modules {
-		files[m.Name+".lua"] = reg.Stub(m)
-	}
+	files := stubFiles(reg)
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // as above
 			return failed(err)

@@ -28,7 +28,7 @@ func (r *Registry) Reference(m *Module, level int) string {
 func (r *Registry) refFunc(b *strings.Builder, f *Func, h string) {
 	fmt.Fprintf(b, "%s `%s`\n\n%s\n\n", h, f.Signature(), strings.TrimSpace(f.Doc))
 	r.refFields(b, f.Impl.Args, "argument")
-	if ret, _ := r.typeName(f.Impl.Result); ret != "" {
+	if ret, _ := r.typeName(f.Impl.Result); ret != "" && f.Returns != "" {
 		fmt.Fprintf(b, "Returns `%s`: %s.\n\n", ret, strings.TrimSuffix(f.Returns, "."))
 	}
 	if f.Impl.Effect != nil {

@@ -98,8 +98,8 @@ func (r *Registry) stubFunc(b *strings.Builder, f *Func, call string) {
 			names = append(names, p.Name)
 		}
 	}
-	if ret, _ := r.typeName(f.Impl.Result); ret != "" {
-		fmt.Fprintf(b, "---@return %s %s\n", ret, "# "+oneLine(f.Returns))
+	if ret, _ := r.typeName(f.Impl.Result); ret != "" && f.Returns != "" {
+		fmt.Fprintf(b, "---@return %s # %s\n", ret, oneLine(f.Returns))
 	}
 	fmt.Fprintf(b, "function %s(%s) end\n\n", call, strings.Join(names, ", "))
 }

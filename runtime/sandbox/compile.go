@@ -48,8 +48,7 @@ func Compile(name, source string) (proto *lua.FunctionProto, err error) {
 	}
 	proto, err = lua.Compile(chunk, name)
 	if err != nil {
-		var c *lua.CompileError
-		if errors.As(err, &c) {
+		if c, ok := errors.AsType[*lua.CompileError](err); ok {
 			return nil, syntaxError(name, source, c.Line, 0, c.Message)
 		}
 		return nil, syntaxError(name, source, 1, 0, err.Error())

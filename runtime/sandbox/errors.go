@@ -170,8 +170,7 @@ func (s *State) placeOf(failure *lua.ApiError) *problem.Place {
 		return nil
 	}
 	if t, ok := thrownBy(failure); ok {
-		var p *problem.Error
-		if errors.As(t.err, &p) {
+		if p, ok := errors.AsType[*problem.Error](t.err); ok {
 			return p.Place
 		}
 		return nil
