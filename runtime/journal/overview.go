@@ -1,0 +1,93 @@
+package journal
+
+import (
+	"context"
+	"time"
+)
+
+// Overview is what the journal knows of a playbook at one moment.
+type Overview struct {
+	Playbook   string
+	Last       *Run          // that ended last; nil: none has
+	Unfinished *Run          // nil: there is none
+	Step       string        // that the unfinished run is in, or was last
+	StepSince  time.Time     // when that step's latest attempt began
+	Records    []RecordedRow // of the newest run that recorded anything
+}
+
+// Overviews gives an overview of every playbook that has ever run, by name.
+func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
+	out := map[string]*Overview{}
+	of := func(playbook string) *Overview {
+		if out[playbook] == nil {
+			out[playbook] = &Overview{Playbook: playbook}
+		}
+		return out[playbook]
+	}
+	last, err := list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs
+		WHERE id IN (SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook)`)
+	if err != nil {
+		return nil, err
+	}
+	for i := range last {
+		of(last[i].Playbook).Last = &last[i]
+	}
+	open, err := j.Unfinished(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	byRun := map[string]*Overview{}
+	for i := range open {
+		o := of(open[i].Playbook)
+		if o.Unfinished == nil { // the oldest is the one that goes on
+			o.Unfinished = &open[i]
+			byRun[open[i].ID] = o
+		}
+	}
+	if err := j.currentSteps(ctx, byRun); err != nil {
+		return nil, err
+	}
+	return out, j.newestRecords(ctx, of)
+}
+
+// currentSteps fills in the step that each unfinished run is in.
+func (j *Journal) currentSteps(ctx context.Context, byRun map[string]*Overview) error {
+	type row struct {
+		run, name, key string
+		at             time.Time
+	}
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
+		var r row
+		err := scan(&r.run, &r.name, &r.key, at(&r.at))
+		return r, err
+	}, `SELECT steps.run, steps.name, steps.key, steps.attempt_at FROM steps JOIN runs ON runs.id = steps.run
+		WHERE runs.ended_at IS NULL ORDER BY steps.run, steps.attempt_at, steps.step`)
+	for _, r := range rows {
+		if o := byRun[r.run]; o != nil {
+			o.Step, o.StepSince = r.name, r.at
+			if r.key != "" {
+				o.Step += "[" + r.key + "]"
+			}
+		}
+	}
+	return err
+}
+
+func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) error {
+	type row struct {
+		playbook string
+		rec      RecordedRow
+	}
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
+		var r row
+		err := scan(&r.playbook, &r.rec.Run, &r.rec.Seq, at(&r.rec.At), raw(&r.rec.Data))
+		return r, err
+	}, `SELECT runs.playbook, records.run, records.seq, records.at, records.data FROM records JOIN runs ON runs.id = records.run
+		WHERE records.run IN (SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook)
+		ORDER BY records.run, records.seq`)
+	for _, r := range rows {
+		o := of(r.playbook)
+		o.Records = append(o.Records, r.rec)
+	}
+	return err
+}

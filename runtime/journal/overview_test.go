@@ -1,0 +1,43 @@
+package journal
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+)
+
+func TestOverviews(t *testing.T) {
+	j, err := Open(t.Context(), t.TempDir(), Options{})
+	must(t, err)
+	defer func() { must(t, j.Close()) }()
+	must(t, j.SaveBundle(t.Context(), "h", nil))
+	now := time.Now().UTC()
+	begin := func(playbook string) Stamp {
+		s := Stamp{Run: j.NewRunID(), Epoch: 1, At: now}
+		must(t, j.Write(t.Context(), RunCreated{Stamp: s, Playbook: playbook, Bundle: "h"}, RunResumed{Stamp: s}))
+		return s
+	}
+	record := func(s Stamp, text string) {
+		must(t, j.Write(t.Context(), Recorded{Stamp: s, Data: json.RawMessage(text)}))
+	}
+	first := begin("a")
+	record(first, `{"subject":"old"}`)
+	must(t, j.Write(t.Context(), RunEnded{Stamp: first, Outcome: Failed}))
+	second := begin("a")
+	record(second, `{"subject":"new"}`)
+	must(t, j.Write(t.Context(), RunEnded{Stamp: second, Outcome: Done}))
+	third := begin("a")
+	must(t, j.Write(t.Context(), StepStarted{Stamp: third, Step: 0, Kind: "step", Name: "one", Attempt: 1}, StepDone{Stamp: third, Step: 0}))
+	must(t, j.Write(t.Context(), StepStarted{Stamp: third, Step: 1, Kind: "step", Name: "two", Key: "k", Attempt: 1}))
+	fourth := begin("b")
+
+	all, err := j.Overviews(t.Context())
+	must(t, err)
+	a, b := all["a"], all["b"]
+	if len(all) != 2 || a.Last.ID != second.Run || a.Last.Status != Done || a.Unfinished.ID != third.Run || a.Step != "two[k]" || len(a.Records) != 1 || string(a.Records[0].Data) != `{"subject":"new"}` {
+		t.Errorf("a: %+v", a)
+	}
+	if b.Last != nil || b.Unfinished.ID != fourth.Run || b.Step != "" || b.Records != nil {
+		t.Errorf("b: %+v", b)
+	}
+}
