@@ -31,12 +31,12 @@ another terminal is interrupted there, with Ctrl-C.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, j.Close()) }()
-			r, err := j.Run(ctx, args[0])
+			r, err := findRun(ctx, j, args[0])
 			if err != nil {
 				return err
 			}
 			if !r.Ended.IsZero() {
-				return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status)}
+				return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status), Hint: "moonseal run " + r.Playbook + " begins a new one"}
 			}
 			parent, err := a.parent(cfg, j, nil)
 			if err != nil {

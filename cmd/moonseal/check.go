@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +56,7 @@ type checked struct {
 func (a *app) check(ctx context.Context, cfg *config.Config, path string, report *checked) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read it: " + err.Error(), Cause: err}
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot be read: " + reason(err), Cause: err}
 	}
 	dir, only := path, ""
 	if !info.IsDir() {
@@ -90,6 +92,14 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 	return nil
 }
 
+// reason is what the system says, without the path that is named already.
+func reason(err error) string {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
 // scriptIn gives the scripts folder of a file, and its name in it: the config's
 // folder where the file is below it, else the one that it stands in.
 func scriptIn(scripts, path string) (dir, name string, err error) {
@@ -115,18 +125,25 @@ func (a *app) showChecked(report *checked, asJSON bool) error {
 		_, _ = fmt.Fprintf(a.stdout, "ok      %-24s %s\n", p.Name, p.File)
 	}
 	for _, e := range report.Problems {
-		file := ""
-		if e.Place != nil {
-			file = e.Place.File
+		_, _ = fmt.Fprintf(a.stdout, "broken  %s\n", brokenWhat(e))
+		if e.Place != nil && e.Place.Line > 0 {
+			printPlace(a.stdout, e.Place)
 		}
-		_, _ = fmt.Fprintf(a.stdout, "broken  %s: %s\n", file, e)
-		printPlace(a.stdout, e.Place)
 		if e.Hint != "" {
 			_, _ = fmt.Fprintf(a.stdout, "hint: %s\n", e.Hint)
 		}
 	}
 	_, _ = fmt.Fprintf(a.stdout, "%s in order, %s broken\n", count(len(report.Playbooks), "playbook"), count(len(report.Problems), "script"))
 	return ended(map[bool]int{true: exitFailed}[broken], nil)
+}
+
+// brokenWhat names the script once: where the file itself is what is wrong, its
+// path is the error's target.
+func brokenWhat(e *problem.Error) string {
+	if e.Place == nil || strings.HasSuffix(e.Target, e.Place.File) {
+		return e.Error()
+	}
+	return e.Place.File + ": " + e.Error()
 }
 
 func count(n int, what string) string {

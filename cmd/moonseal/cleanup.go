@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ func (a *app) cleanupCommand() *cobra.Command {
 		Short: "Show and retry clean-up that failed",
 		Long: `What a run could not clean up, such as a TXT record whose provider was down, is
 kept until it is done or a person forgets it.`,
-		Args: arguments(0, 0),
+		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var asJSON bool
@@ -44,12 +45,7 @@ func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	j, err := journal.OpenReadOnly(ctx, cfg.State)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = j.Close() }()
-	undos, err := j.Undos(ctx, journal.UndoPending)
+	undos, err := pendingUndos(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -59,6 +55,10 @@ func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
 		}
 		return writeJSON(a.stdout, undos)
 	}
+	if len(undos) == 0 {
+		_, _ = fmt.Fprintln(a.stdout, "nothing is left to clean up")
+		return nil
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "RUN\tWHAT\tATTEMPTS\tLAST ERROR")
 	for _, u := range undos {
@@ -66,9 +66,27 @@ func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
 		if u.Error != nil {
 			last = u.Error.Error()
 		}
-		_, _ = fmt.Fprintf(w, "%s\tundo of %s\t%d\t%s\n", u.Run, u.Fn, u.Attempts, last)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", u.Run, leftWhat(u), u.Attempts, last)
 	}
 	return w.Flush()
+}
+
+// leftWhat names what an undo has to clean up.
+func leftWhat(u journal.Undo) string {
+	if len(u.Holds) > 0 {
+		return strings.Join(u.Holds, ", ")
+	}
+	return "undo of " + u.Fn
+}
+
+// pendingUndos reads what is left; nothing where nothing has run yet.
+func pendingUndos(ctx context.Context, cfg *config.Config) ([]journal.Undo, error) {
+	j, err := journal.OpenReadOnly(ctx, cfg.State)
+	if err != nil {
+		return nil, orNothing(err)
+	}
+	defer func() { _ = j.Close() }()
+	return j.Undos(ctx, journal.UndoPending)
 }
 
 // withPending opens the journal and calls do for each ended run that has
@@ -90,7 +108,7 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 	seen := map[string]bool{}
 	var only string
 	if len(args) > 0 {
-		r, err := j.Run(ctx, args[0])
+		r, err := findRun(ctx, j, args[0])
 		if err != nil {
 			return err
 		}
@@ -115,7 +133,7 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 		failed = errors.Join(failed, do(ctx, cfg, j, r))
 	}
 	if len(seen) == 0 {
-		_, _ = fmt.Fprintln(a.stdout, "nothing is left to clean up")
+		_, _ = fmt.Fprintln(a.stdout, map[bool]string{true: "nothing is left to clean up", false: "nothing of run " + only + " is left to clean up"}[only == ""])
 	}
 	return failed
 }
@@ -164,7 +182,7 @@ func (a *app) cleanupForget(ctx context.Context, _ *config.Config, j *journal.Jo
 		if err := j.Write(ctx, journal.UndoForgotten{Stamp: stamp, N: u.N}); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(a.stdout, "forgot the undo of %s of run %s\n", u.Fn, r.ID)
+		_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
 	}
 	return nil
 }

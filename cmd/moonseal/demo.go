@@ -65,7 +65,7 @@ func (a *app) demo(ctx context.Context, dir string, outage time.Duration) (err e
 	_, _ = fmt.Fprintf(a.stdout, "An ACME CA, DNS for %s and a CUCM cluster are up; %s runs against them.\n\n", lab.Domain, filepath.Base(demoPlaybook+".lua"))
 	demo := *a
 	demo.getenv = func(name string) string { return cmp.Or(world.Env(name), a.getenv(name)) }
-	code, err := demo.run(ctx, cfg, demoPlaybook, runOptions{force: true})
+	code, err := demo.run(ctx, cfg, demoPlaybook, runOptions{force: true, interrupted: "moonseal demo begins anew"})
 	if err != nil || code != exitDone {
 		return ended(code, err)
 	}

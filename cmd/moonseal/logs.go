@@ -28,7 +28,7 @@ func (a *app) logsCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = j.Close() }()
-			run, err := j.Run(cmd.Context(), args[0])
+			run, err := findRun(cmd.Context(), j, args[0])
 			if err != nil {
 				return err
 			}

@@ -5,9 +5,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/jonboulle/clockwork"
@@ -15,6 +17,7 @@ import (
 
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
+	"moonseal/runtime/suggest"
 )
 
 // Exit codes.
@@ -89,7 +92,8 @@ is a playbook: a Lua script in the scripts folder.
   moonseal check          are the scripts in order?
   moonseal run NAME       renew now, or go on where it was interrupted`,
 		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: subcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.config, "config", "", "config `file` (default: moonseal.yaml, then /etc/moonseal/moonseal.yaml)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -102,12 +106,35 @@ is a playbook: a Lua script in the scripts folder.
 	return root
 }
 
-// arguments checks a command's arguments: cobra's own errors name no hint.
+// arguments checks a command's arguments against their names in its use line, of
+// which the first least must be there: cobra's own errors name no hint.
 func arguments(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) >= least && (most < 0 || len(args) <= most) {
+		e := &problem.Error{Kind: problem.Usage, Hint: "it is called as " + cmd.UseLine()}
+		switch {
+		case len(args) < least:
+			e.Message = strings.Fields(cmd.Use)[1+len(args)] + " is missing"
+		case most >= 0 && len(args) > most:
+			e.Message = fmt.Sprintf("there is one argument too many: %q", args[most])
+		default:
 			return nil
 		}
-		return &problem.Error{Kind: problem.Usage, Message: "wrong number of arguments", Hint: cmd.UseLine()}
+		return e
 	}
+}
+
+// subcommand refuses what is no command below cmd.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	e := &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("there is no command %q", args[0]), Hint: cmd.CommandPath() + " --help lists them"}
+	if near := suggest.Closest(args[0], names); near != "" {
+		e.Hint = "did you mean " + cmd.CommandPath() + " " + near + "?"
+	}
+	return e
 }

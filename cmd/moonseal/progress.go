@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +32,9 @@ type progress struct {
 	mu       sync.Mutex
 	steps    map[int]*shownStep
 	current  *shownStep
-	cleaning bool
+	held     *problem.Error // what the last attempt failed with, not yet shown
+	cleaning *shownStep     // the clean-up that goes on
+	left     map[int]*problem.Error
 	ticking  sync.WaitGroup
 	stop     chan struct{}
 }
@@ -44,7 +48,9 @@ type shownStep struct {
 const tick = 100 * time.Millisecond
 
 func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
-	p := &progress{app: a, w: a.stdout, json: asJSON, min: level, steps: map[int]*shownStep{}, stop: make(chan struct{})}
+	p := &progress{
+		app: a, w: a.stdout, json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
+	}
 	if f, ok := a.stdout.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
 		p.live = true
 		p.ticking.Go(p.redraw)
@@ -72,20 +78,36 @@ func (p *progress) redraw() {
 	}
 }
 
-// draw writes the step that runs as the terminal's last line.
+// draw writes the step that runs as the terminal's last line, cut to its width: a
+// line that wraps could not be written over.
 func (p *progress) draw() {
-	if p.live && p.current != nil {
-		s := p.current
-		_, _ = fmt.Fprintf(p.w, "\r\x1b[K  %-26s … %s", s.name, s.state(p.app.clock.Since(s.since)))
+	if !p.live || p.current == nil {
+		return
 	}
+	s := p.current
+	text := fmt.Sprintf("  %-26s … %s%s", s.name, shortTime(p.app.clock.Since(s.since)), s.again())
+	if f, ok := p.w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			text = string([]rune(text)[:min(len([]rune(text)), width-1)])
+		}
+	}
+	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", text)
 }
 
-func (s *shownStep) state(since time.Duration) string {
-	text := since.Round(tick).String()
-	if s.attempt > 1 {
-		text += fmt.Sprintf("  attempt %d", s.attempt)
+// again names the attempt, from the second on.
+func (s *shownStep) again() string {
+	if s.attempt < 2 {
+		return ""
 	}
-	return text
+	return fmt.Sprintf("  (attempt %d)", s.attempt)
+}
+
+// shortTime gives seconds, as long as these say something.
+func shortTime(d time.Duration) string {
+	if d < 100*time.Second {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
 }
 
 // line writes a finished line.
@@ -98,6 +120,7 @@ func (p *progress) line(format string, args ...any) {
 	p.draw()
 }
 
+// event is a line of --json.
 type event struct {
 	Event   string          `json:"event"`
 	Run     string          `json:"run,omitempty"`
@@ -133,33 +156,38 @@ func (p *progress) record(rec journal.Record) {
 	defer p.mu.Unlock()
 	switch r := rec.(type) {
 	case journal.StepStarted:
-		s := p.steps[r.Step]
-		if s == nil {
-			s = &shownStep{name: r.Name, since: r.At}
-			if r.Key != "" && r.Kind != "sleep" {
-				s.name += "[" + r.Key + "]"
-			}
-			p.steps[r.Step] = s
-		}
-		s.attempt = r.Attempt
-		p.current = s
-		p.draw()
+		p.started(r)
 	case journal.StepDone:
 		p.ended(r.Step, "done", r.At, nil)
 	case journal.StepFailed:
 		p.failed(r)
 	case journal.UndoDone:
-		p.cleanUp("")
+		delete(p.left, r.N)
+		p.cleanUp(r.At)
 	case journal.UndoFailed:
-		p.cleanUp(r.Error.Error())
+		p.left[r.N] = r.Error
+		p.cleanUp(r.At)
 	case journal.RunEnding:
 		p.current = nil
-		if r.Outcome != journal.Skipped {
-			p.cleanUp("")
-		}
 	case journal.Logged:
 		p.logged(r)
 	}
+}
+
+func (p *progress) started(r journal.StepStarted) {
+	p.cleanedUp(r.At)
+	p.showHeld()
+	s := p.steps[r.Step]
+	if s == nil {
+		s = &shownStep{name: r.Name, since: r.At}
+		if r.Key != "" && r.Kind != "sleep" {
+			s.name += "[" + r.Key + "]"
+		}
+		p.steps[r.Step] = s
+	}
+	s.attempt = r.Attempt
+	p.current = s
+	p.draw()
 }
 
 func (p *progress) ended(n int, status string, at time.Time, e *problem.Error) {
@@ -167,55 +195,81 @@ func (p *progress) ended(n int, status string, at time.Time, e *problem.Error) {
 	if s == nil {
 		return
 	}
-	took := at.Sub(s.since)
 	p.current = nil
+	p.show(s, status, at, e)
+}
+
+func (p *progress) show(s *shownStep, status string, at time.Time, e *problem.Error) {
+	took := at.Sub(s.since)
 	if p.json {
 		_ = writeJSON(p.w, event{Event: "step", Step: s.name, Status: status, Attempt: s.attempt, Seconds: took.Seconds(), Error: e})
 		return
 	}
-	attempt := ""
-	if s.attempt > 1 {
-		attempt = fmt.Sprintf("  (attempt %d)", s.attempt)
-	}
-	p.line("  %-26s %s  %s%s", s.name, status, shortTime(took), attempt)
+	p.line("  %-26s %s  %s%s", s.name, status, shortTime(took), s.again())
 }
 
-func shortTime(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
-
+// failed shows an attempt that failed. Its error is shown when the run goes on;
+// where it is what the run ends with, the outcome shows it.
 func (p *progress) failed(r journal.StepFailed) {
-	status := "failed"
-	if !r.Final {
-		status = "retrying"
+	status, again := "failed", false
+	if wait := r.NextAt.Sub(r.At); !r.Final && wait < run.InProcess {
+		status, again = "failed, again in "+shortTime(wait), true
 	}
-	current := p.current
+	s := p.current
 	p.ended(r.Step, status, r.At, r.Error)
-	if !r.Final {
-		p.current = current
-	}
-	if !p.json {
-		p.line("    %s", r.Error)
+	p.held = r.Error
+	if again {
+		p.showHeld()
+		p.current = s
 		p.draw()
 	}
 }
 
-// cleanUp shows the status cleaning_up, once, and each undo that failed.
-func (p *progress) cleanUp(failed string) {
-	if !p.cleaning {
-		p.cleaning = true
-		if p.json {
-			_ = writeJSON(p.w, event{Event: "step", Step: "cleaning_up", Status: "done"})
-		} else {
-			p.line("  %-26s done", "cleaning_up")
-		}
+func (p *progress) showHeld() {
+	if p.held != nil && !p.json {
+		p.line("    %s", p.held)
 	}
-	if failed != "" && !p.json {
-		p.line("    clean-up failed, and is kept: %s", failed)
+	p.held = nil
+}
+
+// cleanUp notes that the clean-up goes on, since at.
+func (p *progress) cleanUp(at time.Time) {
+	if p.cleaning == nil {
+		p.cleaning = &shownStep{name: "cleaning_up", since: at}
+	}
+	p.current = p.cleaning
+	p.draw()
+}
+
+// cleanedUp shows how the clean-up that went on has ended.
+func (p *progress) cleanedUp(at time.Time) {
+	if p.cleaning == nil {
+		return
+	}
+	s := p.cleaning
+	p.cleaning, p.current = nil, nil
+	if len(p.left) == 0 {
+		p.show(s, "done", at, nil)
+		return
+	}
+	for _, n := range slices.Sorted(maps.Keys(p.left)) {
+		p.show(s, "failed", at, p.left[n])
+		if !p.json {
+			p.line("    %s", p.left[n])
+		}
 	}
 }
 
 func (p *progress) logged(r journal.Logged) {
+	var fields struct {
+		Event string `json:"event"`
+	}
+	_ = json.Unmarshal(r.Fields, &fields)
+	if fields.Event == run.EventCleanUp {
+		p.cleanUp(r.At)
+	}
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || strings.Contains(string(r.Fields), `"`+run.EventKey+`":`) {
+	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || fields.Event != "" {
 		return // what the other records tell is shown already
 	}
 	if p.json {
@@ -241,52 +295,4 @@ func fieldText(raw json.RawMessage) string {
 		fmt.Fprintf(&b, "  %v=%v", key, value)
 	}
 	return b.String()
-}
-
-func (p *progress) waiting(out *run.Outcome) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.json {
-		_ = writeJSON(p.w, event{Event: "waiting", Message: out.Reason, Until: &out.Until, Error: out.Error})
-		return
-	}
-	p.line("  waiting until %s: %s", out.Until.Local().Format(time.DateTime), out.Reason)
-}
-
-// outcome says how the run ended or stopped.
-func (p *progress) outcome(name, id string, out *run.Outcome) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.current = nil
-	if p.json {
-		e := event{Event: "end", Run: id, Name: name, Status: string(out.Status), Message: out.Reason, Error: out.Error}
-		if !out.Until.IsZero() {
-			e.Until = &out.Until
-		}
-		_ = writeJSON(p.w, e)
-		return
-	}
-	switch out.Status {
-	case journal.Done:
-		p.line("  %-26s done", "completed")
-	case journal.Skipped:
-		p.line("  %-26s %s", "skipped", out.Reason)
-	case journal.Waiting:
-		p.line("  %-26s until %s: %s", "waiting", out.Until.Local().Format(time.DateTime), out.Reason)
-		p.explain(out.Error, "moonseal run "+name+" goes on at once; moonseal cancel "+id+" gives up and cleans up")
-	case journal.Parked:
-		p.line("  %-26s %s", "parked", out.Reason)
-		p.explain(out.Error, "look at the appliance, then moonseal cancel "+id+", or with --retry to start anew")
-	default:
-		p.line("  %-26s", out.Status)
-		p.explain(out.Error, "moonseal logs "+id+" shows the whole run")
-	}
-}
-
-// explain says on stderr what went wrong and what to do.
-func (p *progress) explain(e *problem.Error, next string) {
-	if e != nil {
-		p.app.printError(e)
-	}
-	_, _ = fmt.Fprintf(p.app.stderr, "hint: %s\n", next)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -22,7 +23,8 @@ func (a *app) runCommand() *cobra.Command {
 its next attempt, or its process was killed), that run goes on; otherwise a new
 one begins. Ctrl-C interrupts: the next "moonseal run NAME" goes on.
 
-Exit codes: 0 done or not due, 1 failed, 2 wrong use, 4 parked, 5 waiting.`,
+Exit codes: 0 done or not due, 1 failed or interrupted, 2 wrong use, 3 not due
+where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.loadConfig()
@@ -53,6 +55,8 @@ func ended(code int, err error) error {
 
 type runOptions struct {
 	force, now, json, wait, detailed, replay bool
+
+	interrupted string // hint of how to go on; moonseal run NAME unless set
 }
 
 func (o runOptions) mode() run.Mode {
@@ -81,13 +85,15 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 		select {
 		case <-a.clock.After(out.Until.Sub(a.clock.Now())):
 		case <-ctx.Done():
+			p.outcome(name, id, out)
 			return exitWaiting, nil
 		}
 		out, err = a.resume(ctx, cfg, parent, id, opts)
 	}
 	if err != nil {
 		if ctx.Err() != nil && id != "" {
-			return exitFailed, &problem.Error{Kind: problem.Unavailable, Message: "interrupted", Hint: "moonseal run " + name + " goes on from there"}
+			p.interrupted()
+			return exitFailed, &problem.Error{Kind: problem.Unavailable, Message: "interrupted", Hint: cmp.Or(opts.interrupted, "moonseal run "+name+" goes on from there")}
 		}
 		return exitFailed, err
 	}

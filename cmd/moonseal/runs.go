@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/suggest"
 )
 
 func (a *app) runsCommand() *cobra.Command {
@@ -22,18 +27,13 @@ func (a *app) runsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			j, err := journal.OpenReadOnly(cmd.Context(), cfg.State)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = j.Close() }()
-			runs, err := j.Runs(cmd.Context(), filter)
+			runs, err := listRuns(cmd.Context(), cfg, filter)
 			if err != nil {
 				return err
 			}
 			if asJSON {
 				if runs == nil {
-					runs = []journal.Run{}
+					runs = []shownRun{}
 				}
 				return writeJSON(a.stdout, runs)
 			}
@@ -47,11 +47,84 @@ func (a *app) runsCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) showRuns(runs []journal.Run) error {
+// shownRun is a run, and whether its process is gone.
+type shownRun struct {
+	journal.Run
+	Interrupted bool `json:"interrupted,omitempty"` // "running", and no process works on it
+}
+
+// listRuns reads the runs; none where nothing has run yet.
+func listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) ([]shownRun, error) {
+	j, err := journal.OpenReadOnly(ctx, cfg.State)
+	if err != nil {
+		return nil, orNothing(err)
+	}
+	defer func() { _ = j.Close() }()
+	runs, err := j.Runs(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	var out []shownRun
+	for _, r := range runs {
+		shown := shownRun{Run: r}
+		if r.Status == journal.Running {
+			held, err := journal.RunLocked(cfg.State, r.ID)
+			if err != nil {
+				return nil, err
+			}
+			shown.Interrupted = !held
+		}
+		out = append(out, shown)
+	}
+	return out, nil
+}
+
+// orNothing drops the error of a journal that is not there yet.
+func orNothing(err error) error {
+	if problem.From(err).Kind == problem.NotFound {
+		return nil
+	}
+	return err
+}
+
+// findRun gives the run that a person named, or the error that names near ones.
+func findRun(ctx context.Context, j *journal.Journal, id string) (journal.Run, error) {
+	r, err := j.Run(ctx, id)
+	if err == nil {
+		return r, nil
+	}
+	if k := problem.From(err).Kind; k != problem.Usage && k != problem.NotFound {
+		return r, err
+	}
+	const among = 200
+	runs, listErr := j.Runs(ctx, journal.Filter{Limit: among})
+	if listErr != nil {
+		return r, listErr
+	}
+	e := &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("there is no run %q", id), Hint: "moonseal runs lists them"}
+	var ids []string
+	for _, r := range runs {
+		ids = append(ids, r.ID)
+		if id != "" && (strings.HasPrefix(r.ID, strings.ToLower(id)) || r.Playbook == id) {
+			e.Hint = "did you mean " + r.ID + ", of " + r.Playbook + "? " + e.Hint
+			return r, e
+		}
+	}
+	if near := suggest.Closest(id, ids); near != "" {
+		e.Hint = "did you mean " + near + "? " + e.Hint
+	}
+	return r, e
+}
+
+func (a *app) showRuns(runs []shownRun) error {
+	if len(runs) == 0 {
+		_, err := fmt.Fprintln(a.stdout, "no runs")
+		return err
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "RUN\tPLAYBOOK\tSTATUS\tBEGUN\tENDED\tWHY")
 	for _, r := range runs {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Playbook, r.Status, when(r.Created), when(r.Ended), why(r))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Playbook, r.status(), when(r.Created), when(r.Ended), r.why())
 	}
 	return w.Flush()
 }
@@ -63,13 +136,26 @@ func when(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
+func (r shownRun) status() string {
+	if r.Interrupted {
+		return "interrupted"
+	}
+	return string(r.Status)
+}
+
 // why says in one line what a run waits for or ended with.
-func why(r journal.Run) string {
+func (r shownRun) why() string {
 	switch {
+	case r.Interrupted:
+		return "moonseal run " + r.Playbook + " goes on"
 	case r.Status == journal.Waiting:
 		return fmt.Sprintf("%s, until %s", r.WaitFor, when(r.WakeAt))
+	case r.Status == journal.Parked:
+		return r.Reason
 	case r.Error != nil:
 		return r.Error.Error()
+	case r.Reason == string(r.Status):
+		return ""
 	default:
 		return r.Reason
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -21,8 +22,10 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// trustTimeout bounds one look at a host.
-const trustTimeout = 30 * time.Second
+const (
+	trustTimeout = 30 * time.Second // of one look at a host
+	maxAnswer    = 1 << 10          // bytes of what a person types
+)
 
 func (a *app) trustCommand() *cobra.Command {
 	t := truster{app: a}
@@ -70,8 +73,9 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
+	t.compare(pins, seen)
 	if !t.yes {
-		if ok, err := t.ask(host, pins); err != nil || !ok {
+		if ok, err := t.ask(host); err != nil || !ok {
 			return err
 		}
 	}
@@ -122,18 +126,39 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 	return seen, nil
 }
 
-func (t *truster) ask(host string, old account.Pins) (bool, error) {
-	w := t.app.stdout
-	if len(old.TLS)+len(old.SSH) > 0 {
-		_, _ = fmt.Fprintf(w, "pinned until now: %s\n", strings.Join(slices.Concat(old.TLS, old.SSH), " "))
+// compare says what is pinned already: that it changed is what a person must see.
+func (t *truster) compare(old, seen account.Pins) {
+	for _, c := range []struct {
+		what      string
+		old, seen []string
+		show      func(string) string
+	}{
+		{"certificate", old.TLS, seen.TLS, colons},
+		{"SSH host key", old.SSH, seen.SSH, func(key string) string { return key }},
+	} {
+		switch {
+		case len(c.old) == 0 || len(c.seen) == 0:
+		case slices.Contains(c.old, c.seen[0]):
+			_, _ = fmt.Fprintf(t.app.stdout, "the %s is the one that is pinned\n", c.what)
+		default:
+			_, _ = fmt.Fprintf(t.app.stdout, "the %s is ANOTHER than is pinned: %s\n", c.what, c.show(c.old[0]))
+		}
 	}
+}
+
+func (t *truster) ask(host string) (bool, error) {
+	w := t.app.stdout
 	_, _ = fmt.Fprintf(w, "Trust %s as shown? Type yes: ", host)
-	answer, err := bufio.NewReader(t.app.stdin).ReadString('\n')
+	answer, err := bufio.NewReader(io.LimitReader(t.app.stdin, maxAnswer)).ReadString('\n')
 	if strings.TrimSpace(answer) == "yes" {
 		return true, nil
 	}
 	if answer == "" && err != nil {
-		return false, &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "moonseal trust --yes does not ask"}
+		_, _ = fmt.Fprintln(w)
+		return false, &problem.Error{
+			Kind: problem.Usage, Target: host, Message: "not pinned: nobody answers, there is no terminal",
+			Hint: "compare what is shown with the host's own console, then: moonseal trust " + host + " --yes",
+		}
 	}
 	_, _ = fmt.Fprintln(w, "nothing is changed")
 	return false, exitCode(exitFailed)

@@ -208,7 +208,7 @@ func (r *Run) unknown(c *bind.Call, inv *bind.Invocation, s *step, e *effect, er
 	if !p.Kind.Retryable() && (inv.Func.Impl.Effect.Probe != nil || inv.Func.Impl.Effect.Repeatable) {
 		p.Kind = problem.Unavailable
 	}
-	r.logger.Warn("answer lost", "function", e.fn, "step", s.label(), "error", p.Error())
+	r.logger.Warn("answer lost", EventKey, EventStep, "function", e.fn, "step", s.label(), "error", p.Error())
 	return p
 }
 

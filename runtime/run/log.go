@@ -81,11 +81,17 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 // other records tell too: for readers, not for those who follow the records.
 const EventKey = "event"
 
+// The values of EventKey.
+const (
+	EventStep    = "step"     // what became of a step or of a call
+	EventCleanUp = "clean-up" // what became of the clean-up
+)
+
 // tell logs what became of a step.
 func (r *Run) tell(s *step, level slog.Level, what string, args ...any) {
 	current := r.current
 	r.current = s
-	r.logger.Log(context.Background(), level, what, append([]any{EventKey, "step"}, args...)...)
+	r.logger.Log(context.Background(), level, what, append([]any{EventKey, EventStep}, args...)...)
 	r.current = current
 }
 

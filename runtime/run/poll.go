@@ -96,7 +96,7 @@ func (r *Run) sleep(L *lua.LState, d time.Duration) error {
 		}
 	}
 	left := s.deadline.Sub(r.opt.Clock.Now())
-	if left >= inProcess {
+	if left >= InProcess {
 		return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "sleep", Until: s.deadline})
 	}
 	if left > 0 {

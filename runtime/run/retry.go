@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// inProcess is the longest wait that stays in the process; a longer one
+	// InProcess is the longest wait that stays in the process; a longer one
 	// frees it.
-	inProcess = 30 * time.Second
+	InProcess = 30 * time.Second
 	// DefaultGiveUp is how long a run goes on at a step that fails.
 	DefaultGiveUp = 7 * 24 * time.Hour
 )
@@ -42,13 +42,13 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 		if until := e.RetryAfter.Sub(now); until > wait {
 			wait = until
 		}
-		if wait < inProcess {
+		if wait < InProcess {
 			rec := journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: now.Add(wait).UTC()}
 			if err := r.write(ctx, rec); err != nil {
 				return err
 			}
 			s.state = journal.StepRetrying
-			r.logger.Warn("retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
+			r.logger.Warn("retrying", EventKey, EventStep, "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
 			r.runHook(ctx, "retry", r.event(s, e))
 			return r.wait(ctx, wait)
 		}

@@ -122,7 +122,7 @@ func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 	}
 	c := r.call(ctx, inv.Func)
 	c.Held = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
-	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), u.fn, "")
+	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), "undo of "+u.fn, "")
 }
 
 func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
