@@ -36,7 +36,7 @@ func (c Chain) Value(ctx context.Context, name string) (string, error) {
 func NotFound(name string) error {
 	return &problem.Error{
 		Kind: problem.NotFound, Target: "secret " + name, Message: "no such secret",
-		Hint: "set " + name + " in the environment, or give it to systemd with LoadCredential=" + name + ":FILE",
+		Hint: "set " + name + " in the environment, name its file in the config (secrets: { " + name + ": { file: … } }), or give it to systemd with LoadCredential=" + name + ":FILE",
 	}
 }
 
