@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
@@ -54,7 +55,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 	for name, node := range cfg.Modules {
 		into, ok := settings[name]
 		if !ok || into == nil {
-			return nil, &problem.Error{Kind: problem.Usage, Target: cfg.Path, Message: "there are no settings for a module " + name + suggest.Phrase(name, names)}
+			return nil, &problem.Error{Kind: problem.Usage, Target: fmt.Sprintf("%s:%d", cfg.Path, node.Line), Message: "there are no settings for a module " + name + suggest.Phrase(name, names)}
 		}
 		if err := config.DecodeNode(&node, into, cfg.Path); err != nil {
 			return nil, err

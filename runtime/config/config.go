@@ -59,6 +59,20 @@ type Log struct {
 	Level slog.Level `yaml:"level"` // debug, info, warn or error
 }
 
+// UnmarshalYAML implements [yaml.Unmarshaler]: slog's own error names no line.
+func (l *Log) UnmarshalYAML(node *yaml.Node) error {
+	var keys struct {
+		Level yaml.Node `yaml:"level"`
+	}
+	if err := node.Decode(&keys); err != nil || keys.Level.IsZero() {
+		return err
+	}
+	if err := l.Level.UnmarshalText([]byte(keys.Level.Value)); err != nil {
+		return fmt.Errorf("line %d: there is no level %q: it is debug, info, warn or error", keys.Level.Line, keys.Level.Value)
+	}
+	return nil
+}
+
 // DefaultMemory is the memory that a run's process may have unless the config
 // says otherwise.
 const DefaultMemory Bytes = 256 << 20
@@ -99,18 +113,11 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 		if _, err := os.Stat(p); err == nil {
 			return read(p)
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, usage(p, err)
+			return nil, explain(p, err, nil)
 		}
 	}
 	c := &Config{}
 	return c, c.defaults(".", getenv)
-}
-
-func usage(target string, err error) error {
-	if mine, ok := errors.AsType[*problem.Error](err); ok {
-		return mine
-	}
-	return &problem.Error{Kind: problem.Usage, Target: target, Message: strings.TrimPrefix(err.Error(), "yaml: "), Cause: err}
 }
 
 func read(path string) (*Config, error) {
@@ -160,14 +167,14 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 		if *p != "" && !filepath.IsAbs(*p) {
 			abs, err := filepath.Abs(filepath.Join(base, *p))
 			if err != nil {
-				return usage(*p, err)
+				return explain(*p, err, nil)
 			}
 			*p = abs
 		}
 	}
 	for name, s := range c.Secrets {
 		if s.File == "" {
-			return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: "secret " + name + " names no file"}
+			return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: "secret " + name + " names no file", Hint: name + ": { file: /etc/moonseal/" + strings.ToLower(name) + " }"}
 		}
 		if !filepath.IsAbs(s.File) {
 			s.File = filepath.Join(base, s.File)

@@ -23,10 +23,10 @@ func Decode(data []byte, dst any, source string) error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
-		return usage(source, err)
+		return explain(source, err, data)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return usage(source, errors.New("more than one YAML document"))
+		return explain(source, errors.New("more than one YAML document"), nil)
 	}
 	return DecodeNode(&doc, dst, source)
 }
@@ -37,7 +37,7 @@ func DecodeNode(node *yaml.Node, dst any, source string) error {
 		return err
 	}
 	if err := node.Decode(dst); err != nil {
-		return usage(source, err)
+		return explain(source, err, nil)
 	}
 	return nil
 }
