@@ -19,7 +19,8 @@ func (a *app) cancelCommand() *cobra.Command {
 		Long: `Ends a run that waits, is parked, or was interrupted: it begins nothing any more,
 undoes what it has to (TXT records), and is cancelled. A run that goes on in
 another terminal is interrupted there, with Ctrl-C.`,
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
 			cfg, err := a.loadConfig()

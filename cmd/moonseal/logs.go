@@ -15,9 +15,10 @@ const logPage = 500
 func (a *app) logsCommand() *cobra.Command {
 	var asJSON, debug bool
 	cmd := &cobra.Command{
-		Use:   "logs RUN",
-		Short: "Show a run's log",
-		Args:  arguments(1, 1),
+		Use:               "logs RUN",
+		Short:             "Show a run's log",
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completeRuns(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.loadConfig()
 			if err != nil {

@@ -25,7 +25,8 @@ one begins. Ctrl-C interrupts: the next "moonseal run NAME" goes on.
 
 Exit codes: 0 done or not due, 1 failed or interrupted, 2 wrong use, 3 not due
 where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completePlaybooks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.loadConfig()
 			if err != nil {
