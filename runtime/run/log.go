@@ -38,19 +38,36 @@ func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
 		}
 		line.Fields = raw
 	}
+	said := spoken{h: h, rec: rec, line: line}
+	if h.run.held != nil {
+		*h.run.held = append(*h.run.held, said)
+		return nil
+	}
 	if err := h.run.opt.Journal.WriteLazy(context.WithoutCancel(ctx), line); err != nil {
 		return err
 	}
-	h.run.renewalLog(line)
-	if !h.next.Enabled(ctx, rec.Level) {
+	return said.pass(ctx)
+}
+
+// spoken is a line that is, or will be, in the journal.
+type spoken struct {
+	h    *logHandler
+	rec  slog.Record
+	line journal.Logged
+}
+
+// pass gives the line to those who listen beside the journal.
+func (s spoken) pass(ctx context.Context) error {
+	s.h.run.renewalLog(s.line)
+	if !s.h.next.Enabled(ctx, s.rec.Level) {
 		return nil
 	}
-	rec = rec.Clone()
-	rec.AddAttrs(slog.String("run", h.run.id))
-	if line.Step != "" {
-		rec.AddAttrs(slog.String("step", line.Step))
+	rec := s.rec.Clone()
+	rec.AddAttrs(slog.String("run", s.line.Run))
+	if s.line.Step != "" {
+		rec.AddAttrs(slog.String("step", s.line.Step))
 	}
-	return h.next.Handle(ctx, rec)
+	return s.h.next.Handle(ctx, rec)
 }
 
 func plainAttr(v slog.Value) any {
@@ -86,6 +103,26 @@ const (
 	EventStep    = "step"     // what became of a step or of a call
 	EventCleanUp = "clean-up" // what became of the clean-up
 )
+
+// conclude journals how a step ended and, in the same commit, the log line that
+// tells of it.
+func (r *Run) conclude(ctx context.Context, s *step, rec journal.Record, level slog.Level, what string, args ...any) error {
+	var lines []spoken
+	r.held = &lines
+	r.tell(s, level, what, args...)
+	r.held = nil
+	recs := []journal.Record{rec}
+	for _, l := range lines {
+		recs = append(recs, l.line)
+	}
+	if err := r.write(ctx, recs...); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		_ = l.pass(ctx) // as slog itself does: a listener's trouble is not the run's
+	}
+	return nil
+}
 
 // tell logs what became of a step.
 func (r *Run) tell(s *step, level slog.Level, what string, args ...any) {

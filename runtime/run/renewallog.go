@@ -21,7 +21,7 @@ func (r *Run) concerns(host string) {
 	}
 	r.hosts = append(r.hosts, host)
 	for _, line := range r.early {
-		r.appendRenewalLog(host, line)
+		r.appendRenewalLog(host, renewalLine(line))
 	}
 	if len(r.hosts) == 1 {
 		r.early = nil
@@ -34,10 +34,13 @@ func (r *Run) renewalLog(l journal.Logged) {
 	if l.Level == "debug" {
 		return
 	}
-	line := renewalLine(l)
-	if len(r.hosts) == 0 && len(r.early) < maxEarly {
-		r.early = append(r.early, line)
+	if len(r.hosts) == 0 {
+		if len(r.early) < maxEarly {
+			r.early = append(r.early, l)
+		}
+		return
 	}
+	line := renewalLine(l)
 	for _, host := range r.hosts {
 		r.appendRenewalLog(host, line)
 	}

@@ -112,9 +112,10 @@ type Run struct {
 	approval   *step   // of the first change, in mode ask; nil until asked for
 	hooks      map[string]bool
 	work       *workTimer
-	hosts      []string // that the run works on
-	early      []string // log lines from before the first of them was known
-	logBroken  bool     // a renewal.log cannot be written, which was said
+	hosts      []string         // that the run works on
+	early      []journal.Logged // lines from before the first of them was known
+	held       *[]spoken        // takes the log lines that go with a record; see conclude
+	logBroken  bool             // a renewal.log cannot be written, which was said
 	logger     *slog.Logger
 }
 

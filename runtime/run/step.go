@@ -212,12 +212,11 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 		return nil, r.failedForGood(ctx, s, e)
 	}
 	rec := journal.StepDone{Stamp: r.stamp(), Step: s.n, Result: raw}
-	if err := r.write(ctx, rec); err != nil {
+	if err := r.conclude(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
 		return nil, err
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
 	r.opt.Trace(AfterStep, s.label())
-	r.tell(s, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds())
 	if r.opt.Mode == Replay && !r.ending {
 		return nil, &control{outcome: &Outcome{Status: Replaying}}
 	}
@@ -227,11 +226,10 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 // failedForGood journals the step's error and returns it.
 func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) error {
 	rec := journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, Final: true}
-	if err := r.write(ctx, rec); err != nil {
+	if err := r.conclude(ctx, s, rec, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error()); err != nil {
 		return err
 	}
 	s.state, s.err, s.ended, r.now = journal.StepIsFailed, e, rec.At, rec.At
-	r.tell(s, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error())
 	copied := *e
 	return &copied
 }

@@ -42,7 +42,7 @@ type Result struct {
 // Serve is the child: it takes one job from conn, does it, and returns. It ends
 // early when conn closes.
 func Serve(ctx context.Context, pair net.Conn, setup Setup) error {
-	c := &conn{rw: pair}
+	c := newConn(pair)
 	first, err := c.receive()
 	if err != nil || first.Job == nil {
 		return errors.Join(errParentGone, err)

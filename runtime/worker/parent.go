@@ -231,7 +231,7 @@ func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*s
 		}
 		return nil, err
 	}
-	s := &session{parent: p, proc: proc, conn: &conn{rw: proc.Pair()}, step: -1, frames: make(chan received)}
+	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), step: -1, frames: make(chan received)}
 	s.stop = make(chan struct{})
 	s.reading.Go(s.read)
 	if err := s.conn.send(&frame{Job: job}); err != nil {

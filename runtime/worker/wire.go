@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bufio"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -86,10 +87,12 @@ type heldBy struct {
 
 // conn sends and receives frames. Sending is safe for concurrent use.
 type conn struct {
-	rw   io.ReadWriteCloser
-	mu   sync.Mutex
-	head [4]byte
+	rw io.ReadWriteCloser
+	r  *bufio.Reader // of rw
+	mu sync.Mutex
 }
+
+func newConn(rw io.ReadWriteCloser) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
 
 func (c *conn) send(f *frame) error {
 	body, err := json.Marshal(f)
@@ -107,15 +110,16 @@ func (c *conn) send(f *frame) error {
 }
 
 func (c *conn) receive() (*frame, error) {
-	if _, err := io.ReadFull(c.rw, c.head[:]); err != nil {
+	var head [4]byte
+	if _, err := io.ReadFull(c.r, head[:]); err != nil {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(c.head[:])
+	n := binary.BigEndian.Uint32(head[:])
 	if n > maxFrame {
 		return nil, fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
 	}
 	body := make([]byte, n)
-	if _, err := io.ReadFull(c.rw, body); err != nil {
+	if _, err := io.ReadFull(c.r, body); err != nil {
 		return nil, err
 	}
 	f := &frame{}

@@ -1,0 +1,74 @@
+package worker_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/journal/journaltest"
+	"moonseal/runtime/run"
+	"moonseal/runtime/secret"
+	"moonseal/runtime/worker"
+)
+
+// BenchmarkStepThroughAChild: a step without effect that returns a small table,
+// from a script in a process of its own to its parent's disk, against a bare
+// synced commit of the same result on the same disk. Goal: at most 1.5 times.
+func BenchmarkStepThroughAChild(b *testing.B) {
+	j, err := journal.Open(b.Context(), b.TempDir(), journal.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = j.Close() }()
+	floor, err := journaltest.Open(b.Context(), b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = floor.Close() }()
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, enough := context.WithCancelCause(b.Context())
+	defer enough(nil)
+	var r journaltest.Ratio
+	var since time.Time
+	p := &worker.Parent{
+		Journal: j, Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{},
+		Spawner: worker.Exec{Path: exe, Env: []string{childVariable + "=1"}},
+		// The child waits for its answer until Observe returns, so nothing of its
+		// next step hides behind the floor's commit.
+		Observe: func(rec journal.Record) {
+			done, ok := rec.(journal.StepDone)
+			if !ok || ctx.Err() != nil {
+				return
+			}
+			if !since.IsZero() {
+				r.Ours(time.Since(since))
+				r.Theirs(journaltest.Time(b, func() error { return floor.Commit(string(done.Result)) }))
+			}
+			if !b.Loop() {
+				enough(run.ErrCancelled)
+			}
+			since = time.Now()
+		},
+	}
+	job := worker.Job{Playbook: "p", State: j.Dir(), Files: map[string]string{"p.lua": `return playbook { run = function(ctx)
+		local n = 0
+		repeat
+			n = n + 1
+			local got = ctx:step("looking", { key = tostring(n) }, function()
+				return { host = "cucm01-pub.automate.builders", sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", number = n }
+			end)
+		until got.number == nil
+	end }`}}
+	out, err := p.Begin(ctx, job, false, nil)
+	if err != nil || out.Status != journal.Cancelled {
+		b.Fatal(out, err)
+	}
+	r.Slower(b, "")
+}
