@@ -3,8 +3,10 @@ package ssh
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	xssh "golang.org/x/crypto/ssh"
 
@@ -19,12 +21,18 @@ type login struct {
 	password func(context.Context) (string, error)
 	sent     bool
 	err      error
+
+	received func() int64 // bytes from the server so far
+	before   int64        // of them, those from before the password was sent
 }
 
 // next picks the method for the server's list, once.
 func (l *login) next(c *xssh.ClientAuthContext) (xssh.AuthMethod, error) {
 	switch {
 	case l.err != nil:
+	case l.sent && l.received() == l.before:
+		// The library takes a connection that ends for a server that refuses.
+		return nil, errNoAnswer
 	case l.sent || len(c.PartialSuccessMethods) > 0:
 		l.err = refusedLogin(c)
 	case slices.Contains(c.AllowedMethods, "password"):
@@ -55,7 +63,7 @@ func (l *login) secret() (string, error) {
 		l.err = err
 		return "", err
 	}
-	l.sent = true
+	l.sent, l.before = true, l.received()
 	return pw, nil
 }
 
@@ -78,6 +86,23 @@ func (l *login) answer(_, instruction string, questions []string, echos []bool) 
 		return nil, err
 	}
 	return []string{pw}, nil
+}
+
+// errNoAnswer: the connection ended before the server said anything to the
+// password.
+var errNoAnswer = errors.New("it was cut before the login was answered")
+
+// counting counts what it receives.
+type counting struct {
+	net.Conn
+	received atomic.Int64
+}
+
+// Read implements net.Conn.
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.received.Add(int64(n))
+	return n, err
 }
 
 // failed gives the error of a handshake that ended with err.

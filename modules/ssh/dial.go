@@ -41,7 +41,7 @@ func connect(ctx context.Context, c Config) (*xssh.Client, error) {
 	var untrusted *problem.Error
 	for _, family := range families(cfg.HostKeyAlgorithms) {
 		cfg.HostKeyAlgorithms = family
-		client, err := handshake(ctx, c, cfg)
+		client, err := handshake(ctx, c, cfg, l)
 		var none *xssh.AlgorithmNegotiationError
 		switch {
 		case err == nil:
@@ -61,11 +61,13 @@ func connect(ctx context.Context, c Config) (*xssh.Client, error) {
 
 // handshake dials and runs SSH up to the end of authentication. ctx bounds
 // all of it: the library's own timeout covers the dial only.
-func handshake(ctx context.Context, c Config, cfg *xssh.ClientConfig) (*xssh.Client, error) {
-	conn, err := c.Dial(ctx, "tcp", c.Addr)
+func handshake(ctx context.Context, c Config, cfg *xssh.ClientConfig, l *login) (*xssh.Client, error) {
+	raw, err := c.Dial(ctx, "tcp", c.Addr)
 	if err != nil {
 		return nil, err
 	}
+	conn := &counting{Conn: raw}
+	l.received = conn.received.Load
 	done := closeOnEnd(ctx, conn)
 	cc, chans, reqs, err := xssh.NewClientConn(conn, c.Addr, cfg)
 	done()

@@ -26,7 +26,7 @@ func HostKey(ctx context.Context, addr string, dial func(ctx context.Context, ne
 		return stop
 	}}
 	algorithms(cfg, c.Legacy)
-	client, err := handshake(ctx, c, cfg)
+	client, err := handshake(ctx, c, cfg, &login{})
 	if err == nil {
 		_ = client.Close()
 	}

@@ -110,6 +110,35 @@ func TestPasswordIsTriedOnce(t *testing.T) {
 	}
 }
 
+// A login whose answer never came says nothing about the password.
+func TestLoginThatGetsNoAnswer(t *testing.T) {
+	for kind, stop := range map[problem.Kind]func(net.Conn){
+		problem.Unavailable: func(conn net.Conn) { _ = conn.(*net.TCPConn).CloseRead() },
+		problem.Timeout:     func(net.Conn) {},
+	} {
+		var conn net.Conn
+		gone := make(chan struct{})
+		s := newServer(t, nil, func(c *xssh.ServerConfig) {
+			c.PasswordCallback = func(xssh.ConnMetadata, []byte) (*xssh.Permissions, error) {
+				stop(conn)
+				<-gone
+				return nil, nil
+			}
+		})
+		c := s.config(t)
+		c.Timeout = 500 * time.Millisecond
+		c.Dial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			return conn, err
+		}
+		_, err := Dial(t.Context(), c)
+		close(gone)
+		if p := wantKind(t, err, kind); p.Work != problem.NotDone || p.Target != s.addr {
+			t.Errorf("got %+v", p)
+		}
+	}
+}
+
 func TestOtherQuestionsAreNotAnswered(t *testing.T) {
 	for _, q := range []struct {
 		questions []string
