@@ -20,7 +20,7 @@ import (
 
 // Limits of a folder of scripts.
 const (
-	MaxFiles = 5000
+	MaxFiles = 20000
 	MaxTotal = 32 << 20 // bytes
 	maxDepth = 6        // folders inside one another
 )
@@ -53,7 +53,41 @@ func hashFiles(w io.Writer, files map[string]string, keys []string) {
 // Read reads the scripts in the folder dir. It is an error when the folder as a
 // whole cannot be used, be it that others can write into it; a file that cannot
 // is one of the tree's problems. Links are followed inside of the folder only.
-func Read(dir string) (*Tree, error) {
+func Read(dir string) (*Tree, error) { return ReadWith(dir, Reading{}) }
+
+// Reading lets a caller take part who reads the same folder again and again. Each
+// of its functions may be nil.
+type Reading struct {
+	// Folder is called before the folder at path is listed.
+	Folder func(path string)
+	// Known gives the text of a file that is as it was when it was last read; the
+	// file is not opened then.
+	Known func(name string, info fs.FileInfo) (text string, ok bool)
+	// Read is called with each file that was opened, and with its info as it was
+	// after it was read.
+	Read func(name string, info fs.FileInfo, text string)
+}
+
+// rereadings is how often a folder whose links move is read again.
+const rereadings = 5
+
+// ReadWith reads as [Read] does. Links that move while the folder is read, as
+// those of a Kubernetes volume do, make it read the folder again: the tree is
+// from before or from after, never of both.
+func ReadWith(dir string, with Reading) (*Tree, error) {
+	for range rereadings {
+		r, err := read(dir, with)
+		if err != nil {
+			return nil, err
+		}
+		if !r.moved(dir) {
+			return r.tree, nil
+		}
+	}
+	return nil, &problem.Error{Kind: problem.Conflict, Target: dir, Message: "its links keep changing while it is read"}
+}
+
+func read(dir string, with Reading) (*reader, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, unreadable(dir, err)
@@ -63,11 +97,8 @@ func Read(dir string) (*Tree, error) {
 		return nil, unreadable(dir, err)
 	}
 	defer root.Close()
-	r := &reader{root: root, tree: &Tree{Dir: real, Files: map[string]string{}}}
-	if err := r.folder(".", 0); err != nil {
-		return nil, err
-	}
-	return r.tree, nil
+	r := &reader{root: root, with: with, links: map[string]string{}, tree: &Tree{Dir: real, Files: map[string]string{}}}
+	return r, r.folder(".", 0)
 }
 
 func unreadable(name string, err error) *problem.Error {
@@ -83,10 +114,25 @@ func unreadable(name string, err error) *problem.Error {
 
 type reader struct {
 	root  *os.Root
+	with  Reading
 	tree  *Tree
+	links map[string]string // where the links in it pointed
 	above []fs.FileInfo // the folders around the one being read
 	files int
 	total int
+}
+
+// moved reports whether the folder, or a link in it, points elsewhere by now.
+func (r *reader) moved(dir string) bool {
+	if real, err := filepath.EvalSymlinks(dir); err != nil || real != r.tree.Dir {
+		return true
+	}
+	for name, was := range r.links {
+		if is, err := os.Readlink(r.full(name)); err != nil || is != was {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) full(name string) string { return filepath.Join(r.tree.Dir, filepath.FromSlash(name)) }
@@ -105,6 +151,11 @@ func (r *reader) folder(name string, depth int) error {
 	}
 	for _, entry := range entries {
 		child := path.Join(name, entry.Name())
+		if entry.Type()&fs.ModeSymlink != 0 {
+			// One that is gone by now counts as moved. Those that begin with a dot are
+			// what the others lead through.
+			r.links[child], _ = os.Readlink(r.full(child))
+		}
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
@@ -129,6 +180,9 @@ func (r *reader) folder(name string, depth int) error {
 func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 	if depth > maxDepth {
 		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("folders nested deeper than %d", maxDepth)}
+	}
+	if r.with.Folder != nil {
+		r.with.Folder(r.full(name))
 	}
 	f, err := r.root.Open(name)
 	if err != nil {
@@ -178,7 +232,7 @@ func (r *reader) file(name string, info fs.FileInfo) error {
 		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"})
 		return nil
 	}
-	text, failed := r.read(name)
+	text, failed := r.text(name, info)
 	if failed != nil {
 		r.leave(name, failed)
 		return nil
@@ -189,6 +243,16 @@ func (r *reader) file(name string, info fs.FileInfo) error {
 	}
 	r.tree.Files[name] = text
 	return nil
+}
+
+func (r *reader) text(name string, info fs.FileInfo) (string, *problem.Error) {
+	if r.with.Known == nil {
+		return r.read(name)
+	}
+	if text, ok := r.with.Known(name, info); ok {
+		return text, r.writable(name, info)
+	}
+	return r.read(name)
 }
 
 func (r *reader) read(name string) (string, *problem.Error) {
@@ -214,6 +278,13 @@ func (r *reader) read(name string) (string, *problem.Error) {
 			Hint: "move data or helpers into files under lib/",
 		}
 	}
+	if r.with.Read == nil {
+		return string(text), nil
+	}
+	if info, err = f.Stat(); err != nil {
+		return "", unreadable(r.full(name), err)
+	}
+	r.with.Read(name, info, string(text))
 	return string(text), nil
 }
 
