@@ -231,9 +231,7 @@ func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*s
 		}
 		return nil, err
 	}
-	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), step: -1, frames: make(chan received)}
-	s.stop = make(chan struct{})
-	s.reading.Go(s.read)
+	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), step: -1}
 	if err := s.conn.send(&frame{Job: job}); err != nil {
 		return nil, s.death()
 	}

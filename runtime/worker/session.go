@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"moonseal/runtime/journal"
@@ -16,15 +15,12 @@ const grace = 5 * time.Second
 
 // session is the parent's side of one child.
 type session struct {
-	parent  *Parent
-	proc    Process
-	conn    *conn
-	frames  chan received
-	stop    chan struct{}
-	reading sync.WaitGroup
-	how     string // how the child ended, once it was waited for
-	ended   bool
-	failed  error // the journal takes nothing any more
+	parent *Parent
+	proc   Process
+	conn   *conn
+	how    string // how the child ended, once it was waited for
+	ended  bool
+	failed error // the journal takes nothing any more
 
 	// Where the run is, for the report of a death.
 	step  int
@@ -32,55 +28,42 @@ type session struct {
 	names map[int]string
 }
 
-type received struct {
-	frame *frame
-	err   error
-}
-
-func (s *session) read() {
-	for {
-		f, err := s.conn.receive()
-		select {
-		case s.frames <- received{f, err}:
-		case <-s.stop:
+// watch tells the child when someone cancels, which it goes on to its end after;
+// any other end of ctx breaks off the reading. stop waits until that is done.
+func (s *session) watch(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		defer close(done)
+		if errors.Is(context.Cause(ctx), run.ErrCancelled) {
+			_ = s.conn.send(&frame{Cancel: true}) // to a child that is gone: the reading tells
 			return
 		}
-		if err != nil {
-			return
+		_ = s.conn.rw.SetReadDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !unwatch() {
+			<-done
 		}
 	}
 }
 
-// next gives the child's next frame. When ctx ends because someone cancelled, the
-// child is told once and goes on to its end; any other end of ctx is returned.
-func (s *session) next(ctx context.Context, cancelled *bool) (*frame, error) {
-	done := ctx.Done()
-	if *cancelled {
-		done = nil
+// next gives the child's next frame.
+func (s *session) next(ctx context.Context) (*frame, error) {
+	f, err := s.conn.receive()
+	switch {
+	case err == nil:
+		return f, nil
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), run.ErrCancelled):
+		return nil, context.Cause(ctx)
 	}
-	select {
-	case r := <-s.frames:
-		if r.err != nil {
-			return nil, s.death()
-		}
-		return r.frame, nil
-	case <-done:
-		if !errors.Is(context.Cause(ctx), run.ErrCancelled) {
-			return nil, context.Cause(ctx)
-		}
-		*cancelled = true
-		if err := s.conn.send(&frame{Cancel: true}); err != nil {
-			return nil, s.death()
-		}
-		return &frame{}, nil
-	}
+	return nil, s.death()
 }
 
 // loaded waits for the child to have loaded the scripts.
 func (s *session) loaded(ctx context.Context) (*Loaded, error) {
-	told := false
+	defer s.watch(ctx)()
 	for {
-		f, err := s.next(ctx, &told)
+		f, err := s.next(ctx)
 		switch {
 		case err != nil:
 			return nil, err
@@ -100,9 +83,9 @@ func (s *session) result(ctx context.Context, h *journal.History) (*run.Outcome,
 			s.names[st.Step] = st.Name
 		}
 	}
-	told := false
+	defer s.watch(ctx)()
 	for {
-		f, err := s.next(ctx, &told)
+		f, err := s.next(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -200,13 +183,11 @@ func (s *session) wait() {
 		return
 	}
 	s.ended = true
-	close(s.stop)
 	_ = s.conn.rw.Close()
 	// The end of the pair ends the child, unless it is stopped or stuck.
 	kill := time.AfterFunc(grace, s.proc.Kill)
 	defer kill.Stop()
 	s.how = s.proc.Wait()
-	s.reading.Wait()
 }
 
 // end closes the pair, which ends the child, waits for it, and returns err.

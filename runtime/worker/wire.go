@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 
 	"moonseal/runtime/grant"
@@ -87,12 +88,12 @@ type heldBy struct {
 
 // conn sends and receives frames. Sending is safe for concurrent use.
 type conn struct {
-	rw io.ReadWriteCloser
+	rw net.Conn
 	r  *bufio.Reader // of rw
 	mu sync.Mutex
 }
 
-func newConn(rw io.ReadWriteCloser) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
+func newConn(rw net.Conn) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
 
 func (c *conn) send(f *frame) error {
 	body, err := json.Marshal(f)
