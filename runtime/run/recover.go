@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"fmt"
 
 	lua "github.com/yuin/gopher-lua"
@@ -44,6 +45,35 @@ func (r *Run) again(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any
 	fresh := s.newEffect(e.fn, e.args)
 	c.Progress = func(v any) error { return r.progress(c.Context, s, fresh, v) }
 	return r.lookAndDo(c, inv, s, fresh)
+}
+
+// settle asks a last time about a call that may have happened, for a step that is
+// not attempted again. What may be done twice needs no answer.
+func (r *Run) settle(ctx context.Context, s *step, e *effect) (happened, known bool, err error) {
+	inv, err := r.opt.Registry.DecodeCall(e.fn, e.args)
+	if err != nil {
+		return false, false, err
+	}
+	spec := inv.Func.Impl.Effect
+	if spec.Repeatable {
+		return false, true, r.notDone(ctx, s, e)
+	}
+	if spec.Probe == nil || s.options.probe != nil {
+		return false, false, nil
+	}
+	c := r.call(ctx, inv.Func)
+	c.Earlier = e.progress
+	result, happened, err := spec.Probe(c, inv.Recv, inv.Args, e.look)
+	switch {
+	case err != nil && (isControl(err) || ctx.Err() != nil):
+		return false, false, err
+	case err != nil:
+		return false, false, nil //nolint:nilerr // it cannot tell
+	case happened:
+		_, err = r.effectDone(ctx, s, e, result)
+		return true, true, err
+	}
+	return false, true, r.notDone(ctx, s, e)
 }
 
 // recoverByScript settles it by the step's probe option: a value says that it

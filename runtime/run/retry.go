@@ -57,12 +57,22 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 }
 
 // final ends a step that no waiting mends. Where a change may have been made and
-// nobody can tell, a person has to look: failing would undo and start over.
+// nobody can tell, a person has to look: failing would undo and start over. A
+// change that turns out to have been made is worth one more attempt: nil.
 func (r *Run) final(ctx context.Context, s *step, e *problem.Error) error {
-	if open := s.open(); open != nil {
+	open := s.open()
+	if open == nil {
+		return r.failedForGood(ctx, s, e)
+	}
+	switch happened, known, err := r.settle(ctx, s, open); {
+	case err != nil:
+		return err
+	case happened:
+		return nil
+	case !known:
 		return r.park(ctx, fmt.Sprintf("step %s: nobody can tell whether %s has happened", s.label(), open.fn), e)
 	}
-	return r.failedForGood(ctx, s, e)
+	return r.final(ctx, s, e)
 }
 
 // suspendFailed lets the run wait and go on at this step, until it gives up.
