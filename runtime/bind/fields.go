@@ -32,6 +32,17 @@ func (r *Registry) fields(t reflect.Type) ([]field, error) {
 	if t == nil {
 		return nil, nil
 	}
+	if known, ok := r.known.Load(t); ok {
+		return known.([]field), nil
+	}
+	out, err := r.readFields(t)
+	if err == nil {
+		r.known.Store(t, out)
+	}
+	return out, err
+}
+
+func (r *Registry) readFields(t reflect.Type) ([]field, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("%v is no struct", t)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Registry knows the modules, their types and functions. It is immutable once made.
@@ -15,6 +16,7 @@ type Registry struct {
 	byName map[string]*Type
 	byGo   map[reflect.Type]*Type
 	funcs  map[string]*Func
+	known  sync.Map // reflect.Type -> its []field, once they were asked for
 }
 
 // NewRegistry checks the specs of modules: names are unique, everything has a
