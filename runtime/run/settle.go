@@ -1,0 +1,54 @@
+package run
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"moonseal/runtime/journal"
+)
+
+// How a person settles what nobody can tell.
+const (
+	AsDone  = "done"  // it has happened
+	AsAgain = "again" // it has not: do it again
+)
+
+// Settle gives the records with which a person lets a parked run go on. Calls of
+// which nobody can tell whether they have happened count as made, or as not made,
+// as the person says. as may be "" where there are none.
+func Settle(h *journal.History, stamp journal.Stamp, as string) ([]journal.Record, error) {
+	unclear := Unclear(h)
+	if as != AsDone && as != AsAgain && (as != "" || len(unclear) > 0) {
+		var names []string
+		for _, e := range unclear {
+			names = append(names, e.Fn)
+		}
+		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")), "look at the appliance, then give --as done or --as again")
+	}
+	var recs []journal.Record
+	for _, e := range unclear {
+		if as == AsDone {
+			recs = append(recs, journal.EffectDone{Stamp: stamp, Step: e.Step, N: e.N, Result: json.RawMessage("null")})
+			continue
+		}
+		recs = append(recs, journal.EffectNotDone{Stamp: stamp, Step: e.Step, N: e.N})
+	}
+	return recs, nil
+}
+
+// Unclear gives the calls of a run of which nobody can tell whether they have
+// happened: marked, without an answer, in a step that has not ended.
+func Unclear(h *journal.History) []journal.Effect {
+	ended := map[int]bool{}
+	for _, s := range h.Steps {
+		ended[s.Step] = s.State == journal.StepIsDone || s.State == journal.StepIsFailed
+	}
+	var out []journal.Effect
+	for _, e := range h.Effects {
+		if e.State == journal.EffectOpen && !ended[e.Step] {
+			out = append(out, e)
+		}
+	}
+	return out
+}

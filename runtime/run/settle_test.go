@@ -1,0 +1,42 @@
+package run_test
+
+import (
+	"testing"
+	"time"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
+	for as, want := range map[string]int{run.AsDone: 0, run.AsAgain: 1} {
+		l := newLab(t, script(`ctx:step("one", function() return world.thing { name = "a" }:blindly() end)`))
+		l.killAt(run.AfterMark, "world.Thing:blindly", 1)
+		_, _ = l.process(t.Context())
+		l.trace = nil
+		if out := l.must(l.process(t.Context())); out.Status != journal.Parked {
+			t.Fatalf("%+v", out)
+		}
+		epoch, err := l.journal.Adopt(t.Context(), l.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stamp := journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}
+		for _, bad := range []string{"", "dnoe"} {
+			if _, err := run.Settle(l.history(), stamp, bad); err == nil || problem.From(err).Kind != problem.Usage {
+				t.Errorf("as %q: %v", bad, err)
+			}
+		}
+		recs, err := run.Settle(l.history(), stamp, as)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.journal.Write(t.Context(), recs...); err != nil {
+			t.Fatal(err)
+		}
+		if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != want {
+			t.Errorf("as %s: %+v, made %v", as, out, l.world.made)
+		}
+	}
+}
