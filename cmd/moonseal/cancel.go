@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -21,42 +23,14 @@ undoes what it has to (TXT records), and is cancelled. A run that goes on in
 another terminal is interrupted there, with Ctrl-C.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			cfg, err := a.loadConfig()
 			if err != nil {
 				return err
 			}
-			j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, j.Close()) }()
-			r, err := findRun(ctx, j, args[0])
-			if err != nil {
-				return err
-			}
-			if !r.Ended.IsZero() {
-				return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status), Hint: "moonseal run " + r.Playbook + " begins a new one"}
-			}
-			parent, err := a.parent(cfg, j, nil)
-			if err != nil {
-				return err
-			}
-			work, err := job(cfg)
-			if err != nil {
-				return err
-			}
-			work.Mode = run.Cancel
-			out, err := parent.Resume(ctx, work, r.ID)
-			if err != nil {
-				return err
-			}
-			_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, out.Status)
-			if !retry {
-				return a.leftOver(cmd, j, r.ID)
-			}
-			if err := j.Close(); err != nil {
+			r, err := a.cancel(ctx, cfg, args[0], retry)
+			if err != nil || !retry {
 				return err
 			}
 			code, err := a.run(ctx, cfg, r.Playbook, runOptions{force: r.Force})
@@ -67,9 +41,46 @@ another terminal is interrupted there, with Ctrl-C.`,
 	return cmd
 }
 
+// cancel ends a run. What could not be cleaned up is an error, unless the caller
+// goes on.
+func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn bool) (r journal.Run, err error) {
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	if r, err = findRun(ctx, j, id); err != nil {
+		return r, err
+	}
+	if !r.Ended.IsZero() {
+		return r, &problem.Error{
+			Kind: problem.Usage, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status),
+			Hint: "moonseal run " + r.Playbook + " begins a new one",
+		}
+	}
+	parent, err := a.parent(cfg, j, nil)
+	if err != nil {
+		return r, err
+	}
+	work, err := job(cfg)
+	if err != nil {
+		return r, err
+	}
+	work.Mode = run.Cancel
+	out, err := parent.Resume(ctx, work, r.ID)
+	if err != nil {
+		return r, err
+	}
+	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, out.Status)
+	if goesOn {
+		return r, nil
+	}
+	return r, leftOver(ctx, j, r.ID)
+}
+
 // leftOver says what of a run could not be cleaned up.
-func (a *app) leftOver(cmd *cobra.Command, j *journal.Journal, id string) error {
-	undos, err := j.Undos(cmd.Context(), journal.UndoPending)
+func leftOver(ctx context.Context, j *journal.Journal, id string) error {
+	undos, err := j.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 // the tests, it is the program with a hook that kills it.
 func TestMain(m *testing.M) {
 	acmetest.Main()
+	syscall.Umask(0o022) // scripts and configs that others can write are refused
 	// The race detector's processes would sleep for a second at their end.
 	_ = os.Setenv(raceVariable, cmp.Or(os.Getenv(raceVariable), "atexit_sleep_ms=0"))
 	// The tests here wait for other processes, and for time to pass in them.
@@ -64,11 +65,4 @@ func killer(spec string) func(run.Point, string) {
 			select {}
 		}
 	}
-}
-
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
-		e.Setenv(raceVariable, os.Getenv(raceVariable))
-		return nil
-	}})
 }

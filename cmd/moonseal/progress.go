@@ -158,7 +158,7 @@ func (p *progress) record(rec journal.Record) {
 	case journal.StepStarted:
 		p.started(r)
 	case journal.StepDone:
-		p.ended(r.Step, "done", r.At, nil)
+		p.done(r)
 	case journal.StepFailed:
 		p.failed(r)
 	case journal.UndoDone:
@@ -190,39 +190,44 @@ func (p *progress) started(r journal.StepStarted) {
 	p.draw()
 }
 
-func (p *progress) ended(n int, status string, at time.Time, e *problem.Error) {
-	s := p.steps[n]
-	if s == nil {
-		return
+func (p *progress) done(r journal.StepDone) {
+	if s := p.steps[r.Step]; s != nil {
+		p.current = nil
+		p.show(s, event{Status: "done"}, r.At)
 	}
-	p.current = nil
-	p.show(s, status, at, e)
 }
 
-func (p *progress) show(s *shownStep, status string, at time.Time, e *problem.Error) {
+// show shows how a step stands at an instant; with e.Until it is attempted again then.
+func (p *progress) show(s *shownStep, e event, at time.Time) {
 	took := at.Sub(s.since)
 	if p.json {
-		_ = writeJSON(p.w, event{Event: "step", Step: s.name, Status: status, Attempt: s.attempt, Seconds: took.Seconds(), Error: e})
+		e.Event, e.Step, e.Attempt, e.Seconds = "step", s.name, s.attempt, took.Seconds()
+		_ = writeJSON(p.w, e)
 		return
 	}
-	p.line("  %-26s %s  %s%s", s.name, status, shortTime(took), s.again())
+	again := ""
+	if e.Until != nil {
+		e.Status, again = "failed", "  again in "+shortTime(e.Until.Sub(at))
+	}
+	p.line("  %-26s %s  %s%s%s", s.name, e.Status, shortTime(took), s.again(), again)
 }
 
 // failed shows an attempt that failed. Its error is shown when the run goes on;
 // where it is what the run ends with, the outcome shows it.
 func (p *progress) failed(r journal.StepFailed) {
-	status, again := "failed", false
-	if wait := r.NextAt.Sub(r.At); !r.Final && wait < run.InProcess {
-		status, again = "failed, again in "+shortTime(wait), true
+	s := p.steps[r.Step]
+	if s == nil {
+		return
 	}
-	s := p.current
-	p.ended(r.Step, status, r.At, r.Error)
-	p.held = r.Error
-	if again {
-		p.showHeld()
-		p.current = s
-		p.draw()
+	p.current, p.held = nil, r.Error
+	if r.Final || r.NextAt.Sub(r.At) >= run.InProcess {
+		p.show(s, event{Status: "failed", Error: r.Error}, r.At)
+		return
 	}
+	p.show(s, event{Status: "retrying", Until: &r.NextAt, Error: r.Error}, r.At)
+	p.showHeld()
+	p.current = s
+	p.draw()
 }
 
 func (p *progress) showHeld() {
@@ -249,11 +254,11 @@ func (p *progress) cleanedUp(at time.Time) {
 	s := p.cleaning
 	p.cleaning, p.current = nil, nil
 	if len(p.left) == 0 {
-		p.show(s, "done", at, nil)
+		p.show(s, event{Status: "done"}, at)
 		return
 	}
 	for _, n := range slices.Sorted(maps.Keys(p.left)) {
-		p.show(s, "failed", at, p.left[n])
+		p.show(s, event{Status: "failed", Error: p.left[n]}, at)
 		if !p.json {
 			p.line("    %s", p.left[n])
 		}
