@@ -30,7 +30,7 @@ type login struct {
 func (l *login) next(c *xssh.ClientAuthContext) (xssh.AuthMethod, error) {
 	switch {
 	case l.err != nil:
-	case l.sent && l.received() == l.before:
+	case l.sent && l.received() == l.before, !l.sent && len(c.AllowedMethods) == 0:
 		// The library takes a connection that ends for a server that refuses.
 		return nil, errNoAnswer
 	case l.sent || len(c.PartialSuccessMethods) > 0:
@@ -88,8 +88,8 @@ func (l *login) answer(_, instruction string, questions []string, echos []bool) 
 	return []string{pw}, nil
 }
 
-// errNoAnswer: the connection ended before the server said anything to the
-// password.
+// errNoAnswer: the connection ended before the server said how one may log in,
+// or anything to the password.
 var errNoAnswer = errors.New("it was cut before the login was answered")
 
 // counting counts what it receives.

@@ -116,25 +116,37 @@ func TestLoginThatGetsNoAnswer(t *testing.T) {
 		problem.Unavailable: func(conn net.Conn) { _ = conn.(*net.TCPConn).CloseRead() },
 		problem.Timeout:     func(net.Conn) {},
 	} {
-		var conn net.Conn
-		gone := make(chan struct{})
-		s := newServer(t, nil, func(c *xssh.ServerConfig) {
-			c.PasswordCallback = func(xssh.ConnMetadata, []byte) (*xssh.Permissions, error) {
+		for _, when := range []string{"asked for methods", "told the password"} {
+			var conn net.Conn
+			gone := make(chan struct{})
+			hang := func() {
 				stop(conn)
 				<-gone
-				return nil, nil
 			}
-		})
-		c := s.config(t)
-		c.Timeout = 500 * time.Millisecond
-		c.Dial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
-			return conn, err
-		}
-		_, err := Dial(t.Context(), c)
-		close(gone)
-		if p := wantKind(t, err, kind); p.Work != problem.NotDone || p.Target != s.addr {
-			t.Errorf("got %+v", p)
+			s := newServer(t, nil, func(c *xssh.ServerConfig) {
+				c.PasswordCallback = func(xssh.ConnMetadata, []byte) (*xssh.Permissions, error) {
+					hang()
+					return nil, nil
+				}
+				if when == "asked for methods" {
+					c.NoClientAuth = true
+					c.NoClientAuthCallback = func(xssh.ConnMetadata) (*xssh.Permissions, error) {
+						hang()
+						return nil, nil
+					}
+				}
+			})
+			c := s.config(t)
+			c.Timeout = 500 * time.Millisecond
+			c.Dial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+				conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+				return conn, err
+			}
+			_, err := Dial(t.Context(), c)
+			close(gone)
+			if p := wantKind(t, err, kind); p.Work != problem.NotDone || p.Target != s.addr {
+				t.Errorf("%s: %+v", when, p)
+			}
 		}
 	}
 }
