@@ -192,6 +192,11 @@ func (w *world) unread(k kill) string {
 // each service the restarts of which nobody could know.
 func (w *world) survived(l *lab.Ledger, kills []kill, unsure map[string]int) {
 	w.t.Helper()
+	for _, u := range l.Uploads {
+		if !u.Accepted {
+			w.t.Errorf("an upload of kind %s was refused: %s", u.Kind, u.Reason)
+		}
+	}
 	orders, attempts := 1, map[string]int{}
 	for _, k := range kills {
 		attempts[k.step]++

@@ -301,17 +301,7 @@ func (w *world) renewed() *lab.Ledger {
 	if got, want := l.Served[demoNode], l.Certificates[0].SHA256; got != want {
 		w.t.Errorf("the node serves %s, want the issued %s", got, want)
 	}
-	accepted := 0
-	for _, u := range l.Uploads {
-		if !u.Accepted {
-			w.t.Errorf("an upload of kind %s was refused: %s", u.Kind, u.Reason)
-		} else if u.Kind == "identity" {
-			accepted++
-		}
-	}
-	if accepted != 1 {
-		w.t.Errorf("%d identity uploads were accepted, want 1", accepted)
-	}
+	w.uploadedOnce(l)
 	if len(l.TXT.Present) > 0 {
 		w.t.Errorf("TXT records are left: %v", l.TXT.Present)
 	}
@@ -323,4 +313,23 @@ func (w *world) renewed() *lab.Ledger {
 		added = append(added, e.Value)
 	}
 	return l
+}
+
+// uploadedOnce checks that the node took one certificate, and each issuer once.
+func (w *world) uploadedOnce(l *lab.Ledger) {
+	w.t.Helper()
+	accepted := map[string]int{}
+	for _, u := range l.Uploads {
+		if !u.Accepted {
+			continue
+		}
+		accepted[u.Kind]++
+		accepted[u.SHA256]++
+		if accepted[u.SHA256] > 1 {
+			w.t.Errorf("%s %s was uploaded twice", u.Kind, u.SHA256)
+		}
+	}
+	if accepted["identity"] != 1 || accepted["trust"] != 2 {
+		w.t.Errorf("accepted uploads: %v, want 1 identity and 2 of trust", accepted)
+	}
 }
