@@ -113,7 +113,10 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 			return err
 		}
 		if r.Ended.IsZero() {
-			return &problem.Error{Kind: problem.Usage, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself", Hint: "moonseal run " + r.Playbook + " goes on, moonseal cancel " + r.ID + " ends it"}
+			return &problem.Error{
+				Kind: problem.Usage, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself",
+				Hint: "moonseal run " + r.Playbook + " goes on, moonseal cancel " + r.ID + " ends it",
+			}
 		}
 		only = r.ID
 	}

@@ -76,7 +76,7 @@ func (a *app) main() int {
 }
 
 // exitCode ends the program when everything was said already.
-type exitCode int
+type exitCode int //nolint:errname // it is no error of anybody
 
 func (exitCode) Error() string { return "" }
 

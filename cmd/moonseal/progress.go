@@ -112,11 +112,11 @@ func shortTime(d time.Duration) string {
 
 // line writes a finished line.
 func (p *progress) line(format string, args ...any) {
-	clear := ""
+	erase := ""
 	if p.live {
-		clear = "\r\x1b[K"
+		erase = "\r\x1b[K"
 	}
-	_, _ = fmt.Fprintf(p.w, clear+format+"\n", args...)
+	_, _ = fmt.Fprintf(p.w, erase+format+"\n", args...)
 	p.draw()
 }
 

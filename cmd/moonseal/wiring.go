@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -55,7 +54,10 @@ func (a *app) loadConfig() (*config.Config, error) {
 	for name, node := range cfg.Modules {
 		into, ok := settings[name]
 		if !ok || into == nil {
-			return nil, &problem.Error{Kind: problem.Usage, Target: fmt.Sprintf("%s:%d", cfg.Path, node.Line), Message: "there are no settings for a module " + name + suggest.Phrase(name, names)}
+			return nil, &problem.Error{
+				Kind: problem.Usage, Target: fmt.Sprintf("%s:%d", cfg.Path, node.Line),
+				Message: "there are no settings for a module " + name + suggest.Phrase(name, names),
+			}
 		}
 		if err := config.DecodeNode(&node, into, cfg.Path); err != nil {
 			return nil, err
@@ -130,13 +132,4 @@ func (c configured) Value(_ context.Context, name string) (string, error) {
 		return "", secret.NotFound(name)
 	}
 	return secret.ReadFile(s.File, name)
-}
-
-// tenantName splits a playbook's name at its tenant.
-func tenantName(playbook string) string {
-	tenant, _, ok := strings.Cut(playbook, "/")
-	if !ok {
-		return ""
-	}
-	return tenant
 }

@@ -133,7 +133,7 @@ func (c *Client) Fitting(csr *x509.CSR, leafPEM, chainPEM string) (*x509.Certifi
 	}
 	now := c.opts.Clock.Now()
 	if cert.Fits(csr) != nil || cert.SelfSigned || !now.Before(cert.NotAfter) {
-		return nil, nil //nolint:nilnil // nil is the documented "none"
+		return nil, nil //nolint:nilnil,nilerr // nil is the documented "none"
 	}
 	return cert, c.withRoot(cert)
 }

@@ -230,7 +230,7 @@ func (c *Client) getDirectory(ctx context.Context) (*cachedDirectory, error) {
 	res, err := (&http.Client{Transport: x}).Do(req)
 	if err == nil {
 		raw, err = io.ReadAll(res.Body)
-		res.Body.Close()
+		_ = res.Body.Close()
 	}
 	if err := x.result(err); err != nil {
 		return nil, err

@@ -112,7 +112,8 @@ func (b *binding) renewal() *bind.Func {
 	return &bind.Func{
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once where it is missing, self-signed, expired, for other names or from another CA; " +
-			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. In a run with `--force` it is always due; `forced` tells.",
+			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
+			"In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
 if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.reason }) end`,

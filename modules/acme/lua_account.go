@@ -52,7 +52,7 @@ type placed struct {
 func placedBefore(c *bind.Call, client *Client, acct *Account) (*Order, error) {
 	var earlier placed
 	if len(c.Earlier) == 0 || json.Unmarshal(c.Earlier, &earlier) != nil || earlier.URL == "" {
-		return nil, nil //nolint:nilnil // nil is the documented "none"
+		return nil, nil //nolint:nilnil,nilerr // nil is the documented "none"
 	}
 	order, err := client.Get(c.Context, acct, earlier.URL)
 	if problem.From(err) != nil && problem.From(err).Kind == problem.OrderGone || err == nil && order.Status == "invalid" {
@@ -91,7 +91,7 @@ func (b *binding) validate() *bind.Func {
 		Doc: "Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. " +
 			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
 		Returns: "the order, now ready",
-		Example: `order = acct:validate(order)`,
+		Example: `ctx:step("completing_validation", { retry = 3 }, function() return acct:validate(order) end)`,
 		// No probe: Validate looks first itself, and an order that has failed is
 		// that error rather than a question that nobody can answer.
 		Impl: bind.Method(bind.Effect[Account, orderArgs, none, *Order]{

@@ -15,7 +15,7 @@ import (
 
 // Problem is a CA's problem document (RFC 8555 section 6.7), or one of its
 // subproblems.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 7807 calls it so
 	Type       string `lua:"type" doc:"such as rateLimited or unauthorized, without its namespace"`
 	Detail     string `lua:"detail" doc:"the CA's own words"`
 	Identifier string `lua:"identifier,optional" doc:"the name that it is about; empty where it is about the whole"`

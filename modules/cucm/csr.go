@@ -39,7 +39,7 @@ func (c *Client) PendingCSR(ctx context.Context, service string) (*x509.CSR, err
 	doing := "reading the pending CSR of " + service
 	body, err := c.read(ctx, c.get(doing, c.o.Paths.CSR, service))
 	if noCSR(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is the documented "none"
 	}
 	if err != nil {
 		return nil, err
@@ -92,9 +92,10 @@ func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
 	}
 	if !r.ReplacePending && !slices.Contains(r.Ours, pending.SHA256) && !slices.Contains(r.Ours, pending.KeySHA256) {
 		return CSRLook{}, c.failed("generating a CSR", &problem.Error{
-			Kind:    problem.Conflict,
-			Message: "another signing request of " + r.Service + " is pending (sha256 " + pending.SHA256 + ", names " + strings.Join(pending.Names, " ") + "); a new one would overwrite its key",
-			Hint:    "someone may wait for its certificate; where nobody does, set replace_pending",
+			Kind: problem.Conflict,
+			Message: "another signing request of " + r.Service + " is pending (sha256 " + pending.SHA256 + ", names " + strings.Join(pending.Names, " ") +
+				"); a new one would overwrite its key",
+			Hint: "someone may wait for its certificate; where nobody does, set replace_pending",
 		})
 	}
 	return CSRLook{Pending: pending.SHA256}, nil

@@ -40,7 +40,7 @@ type Options struct {
 	PromptSettle   time.Duration                                                     // silence after a prompt that makes it one; 50 ms by default
 	RestartTimeout time.Duration                                                     // of one service's restart; 10 min by default
 	Replication    time.Duration                                                     // until what was uploaded must be listed, here or on the other nodes; 30 s by default
-	Settle         time.Duration                                                     // after which a node that still serves the old certificate was surely not restarted; 30 s by default
+	Settle         time.Duration                                                     // a node that serves the old certificate after it was surely not restarted; 30 s by default
 	Poll           time.Duration                                                     // between two looks of such a wait; 1 s by default
 	Paths          Paths
 

@@ -54,6 +54,8 @@ func judged(status int) bool {
 
 // rejections are the appliance's known words, in lower case, with what they
 // mean and what to do. The first that fits counts.
+//
+//nolint:gochecknoglobals // never changed
 var rejections = []struct {
 	words string
 	kind  problem.Kind

@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -84,7 +83,7 @@ func (s *script) Invoke(inv *bind.Invocation) (any, error) {
 		s.undos = append(s.undos, func(result any) error { return e.Undo(c, inv.Recv, inv.Args, result) })
 	}
 	if !done {
-		if result, err = e.Do(c, inv.Recv, inv.Args, json.RawMessage(slices.Clone(look))); err != nil {
+		if result, err = e.Do(c, inv.Recv, inv.Args, slices.Clone(look)); err != nil {
 			return nil, err
 		}
 	}

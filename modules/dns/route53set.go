@@ -105,7 +105,7 @@ func (s *recordSet) swap(asked *types.ChangeBatch) (*types.ChangeBatch, error) {
 		want = asTheyStood(had, valuesOf(to.ResourceRecordSet))
 	}
 	if slices.Equal(had, want) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // there is nothing to change
 	}
 	batch := &types.ChangeBatch{}
 	if s.read != nil {

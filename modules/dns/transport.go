@@ -151,7 +151,7 @@ func serverWords(body []byte) (words string, auth bool) {
 	if words, auth = jsonWords(body); words != "" {
 		return words, auth
 	}
-	if words, auth = xmlWords(body); words != "" {
+	if words = xmlWords(body); words != "" {
 		return words, auth
 	}
 	text := string(body[:min(len(body), 8<<10)])
@@ -195,14 +195,14 @@ func jsonWords(body []byte) (string, bool) {
 }
 
 // xmlWords reads the errors of AWS.
-func xmlWords(body []byte) (string, bool) {
+func xmlWords(body []byte) string {
 	var said struct {
 		Code     string   `xml:"Error>Code"`
 		Message  string   `xml:"Error>Message"`
 		Messages []string `xml:"Messages>Message"`
 	}
 	if xml.Unmarshal(body, &said) != nil {
-		return "", false
+		return ""
 	}
 	words := said.Message
 	if len(said.Messages) > 0 {
@@ -211,5 +211,5 @@ func xmlWords(body []byte) (string, bool) {
 	if said.Code != "" {
 		words = said.Code + ": " + words
 	}
-	return words, false
+	return words
 }

@@ -29,7 +29,7 @@ type Zone struct {
 
 	Server       string        `lua:"server,optional" doc:"RFC 2136: the primary server, host or host:port (port 53)"`
 	KeyName      string        `lua:"key_name,optional" doc:"RFC 2136: name of the TSIG key"`
-	KeyAlgorithm string        `lua:"key_algorithm,optional" default:"hmac-sha256" enum:"hmac-sha1 hmac-sha224 hmac-sha256 hmac-sha384 hmac-sha512" doc:"RFC 2136: algorithm of the TSIG key"`
+	KeyAlgorithm string        `lua:"key_algorithm,optional" default:"hmac-sha256" enum:"hmac-sha1 hmac-sha224 hmac-sha256 hmac-sha384 hmac-sha512" doc:"RFC 2136: its algorithm"`
 	Key          secret.Handle `lua:"key,optional" doc:"RFC 2136: the TSIG key, base64"`
 
 	Resolvers []string      `lua:"resolvers,optional" doc:"resolvers that zones and their servers are found through, host or host:port; this machine's when left out"`

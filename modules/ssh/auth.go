@@ -17,7 +17,7 @@ import (
 // server does not offer that, keyboard-interactive. What went wrong is kept
 // in err: the library wraps or replaces what its callbacks return.
 type login struct {
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // it lives as long as one login
 	password func(context.Context) (string, error)
 	sent     bool
 	err      error

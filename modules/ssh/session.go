@@ -209,7 +209,7 @@ func silence(ctx context.Context, sc *screen) error {
 	}
 	p := &problem.Error{Kind: problem.Unavailable, Message: "the session was cut before the prompt came", Server: said}
 	if ctx.Err() != nil {
-		p = because(ctx, ctx.Err()).(*problem.Error)
+		p = problem.From(because(ctx, ctx.Err()))
 		p.Server = said
 	}
 	return p

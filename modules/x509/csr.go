@@ -62,6 +62,7 @@ func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
 	return req, nil
 }
 
+//nolint:gochecknoglobals // never changed
 var (
 	oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidClientAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}

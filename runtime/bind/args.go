@@ -61,7 +61,8 @@ func (f *Func) usage() string {
 	short := *f
 	short.params = slices.DeleteFunc(slices.Clone(f.params), func(p field) bool { return p.Optional })
 	if len(short.params) == 0 {
-		return short.Signature()[:strings.Index(short.Signature(), "{")] + "{ … }"
+		name, _, _ := strings.Cut(short.Signature(), "{")
+		return name + "{ … }"
 	}
 	return strings.Replace(short.Signature(), " }", ", … }", 1)
 }

@@ -19,6 +19,7 @@ type field struct {
 	index     []int
 }
 
+//nolint:gochecknoglobals // never changed
 var (
 	timeType     = reflect.TypeFor[time.Time]()
 	durationType = reflect.TypeFor[time.Duration]()

@@ -24,17 +24,8 @@ type Registry struct {
 func NewRegistry(modules ...*Module) (*Registry, error) {
 	r := &Registry{Modules: modules, byName: map[string]*Type{}, byGo: map[reflect.Type]*Type{}, funcs: map[string]*Func{}}
 	for _, m := range modules {
-		for _, t := range append(slices.Clone(m.Types), m.Plain...) {
-			if old := r.byName[t.Name]; old != nil && old.Go == t.Go {
-				continue
-			}
-			if r.byName[t.Name] != nil || r.byGo[t.Go] != nil {
-				return nil, fmt.Errorf("bind: type %s stands twice", t.Name)
-			}
-			if t.Doc == "" {
-				return nil, fmt.Errorf("bind: type %s has no doc", t.Name)
-			}
-			r.byName[t.Name], r.byGo[t.Go] = t, t
+		if err := r.addTypes(m); err != nil {
+			return nil, err
 		}
 	}
 	for _, m := range modules {
@@ -55,6 +46,23 @@ func NewRegistry(modules ...*Module) (*Registry, error) {
 		}
 	}
 	return r, r.checkTypes()
+}
+
+// addTypes adds the types of a module; several may have the same plain ones.
+func (r *Registry) addTypes(m *Module) error {
+	for _, t := range append(slices.Clone(m.Types), m.Plain...) {
+		if old := r.byName[t.Name]; old != nil && old.Go == t.Go {
+			continue
+		}
+		if r.byName[t.Name] != nil || r.byGo[t.Go] != nil {
+			return fmt.Errorf("bind: type %s stands twice", t.Name)
+		}
+		if t.Doc == "" {
+			return fmt.Errorf("bind: type %s has no doc", t.Name)
+		}
+		r.byName[t.Name], r.byGo[t.Go] = t, t
+	}
+	return nil
 }
 
 func (r *Registry) add(full string, f *Func) error {

@@ -62,7 +62,7 @@ func (f *Func) Full() string { return f.full }
 
 // Call is what an implementation gets: its run's world.
 type Call struct {
-	Context  context.Context
+	Context  context.Context //nolint:containedctx // it lives as long as one call
 	Clock    clockwork.Clock
 	Log      *slog.Logger // tagged with run and step, redacted
 	Network  *grant.Network
@@ -114,7 +114,7 @@ type Host interface {
 
 // Invocation is one checked call from Lua.
 type Invocation struct {
-	Context context.Context // the calling script's; nil when read back from the journal
+	Context context.Context //nolint:containedctx // the calling script's; nil when read back from the journal
 	Func    *Func
 	Recv    any // pointer to the handle's struct; nil for a function
 	Args    any // pointer to the argument struct

@@ -57,7 +57,7 @@ func env() bundle.Env {
 			s.Module("acme", acme)
 			return bundle.World{
 				Modules: map[string]lua.LValue{"acme": acme},
-				Globals: map[string]lua.LValue{"secret": s.L.NewFunction(func(L *lua.LState) int { return 1 })},
+				Globals: map[string]lua.LValue{"secret": s.L.NewFunction(func(*lua.LState) int { return 1 })},
 			}
 		},
 	}

@@ -15,7 +15,7 @@ var (
 	lineFirst   = regexp.MustCompile(`(?s)^line (\d+): (.*)$`)
 	wrongType   = regexp.MustCompile("^cannot unmarshal !!([a-z]+)(?: `(.*)`)? into (.+)$")
 	tabAtBegin  = regexp.MustCompile(`(?m)^ *\t`)
-	typeMeaning = map[string]string{
+	typeMeaning = map[string]string{ //nolint:gochecknoglobals // never changed
 		"str": "a text", "int": "a number", "float": "a number", "bool": "true or false", "seq": "a list", "map": "a table of keys", "null": "nothing",
 		"string": "a text", "time.Duration": `a duration such as "10s"`, "float64": "a number",
 	}

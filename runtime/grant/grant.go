@@ -42,7 +42,6 @@ func systemBundles() []string {
 type Network struct {
 	opt    Options
 	dialer net.Dialer
-	roots  *stdx509.CertPool
 	extra  []*stdx509.Certificate
 	proxy  *url.URL
 }

@@ -64,7 +64,7 @@ func Decode(b []byte) (Record, error) {
 	return r, nil
 }
 
-// decoders is never changed.
+//nolint:gochecknoglobals // never changed
 var decoders = map[string]func([]byte) (Record, error){
 	RunCreated{}.Type():     decode[RunCreated],
 	RunResumed{}.Type():     decode[RunResumed],

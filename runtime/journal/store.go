@@ -46,7 +46,7 @@ func openDB(path, mode string, most int) (*sql.DB, error) {
 type conn struct {
 	db    *sql.DB
 	c     *sql.Conn
-	ctx   context.Context // the writer's; it never ends, a commit is not broken off
+	ctx   context.Context //nolint:containedctx // the writer's; it never ends, a commit is not broken off
 	stmts map[string]*sql.Stmt
 
 	runs map[string]*known

@@ -50,7 +50,7 @@ type writer struct {
 	steps []string
 	clock clockwork.Clock
 	log   *slog.Logger
-	ctx   context.Context // without end: a commit is not broken off
+	ctx   context.Context //nolint:containedctx // without end: a commit is not broken off
 	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
 	conn  *conn           // the turn's; nil after a failure, until it is opened again
 

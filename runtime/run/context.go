@@ -73,7 +73,7 @@ func (r *Run) luaStep(kind string) func(*lua.LState) (int, error) {
 		if !ok || name == "" {
 			return 0, misuse("ctx:"+kind, "argument 1 \"name\" wants a string, got a "+l.Get(2).Type().String(), usage)
 		}
-		options, fnArg := lua.LValue(lua.LNil), l.Get(3)
+		options, fnArg := lua.LNil, l.Get(3)
 		if l.GetTop() > 3 {
 			options, fnArg = l.Get(3), l.Get(4)
 		}

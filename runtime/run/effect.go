@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
@@ -131,8 +132,8 @@ func (s *step) find(fn string, args json.RawMessage) *effect {
 
 // progressOf gives how far an earlier attempt at the same call came.
 func (s *step) progressOf(e *effect) json.RawMessage {
-	for i := len(s.effects) - 1; i >= 0; i-- {
-		if old := s.effects[i]; old.fn == e.fn && string(old.args) == string(e.args) && len(old.progress) > 0 {
+	for _, old := range slices.Backward(s.effects) {
+		if old.fn == e.fn && string(old.args) == string(e.args) && len(old.progress) > 0 {
 			return old.progress
 		}
 	}

@@ -67,7 +67,7 @@ func (r *Run) approved(ctx context.Context, what string) error {
 // await gives the answer to an approval, or lets the run wait for it. The answer
 // is the step's result, which whoever decides writes into the journal.
 func (r *Run) await(ctx context.Context, s *step) (lua.LValue, error) {
-	if v, err, ok := r.settled(nil, s); ok {
+	if v, err, ok := r.settled(s); ok {
 		return v, err
 	}
 	if r.ending {

@@ -22,7 +22,8 @@ const (
 // false. It asks again soon, then less and less often; an error that waiting can
 // mend counts as "not yet".
 func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
-	pause, why := firstPoll, ""
+	pause := firstPoll
+	var why string
 	var last *problem.Error
 	for {
 		values, err := r.state.Call(ctx, L, fn)
@@ -83,7 +84,7 @@ func (r *Run) sleep(L *lua.LState, d time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if _, err, ok := r.settled(L, s); ok {
+	if _, err, ok := r.settled(s); ok {
 		return err
 	}
 	if s.attempt == 0 {

@@ -100,7 +100,7 @@ func (r *Run) mayStep(kind, name, key string) error {
 }
 
 // settled answers from the journal where the step has ended.
-func (r *Run) settled(L *lua.LState, s *step) (lua.LValue, error, bool) {
+func (r *Run) settled(s *step) (lua.LValue, error, bool) {
 	switch s.state {
 	case journal.StepIsDone:
 		r.now = s.ended
@@ -130,7 +130,7 @@ func (r *Run) runStep(L *lua.LState, kind, name string, opts stepOptions, fn *lu
 	if err != nil {
 		return nil, err
 	}
-	if v, err, ok := r.settled(L, s); ok {
+	if v, err, ok := r.settled(s); ok {
 		return v, err
 	}
 	if err := sandbox.CheckStep(fn); err != nil {

@@ -42,7 +42,6 @@ func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
 	// Clean-up goes on when the run is cancelled, under a bound of its own.
 	ctx = context.WithoutCancel(ctx)
 	for _, u := range slices.Backward(r.undos) {
-
 		if u.done || !match(u) {
 			continue
 		}

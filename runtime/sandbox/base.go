@@ -114,14 +114,14 @@ func rawGet(L *lua.LState) int {
 }
 
 func rawSet(L *lua.LState) int {
-	L.RawSet(writable(L, 1), L.CheckAny(2), L.CheckAny(3))
+	L.RawSet(writable(L), L.CheckAny(2), L.CheckAny(3))
 	L.SetTop(1)
 	return 1
 }
 
-// writable returns argument n, a table that the script may change.
-func writable(L *lua.LState, n int) *lua.LTable {
-	t := L.CheckTable(n)
+// writable returns the first argument, a table that the script may change.
+func writable(L *lua.LState) *lua.LTable {
+	t := L.CheckTable(1)
 	if _, readOnly := contents(t); readOnly {
 		Raise(L, &problem.Error{Kind: problem.Usage, Message: "this table is read-only"})
 	}

@@ -140,6 +140,7 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 	case problem.Auth, problem.Refused, problem.Mismatch, problem.NotFound, problem.Conflict, problem.OrderGone,
 		problem.Untrusted, problem.Usage, problem.Unavailable, problem.Timeout, problem.RateLimited:
 		e.Kind = k
+	default: // stays an error of the script
 	}
 	return e
 }

@@ -58,15 +58,15 @@ func (s *State) directive(L *lua.LState, flags string, verb byte, n int) string 
 	case 'd', 'i':
 		return fmt.Sprintf("%"+flags+"d", whole(L, n))
 	case 'u':
-		return fmt.Sprintf("%"+flags+"d", uint64(whole(L, n)))
+		return fmt.Sprintf("%"+flags+"d", uint64(whole(L, n))) //nolint:gosec // as C does
 	case 'o', 'x', 'X':
-		value := uint64(whole(L, n))
+		value := uint64(whole(L, n)) //nolint:gosec // as C does
 		if value == 0 {
 			flags = strings.ReplaceAll(flags, "#", "") // C gives zero no prefix
 		}
 		return fmt.Sprintf("%"+flags+string(verb), value)
 	case 'c':
-		return string([]byte{byte(whole(L, n))})
+		return string([]byte{byte(whole(L, n))}) //nolint:gosec // as C does
 	case 'e', 'E', 'f', 'g', 'G':
 		return float(flags, verb, float64(L.CheckNumber(n)))
 	case 's':

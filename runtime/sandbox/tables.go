@@ -35,7 +35,7 @@ func (s *State) tableConcat(L *lua.LState) int {
 }
 
 func tableInsert(L *lua.LState) int {
-	t := writable(L, 1)
+	t := writable(L)
 	switch n := t.Len(); L.GetTop() {
 	case 2:
 		t.RawSetInt(n+1, L.Get(2))
@@ -56,7 +56,7 @@ func tableInsert(L *lua.LState) int {
 }
 
 func tableRemove(L *lua.LState) int {
-	t := writable(L, 1)
+	t := writable(L)
 	n := t.Len()
 	at := L.OptInt(2, n)
 	if n == 0 {
@@ -75,7 +75,7 @@ func tableRemove(L *lua.LState) int {
 }
 
 func tableSort(L *lua.LState) int {
-	t := writable(L, 1)
+	t := writable(L)
 	by := sorter{L: L, values: make([]lua.LValue, t.Len())}
 	if L.Get(2) != lua.LNil {
 		by.less = L.CheckFunction(2)

@@ -60,7 +60,7 @@ func TestHandleNeverShowsAValue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, got := range []string{fmt.Sprint(h), fmt.Sprintf("%#v", h), fmt.Sprintf("%s", h), h.LogValue().String()} {
+	for _, got := range []string{fmt.Sprint(h), fmt.Sprintf("%#v", h), fmt.Sprintf("%s", h), h.LogValue().String()} { //nolint:staticcheck // it is the very question
 		if got != "secret(CUCM_PASSWORD)" {
 			t.Errorf("got %s", got)
 		}

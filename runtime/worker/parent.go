@@ -7,6 +7,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -25,7 +26,7 @@ type Parent struct {
 	Embedded map[string]string // the scripts that children bring along
 	Clock    clockwork.Clock
 	// Accept may refuse a playbook that is about to begin a run; may be nil.
-	Accept func(Playbook) error
+	Accept func(*bundle.Playbook) error
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 }
@@ -131,7 +132,7 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 }
 
 // create journals the new run with the sources that it needs.
-func (p *Parent) create(ctx context.Context, id string, book Playbook, job Job, force bool) error {
+func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, job Job, force bool) error {
 	var sources []journal.Source
 	for _, name := range book.Needs {
 		body, ok := job.Files[name]
@@ -200,7 +201,7 @@ func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outco
 		}
 	}
 	if deaths < MaxDeaths {
-		return nil, nil
+		return nil, nil //nolint:nilnil // nil is the documented "go on"
 	}
 	reason := fmt.Sprintf("%s, for the %d. time", p.Redactor.Redact(d.Error()), deaths)
 	out := &run.Outcome{Status: journal.Parked, Reason: reason, Error: &problem.Error{

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -50,19 +51,8 @@ type Job struct {
 
 // Loaded tells what is in the scripts.
 type Loaded struct {
-	Playbooks []Playbook       `json:"playbooks"`
-	Problems  []*problem.Error `json:"problems,omitempty"`
-}
-
-// Playbook is a playbook as the parent knows it.
-type Playbook struct {
-	Name     string   `json:"name"`
-	File     string   `json:"file"`
-	Hash     string   `json:"hash"`
-	Needs    []string `json:"needs"`
-	Schedule any      `json:"schedule,omitempty"`
-	Window   any      `json:"window,omitempty"`
-	Mode     string   `json:"mode,omitempty"`
+	Playbooks []*bundle.Playbook `json:"playbooks"`
+	Problems  []*problem.Error   `json:"problems,omitempty"`
 }
 
 // journalStart begins the run in a child that has loaded it.
@@ -96,14 +86,14 @@ type conn struct {
 func newConn(rw net.Conn) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
 
 func (c *conn) send(f *frame) error {
-	body, err := json.Marshal(f)
+	body, err := json.Marshal(f) //nolint:gosec // secrets cross the pair, to a child that asked for them
 	if err != nil {
 		return err
 	}
 	if len(body) > maxFrame {
 		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", len(body), maxFrame)
 	}
-	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))) //nolint:gosec // maxFrame is below it
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, err = c.rw.Write(append(buf, body...))

@@ -32,7 +32,7 @@ local dns = {}
 ---@field hosted_zone_id? string Route 53: id of the hosted zone, where several have the same name
 ---@field server? string RFC 2136: the primary server, host or host:port (port 53)
 ---@field key_name? string RFC 2136: name of the TSIG key
----@field key_algorithm? "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512" RFC 2136: algorithm of the TSIG key
+---@field key_algorithm? "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512" RFC 2136: its algorithm
 ---@field key? secret RFC 2136: the TSIG key, base64
 ---@field resolvers? string[] resolvers that zones and their servers are found through, host or host:port; this machine's when left out
 ---@field ttl? duration time to live of new records

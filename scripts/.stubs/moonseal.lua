@@ -96,6 +96,11 @@ function ctx:defer(fn, data) end
 ---@param found record
 function ctx:record(found) end
 
+---Waits until a person approves (moonseal approve) or denies, which raises.
+---@param message string what is to be approved
+---@return { by: string, at: instant, ticket?: string, reason?: string }
+function ctx:approve(message) end
+
 ---Ends the run: there is nothing to do.
 ---@param reason string
 function ctx:skip(reason) end

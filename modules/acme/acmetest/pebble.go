@@ -19,7 +19,7 @@ import (
 )
 
 // environ guards the process's environment while Pebble's constructors read it.
-var environ sync.Mutex
+var environ sync.Mutex //nolint:gochecknoglobals // so is the environment
 
 // ordersPath is ours beside Pebble's own management paths.
 const ordersPath = "/acmetest/orders"

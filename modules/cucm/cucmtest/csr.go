@@ -33,7 +33,7 @@ type pendingCSR struct {
 	multi   bool
 }
 
-var keyLengths = map[string][]int{"rsa": {2048, 3072, 4096}, "ec": {256, 384, 521}}
+var keyLengths = map[string][]int{"rsa": {2048, 3072, 4096}, "ec": {256, 384, 521}} //nolint:gochecknoglobals // never changed
 
 func (n *Node) postCSR(r *http.Request) (int, any, *apiError) {
 	var q csrRequest

@@ -215,7 +215,7 @@ func (n *Node) currentHostKey() (ssh.Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.legacyKey, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA})
+		n.legacyKey, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA}) //nolint:forcetypeassert // an RSA key gives one
 		if err != nil {
 			return nil, err
 		}

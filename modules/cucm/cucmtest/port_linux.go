@@ -31,6 +31,6 @@ func reservePort() (addr string, release func(), err error) {
 	if err != nil {
 		return fail("getsockname", err)
 	}
-	port := name.(*syscall.SockaddrInet4).Port
+	port := name.(*syscall.SockaddrInet4).Port //nolint:forcetypeassert // it was bound so
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), func() { _ = syscall.Close(fd) }, nil
 }

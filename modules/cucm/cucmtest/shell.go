@@ -129,8 +129,9 @@ func (s *shell) do(c command) error {
 		return s.restart(c.service)
 	case verbUnknown:
 		return s.term.print(s.ctx, "No valid command entered\n")
+	default:
+		return nil
 	}
-	return nil
 }
 
 // guard lets faults into a command. work is what a fault can prevent or follow;
@@ -159,7 +160,10 @@ func (s *shell) guard(call string, work func() error, show func() error) error {
 
 func (s *shell) list() error {
 	s.node.c.mu.Lock()
-	lines := []string{"Requesting service status, please wait...", "System SSH [STARTED]", "Cluster Manager [STARTED]", "Service Manager is running", "Getting list of all services", ">> Return code = 0"}
+	lines := []string{
+		"Requesting service status, please wait...", "System SSH [STARTED]", "Cluster Manager [STARTED]", "Service Manager is running",
+		"Getting list of all services", ">> Return code = 0",
+	}
 	for _, v := range s.node.services {
 		line := v.name + "[" + string(v.status) + "]"
 		if v.note != "" {

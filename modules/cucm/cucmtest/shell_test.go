@@ -248,7 +248,7 @@ func TestHostKey(t *testing.T) {
 		_ = client.Close()
 		return got
 	}
-	print := func() string {
+	known := func() string {
 		s, err := n.HostKeyFingerprint()
 		if err != nil {
 			t.Fatal(err)
@@ -256,13 +256,13 @@ func TestHostKey(t *testing.T) {
 		return s
 	}
 	first := seen()
-	if first != print() || !strings.HasPrefix(first, "SHA256:") || seen() != first {
+	if first != known() || !strings.HasPrefix(first, "SHA256:") || seen() != first {
 		t.Fatal("the host key is not what it is said to be")
 	}
 	if err := n.ChangeHostKey(); err != nil {
 		t.Fatal(err)
 	}
-	if second := seen(); second == first || second != print() {
+	if second := seen(); second == first || second != known() {
 		t.Fatal("the host key did not change")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ func (n *Node) serveSSH(raw net.Conn) {
 	defer cancel()
 	conn := watch(raw, cancel)
 	defer conn.wait()
-	defer conn.Close() //nolint:errcheck // there is no one to tell
+	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 
 	err := n.c.faults.Do(ctx, CallSSHLogin, func() error { return nil })
@@ -128,7 +129,7 @@ func (n *Node) admit(user, password string) (*ssh.Permissions, error) {
 	if !ok {
 		return nil, errors.New("permission denied")
 	}
-	return &ssh.Permissions{Extensions: map[string]string{"privilege": string(rune('0' + privilege))}}, nil
+	return &ssh.Permissions{Extensions: map[string]string{"privilege": strconv.Itoa(privilege)}}, nil
 }
 
 // serveSession serves the requests of one session; it has one shell at most.

@@ -24,12 +24,12 @@ func TestOneTrustCertificateForEachName(t *testing.T) {
 	c := start(t, nil)
 	n := c.Node(pub)
 	key := newECKey(t)
-	make := func(born time.Time) string {
-		template := caTemplate("Root YR", born)
+	born := func(at time.Time) string {
+		template := caTemplate("Root YR", at)
 		return toPEM("CERTIFICATE", certify(t, template, template, key.Public(), key).Raw)
 	}
 	now := time.Now()
-	middle, twin, older, newer := make(now.AddDate(-2, 0, 0)), make(now.AddDate(-2, 0, 0)), make(now.AddDate(-3, 0, 0)), make(now.AddDate(-1, 0, 0))
+	middle, twin, older, newer := born(now.AddDate(-2, 0, 0)), born(now.AddDate(-2, 0, 0)), born(now.AddDate(-3, 0, 0)), born(now.AddDate(-1, 0, 0))
 	for _, test := range []struct {
 		name, cert, kept string
 		accepted         bool

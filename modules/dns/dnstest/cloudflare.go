@@ -26,7 +26,7 @@ func newCloudflare(w *World) http.Handler {
 	mux.HandleFunc("GET "+records, c.inZone(c.listRecords))
 	mux.HandleFunc("POST "+records, c.inZone(c.createRecord))
 	mux.HandleFunc("DELETE "+records+"/{record}", c.inZone(c.deleteRecord))
-	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) {
 		cfFail(rw, http.StatusBadRequest, cfError{Code: 7000, Message: "No route for that URI"})
 	})
 	return c.authenticated(mux)

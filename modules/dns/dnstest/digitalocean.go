@@ -25,7 +25,7 @@ func newDigitalOcean(w *World) http.Handler {
 	mux.HandleFunc("DELETE /v2/domains/{domain}/records/{id}", d.inDomain(d.deleteRecord))
 	mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) { doNotFound(rw) })
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		rw.Header().Set("X-Request-Id", fmt.Sprintf("lab-%d", w.opt.Clock.Now().UnixNano()))
+		rw.Header().Set("X-Request-ID", fmt.Sprintf("lab-%d", w.opt.Clock.Now().UnixNano()))
 		if r.Header.Get("Authorization") != "Bearer "+w.opt.Credentials.DigitalOceanToken {
 			doFail(rw, http.StatusUnauthorized, "Unauthorized", "Unable to authenticate you")
 			return
@@ -67,7 +67,7 @@ func doReply(rw http.ResponseWriter, status int, body any) {
 }
 
 func doFail(rw http.ResponseWriter, status int, id, message string) {
-	doReply(rw, status, map[string]string{"id": id, "message": message, "request_id": rw.Header().Get("X-Request-Id")})
+	doReply(rw, status, map[string]string{"id": id, "message": message, "request_id": rw.Header().Get("X-Request-ID")})
 }
 
 func doNotFound(rw http.ResponseWriter) {

@@ -52,7 +52,8 @@ func (r *route53) changeSets(rw http.ResponseWriter, req *http.Request, zone str
 	}
 	add, remove := difference(before, after)
 	if _, err := r.world.zones.change(add, remove); err != nil {
-		r53Fail(rw, http.StatusBadRequest, "InvalidChangeBatch", fmt.Sprintf("[RRSet of type %s with DNS name %s is not permitted because a conflicting RRSet of type CNAME with the same DNS name already exists in zone %s.]",
+		r53Fail(rw, http.StatusBadRequest, "InvalidChangeBatch", fmt.Sprintf("[RRSet of type %s with DNS name %s is not permitted "+
+			"because a conflicting RRSet of type CNAME with the same DNS name already exists in zone %s.]",
 			in.Changes[0].Set.Type, in.Changes[0].Set.Name, zone+"."))
 		return
 	}
@@ -137,7 +138,8 @@ func sameSet(have []Record, want []string, ttl time.Duration) bool {
 // values checks a set's values and gives them without TXT quoting.
 func (s r53Set) values() (out []string, wrong string) {
 	if len(s.Records) == 0 {
-		return nil, "Invalid request: expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], but found none in Change with [Action=..., Name=" + s.Name + "]"
+		return nil, "Invalid request: expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], " +
+			"but found none in Change with [Action=..., Name=" + s.Name + "]"
 	}
 	for _, rec := range s.Records {
 		v := rec.Value

@@ -107,7 +107,7 @@ func (s *nameServer) serve(w dns.ResponseWriter, q *dns.Msg) {
 	_, overTCP := w.RemoteAddr().(*net.TCPAddr)
 	ctx := s.ctx
 	if overTCP {
-		ctx = s.conns.context(w.RemoteAddr(), ctx)
+		ctx = s.conns.context(ctx, w.RemoteAddr())
 	} else {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, udpPatience)
@@ -160,7 +160,7 @@ type watched struct {
 	byPeer map[string]context.Context
 }
 
-func (c *watched) context(peer net.Addr, otherwise context.Context) context.Context {
+func (c *watched) context(otherwise context.Context, peer net.Addr) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx, ok := c.byPeer[peer.String()]; ok {
@@ -186,7 +186,7 @@ func (l *watchedListener) Accept() (net.Conn, error) {
 	ctx, cancel := context.WithCancel(l.ctx)
 	peer := c.RemoteAddr().String()
 	l.conns.mu.Lock()
-	l.conns.byPeer[peer] = ctx
+	l.conns.byPeer[peer] = ctx //nolint:fatcontext // one for each connection, and forgotten with it
 	l.conns.mu.Unlock()
 	near, far := net.Pipe()
 	l.owned.Go(func() {

@@ -32,6 +32,7 @@ const (
 	HoldAfter  Kind = "hold-after"  // do the work, then stop until released; the answer is dropped when the client goes away
 )
 
+//nolint:gochecknoglobals // never changed
 var kinds = map[Kind]bool{Status: true, Reset: true, Timeout: true, Delay: true, Lost: true, Truncate: true, HoldBefore: true, HoldAfter: true}
 
 // Fault is one entry of a Set.
@@ -241,6 +242,7 @@ func (s *Set) Do(ctx context.Context, call string, work func() error) error {
 			return err
 		}
 		return work()
+	default: // the others come after the work
 	}
 	if err := work(); err != nil {
 		return err
