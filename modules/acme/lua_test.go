@@ -195,7 +195,7 @@ func TestScriptErrors(t *testing.T) {
 		{`acme.ca { eab = { kid = "x", hmac = "y" } }`, problem.Usage, "wants a secret"},
 		{`acme.ca { trusted_roots = "x" }`, problem.Usage, "trusted_roots"},
 		{`acme.ca {}:account():order { csr = csr }`, problem.Mismatch, "-ms"},
-		{`acme.ca {}:account():order { cert = csr }`, problem.Usage, "csr is missing"},
+		{`acme.ca {}:account():order { cert = csr }`, problem.Usage, `no key "cert"; it knows csr`},
 	} {
 		wantKind(t, s.run(c.src), c.kind, c.say)
 	}
