@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/problem"
-	"moonseal/runtime/worker"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -34,7 +34,7 @@ is broken.`,
 			if len(args) == 0 {
 				args = []string{cfg.Scripts}
 			}
-			report := checked{Playbooks: []worker.Playbook{}, Problems: []*problem.Error{}}
+			report := checked{Playbooks: []*bundle.Playbook{}, Problems: []*problem.Error{}}
 			for _, path := range args {
 				if err := a.check(cmd.Context(), cfg, path, &report); err != nil {
 					return err
@@ -48,8 +48,8 @@ is broken.`,
 }
 
 type checked struct {
-	Playbooks []worker.Playbook `json:"playbooks"`
-	Problems  []*problem.Error  `json:"problems"`
+	Playbooks []*bundle.Playbook `json:"playbooks"`
+	Problems  []*problem.Error   `json:"problems"`
 }
 
 // check loads a folder, or the folder that a file stands in.

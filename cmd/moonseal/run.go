@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -104,7 +105,7 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 
 // accept refuses what a run in the foreground would not keep: changes outside of
 // a window, and a look that changes nothing, are promises to the appliance's owner.
-func (o runOptions) accept(p worker.Playbook) error {
+func (o runOptions) accept(p *bundle.Playbook) error {
 	if o.now || (p.Window == nil && (p.Mode == "" || p.Mode == "auto")) {
 		return nil
 	}

@@ -178,13 +178,10 @@ func (loadOnly) Invoke(inv *bind.Invocation) (any, error) {
 }
 
 func (w *work) loaded() *Loaded {
-	l := &Loaded{Problems: w.bundle.Problems}
-	for _, p := range w.bundle.Playbooks {
-		if w.job.Playbook == "" || w.job.Playbook == p.Name {
-			l.Playbooks = append(l.Playbooks, Playbook{Name: p.Name, File: p.File, Hash: p.Hash, Needs: p.Needs, Schedule: p.Schedule, Window: p.Window, Mode: p.Mode})
-		}
+	if w.job.Playbook == "" {
+		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems}
 	}
-	return l
+	return &Loaded{Playbooks: []*bundle.Playbook{w.bundle.Find(w.job.Playbook)}}
 }
 
 func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error) {
