@@ -107,11 +107,11 @@ const maxFile = 1 << 20
 // ./scripts and a state folder of the user's.
 func Load(path string, getenv func(string) string) (*Config, error) {
 	if path != "" {
-		return read(path)
+		return read(path, getenv)
 	}
 	for _, p := range []string{"moonseal.yaml", "/etc/moonseal/moonseal.yaml"} {
 		if _, err := os.Stat(p); err == nil {
-			return read(p)
+			return read(p, getenv)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, explain(p, err, nil)
 		}
@@ -120,7 +120,7 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 	return c, c.defaults(".", getenv)
 }
 
-func read(path string) (*Config, error) {
+func read(path string, getenv func(string) string) (*Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
@@ -143,7 +143,7 @@ func read(path string) (*Config, error) {
 		return nil, err
 	}
 	c.Path = path
-	return c, c.defaults(filepath.Dir(path), func(string) string { return "" })
+	return c, c.defaults(filepath.Dir(path), getenv)
 }
 
 func reason(err error) string {

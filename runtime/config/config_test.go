@@ -60,6 +60,26 @@ func TestDefaultsAndRelativePaths(t *testing.T) {
 	}
 }
 
+// Where the config says nothing of it, the state is where it is without a config.
+func TestStateIsTheUsers(t *testing.T) {
+	for _, path := range []string{write(t, "scripts: a\n"), ""} {
+		t.Chdir(t.TempDir())
+		env := map[string]string{"STATE_DIRECTORY": "/var/lib/of-systemd"}
+		c, err := config.Load(path, func(name string) string { return env[name] })
+		if err != nil || c.State != "/var/lib/of-systemd" {
+			t.Errorf("%q: %v, %v", path, c, err)
+		}
+		if os.Geteuid() == 0 {
+			continue
+		}
+		env = map[string]string{"HOME": "/home/u"}
+		c, err = config.Load(path, func(name string) string { return env[name] })
+		if err != nil || c.State != "/home/u/.local/state/moonseal" {
+			t.Errorf("%q: %v, %v", path, c, err)
+		}
+	}
+}
+
 func TestWritableByOthersIsRefused(t *testing.T) {
 	path := write(t, "scripts: a\n")
 	if err := os.Chmod(path, 0o666); err != nil {
