@@ -36,19 +36,26 @@ type world struct {
 // startWorld starts a lab. When the test ends, no secret may be anywhere.
 func startWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
+	w := &world{t: t, dir: t.TempDir()}
 	w.startLab()
 	t.Cleanup(w.noSecrets)
 	client, err := lab.Open(w.dir)
 	w.check(err)
 	w.lab = client
+	w.readEnv()
+	return w
+}
+
+// readEnv reads lab.env.
+func (w *world) readEnv() {
+	w.t.Helper()
+	w.env = map[string]string{}
 	text, err := os.ReadFile(filepath.Join(w.dir, "lab.env"))
 	w.check(err)
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		w.env[name] = value
 	}
-	return w
 }
 
 func (w *world) startLab() {
