@@ -57,18 +57,9 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := s.loaded(ctx)
-	if err != nil {
-		return nil, s.end(err)
-	}
-	book := loaded.Playbooks[0]
-	if p.Accept != nil {
-		if err := p.Accept(book); err != nil {
-			return nil, s.end(err)
-		}
-	}
-	if err := p.create(ctx, id, book, job, force); err != nil {
-		return nil, s.end(err)
+	if err := p.accept(ctx, s, id, job, force); err != nil {
+		// There will be no such run: its lock goes too.
+		return nil, errors.Join(s.end(err), journal.RemoveRunLock(p.Journal.Dir(), id))
 	}
 	if created != nil {
 		created(id)
@@ -78,6 +69,21 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 		return out, err
 	}
 	return p.Resume(ctx, job, id)
+}
+
+// accept waits for the child to have loaded the playbook, and journals the run.
+func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, force bool) error {
+	loaded, err := s.loaded(ctx)
+	if err != nil {
+		return err
+	}
+	book := loaded.Playbooks[0]
+	if p.Accept != nil {
+		if err := p.Accept(book); err != nil {
+			return err
+		}
+	}
+	return p.create(ctx, id, book, job, force)
 }
 
 // ended tells whether a child's end is one that its run stops at. It is not where
