@@ -22,9 +22,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/problem"
 )
@@ -41,7 +43,32 @@ type Config struct {
 	Log      Log                  `yaml:"log"`       //
 	Modules  map[string]yaml.Node `yaml:"modules"`   // settings of modules, by name
 
+	// Of the daemon.
+	Listen      Listen   `yaml:"listen"`       //
+	Concurrency int      `yaml:"concurrency"`  // runs that are worked on at once; 8 unless set
+	StopTimeout Duration `yaml:"stop_timeout"` // what running steps get at a stop; 30s unless set
+	Blackouts   []string `yaml:"blackouts"`    // when no appliance is changed, such as "2026-12-20..2027-01-06"
+
 	Path string `yaml:"-"` // the file that it came from, "" where there was none
+}
+
+// Listen says where the daemon listens.
+type Listen struct {
+	Socket string `yaml:"socket"` // a unix socket; moonseal.sock in the state folder unless set
+	Group  string `yaml:"group"`  // who may talk to it beside its owner
+}
+
+// Duration is a time span, written as "30s", "10m" or "7d".
+type Duration time.Duration
+
+// UnmarshalYAML implements [yaml.Unmarshaler].
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	v, err := bind.ParseDuration(node.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", node.Line, err)
+	}
+	*d = Duration(v)
+	return nil
 }
 
 // Secret says where a secret's value is.
@@ -76,6 +103,12 @@ func (l *Log) UnmarshalYAML(node *yaml.Node) error {
 // DefaultMemory is the memory that a run's process may have unless the config
 // says otherwise.
 const DefaultMemory Bytes = 256 << 20
+
+const (
+	defaultConcurrency = 8
+	maxConcurrency     = 1000
+	defaultStop        = 30 * time.Second
+)
 
 // Bytes is a number of bytes, written as 1048576, 512KiB, 256MiB or 1GiB.
 type Bytes int64
@@ -163,7 +196,16 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	if c.Limits.Memory == 0 {
 		c.Limits.Memory = DefaultMemory
 	}
-	for _, p := range []*string{&c.Scripts, &c.State, &c.CABundle} {
+	if c.Concurrency == 0 {
+		c.Concurrency = defaultConcurrency
+	}
+	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
+		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: fmt.Sprintf("concurrency is 1 to %d, got %d", maxConcurrency, c.Concurrency)}
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = Duration(defaultStop)
+	}
+	for _, p := range []*string{&c.Scripts, &c.State, &c.CABundle, &c.Listen.Socket} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			abs, err := filepath.Abs(filepath.Join(base, *p))
 			if err != nil {
@@ -171,6 +213,9 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 			}
 			*p = abs
 		}
+	}
+	if c.Listen.Socket == "" {
+		c.Listen.Socket = filepath.Join(c.State, "moonseal.sock")
 	}
 	for name, s := range c.Secrets {
 		if s.File == "" {
