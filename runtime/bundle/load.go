@@ -70,7 +70,7 @@ func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
 		b.protos[file] = proto
 	}
 	for _, file := range slices.Sorted(maps.Keys(tree.Files)) {
-		if broken[file] || library(file) {
+		if broken[file] || Library(file) {
 			continue
 		}
 		err := b.inspect(ctx, file)
@@ -237,14 +237,14 @@ func (b *Bundle) refuseDuplicates() {
 	})
 }
 
-// library reports whether file is for require only.
-func library(file string) bool {
+// Library reports whether file is for require only.
+func Library(file string) bool {
 	folder := strings.TrimPrefix(file, tenantPrefix(file))
 	return strings.HasPrefix(folder, "lib/")
 }
 
-// tenant is the folder that file stands in; lib is none.
-func tenant(file string) string { return strings.TrimSuffix(tenantPrefix(file), "/") }
+// Tenant is the folder that file stands in; lib is none.
+func Tenant(file string) string { return strings.TrimSuffix(tenantPrefix(file), "/") }
 
 func tenantPrefix(file string) string {
 	folder, _, nested := strings.Cut(file, "/")

@@ -34,7 +34,7 @@ type Playbook struct {
 }
 
 // Tenant is the folder that the playbook stands in, "" for the top folder.
-func (p *Playbook) Tenant() string { return tenant(p.File) }
+func (p *Playbook) Tenant() string { return Tenant(p.File) }
 
 // keys are the keys of a playbook's table, and how each is read.
 var keys = map[string]func(*Playbook, lua.LValue) error{

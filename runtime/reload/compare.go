@@ -1,0 +1,203 @@
+package reload
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/problem"
+)
+
+// script is what is known of a file that returns playbooks.
+type script struct {
+	text     string // as it was last loaded, well or not
+	good     []*Playbook
+	problems []*problem.Error // of text
+}
+
+// library is what is known of a file that is for require only.
+type library struct {
+	text     string
+	problems []*problem.Error
+}
+
+// difference is what a look at the folder found.
+type difference struct {
+	scripts []string // to be loaded: changed themselves, or in need of what did
+	libs    []string // changed, among them those that are gone
+	removed []string // scripts that are gone
+	waiting bool     // there is more, that may be half done
+}
+
+func (d *difference) empty() bool {
+	return len(d.scripts) == 0 && len(d.libs) == 0 && len(d.removed) == 0 && !d.waiting
+}
+
+// compare tells what is to be done about the tree. What may be half written, or
+// half replaced, waits, and with it what may need it; now makes nothing wait.
+func (r *Reloader) compare(tree *bundle.Tree, now bool) *difference {
+	c := &comparison{r: r, tree: tree, now: now, moving: map[string]bool{}}
+	c.missing()
+	c.libraries()
+	c.scripts()
+	return &c.d
+}
+
+type comparison struct {
+	r      *Reloader
+	tree   *bundle.Tree
+	now    bool
+	moving map[string]bool // tenants with a library that may be half written; "" is everyone's
+	d      difference
+}
+
+// wait reports whether the file is to be left alone for now.
+func (c *comparison) wait(name string) bool {
+	if c.now || !c.r.cache.moving(name) {
+		return false
+	}
+	c.d.waiting = true
+	return true
+}
+
+// missing finds what is gone. Some editors, and people with mv, take a file away
+// before they put its successor there, so it must stay away for a while.
+func (c *comparison) missing() {
+	at := c.r.clock.Now()
+	gone := map[string]time.Time{}
+	for name := range c.r.known() {
+		if _, there := c.tree.Files[name]; there || leftOut(c.tree.Problems, name) {
+			continue
+		}
+		since, ok := c.r.gone[name]
+		if !ok {
+			since = at
+		}
+		gone[name] = since
+		library := bundle.Library(name)
+		switch {
+		case !c.now && at.Sub(since) < c.r.rest:
+			c.d.waiting = true
+			if library {
+				c.moving[bundle.Tenant(name)] = true
+			}
+		case library:
+			c.d.libs = append(c.d.libs, name)
+		default:
+			c.d.removed = append(c.d.removed, name)
+		}
+	}
+	c.r.gone = gone
+	slices.Sort(c.d.removed)
+}
+
+// known yields the files that were loaded, well or not.
+func (r *Reloader) known() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range r.scripts {
+			if !yield(name) {
+				return
+			}
+		}
+		for name := range r.libs {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// leftOut reports whether a problem of reading the folder is about the file, or
+// about a folder that it stands in: nothing can be said of it then.
+func leftOut(problems []*problem.Error, name string) bool {
+	return slices.ContainsFunc(problems, func(e *problem.Error) bool {
+		place := fileOf(e)
+		return place == name || strings.HasPrefix(name, place+"/")
+	})
+}
+
+func (c *comparison) libraries() {
+	for name, text := range c.tree.Files {
+		if !bundle.Library(name) {
+			continue
+		}
+		if old := c.r.libs[name]; old != nil && old.text == text {
+			continue
+		}
+		if c.wait(name) {
+			c.moving[bundle.Tenant(name)] = true
+			continue
+		}
+		c.d.libs = append(c.d.libs, name)
+	}
+	slices.Sort(c.d.libs)
+}
+
+func (c *comparison) scripts() {
+	affected := c.affected()
+	for name, text := range c.tree.Files {
+		if bundle.Library(name) {
+			continue
+		}
+		s := c.r.scripts[name]
+		if s != nil && s.text == text && !affected(name, s) {
+			continue
+		}
+		switch {
+		case c.wait(name):
+		case c.moving[""], c.moving[bundle.Tenant(name)]:
+			c.d.waiting = true
+		default:
+			c.d.scripts = append(c.d.scripts, name)
+		}
+	}
+	slices.Sort(c.d.scripts)
+}
+
+// affected gives the test whether a script needs one of the libraries that have
+// changed. One that is broken may need any that it can reach; in a tenant a new
+// library takes the place of the one of that name under lib/.
+func (c *comparison) affected() func(name string, s *script) bool {
+	changed, added, tenants := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, lib := range c.d.libs {
+		changed[lib], added[lib] = true, c.r.libs[lib] == nil
+		tenants[bundle.Tenant(lib)] = true
+	}
+	return func(name string, s *script) bool {
+		tenant := bundle.Tenant(name)
+		switch {
+		case !tenants[""] && !tenants[tenant]:
+			return false
+		case len(s.good) == 0 || len(s.problems) > 0:
+			return true
+		}
+		return slices.ContainsFunc(s.good[0].Needs, func(need string) bool {
+			return changed[need] || tenant != "" && added[tenant+"/"+need]
+		})
+	}
+}
+
+// lost reports whether a playbook is no longer where it was: another script that
+// was refused because of its name may have it now.
+func lost(was, is []*Playbook) bool {
+	return slices.ContainsFunc(was, func(p *Playbook) bool {
+		return !slices.ContainsFunc(is, func(q *Playbook) bool { return p.Name == q.Name })
+	})
+}
+
+// broken lists the scripts with problems, but for those in except, sorted.
+func (r *Reloader) broken(tree *bundle.Tree, except []string) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(r.scripts)) {
+		_, there := tree.Files[name]
+		if there && len(r.scripts[name].problems) > 0 && r.scripts[name].text == tree.Files[name] {
+			if _, done := slices.BinarySearch(except, name); !done {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,80 @@
+package reload_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"moonseal/runtime/reload"
+)
+
+// dying is a process that dies of each file with "bomb" in it.
+func dying(ctx context.Context, files map[string]string) (*reload.Loaded, error) {
+	for text := range maps.Values(files) {
+		if strings.Contains(text, "bomb") {
+			return nil, errors.New("the process died: killed")
+		}
+	}
+	return inProcess(ctx, files)
+}
+
+func TestScriptThatEndsTheLoadingProcess(t *testing.T) {
+	w := newWorld(t, map[string]string{"lib/x.lua": "return 1"})
+	for i := range 200 {
+		w.put(fmt.Sprintf("s%d.lua", i), needy("1", "lib.x"))
+	}
+	w.put("s77.lua", "-- bomb")
+	w.load = dying
+	w.start()
+	s := w.r.Current()
+	if e := s.Problem("s77.lua"); len(s.Playbooks) != 199 || e == nil || !strings.Contains(e.Error(), "killed") || len(s.Problems) != 1 {
+		t.Fatalf("%d playbooks, %v", len(s.Playbooks), s.Problems)
+	}
+	w.put("s78.lua", "-- bomb")
+	w.put("s79.lua", needy("2", "lib.x"))
+	s, c := w.next()
+	w.wantChanges(c, "", "s79", "")
+	if s.Find("s78") == nil || s.Problem("s78.lua") == nil {
+		t.Errorf("%v", s.Problems)
+	}
+}
+
+func TestManyScriptsThatEndTheLoadingProcess(t *testing.T) {
+	w := newWorld(t, nil)
+	var calls atomic.Int64
+	w.load = func(ctx context.Context, files map[string]string) (*reload.Loaded, error) {
+		calls.Add(1)
+		return dying(ctx, files)
+	}
+	for i := range 1000 {
+		w.put(fmt.Sprintf("s%d.lua", i), "-- bomb")
+	}
+	w.start()
+	if s := w.r.Current(); len(s.Problems) != 1000 || calls.Load() > 100 {
+		t.Errorf("%d problems, %d calls", len(s.Problems), calls.Load())
+	}
+}
+
+func TestNothingCanBeLoaded(t *testing.T) {
+	w := newWorld(t, map[string]string{"a.lua": script("1")}).start()
+	w.by(func(context.Context, map[string]string) (*reload.Loaded, error) { return nil, errors.New("no more processes") })
+	w.put("a.lua", script("2"))
+	s, c := w.next()
+	w.wantChanges(c, "", "", "")
+	if len(s.Problems) != 1 || s.Problems[0].Place != nil || s.Problem("a.lua") != nil {
+		t.Errorf("%s", show(s))
+	}
+	if _, err := w.r.Reload(t.Context()); err == nil {
+		t.Error("a Reload that loaded nothing did not fail")
+	}
+	w.by(inProcess)
+	s = w.now()
+	w.wantSchedule(s, "a", "2")
+	if len(s.Problems) > 0 {
+		t.Errorf("%s", show(s))
+	}
+}

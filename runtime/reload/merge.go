@@ -1,0 +1,154 @@
+package reload
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/problem"
+)
+
+// load loads what is different, and then what an other script's name stood in the
+// way of. When that cannot be done at all, nothing has changed.
+func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) error {
+	l := newLoading(tree, r.options.Load)
+	if err := l.all(ctx, d.scripts, d.libs); err != nil {
+		return err
+	}
+	if r.commit(l, d) {
+		again := &difference{scripts: r.broken(tree, d.scripts)}
+		if err := l.all(ctx, again.scripts, nil); err != nil {
+			return err
+		}
+		r.commit(l, again)
+	}
+	r.libraryProblems(l)
+	return nil
+}
+
+// commit takes over what was loaded. It reports whether a playbook has left the
+// script that it was in.
+func (r *Reloader) commit(l *loading, d *difference) (left bool) {
+	for _, name := range d.removed {
+		left = left || len(r.scripts[name].good) > 0
+		delete(r.scripts, name)
+	}
+	for _, name := range d.libs {
+		if kept, text, ok := r.cache.text(name); ok {
+			r.libs[kept] = &library{text: text}
+		} else {
+			delete(r.libs, name)
+		}
+	}
+	for _, name := range d.scripts {
+		name, text, _ := r.cache.text(name)
+		s := r.scripts[name]
+		if s == nil {
+			s = &script{}
+			r.scripts[name] = s
+		}
+		s.text, s.problems = text, l.problems[name]
+		if found := l.playbooks[name]; len(found) > 0 {
+			good := r.playbooks(s.good, found)
+			left = left || lost(s.good, good)
+			s.good = good
+		}
+	}
+	return left
+}
+
+// playbooks gives what was found its sources. A playbook that is as it was stays
+// the same.
+func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook) []*Playbook {
+	good := make([]*Playbook, 0, len(found))
+	var sources []Source
+	for _, p := range found {
+		if i := slices.IndexFunc(was, func(old *Playbook) bool { return old.Name == p.Name && old.Hash == p.Hash }); i >= 0 {
+			good = append(good, was[i])
+			continue
+		}
+		if sources == nil { // all of a script's playbooks have the same
+			sources = make([]Source, 0, len(p.Needs))
+			for _, need := range p.Needs {
+				if name, text, ok := r.cache.text(need); ok {
+					sources = append(sources, Source{name, text})
+				}
+			}
+		}
+		good = append(good, &Playbook{*p, sources})
+	}
+	return good
+}
+
+// libraryProblems takes over what is wrong with libraries. A problem that comes
+// from running one shows only when a script that needs it is loaded, so it stays
+// while such a script is broken.
+func (r *Reloader) libraryProblems(l *loading) {
+	waits := map[string]bool{} // tenants with broken scripts
+	for name, s := range r.scripts {
+		if len(s.problems) > 0 {
+			waits[bundle.Tenant(name)], waits[""] = true, true
+		}
+	}
+	for name := range l.given {
+		lib := r.libs[name]
+		switch {
+		case lib == nil:
+		case len(l.problems[name]) > 0:
+			lib.problems = l.problems[name]
+		case !waits[bundle.Tenant(name)]:
+			lib.problems = nil
+		}
+	}
+}
+
+// merge gives all that is live, and all that is wrong. Of two playbooks with one
+// name that counts whose file is called like it, else the first by file.
+func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
+	problems = slices.Clone(r.left)
+	if r.failed != nil {
+		problems = append(problems, r.failed)
+	}
+	for _, lib := range r.libs {
+		problems = append(problems, lib.problems...)
+	}
+	owners := make(map[string]*Playbook, len(r.scripts))
+	for _, name := range slices.Sorted(maps.Keys(r.scripts)) {
+		s := r.scripts[name]
+		problems = append(problems, s.problems...)
+		for _, p := range s.good {
+			first := owners[p.Name]
+			if first == nil {
+				owners[p.Name] = p
+				continue
+			}
+			loser := p
+			if r.prefer(p, first) {
+				owners[p.Name], loser = p, first
+			}
+			if e := duplicate(loser, owners[p.Name]); r.gone[loser.File].IsZero() && !slices.ContainsFunc(r.scripts[loser.File].problems, func(old *problem.Error) bool { return same(old, e) }) {
+				problems = append(problems, e)
+			}
+		}
+	}
+	return slices.AppendSeq(make([]*Playbook, 0, len(owners)), maps.Values(owners)), problems
+}
+
+// prefer reports whether p takes the name of first, which stands before it.
+func (r *Reloader) prefer(p, first *Playbook) bool {
+	if gone := !r.gone[p.File].IsZero(); gone != !r.gone[first.File].IsZero() {
+		return !gone
+	}
+	called := func(p *Playbook) bool { return path.Base(p.Name)+".lua" == path.Base(p.File) }
+	return called(p) && !called(first)
+}
+
+func duplicate(p, owner *Playbook) *problem.Error {
+	return &problem.Error{
+		Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q stands in %s already (line %d)", p.Name, owner.File, owner.Line),
+		Hint: "give one of them another name", Place: &problem.Place{File: p.File, Line: p.Line},
+	}
+}

@@ -1,0 +1,300 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/problem"
+)
+
+// Options of a [Reloader]. Dir and Load are needed.
+type Options struct {
+	Dir   string          // the folder of scripts; it may be a link, and need not be there yet
+	Clock clockwork.Clock // the real one where it is nil
+	Log   *slog.Logger    // slog.Default where it is nil
+
+	// Load loads the scripts among files, which are some of the folder's with all
+	// that these can require, by their paths in it. It runs Lua, so it does that in
+	// a process that may die of it: an error is one about all the files, and makes
+	// the Reloader look for the script that is to blame. It is not called by two
+	// goroutines at once, and ends with ctx.
+	Load func(ctx context.Context, files map[string]string) (*Loaded, error)
+
+	// Apply is told of each new snapshot after it is live, and of the one before;
+	// it is called by one goroutine and must not wait for the Reloader. May be nil.
+	Apply func(old, new *Snapshot)
+
+	Settle time.Duration // how long nothing may happen before a change is taken; 100 ms where it is 0
+	Cap    time.Duration // how long that may hold up a change while others go on; 1 s where it is 0
+	Rescan time.Duration // how often to look without an event; 30 s where it is 0
+}
+
+// Reloader keeps a folder's playbooks current. Make one with [New].
+type Reloader struct {
+	options Options
+	clock   clockwork.Clock
+	log     *slog.Logger
+	rest    time.Duration // what was touched less than this ago may be half done
+	current atomic.Pointer[Snapshot]
+	asked   chan chan<- answer
+	done    chan struct{} // closed by Close
+	close   sync.Once
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	stats   struct{ looks, reloads, broken atomic.Uint64 }
+	watch   *watch
+
+	// The rest belongs to the goroutine that looks.
+	cache    *cache
+	verified time.Time // when every file was last read
+	scripts  map[string]*script
+	libs     map[string]*library
+	gone     map[string]time.Time // files that were loaded and are not there, since when
+	left     []*problem.Error     // files that could not be read
+	failed   *problem.Error       // the folder as a whole
+	root     fs.FileInfo          // the folder that was last loaded from
+	said     map[string]said      // problems that were logged
+}
+
+type answer struct {
+	snapshot *Snapshot
+	err      error
+}
+
+// New returns a Reloader that does nothing yet.
+func New(o Options) *Reloader {
+	if o.Clock == nil {
+		o.Clock = clockwork.NewRealClock()
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	for field, usual := range map[*time.Duration]time.Duration{&o.Settle: 100 * time.Millisecond, &o.Cap: time.Second, &o.Rescan: 30 * time.Second} {
+		if *field == 0 {
+			*field = usual
+		}
+	}
+	if abs, err := filepath.Abs(o.Dir); err == nil {
+		o.Dir = abs
+	}
+	r := &Reloader{
+		options: o, clock: o.Clock, log: o.Log, asked: make(chan chan<- answer), done: make(chan struct{}),
+		// A timer of Settle ends a little later, a file's time may be a little earlier.
+		rest:    o.Settle * 3 / 4,
+		scripts: map[string]*script{}, libs: map[string]*library{},
+	}
+	r.cache = newCache(r.clock, r.rest)
+	r.current.Store(newSnapshot(nil, nil))
+	return r
+}
+
+// Current is what is live; never nil.
+func (r *Reloader) Current() *Snapshot { return r.current.Load() }
+
+// Start reads the folder, and keeps watching it until [Reloader.Close]. A folder
+// that cannot be used is a problem of the snapshot; the error is that of ctx, which
+// bounds the first reading only.
+func (r *Reloader) Start(ctx context.Context) error {
+	r.watch = newWatch(r.log)
+	if err := r.now(ctx); err != nil && ctx.Err() != nil {
+		r.watch.close()
+		return context.Cause(ctx)
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel = cancel
+	r.running.Go(func() { r.run(running) })
+	return nil
+}
+
+// Close ends the watching, and waits for it. The last snapshot stays.
+func (r *Reloader) Close() {
+	r.close.Do(func() { close(r.done) })
+	if r.cancel == nil {
+		return
+	}
+	r.cancel()
+	r.running.Wait()
+	r.watch.close()
+}
+
+// ErrClosed is the error of a Reload after Close.
+var ErrClosed = errors.New("the scripts are not watched any more")
+
+// Reload reads all files now, tries those that were broken again, and returns the
+// snapshot that came of it. The error is that nothing could be read or loaded at all;
+// what is wrong with single scripts is in the snapshot.
+func (r *Reloader) Reload(ctx context.Context) (*Snapshot, error) {
+	answers := make(chan answer, 1)
+	select {
+	case r.asked <- answers:
+	case <-r.done:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case a := <-answers:
+		return a.snapshot, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Stats count since the start.
+type Stats struct {
+	Looks     uint64 // at the folder
+	Reloads   uint64 // times that something was loaded
+	Broken    uint64 // problems that were reported: one for each text of a file
+	Overflows uint64 // times that the system had more events than it keeps
+}
+
+// Stats returns the counters as they are now.
+func (r *Reloader) Stats() Stats {
+	s := Stats{Looks: r.stats.looks.Load(), Reloads: r.stats.reloads.Load(), Broken: r.stats.broken.Load()}
+	if r.watch != nil {
+		s.Overflows = r.watch.overflows.Load()
+	}
+	return s
+}
+
+func (r *Reloader) run(ctx context.Context) {
+	rescan := r.clock.NewTicker(r.options.Rescan)
+	defer rescan.Stop()
+	s := &settling{clock: r.clock, quiet: r.options.Settle, most: r.options.Cap}
+	defer s.end()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.watch.hints:
+			s.hint()
+		case <-s.settled():
+			if settled, _ := r.look(ctx, s.capped()); settled {
+				s.end()
+			} else {
+				s.again()
+			}
+		case <-rescan.Chan():
+			if r.rescan() {
+				s.hint()
+			}
+		case answers := <-r.asked:
+			err := r.now(ctx)
+			answers <- answer{r.Current(), err}
+		}
+	}
+}
+
+// look takes what has settled. When something has not, nothing is taken, unless
+// capped: then the rest is. It reports whether all was.
+func (r *Reloader) look(ctx context.Context, capped bool) (settled bool, err error) {
+	tree, err := r.read()
+	if err != nil {
+		r.fail(err)
+		return true, err
+	}
+	d := r.compare(tree, false)
+	if d.waiting && !capped {
+		return false, nil
+	}
+	return !d.waiting, r.take(ctx, tree, d)
+}
+
+// now takes the folder as it is, read anew, and tries again what was broken.
+func (r *Reloader) now(ctx context.Context) error {
+	r.verify()
+	tree, err := r.read()
+	if err != nil {
+		r.fail(err)
+		return err
+	}
+	d := r.compare(tree, true)
+	d.scripts = union(d.scripts, r.broken(tree, d.scripts))
+	return r.take(ctx, tree, d)
+}
+
+// verifyEvery is how many rescans go by what the file system says of the files
+// before one reads them all.
+const verifyEvery = 20
+
+// rescan reports whether the folder is not as it was loaded.
+func (r *Reloader) rescan() bool {
+	if r.clock.Since(r.verified) > verifyEvery*r.options.Rescan {
+		r.verify()
+	}
+	tree, err := r.read()
+	if err != nil {
+		r.fail(err)
+		return false
+	}
+	return r.failed != nil || !r.compare(tree, false).empty() || !sameProblems(r.left, tree.Problems)
+}
+
+// verify makes the next look read all files.
+func (r *Reloader) verify() {
+	r.verified = r.clock.Now()
+	r.cache.distrust()
+}
+
+// read reads the tree and watches its folders.
+func (r *Reloader) read() (*bundle.Tree, error) {
+	r.stats.looks.Add(1)
+	r.watch.begin(r.options.Dir)
+	r.cache.begin()
+	tree, err := bundle.ReadWith(r.options.Dir, bundle.Reading{Folder: r.watch.folder, Known: r.cache.known, Read: r.cache.read})
+	if err != nil {
+		return nil, err
+	}
+	r.watch.end()
+	info, err := os.Stat(tree.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Files) == 0 && len(r.scripts) > 0 && !os.SameFile(r.root, info) {
+		return nil, &problem.Error{
+			Kind: problem.NotFound, Target: r.options.Dir, Message: "is another folder than before, and empty",
+			Hint: "if that is meant, put a script into it; if it is a volume, mount it",
+		}
+	}
+	r.root = info
+	r.cache.end()
+	return tree, nil
+}
+
+// take loads what is different and makes it live.
+func (r *Reloader) take(ctx context.Context, tree *bundle.Tree, d *difference) error {
+	begun := r.clock.Now()
+	loads := len(d.scripts) > 0 || len(d.libs) > 0
+	if err := r.load(ctx, tree, d); err != nil {
+		if ctx.Err() == nil {
+			r.fail(err)
+		}
+		return err
+	}
+	if r.failed != nil {
+		r.log.Info("the scripts folder can be used again", "folder", r.options.Dir)
+	}
+	r.left, r.failed = tree.Problems, nil
+	if loads {
+		r.stats.reloads.Add(1)
+	}
+	r.publish(begun)
+	return nil
+}
+
+// fail keeps all that is live, and says why.
+func (r *Reloader) fail(err error) {
+	e := *problem.From(err)
+	r.failed = &e
+	r.publish(r.clock.Now())
+}
