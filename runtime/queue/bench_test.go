@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
 )
 
 // BenchmarkEnqueueToWork is from Enqueue to Work with a free slot.
@@ -19,9 +23,40 @@ func BenchmarkEnqueueToWork(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		enqueue(b, q, Job{Run: fmt.Sprint(i)}, time.Time{})
+		enqueue(b, q, Job{Run: strconv.Itoa(i)}, time.Time{})
 		<-began
 	}
+}
+
+// BenchmarkRiverAlone is the floor of BenchmarkEnqueueToWork: River as it is set
+// up here, told at once, with a row that is inserted as available.
+func BenchmarkRiverAlone(b *testing.B) {
+	began := make(chan struct{})
+	o := Options{Dir: b.TempDir(), Concurrency: 4, Log: slog.New(slog.DiscardHandler)}
+	s, _, _, err := openStore(b.Context(), &o, newListener(), &worker{})
+	must(b, err)
+	defer s.db.Close()
+	workers := river.NewWorkers()
+	river.AddWorker(workers, river.WorkFunc(func(context.Context, *river.Job[args]) error {
+		began <- struct{}{}
+		return nil
+	}))
+	l := newListener()
+	c, err := river.NewClient(&driver{Driver: riversqlite.New(s.db), listener: l}, &river.Config{
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
+		Workers: workers, JobTimeout: -1, FetchCooldown: river.FetchCooldownMin, LeaderElectionDisabled: true, Logger: o.Log,
+	})
+	must(b, err)
+	must(b, c.Start(b.Context()))
+	i := 0
+	for b.Loop() {
+		i++
+		_, err := c.Insert(b.Context(), args{Run: strconv.Itoa(i), Playbook: strconv.Itoa(i)}, nil)
+		must(b, err)
+		l.kick()
+		<-began
+	}
+	must(b, c.Stop(b.Context()))
 }
 
 // BenchmarkThroughput is a job from Enqueue to its end, many at once.
@@ -34,7 +69,7 @@ func BenchmarkThroughput(b *testing.B) {
 	i, under := 0, 0
 	for b.Loop() {
 		i++
-		enqueue(b, q, Job{Run: fmt.Sprint(i)}, time.Time{})
+		enqueue(b, q, Job{Run: strconv.Itoa(i)}, time.Time{})
 		for under++; under > 64; under-- {
 			<-ended
 		}
@@ -46,7 +81,7 @@ func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	q := opened(b, Options{Dir: dir})
 	for i := range 1000 {
-		enqueue(b, q, Job{Run: fmt.Sprint(i)}, time.Now().Add(time.Hour))
+		enqueue(b, q, Job{Run: strconv.Itoa(i)}, time.Now().Add(time.Hour))
 	}
 	must(b, q.Stop(b.Context()))
 	for b.Loop() {

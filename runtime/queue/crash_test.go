@@ -73,7 +73,9 @@ func workUntilKilled(dir string) {
 
 func TestNothingIsLostOrDoubledByKill9(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), "MOONSEAL_TEST_QUEUE="+dir)
 	pipe, err := cmd.StdoutPipe()
 	must(t, err)

@@ -53,12 +53,11 @@ func newIndex() *index {
 }
 
 // add takes a job in that waits until its time.
-func (x *index) add(id int64, a args, at time.Time) *entry {
+func (x *index) add(id int64, a args, at time.Time) {
 	x.seq++
 	e := &entry{id: id, job: a.job(), tries: a.Tries, at: at, seq: x.seq}
 	x.byRun[e.job.Run], x.byPlaybook[e.job.Playbook], x.byID[id] = e, e, e
 	heap.Push(&x.waiting, e)
-	return e
 }
 
 // again makes e wait until at, under a new id.
@@ -175,15 +174,17 @@ func order(a, b *entry) int {
 // byTime is a heap of waiting jobs, the next to be due on top.
 type byTime []*entry
 
-func (h byTime) Len() int { return len(h) }
+func (h *byTime) Len() int { return len(*h) }
 
-func (h byTime) Less(i, j int) bool {
-	return cmp.Or(h[i].at.Compare(h[j].at), cmp.Compare(h[i].seq, h[j].seq)) < 0
+func (h *byTime) Less(i, j int) bool {
+	a, b := (*h)[i], (*h)[j]
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.seq, b.seq)) < 0
 }
 
-func (h byTime) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+func (h *byTime) Swap(i, j int) {
+	a, b := (*h)[i], (*h)[j]
+	(*h)[i], (*h)[j] = b, a
+	a.place, b.place = j, i
 }
 
 func (h *byTime) Push(v any) {

@@ -8,139 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/problem"
 )
-
-func TestMain(m *testing.M) {
-	if dir := os.Getenv("MOONSEAL_TEST_QUEUE"); dir != "" {
-		workUntilKilled(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// started opens and starts a queue, and stops it at the test's end.
-func started(t testing.TB, o Options) *Queue {
-	t.Helper()
-	q := opened(t, o)
-	must(t, q.Start(t.Context()))
-	return q
-}
-
-func opened(t testing.TB, o Options) *Queue {
-	t.Helper()
-	if o.Dir == "" {
-		o.Dir = t.TempDir()
-	}
-	if o.Concurrency == 0 {
-		o.Concurrency = 4
-	}
-	if o.Work == nil {
-		o.Work = func(context.Context, Job) Result { return Done() }
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	}
-	q, err := Open(t.Context(), o)
-	must(t, err)
-	t.Cleanup(func() { stop(t, q) })
-	return q
-}
-
-func stop(t testing.TB, q *Queue) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // what runs is told to end
-	if err := q.Stop(ctx); err != nil && !errors.Is(err, ErrClosed) {
-		t.Error(err)
-	}
-}
-
-func enqueue(t testing.TB, q *Queue, j Job, at time.Time) bool {
-	t.Helper()
-	if j.Playbook == "" {
-		j.Playbook = "playbook of " + j.Run
-	}
-	added, err := q.Enqueue(t.Context(), j, at)
-	must(t, err)
-	return added
-}
-
-func idle(t testing.TB, q *Queue) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := q.Idle(ctx); err != nil {
-		t.Fatalf("not idle: %v; running %v, waiting %v", err, q.Running(), q.Waiting())
-	}
-}
-
-// next gives what comes from ch within five seconds.
-func next[T any](t testing.TB, ch <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(5 * time.Second):
-		t.Fatal("nothing came in 5 s")
-		panic("unreachable")
-	}
-}
-
-// hands is a Work that tells of each job and waits to be told its result.
-type hands struct {
-	began chan Job
-	mu    sync.Mutex
-	give  map[string]chan Result
-	now   atomic.Int32
-	most  atomic.Int32
-}
-
-func newHands() *hands { return &hands{began: make(chan Job, 100), give: map[string]chan Result{}} }
-
-func (h *hands) of(run string) chan Result {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.give[run] == nil {
-		h.give[run] = make(chan Result, 1)
-	}
-	return h.give[run]
-}
-
-func (h *hands) work(ctx context.Context, j Job) Result {
-	n := h.now.Add(1)
-	defer h.now.Add(-1)
-	for m := h.most.Load(); n > m && !h.most.CompareAndSwap(m, n); m = h.most.Load() {
-	}
-	h.began <- j
-	select {
-	case r := <-h.of(j.Run):
-		return r
-	case <-ctx.Done():
-		return Wait(time.Time{})
-	}
-}
-
-func (h *hands) none(t *testing.T) {
-	t.Helper()
-	select {
-	case j := <-h.began:
-		t.Fatalf("%s began", j.Run)
-	case <-time.After(50 * time.Millisecond):
-	}
-}
 
 func TestOneJobPerPlaybookUntilItIsDone(t *testing.T) {
 	h := newHands()
@@ -179,7 +56,7 @@ func TestEnqueueOfTheSameRunAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			if ok, err := q.Enqueue(t.Context(), Job{Run: fmt.Sprint(i), Playbook: "dfw"}, time.Time{}); err != nil {
+			if ok, err := q.Enqueue(t.Context(), Job{Run: strconv.Itoa(i), Playbook: "dfw"}, time.Time{}); err != nil {
 				t.Error(err)
 			} else if ok {
 				added.Add(1)
@@ -196,7 +73,7 @@ func TestNoMoreAtOnceThanConcurrency(t *testing.T) {
 	h := newHands()
 	q := started(t, Options{Work: h.work, Concurrency: 3})
 	for i := range 12 {
-		enqueue(t, q, Job{Run: fmt.Sprint(i)}, time.Time{})
+		enqueue(t, q, Job{Run: strconv.Itoa(i)}, time.Time{})
 	}
 	running := []Job{next(t, h.began), next(t, h.began), next(t, h.began)}
 	h.none(t)
@@ -249,8 +126,11 @@ func TestWhatExpiresFirstGoesFirst(t *testing.T) {
 	next(t, h.began)
 	now := time.Now()
 	for _, j := range []Job{
-		{Run: "never"}, {Run: "later", Expires: now.AddDate(0, 0, 30)}, {Run: "expired", Expires: now.AddDate(0, 0, -1)},
-		{Run: "soon", Expires: now.AddDate(0, 0, 3)}, {Run: "never either"},
+		{Run: "never"},
+		{Run: "later", Expires: now.AddDate(0, 0, 30)},
+		{Run: "expired", Expires: now.AddDate(0, 0, -1)},
+		{Run: "soon", Expires: now.AddDate(0, 0, 3)},
+		{Run: "never either"},
 	} {
 		enqueue(t, q, j, time.Time{})
 	}
@@ -489,5 +369,41 @@ func TestTheFileIsTheUsersOwn(t *testing.T) {
 		if st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v", f, st.Mode())
 		}
+	}
+}
+
+func TestADiskThatTakesNothingForAWhile(t *testing.T) {
+	h := newHands()
+	q := started(t, Options{Work: h.work, Log: slog.New(slog.DiscardHandler)})
+	full := func(on int) {
+		t.Helper()
+		_, err := q.store.db.ExecContext(t.Context(), fmt.Sprint("PRAGMA query_only = ", on))
+		must(t, err)
+	}
+	enqueue(t, q, Job{Run: "ends"}, time.Time{})
+	next(t, h.began)
+	enqueue(t, q, Job{Run: "due"}, time.Now().Add(200*time.Millisecond))
+	full(1)
+	_, err := q.Enqueue(t.Context(), Job{Run: "late", Playbook: "late"}, time.Time{})
+	var e *problem.Error
+	if !errors.As(err, &e) || e.Kind != problem.Usage || e.Hint == "" {
+		t.Errorf("%v", err)
+	}
+	h.of("ends") <- Done()
+	for len(q.Waiting()) == 1 && q.Waiting()[0].At.After(time.Now()) {
+		h.none(t)
+	}
+	h.none(t)
+	if r := q.Running(); len(r) != 1 || r[0].Job.Run != "ends" {
+		t.Errorf("a job whose end is not written gave up its slot: %v", r)
+	}
+	full(0)
+	if j := next(t, h.began); j.Run != "due" {
+		t.Errorf("%s began", j.Run)
+	}
+	h.of("due") <- Done()
+	idle(t, q)
+	if !enqueue(t, q, Job{Run: "again", Playbook: "playbook of ends"}, time.Time{}) {
+		t.Error("the end was not written")
 	}
 }

@@ -40,8 +40,8 @@ func openStore(ctx context.Context, o *Options, l *listener, w *worker) (s *stor
 	if err != nil {
 		return nil, nil, false, storeError(o.Dir, err)
 	}
-	_, err = os.Stat(path)
-	fresh = errors.Is(err, os.ErrNotExist)
+	st, err := os.Stat(path)
+	fresh = errors.Is(err, os.ErrNotExist) || err == nil && st.Size() == 0
 	s, old, err = tryStore(ctx, path, o, l, w)
 	if err == nil || !damaged(err) || o.Unfinished == nil {
 		return s, old, fresh, storeError(path, err)
