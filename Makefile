@@ -45,15 +45,17 @@ generate: tools ## Write again what verify checks
 	$(LINT) fmt
 	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal -update
 
-# How long each benchmark runs: make bench BENCHTIME=100x BENCH=Step
+# make bench BENCH=Step BENCHTIME=100x runs some of them, that often.
 BENCH ?= .
 BENCHTIME ?= 1s
 
 .PHONY: bench
-bench: ## Run the benchmarks, and print what they compare as ratios
-	@packages=$$(grep -rl --include='*_test.go' '^func Benchmark' cmd modules runtime | xargs -r -n1 dirname | sort -u | sed 's|^|./|'); \
-	if [ -z "$$packages" ]; then echo "there are no benchmarks"; exit 1; fi; \
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -timeout 30m $$packages
+bench: ## Run the benchmarks, and say last how each compares to what it is held against
+	@mkdir -p bin
+	@packages=$$(grep -rl --include='*_test.go' '^func Benchmark' cmd modules runtime | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
+	{ $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -timeout 30m $$packages; echo $$? >bin/bench.status; } | tee bin/bench.txt; \
+	awk '/^Benchmark/ { for (i = 3; i < NF; i += 2) if ($$(i + 1) ~ /ratio|ms\/first-step/) printf "%-50s %8s %s\n", $$1, $$i, $$(i + 1) }' bin/bench.txt; \
+	exit $$(cat bin/bench.status)
 
 .PHONY: tools
 tools: $(filter $(TOOLS)/%,$(LINT))
