@@ -1,0 +1,43 @@
+package schedule
+
+import "container/heap"
+
+// entries is a heap of entries by when each wants to be looked at; those that
+// never do stand last.
+type entries []*entry
+
+var _ heap.Interface = (*entries)(nil)
+
+// Len is heap.Interface's.
+func (h *entries) Len() int { return len(*h) }
+
+// Less is heap.Interface's.
+func (h *entries) Less(i, j int) bool {
+	a, b := (*h)[i].wake(), (*h)[j].wake()
+	if a.IsZero() || b.IsZero() {
+		return !a.IsZero()
+	}
+	return a.Before(b)
+}
+
+// Swap is heap.Interface's.
+func (h *entries) Swap(i, j int) {
+	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
+	(*h)[i].place, (*h)[j].place = i, j
+}
+
+// Push is heap.Interface's.
+func (h *entries) Push(x any) {
+	e, _ := x.(*entry)
+	e.place = len(*h)
+	*h = append(*h, e)
+}
+
+// Pop is heap.Interface's.
+func (h *entries) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return e
+}
