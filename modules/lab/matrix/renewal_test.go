@@ -1,0 +1,190 @@
+package matrix
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/secret"
+	"moonseal/runtime/worker"
+	"moonseal/scripts"
+)
+
+// dropIn is the eight-line script, as far as a test changes it.
+type dropIn struct {
+	provider string // cloudflare where empty
+	node     string // further keys of node
+	ca       string // further keys of ca
+	email    string // whose account; the site's where empty
+	csr      string // further keys of csr
+	more     string // further keys of the drop-in
+
+	zone     string // the whole zone, in place of the provider's
+	username string // names of secrets
+	password string
+}
+
+func (d dropIn) source() string {
+	or := func(s, otherwise string) string {
+		if s == "" {
+			return otherwise
+		}
+		return s
+	}
+	// An elliptic key, because it is made at once.
+	return `return require("moonseal.renew").tomcat {
+  name = "renewal",
+  node = { host = "` + host + `", domain = "automate.builders",
+    username = secret "` + or(d.username, "CUCM_USERNAME") + `", password = secret "` + or(d.password, "CUCM_PASSWORD") + `", ` + d.node + ` },
+  zone = ` + or(d.zone, zone(or(d.provider, "cloudflare"))) + `,
+  ca = { directory = "letsencrypt", email = "` + or(d.email, email) + `", ` + d.ca + ` },
+  csr = { key_type = "ec", ` + d.csr + ` }, ` + d.more + `
+}`
+}
+
+// settings of modules, by module.
+type settings map[string]map[string]any
+
+// patient waits long enough for a busy machine.
+func patient() settings {
+	return settings{
+		"acme": {"timeout": "20s"},
+		"dns":  {"timeout": "20s", "query_timeout": "10s"},
+		"cucm": {
+			"timeout": "20s", "banner_timeout": "20s", "restart_timeout": "20s",
+			"prompt_settle": "10ms", "settle": "200ms", "poll": "10ms", "replication": "1s",
+		},
+	}
+}
+
+func (s settings) with(module, key string, value any) settings {
+	if s[module] == nil {
+		s[module] = map[string]any{}
+	}
+	s[module][key] = value
+	return s
+}
+
+// renewal is one state folder at a site, with a clock of its own.
+type renewal struct {
+	*site
+	clock   *clock
+	state   string
+	journal *journal.Journal
+	parent  *worker.Parent
+	job     worker.Job
+
+	mu      sync.Mutex
+	records []journal.Record
+}
+
+func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
+	t.Helper()
+	r := &renewal{site: s, clock: newClock(), state: filepath.Join(folder(t), "state")}
+	s.pin(t, r.state)
+	if d.email == "" {
+		s.giveAccount(t, r.state)
+	}
+	var err error
+	if r.journal, err = journal.Open(t.Context(), r.state, journal.Options{Clock: r.clock}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.journal.Close(); err != nil {
+			t.Error("close the journal:", err)
+		}
+	})
+	r.parent = &worker.Parent{
+		Journal: r.journal, Spawner: children{r.clock}, Secrets: s.secrets, Redactor: &secret.Redactor{},
+		Embedded: scripts.Embedded(), Clock: r.clock, Observe: r.observe,
+	}
+	set.with("dns", "resolvers", []string{s.world.DNS.Resolver()})
+	r.job = worker.Job{
+		Playbook: "renewal", Files: map[string]string{"renewal.lua": d.source()}, Network: s.network, State: r.state, Settings: map[string]string{},
+	}
+	for module, values := range set {
+		text, err := yaml.Marshal(maps.Clone(values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.job.Settings[module] = string(text)
+	}
+	return r
+}
+
+// folder gives a folder in memory where there is such a thing: the journal syncs
+// dozens of times in a renewal, and no power cut is under test.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "moonseal-matrix-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func (r *renewal) observe(rec journal.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records = append(r.records, rec)
+}
+
+// seen gives the journal's records so far.
+func (r *renewal) seen() []journal.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[:len(r.records):len(r.records)]
+}
+
+// begin begins a run, forced, and runs it until it ends or stops half-way.
+func (r *renewal) begin(t *testing.T) (*run.Outcome, string) {
+	t.Helper()
+	return r.beginWith(t, true)
+}
+
+func (r *renewal) beginWith(t *testing.T, force bool) (*run.Outcome, string) {
+	t.Helper()
+	var id string
+	out, err := r.parent.Begin(t.Context(), r.job, force, func(run string) { id = run })
+	if err != nil {
+		t.Fatalf("begin: %v (hint: %s)", err, problem.From(err).Hint)
+	}
+	return out, id
+}
+
+// goOn lets the clock come to where a waiting run goes on, and takes it up.
+func (r *renewal) goOn(t *testing.T, out *run.Outcome, id string) *run.Outcome {
+	t.Helper()
+	r.clock.jump(out.Until.Sub(r.clock.Now()))
+	out, err := r.parent.Resume(t.Context(), r.job, id)
+	if err != nil {
+		t.Fatalf("resume: %v", err)
+	}
+	return out
+}
+
+// toTheEnd runs until the run has ended or parked.
+func (r *renewal) toTheEnd(t *testing.T) *run.Outcome {
+	t.Helper()
+	out, id := r.begin(t)
+	for range 8 {
+		if out.Status != journal.Waiting {
+			return out
+		}
+		out = r.goOn(t, out, id)
+	}
+	t.Fatalf("still waiting: %s: %v", out.Reason, out.Error)
+	return nil
+}

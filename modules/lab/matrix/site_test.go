@@ -1,0 +1,211 @@
+package matrix
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/dns/dnstest"
+	"moonseal/modules/lab"
+	"moonseal/modules/lab/faults"
+	"moonseal/runtime/account"
+	"moonseal/runtime/config"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/secret"
+)
+
+const (
+	host = "cucm01-pub"
+	pub  = host + "." + lab.Domain
+)
+
+// site is a lab in which renewals run one after the other.
+type site struct {
+	world   *lab.World
+	network grant.Options
+	secrets secret.Map
+	ledger  *lab.Ledger // as of the last look
+
+	accountKey []byte
+	accountURL string
+}
+
+func newSite(t *testing.T, change ...func(*lab.Options)) *site {
+	t.Helper()
+	o := lab.Options{
+		Dir: t.TempDir(), SpareKeys: -1, Nodes: []cucmtest.NodeOptions{{Host: host, Role: cucmtest.Publisher}},
+		Behavior:         cucmtest.Behavior{RestartOutage: 10 * time.Millisecond},
+		PropagationDelay: []time.Duration{0, 0},
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	w, err := lab.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	conf, err := config.Load(w.ConfigPath(), os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{world: w, network: conf.Network(), secrets: secret.Map{}}
+	for _, line := range w.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		s.secrets[name] = value
+	}
+	s.look(t)
+	return s
+}
+
+// look gives what has happened since the last look, and remembers.
+func (s *site) look(t *testing.T) *lab.Ledger {
+	t.Helper()
+	now, err := s.world.Ledger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := *now
+	if old := s.ledger; old != nil {
+		since.Orders, since.Certificates = now.Orders[len(old.Orders):], now.Certificates[len(old.Certificates):]
+		since.CSRs, since.Uploads = now.CSRs[len(old.CSRs):], now.Uploads[len(old.Uploads):]
+		since.Restarts, since.Logins = now.Restarts[len(old.Restarts):], nil
+		since.TXT.History = now.TXT.History[len(old.TXT.History):]
+		if len(now.Logins) >= len(old.Logins) { // of very many the oldest go
+			since.Logins = now.Logins[len(old.Logins):]
+		}
+	}
+	s.ledger = now
+	return &since
+}
+
+func (s *site) node() *cucmtest.Node { return s.world.Cluster.Node(pub) }
+
+func (s *site) fault(t *testing.T, f faults.Fault) int {
+	t.Helper()
+	id, err := s.world.Faults().Add(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (s *site) hits(id int) int {
+	for _, f := range s.world.Faults().List() {
+		if f.ID == id {
+			return f.Hits
+		}
+	}
+	return 0
+}
+
+// reset makes the site as good as new, but for the certificate that is served
+// and what the CA has issued.
+func (s *site) reset(t *testing.T) {
+	t.Helper()
+	s.world.Faults().Clear()
+	s.node().DropCSR("tomcat")
+	if _, err := s.node().RemoveTrust("tomcat", ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range s.world.DNS.Records() {
+		if r.Type == "TXT" {
+			s.world.DNS.Remove(r.Name, r.Type, r.Value)
+		}
+	}
+	s.look(t)
+}
+
+// pin stores what the node shows now, as moonseal trust does.
+func (s *site) pin(t *testing.T, state string) {
+	t.Helper()
+	key, err := s.node().HostKeyFingerprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins := account.Pins{TLS: []string{s.node().ServedSHA256()}, SSH: []string{key}}
+	if err := account.Open(state, "").SavePins(pub, pins); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who the runs of a site are at its CA: one account, as in a state folder that
+// has seen a few renewals.
+const (
+	caHost = "acme-v02.api.letsencrypt.org"
+	email  = "admin@automate.builders"
+)
+
+// giveAccount puts the site's account into a state folder, if there is one yet.
+func (s *site) giveAccount(t *testing.T, state string) {
+	t.Helper()
+	if s.accountURL == "" {
+		return
+	}
+	store := account.Open(state, "")
+	if _, _, err := store.AccountKey(caHost, email, func() ([]byte, error) { return s.accountKey, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SaveAccountURL(caHost, email, s.accountURL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keepAccount remembers the account that a run has made.
+func (s *site) keepAccount(t *testing.T, state string) {
+	t.Helper()
+	store := account.Open(state, "")
+	var err error
+	if s.accountKey, _, err = store.AccountKey(caHost, email, func() ([]byte, error) { return nil, os.ErrNotExist }); err != nil {
+		t.Fatal(err)
+	}
+	if s.accountURL, err = store.AccountURL(caHost, email); err != nil || s.accountURL == "" {
+		t.Fatalf("no account: %v", err)
+	}
+}
+
+// leftOver tells what is at the site and in a state folder that no run may leave.
+func (s *site) leftOver(state string) (out []string) {
+	for _, txt := range s.world.DNS.TXT().Present {
+		out = append(out, "TXT record "+txt.Name)
+	}
+	err := filepath.WalkDir(state, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for name, value := range s.secrets {
+			if name != "CUCM_USERNAME" && name != "CUCM_READER_USERNAME" && bytes.Contains(data, []byte(value)) {
+				out = append(out, fmt.Sprintf("secret %s in %s", name, filepath.Base(path)))
+			}
+		}
+		if filepath.Ext(path) == ".lock" && filepath.Base(filepath.Dir(path)) == "runs" {
+			out = append(out, "lock "+filepath.Base(path))
+		}
+		return err
+	})
+	if err != nil {
+		out = append(out, err.Error())
+	}
+	return out
+}
+
+// zone gives the zone of a drop-in for each provider.
+func zone(provider string) string {
+	return map[string]string{
+		"cloudflare":   `{ provider = "cloudflare", api_token = secret "CF_API_TOKEN" }`,
+		"digitalocean": `{ provider = "digitalocean", api_token = secret "DO_API_TOKEN" }`,
+		"route53":      `{ provider = "route53", access_key_id = secret "AWS_ACCESS_KEY_ID", secret_access_key = secret "AWS_SECRET_ACCESS_KEY" }`,
+		"rfc2136":      `{ provider = "rfc2136", server = "ns1.` + lab.Domain + `", key_name = "` + dnstest.DefaultCredentials().TSIGName + `", key = secret "TSIG_KEY" }`,
+	}[provider]
+}
