@@ -60,7 +60,7 @@ func (w *world) readEnv() {
 
 func (w *world) startLab() {
 	w.t.Helper()
-	cmd := exec.Command(program(w.t), "lab", "--dir", w.dir, "--outage", "50ms") //nolint:noctx // it ends with the test
+	cmd := exec.Command(program(w.t), "lab", "--dir", w.dir, "--outage", "50ms")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -115,7 +115,7 @@ type process struct {
 // killVariable.
 func (w *world) start(kill string, args ...string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(program(w.t), args...)} //nolint:noctx // it is waited for, and killed when that takes too long
+	p := &process{w: w, cmd: exec.Command(program(w.t), args...)}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), raceVariable + "=" + os.Getenv(raceVariable)}
 	for name, value := range w.env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
