@@ -5,6 +5,7 @@ import (
 	stdx509 "crypto/x509"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,7 @@ func (c *Client) withRoot(cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	root, ok := x509.FindRoot(chain, c.roots())
+	root, ok := x509.FindRoot(chain, append(slices.Clip(c.ownRoots), c.opts.Roots(chain)...))
 	if !ok {
 		return nil
 	}

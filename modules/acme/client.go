@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +34,7 @@ type Options struct {
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
 	Proxy       func(*http.Request) (*url.URL, error)                             // nil: none
 	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
-	Roots       func() []*stdx509.Certificate                                     // roots that chains may end in, beside the CA's own; nil: none
+	Roots       func(chain []*stdx509.Certificate) []*stdx509.Certificate         // roots that chain may end in, beside the CA's own; nil: none
 	Directories map[string]string                                                 // names of CAs, before [Directories]
 	UserAgent   string                                                            // default "moonseal"
 	Timeout     time.Duration                                                     // of one request; default 30 s
@@ -49,7 +48,7 @@ type Client struct {
 	opts      Options
 	directory *url.URL
 	transport http.RoundTripper
-	roots     func() []*stdx509.Certificate
+	ownRoots  []*stdx509.Certificate
 
 	loading chan struct{} // holds a token while somebody fetches the directory or a key
 
@@ -82,7 +81,7 @@ func New(ca CA, opts Options) (*Client, error) {
 	}
 	return &Client{
 		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
-		roots: sync.OnceValue(func() []*stdx509.Certificate { return append(slices.Clip(own), opts.Roots()...) }),
+		ownRoots: own,
 		transport: &http.Transport{
 			DialContext: opts.Dial, Proxy: opts.Proxy, ForceAttemptHTTP2: true,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -99,7 +98,7 @@ func (o Options) withDefaults() Options {
 		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
 	if o.Roots == nil {
-		o.Roots = func() []*stdx509.Certificate { return nil }
+		o.Roots = func([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = "moonseal"

@@ -81,7 +81,7 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 }
 
 func (c *Client) sendCSR(ctx context.Context, acct *Account, o *Order, csr *x509.CSR) (*Order, http.Header, error) {
-	req, err := csr.Request()
+	der, err := csr.DER()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,7 +91,7 @@ func (c *Client) sendCSR(ctx context.Context, acct *Account, o *Order, csr *x509
 	}
 	var got acme.ExtendedOrder
 	header, err := c.do(ctx, "finalize", kid, key, func(core *api.Core) (err error) {
-		got, err = core.Orders.UpdateForCSR(o.Finalize, req.Raw)
+		got, err = core.Orders.UpdateForCSR(o.Finalize, der)
 		return err
 	})
 	got.Location = o.URL

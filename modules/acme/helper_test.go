@@ -70,7 +70,7 @@ func newWorld(t *testing.T, o acmetest.Options) *world {
 	return w
 }
 
-func noRoots() []*stdx509.Certificate { return nil }
+func noRoots([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
 
 func accountStore(t testing.TB) *account.Store { return account.Open(t.TempDir(), "") }
 

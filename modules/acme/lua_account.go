@@ -28,7 +28,7 @@ func (b *binding) order() *bind.Func {
 				if order, err := placedBefore(c, client, acct); order != nil || err != nil {
 					return order, err
 				}
-				order, err := client.Order(c.Context, acct, *a)
+				order, err := client.place(c.Context, acct, *a)
 				if err != nil && order != nil {
 					return nil, errors.Join(err, c.Progress(placed{URL: order.URL}))
 				}

@@ -58,6 +58,11 @@ func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*O
 	if err := CheckCSR(req.CSR); err != nil {
 		return nil, err
 	}
+	return c.place(ctx, acct, req)
+}
+
+// place places an order for a CSR that was checked.
+func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
 	dir, err := c.getDirectory(ctx)
 	if err != nil {
 		return nil, err

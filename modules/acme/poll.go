@@ -8,9 +8,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// The intervals between polls double. They begin small: a CA that is near decides
-// within a millisecond, and at one that takes seconds it makes three polls more.
-// A Retry-After goes before them.
+// The first poll follows at once, and then the intervals double. They begin small:
+// a CA that is near decides within a millisecond, and at one that takes seconds it
+// makes a few polls more. A Retry-After goes before them.
 const (
 	firstPoll = time.Millisecond
 	lastPoll  = 5 * time.Second
@@ -21,7 +21,7 @@ const (
 // once the next call would be later than Options.Within.
 func (c *Client) poll(ctx context.Context, what string, hint http.Header, ask func() (bool, http.Header, error)) error {
 	end := c.opts.Clock.Now().Add(c.opts.Within)
-	for interval := firstPoll; ; interval = min(2*interval, lastPoll) {
+	for interval := time.Duration(0); ; interval = min(max(2*interval, firstPoll), lastPoll) {
 		now := c.opts.Clock.Now()
 		at := now.Add(interval)
 		if later := problem.RetryAfter(hint, now); later.After(at) {

@@ -40,10 +40,13 @@ func ParseCSR(pemText string) (*CSR, error) {
 	}, nil
 }
 
-// Request gives the CSR as crypto/x509 has it.
+// Request gives the CSR as crypto/x509 has it, its signature verified.
 func (c *CSR) Request() (*stdx509.CertificateRequest, error) { return parseRequest(c.PEM) }
 
-func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
+// DER gives the CSR as it is sent to a CA. Nothing in it is verified.
+func (c *CSR) DER() ([]byte, error) { return decodeRequest(c.PEM) }
+
+func decodeRequest(pemText string) ([]byte, error) {
 	const most = 64 << 10
 	if len(pemText) > most {
 		return nil, &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("a signing request of %d bytes; at most %d", len(pemText), most)}
@@ -52,7 +55,15 @@ func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
 	if block == nil || !strings.HasSuffix(block.Type, "CERTIFICATE REQUEST") {
 		return nil, &problem.Error{Kind: problem.Refused, Message: "no certificate request in this PEM"}
 	}
-	req, err := stdx509.ParseCertificateRequest(block.Bytes)
+	return block.Bytes, nil
+}
+
+func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
+	der, err := decodeRequest(pemText)
+	if err != nil {
+		return nil, err
+	}
+	req, err := stdx509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, unreadable("signing request", err)
 	}

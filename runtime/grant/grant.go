@@ -3,6 +3,7 @@
 package grant
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	stdx509 "crypto/x509"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -43,12 +46,13 @@ type Network struct {
 	opt    Options
 	dialer net.Dialer
 	extra  []*stdx509.Certificate
+	system func() [][]byte // the system's roots, DER; read once
 	proxy  *url.URL
 }
 
 // New reads the CA bundle.
 func New(opt Options) (*Network, error) {
-	n := &Network{opt: opt, dialer: net.Dialer{Timeout: dialTimeout}}
+	n := &Network{opt: opt, dialer: net.Dialer{Timeout: dialTimeout}, system: sync.OnceValue(readSystem)}
 	for from, to := range opt.Hosts {
 		for _, addr := range []string{from, to} {
 			if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -91,32 +95,54 @@ func (n *Network) Roots() *stdx509.CertPool {
 	return pool
 }
 
-// RootCertificates lists the bundle's roots and then the system's.
-func (n *Network) RootCertificates() []*stdx509.Certificate {
-	out := append([]*stdx509.Certificate(nil), n.extra...)
-	for _, path := range systemBundles() {
-		if data, err := os.ReadFile(path); err == nil {
-			return append(out, parseBundle(data)...)
+// RootsOf gives the certificates, of the bundle and then of the system's roots,
+// that may have issued one of chain: their name is its issuer's. Of the system's
+// only those are parsed, because all of them take longer than a whole order.
+func (n *Network) RootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {
+	out := slices.Clone(n.extra)
+	for _, der := range n.system() {
+		if !slices.ContainsFunc(chain, func(c *stdx509.Certificate) bool { return bytes.Contains(der, c.RawIssuer) }) {
+			continue
+		}
+		// A system's bundle may hold a root that this Go does not parse; the others count.
+		if c, err := stdx509.ParseCertificate(der); err == nil {
+			out = append(out, c)
 		}
 	}
 	return out
 }
 
-func parseBundle(data []byte) []*stdx509.Certificate {
-	var out []*stdx509.Certificate
+// readSystem reads the system's roots, DER.
+func readSystem() [][]byte {
+	for _, path := range systemBundles() {
+		if data, err := os.ReadFile(path); err == nil {
+			return decodeBundle(data)
+		}
+	}
+	return nil
+}
+
+func decodeBundle(data []byte) [][]byte {
+	var out [][]byte
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
 			return out
 		}
-		if block.Type != "CERTIFICATE" {
-			continue
+		if block.Type == "CERTIFICATE" {
+			out = append(out, block.Bytes)
 		}
-		// A system's bundle may hold a root that this Go does not parse; the others count.
-		if c, err := stdx509.ParseCertificate(block.Bytes); err == nil {
+	}
+}
+
+func parseBundle(data []byte) []*stdx509.Certificate {
+	var out []*stdx509.Certificate
+	for _, der := range decodeBundle(data) {
+		if c, err := stdx509.ParseCertificate(der); err == nil {
 			out = append(out, c)
 		}
 	}
+	return out
 }
 
 // Dial connects to addr ("host:port"), or to where Hosts sends it.

@@ -1,0 +1,195 @@
+package lab_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	stdx509 "crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+	lua "github.com/yuin/gopher-lua"
+
+	"moonseal/modules"
+	"moonseal/modules/acme"
+	"moonseal/modules/acme/acmetest"
+	"moonseal/modules/dns"
+	"moonseal/modules/dns/dnstest"
+	"moonseal/modules/x509"
+	"moonseal/runtime/account"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/run"
+	"moonseal/runtime/sandbox"
+	"moonseal/runtime/secret"
+)
+
+// email is of the account that the benchmarks share.
+const email = "admin@example.com"
+
+// engine runs playbooks in this process, with a journal on the disk.
+type engine struct {
+	journal  *journal.Journal
+	registry *bind.Registry
+	network  *grant.Network
+	account  *account.Store
+	secrets  secret.Map
+	bundle   *bundle.Bundle
+	opening  sync.Map // *sandbox.State -> its *run.Run, while its playbook is loaded
+}
+
+// newEngine gives an engine that knows ca as "lab", and world, where there is
+// one, with its Cloudflare.
+func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[string]string) *engine {
+	b.Helper()
+	dir := b.TempDir()
+	e := &engine{account: account.Open(dir, ""), secrets: secret.Map{}}
+	var err error
+	if e.journal, err = journal.Open(b.Context(), dir, journal.Options{}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = e.journal.Close() })
+	roots, net := ca.CAPEM()+ca.RootPEM(), grant.Options{CABundle: filepath.Join(dir, "ca.pem")}
+	if world != nil {
+		roots, net.Hosts = roots+world.CA(), world.Hosts()
+		e.secrets["CF_API_TOKEN"] = world.Credentials().CloudflareToken
+	}
+	if err := account.WriteFile(net.CABundle, []byte(roots)); err != nil {
+		b.Fatal(err)
+	}
+	if e.network, err = grant.New(net); err != nil {
+		b.Fatal(err)
+	}
+	mods := modules.All()
+	for _, m := range mods {
+		switch s := m.Settings.(type) {
+		case *acme.Settings:
+			s.Directories = map[string]string{"lab": ca.DirectoryURL()}
+		case *dns.Settings:
+			s.Resolvers = []string{dnstest.ResolverHost}
+		}
+	}
+	if e.registry, err = bind.NewRegistry(mods...); err != nil {
+		b.Fatal(err)
+	}
+	e.load(b, files)
+	return e
+}
+
+func (e *engine) load(b *testing.B, files map[string]string) {
+	b.Helper()
+	var err error
+	e.bundle, err = bundle.Load(b.Context(), &bundle.Tree{Files: files}, bundle.Env{Open: e.open})
+	if err != nil || len(e.bundle.Problems) > 0 {
+		b.Fatal(err, e.bundle.Problems)
+	}
+	if err := e.journal.SaveBundle(b.Context(), e.bundle.Hash, nil); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// open gives a state the modules: the run's own, or those that only load.
+func (e *engine) open(s *sandbox.State) bundle.World {
+	var b *bind.Binding
+	if r, ok := e.opening.Load(s); ok {
+		b = r.(*run.Run).Binding()
+	} else {
+		b = e.registry.Bind(s.L, pure{}, sandbox.Raise)
+	}
+	w := bundle.World{Modules: map[string]lua.LValue{}, Globals: b.Globals()}
+	for _, m := range e.registry.Modules {
+		w.Modules[m.Name] = b.Module(m.Name)
+	}
+	return w
+}
+
+// pure is the host of a state that only loads.
+type pure struct{}
+
+func (pure) Invoke(inv *bind.Invocation) (any, error) {
+	return inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
+}
+
+// run runs a playbook to its end; to may stand between it and the journal.
+func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
+	id := e.journal.NewRunID()
+	created := journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: name, Bundle: e.bundle.Hash}
+	if err := e.journal.Write(ctx, created); err != nil {
+		return err
+	}
+	h, err := e.journal.History(ctx, id)
+	if err != nil {
+		return err
+	}
+	state := sandbox.New(ctx, sandbox.Options{Source: e.bundle.Source})
+	defer state.Close()
+	r := run.New(state, run.Options{
+		Registry: e.registry, History: h, Journal: to, Clock: clockwork.NewRealClock(), Network: e.network, Account: e.account,
+		Logger: slog.New(slog.DiscardHandler), Secrets: e.secrets, Redactor: &secret.Redactor{}, Jitter: mathrand.Float64,
+	})
+	e.opening.Store(state, r)
+	table, err := e.bundle.Playbook(ctx, state, name)
+	e.opening.Delete(state)
+	if err != nil {
+		return err
+	}
+	p, err := run.ReadPlaybook(state.L, name, table)
+	if err != nil {
+		return err
+	}
+	out, err := r.Execute(ctx, p)
+	switch {
+	case err != nil:
+		return err
+	case out.Status != journal.Done:
+		return fmt.Errorf("%s: %s %s %w", name, out.Status, out.Reason, out.Error)
+	}
+	return nil
+}
+
+// newCSR gives a signing request as an appliance makes it, and the same as a Lua
+// table.
+func newCSR(b *testing.B, name string) (*stdx509.CertificateRequest, string) {
+	b.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	der, err := stdx509.CreateCertificateRequest(rand.Reader, &stdx509.CertificateRequest{DNSNames: []string{name}}, key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	csr, err := x509.ParseCSR(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})))
+	if err != nil {
+		b.Fatal(err)
+	}
+	req, err := csr.Request()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return req, fmt.Sprintf(`{ pem = %q, names = { %q }, key_sha256 = %q, sha256 = %q, host = %q, service = "tomcat" }`,
+		csr.PEM, name, csr.KeySHA256, csr.SHA256, name)
+}
+
+// withAccount registers the account that the playbooks find.
+func (e *engine) withAccount(b *testing.B, ca *acmetest.CA) {
+	b.Helper()
+	c, err := acme.New(acme.CA{Directory: ca.DirectoryURL(), Email: email}, acme.Options{Store: e.account, RootCAs: ca.CertPool()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Account(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}
