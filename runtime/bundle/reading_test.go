@@ -80,3 +80,15 @@ func TestLinksThatNeverRest(t *testing.T) {
 		t.Error("a folder that went away while it was read was taken")
 	}
 }
+
+func TestFilesThatGoWhileReading(t *testing.T) {
+	dir := write(t, map[string]string{"a/x.lua": good, "b.lua": good})
+	tree, err := bundle.ReadWith(dir, bundle.Reading{Folder: func(path string) {
+		if filepath.Base(path) == "a" {
+			_ = os.Remove(filepath.Join(dir, "b.lua"))
+		}
+	}})
+	if err != nil || len(tree.Files) != 1 || len(tree.Problems) > 0 {
+		t.Errorf("%v, %v", tree, err)
+	}
+}

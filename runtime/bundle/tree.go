@@ -151,7 +151,8 @@ func (r *reader) folder(name string, depth int) error {
 	}
 	for _, entry := range entries {
 		child := path.Join(name, entry.Name())
-		if entry.Type()&fs.ModeSymlink != 0 {
+		link := entry.Type()&fs.ModeSymlink != 0
+		if link {
 			// One that is gone by now counts as moved. Those that begin with a dot are
 			// what the others lead through.
 			r.links[child], _ = os.Readlink(r.full(child))
@@ -159,7 +160,10 @@ func (r *reader) folder(name string, depth int) error {
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
-		info, err := r.root.Stat(child)
+		info, err := entry.Info() // which a folder of a root has at hand
+		if link {
+			info, err = r.root.Stat(child)
+		}
 		switch {
 		case err == nil && info.IsDir():
 			if err := r.folder(child, depth+1); err != nil {
@@ -169,7 +173,7 @@ func (r *reader) folder(name string, depth int) error {
 		case err != nil:
 			r.leave(child, unreadable(r.full(child), err))
 		default:
-			if err := r.file(child, info); err != nil {
+			if err := r.file(child, info, link); err != nil {
 				return err
 			}
 		}
@@ -223,7 +227,7 @@ func (r *reader) writable(name string, info fs.FileInfo) *problem.Error {
 	}
 }
 
-func (r *reader) file(name string, info fs.FileInfo) error {
+func (r *reader) file(name string, info fs.FileInfo, link bool) error {
 	r.files++
 	if r.files > MaxFiles {
 		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("more than %d scripts", MaxFiles)}
@@ -234,7 +238,9 @@ func (r *reader) file(name string, info fs.FileInfo) error {
 	}
 	text, failed := r.text(name, info)
 	if failed != nil {
-		r.leave(name, failed)
+		if link || !errors.Is(failed, fs.ErrNotExist) { // else it went after the folder was listed
+			r.leave(name, failed)
+		}
 		return nil
 	}
 	r.total += len(text)
