@@ -100,6 +100,7 @@ is a playbook: a Lua script in the scripts folder.
 		return &problem.Error{Kind: problem.Usage, Message: err.Error(), Hint: cmd.CommandPath() + " --help"}
 	})
 	root.AddCommand(
+		a.serveCommand(), a.statusCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
 		a.demoCommand(), a.labCommand(), a.runCommand(), a.checkCommand(), a.runsCommand(), a.logsCommand(),
 		a.cancelCommand(), a.cleanupCommand(), a.trustCommand(), a.stubsCommand(), a.versionCommand(),
 	)

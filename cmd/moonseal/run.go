@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -39,7 +38,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
-	f.BoolVar(&opts.now, "now", false, "run a playbook with a window or a mode now, without keeping either")
+	f.BoolVar(&opts.now, "now", false, "change the appliance now, outside of the playbook's window and of blackouts too")
 	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
 	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step")
 	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
@@ -103,22 +102,6 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 	return outcomeCode(out, opts.detailed), nil
 }
 
-// accept refuses what a run in the foreground would not keep: changes outside of
-// a window, and a look that changes nothing, are promises to the appliance's owner.
-func (o runOptions) accept(p *bundle.Playbook) error {
-	if o.now || (p.Window == nil && (p.Mode == "" || p.Mode == "auto")) {
-		return nil
-	}
-	what := "window"
-	if p.Window == nil {
-		what = "mode"
-	}
-	return &problem.Error{
-		Kind: problem.Usage, Target: p.Name, Message: "the playbook has a " + what + ", which a run in the foreground does not keep",
-		Hint: "moonseal run " + p.Name + " --now changes the appliance now",
-	}
-}
-
 func outcomeCode(out *run.Outcome, detailed bool) int {
 	switch out.Status {
 	case journal.Done:
@@ -160,7 +143,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 		return nil, "", err
 	}
 	work.Playbook, work.Mode = name, opts.mode()
-	parent.Accept = opts.accept
+	work.Now = opts.now
 	var id string
 	out, err := parent.Begin(ctx, work, opts.force, func(run string) {
 		id = run
@@ -174,7 +157,7 @@ func (a *app) resume(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if err != nil {
 		return nil, err
 	}
-	work.Mode = opts.mode()
+	work.Mode, work.Now = opts.mode(), opts.now
 	// An old child, whose parent was killed a moment ago, may still be ending.
 	return parent.Resume(ctx, work, id)
 }

@@ -68,7 +68,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 
 // job gives a job with everything that the config says.
 func job(cfg *config.Config) (worker.Job, error) {
-	j := worker.Job{Network: cfg.Network(), State: cfg.State, Settings: map[string]string{}}
+	j := worker.Job{Network: cfg.Network(), State: cfg.State, Settings: map[string]string{}, Blackouts: cfg.Blackouts}
 	for name, node := range cfg.Modules {
 		text, err := yaml.Marshal(&node)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 	"moonseal/runtime/sandbox"
+	"moonseal/runtime/schedule"
 	"moonseal/runtime/secret"
 )
 
@@ -188,11 +189,15 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 	state := sandbox.New(ctx, sandbox.Options{Source: w.bundle.Source})
 	defer state.Close()
 	playbook := w.bundle.Find(w.job.Playbook)
+	window, err := w.window(playbook)
+	if err != nil {
+		return nil, err
+	}
 	r := run.New(state, run.Options{
 		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
-		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode,
+		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Window: window,
 	})
 	w.opening = r
 	defer func() { w.opening = nil }()
@@ -205,4 +210,26 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		return nil, err
 	}
 	return r.Execute(ctx, p)
+}
+
+// window is when the appliance may be changed; nil is always.
+func (w *work) window(p *bundle.Playbook) (run.Window, error) {
+	if w.job.Now || (p.Window == nil && len(w.job.Blackouts) == 0) {
+		return nil, nil
+	}
+	var window *schedule.Window
+	if p.Window != nil {
+		var err error
+		if window, err = schedule.ParseWindow(p.Window); err != nil {
+			return nil, err
+		}
+	}
+	if len(w.job.Blackouts) == 0 {
+		return window, nil
+	}
+	blackouts, err := schedule.ParseBlackouts(w.job.Blackouts)
+	if err != nil {
+		return nil, err
+	}
+	return window.Without(blackouts), nil
 }

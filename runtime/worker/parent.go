@@ -25,8 +25,6 @@ type Parent struct {
 	Redactor *secret.Redactor
 	Embedded map[string]string // the scripts that children bring along
 	Clock    clockwork.Clock
-	// Accept may refuse a playbook that is about to begin a run; may be nil.
-	Accept func(*bundle.Playbook) error
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 }
@@ -77,13 +75,7 @@ func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, for
 	if err != nil {
 		return err
 	}
-	book := loaded.Playbooks[0]
-	if p.Accept != nil {
-		if err := p.Accept(book); err != nil {
-			return err
-		}
-	}
-	return p.create(ctx, id, book, job, force)
+	return p.create(ctx, id, loaded.Playbooks[0], job, force)
 }
 
 // ended tells whether a child's end is one that its run stops at. It is not where

@@ -47,6 +47,9 @@ type Job struct {
 	Network  grant.Options     `json:"network"`
 	State    string            `json:"state"` // the state folder
 	Mode     run.Mode          `json:"mode,omitempty"`
+	// When no appliance is changed, whatever the playbook's window; Now lifts both.
+	Blackouts []string `json:"blackouts,omitempty"`
+	Now       bool     `json:"now,omitempty"`
 }
 
 // Loaded tells what is in the scripts.

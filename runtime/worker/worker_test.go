@@ -61,6 +61,10 @@ func modules() []*bind.Module {
 		Types: []*bind.Type{bind.Handle[target](
 			"outside.Target", 1, "x",
 			method("append", func(_ *bind.Call, t *target) error { return appendLine(t.File) }),
+			&bind.Func{Name: "guarded", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
+				Do:      func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
+				Guarded: true,
+			})},
 			method("die_once", func(_ *bind.Call, t *target) error {
 				if lines(t.File) == 0 {
 					_ = appendLine(t.File)
@@ -179,6 +183,21 @@ func TestRunsInAProcessOfItsOwn(t *testing.T) {
 	r, err := w.journal.Run(t.Context(), id)
 	if err != nil || r.Status != journal.Done {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestBlackoutKeepsChangesBack(t *testing.T) {
+	w := newWorld(t)
+	job := w.job(`ctx:step("one", function() return o:append() end) ctx:step("two", function() return o:guarded() end)`)
+	job.Blackouts = []string{time.Now().Add(-24*time.Hour).Format(time.DateOnly) + ".." + time.Now().Add(48*time.Hour).Format(time.DateOnly)}
+	var id string
+	out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+	if err != nil || out.Status != journal.Waiting || out.Reason != "window" || lines(w.file) != 1 || time.Until(out.Until) < 24*time.Hour {
+		t.Fatalf("%+v, %v, %d lines", out, err, lines(w.file))
+	}
+	job.Now = true
+	if out, err := w.parent.Resume(t.Context(), job, id); err != nil || out.Status != journal.Done || lines(w.file) != 2 {
+		t.Errorf("now: %+v, %v, %d lines", out, err, lines(w.file))
 	}
 }
 

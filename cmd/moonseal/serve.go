@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/daemon"
+	"moonseal/runtime/journal"
+	"moonseal/scripts"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon: schedule, run and watch over all playbooks",
+		Long: `Runs in the foreground, as systemd wants it: loads the scripts, reloads them as
+they change, and runs each playbook when it is due. SIGHUP reads config and scripts
+again. SIGTERM stops: running steps get stop_timeout to end, and what they do not
+end goes on at the next start. A second signal stops at once.`,
+		Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), cfg)
+		},
+	}
+}
+
+func (a *app) serve(ctx context.Context, cfg *config.Config) error {
+	log := a.logger(cfg)
+	d, err := daemon.Open(ctx, daemon.Options{
+		Config: cfg, LoadConfig: a.loadConfig, Job: job, Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
+		Executor: func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Executor, error) {
+			return a.parent(cfg, j, observe)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	l, err := api.Listen(cfg.Listen.Socket, cfg.Listen.Group)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer a.signals(ctx, d, log)()
+	defer a.watchdog(ctx, d)()
+	return d.Serve(ctx, l)
+}
+
+// signals reloads at SIGHUP, and ends the process at the second signal to stop.
+// The function that it returns waits for its goroutine.
+func (a *app) signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) func() {
+	hup, again := make(chan os.Signal, 1), make(chan os.Signal, 2)
+	signal.Notify(hup, syscall.SIGHUP)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		stops := 0
+		for {
+			select {
+			case <-hup:
+				if _, err := d.Reload(ctx); err != nil {
+					log.Error("reload failed; all goes on as before", "error", err.Error())
+				}
+			case <-again:
+				if stops++; stops > 1 {
+					os.Exit(exitFailed)
+				}
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hup)
+		signal.Stop(again)
+		close(quit)
+		<-done
+	}
+}
+
+// notify tells the service manager a state, where there is one.
+func (a *app) notify(state string) { _, _ = sd.SdNotify(false, state) }
+
+// watchdog tells systemd, twice in its interval, that the daemon is alive: that
+// it answers a question about its own state.
+func (a *app) watchdog(ctx context.Context, d *daemon.Daemon) func() {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil || interval <= 0 {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(interval / 2)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				if d.Healthy(ctx) {
+					a.notify(sd.SdNotifyWatchdog)
+				}
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// logger is the daemon's log: under systemd with journald's levels and without
+// the time, which journald knows.
+func (a *app) logger(cfg *config.Config) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Log.Level}
+	if a.getenv("JOURNAL_STREAM") == "" {
+		return slog.New(slog.NewTextHandler(a.stderr, opts))
+	}
+	return slog.New(newJournald(a.stderr, opts))
+}

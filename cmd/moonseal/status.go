@@ -1,0 +1,138 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show each playbook: what is served, what is next, what waits for whom",
+		Args:  arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(a.stdout, s)
+			}
+			return a.showStatus(s)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// client gives a client for the config's daemon.
+func (a *app) client() (*api.Client, error) {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	return api.Dial(cfg.Listen.Socket), nil
+}
+
+func (a *app) showStatus(s *api.Status) error {
+	now := a.clock.Now()
+	if s.Paused {
+		_, _ = fmt.Fprintln(a.stdout, "all playbooks are paused: moonseal unpause lets them go on")
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PLAYBOOK\tSERVED UNTIL\tDAYS\tNEXT CHECK\tLAST RUN\tNOW")
+	for _, p := range s.Playbooks {
+		until, days := "-", "-"
+		if len(p.Served) > 0 {
+			soonest := p.Served[0].NotAfter
+			for _, c := range p.Served {
+				if c.NotAfter.Before(soonest) {
+					soonest = c.NotAfter
+				}
+			}
+			until, days = soonest.Local().Format(time.DateOnly), fmt.Sprint(int(soonest.Sub(now).Hours()/24))
+		}
+		next := "-"
+		if p.NextRun != nil {
+			next = when(*p.NextRun)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, next, lastOutcome(p.LastRun), nowDoing(p))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.showTrouble(s)
+	return nil
+}
+
+func lastOutcome(l *api.LastRun) string {
+	if l == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s %s", l.Status, when(l.Ended))
+}
+
+// nowDoing says in a few words what a playbook is at.
+func nowDoing(p api.PlaybookStatus) string {
+	var parts []string
+	if r := p.Running; r != nil {
+		switch {
+		case r.WaitsFor != "" && r.Until != nil:
+			parts = append(parts, fmt.Sprintf("%s: waits for %s until %s", r.ID, r.WaitsFor, when(*r.Until)))
+		case r.WaitsFor != "":
+			parts = append(parts, fmt.Sprintf("%s: waits for %s", r.ID, r.WaitsFor))
+		default:
+			parts = append(parts, fmt.Sprintf("%s: %s since %s", r.ID, cmp.Or(r.Step, "starting"), when(r.Since)))
+		}
+	}
+	if p.Paused {
+		parts = append(parts, "paused")
+	}
+	for _, c := range p.Served {
+		if c.Installed != "" {
+			parts = append(parts, c.Subject+" serves another certificate than is installed")
+		}
+	}
+	if p.Error != nil {
+		parts = append(parts, "script broken, the last good one runs")
+	}
+	return cmp.Or(strings.Join(parts, "; "), "-")
+}
+
+// showTrouble says below the table what someone has to look at, and how.
+func (a *app) showTrouble(s *api.Status) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(a.stdout, format+"\n", args...) }
+	for _, e := range s.Problems {
+		say("\nbroken script: %s", e)
+		printPlace(a.stdout, e.Place)
+	}
+	for _, p := range s.Playbooks {
+		r := p.Running
+		switch {
+		case r != nil && r.Status == journal.Parked:
+			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
+		case r != nil && strings.HasPrefix(r.WaitsFor, "approval"):
+			say("\n%s waits for approval: %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, strings.TrimPrefix(r.WaitsFor, "approval: "), r.ID, r.ID)
+		case r != nil && r.Error != nil:
+			say("\n%s: %s", p.Name, r.Error)
+		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
+			say("\n%s failed: %s\n  moonseal logs %s shows the whole run", p.Name, p.LastRun.Error, p.LastRun.ID)
+		}
+	}
+	if s.Cleanups > 0 {
+		say("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
+	}
+}

@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/queue"
+	"moonseal/runtime/reload"
+	"moonseal/runtime/run"
+	"moonseal/runtime/schedule"
+	"moonseal/runtime/worker"
+)
+
+// Options are what a daemon needs.
+type Options struct {
+	Config *config.Config
+	// LoadConfig reads the config again, for a reload.
+	LoadConfig func() (*config.Config, error)
+	// Job gives a job with everything that a config says but for the scripts.
+	Job func(*config.Config) (worker.Job, error)
+	// Executor runs children: a *worker.Parent, or a test's.
+	Executor func(*config.Config, *journal.Journal, func(journal.Record)) (Executor, error)
+	Clock    clockwork.Clock
+	Log      *slog.Logger
+	Version  string
+	Embedded map[string]string // the scripts that children bring along
+	// Notify tells the service manager a state (sd_notify(3)); may be nil.
+	Notify func(state string)
+}
+
+// Executor runs runs and loads scripts, in processes that it watches over.
+type Executor interface {
+	Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error)
+	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)
+}
+
+// Daemon is a running daemon.
+type Daemon struct {
+	opt      Options
+	log      *slog.Logger
+	journal  *journal.Journal
+	exec     Executor
+	queue    *queue.Queue
+	schedule *schedule.Scheduler
+	reload   *reload.Reloader
+	hub      *hub
+	since    time.Time
+
+	beginning sync.Mutex // held while a run is created
+
+	mu     sync.Mutex
+	cfg    *config.Config
+	paused pauses
+	cancel map[string]bool // runs that a person has cancelled, and that have not ended yet
+}
+
+// Open opens the state folder and loads the scripts. Nothing works yet.
+func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
+	d := &Daemon{opt: opt, log: opt.Log, cfg: opt.Config, hub: newHub(), since: opt.Clock.Now(), cancel: map[string]bool{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.journal, err = journal.Open(ctx, opt.Config.State, journal.Options{Clock: opt.Clock, Log: opt.Log}); err != nil {
+		return nil, err
+	}
+	if d.paused, err = readPauses(opt.Config.State); err != nil {
+		return nil, err
+	}
+	if d.exec, err = opt.Executor(opt.Config, d.journal, d.hub.publish); err != nil {
+		return nil, err
+	}
+	if d.queue, err = queue.Open(ctx, queue.Options{
+		Dir: opt.Config.State, Clock: opt.Clock, Log: opt.Log, Concurrency: opt.Config.Concurrency, Work: d.work, Unfinished: d.unfinished,
+	}); err != nil {
+		return nil, err
+	}
+	d.schedule = schedule.New(schedule.Options{Clock: opt.Clock, Enqueue: d.due, Log: opt.Log})
+	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Clock: opt.Clock, Log: opt.Log, Load: d.load, Apply: d.apply})
+	return d, nil
+}
+
+// Close closes what Open has opened, for a daemon that never served.
+func (d *Daemon) Close() error {
+	var err error
+	if d.queue != nil {
+		err = d.stopQueue()
+	}
+	if d.journal != nil {
+		err = errors.Join(err, d.journal.Close())
+	}
+	return err
+}
+
+// Serve works until ctx ends, then stops in order. l is the socket; it is closed.
+func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
+	base := context.WithoutCancel(ctx) // what is under way at the stop ends in order, not with ctx
+	if err := d.queue.Start(base); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if err := d.reload.Start(base); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer d.reload.Close()
+	if err := d.schedule.Start(base); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.notify("READY=1\nSTATUS=" + d.summary())
+	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State)
+	err = api.Serve(ctx, l, d, d.log)
+	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
+	d.log.Info("stopping")
+	return errors.Join(err, d.schedule.Stop())
+}
+
+// Healthy reports whether the daemon answers a question about its own state.
+func (d *Daemon) Healthy(ctx context.Context) bool {
+	_, err := d.journal.Unfinished(ctx, "")
+	return err == nil
+}
+
+// stopQueue gives the runs that are under way the stop timeout.
+func (d *Daemon) stopQueue() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(d.config().StopTimeout))
+	defer cancel()
+	return d.queue.Stop(ctx)
+}
+
+func (d *Daemon) notify(state string) {
+	if d.opt.Notify != nil {
+		d.opt.Notify(state)
+	}
+}
+
+func (d *Daemon) config() *config.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg
+}
+
+// summary is the line that systemctl status shows.
+func (d *Daemon) summary() string {
+	s := d.reload.Current()
+	text := fmt.Sprintf("%d playbooks", len(s.Playbooks))
+	if n := len(s.Problems); n > 0 {
+		text += fmt.Sprintf(", %d broken scripts", n)
+	}
+	return text
+}

@@ -1,0 +1,49 @@
+package daemon
+
+import (
+	"sync"
+
+	"moonseal/runtime/journal"
+)
+
+// hub hands the records of runs to those who follow them.
+type hub struct {
+	mu   sync.Mutex
+	subs map[string]map[chan journal.Record]struct{}
+}
+
+// followed bounds what a slow follower may lag behind, in records; one that lags
+// more misses some. The journal has them all.
+const followed = 4096
+
+func newHub() *hub { return &hub{subs: map[string]map[chan journal.Record]struct{}{}} }
+
+func (h *hub) publish(rec journal.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ch := range h.subs[rec.Stamped().Run] {
+		select {
+		case ch <- rec:
+		default:
+		}
+	}
+}
+
+// subscribe gives the records of a run from now on, until stop is called.
+func (h *hub) subscribe(run string) (records <-chan journal.Record, stop func()) {
+	ch := make(chan journal.Record, followed)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs[run] == nil {
+		h.subs[run] = map[chan journal.Record]struct{}{}
+	}
+	h.subs[run][ch] = struct{}{}
+	return ch, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.subs[run], ch)
+		if len(h.subs[run]) == 0 {
+			delete(h.subs, run)
+		}
+	}
+}

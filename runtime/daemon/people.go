@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/queue"
+	"moonseal/runtime/run"
+	"moonseal/runtime/suggest"
+)
+
+// Run implements [api.Daemon]: it begins a run, or wakes the unfinished one.
+func (d *Daemon) Run(ctx context.Context, r api.RunRequest) (*api.RunReply, error) {
+	id, resumed, err := d.begin(ctx, r.Playbook, r.Force)
+	if err != nil {
+		return nil, err
+	}
+	if !resumed {
+		return &api.RunReply{ID: id}, nil
+	}
+	old, err := d.journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if old.Status != journal.Parked {
+		err = d.enqueue(ctx, id, r.Playbook, d.opt.Clock.Now())
+	}
+	return &api.RunReply{ID: id, Resumed: true}, err
+}
+
+func (d *Daemon) noPlaybook(name string) error {
+	s := d.reload.Current()
+	for _, p := range s.Problems {
+		if p.Place != nil && strings.TrimSuffix(p.Place.File, ".lua") == name {
+			return p
+		}
+	}
+	var names []string
+	for _, p := range s.Playbooks {
+		names = append(names, p.Name)
+	}
+	e := &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("there is no playbook %q", name), Hint: "moonseal status lists them"}
+	if near := suggest.Closest(name, names); near != "" {
+		e.Hint = "did you mean " + near + "?"
+	}
+	return e
+}
+
+// unended gives a run that has not ended.
+func (d *Daemon) unended(ctx context.Context, id string) (*journal.History, error) {
+	r, err := d.journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Ended.IsZero() {
+		return nil, &problem.Error{Kind: problem.Conflict, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status)}
+	}
+	return d.journal.History(ctx, r.ID)
+}
+
+// Cancel implements [api.Daemon].
+func (d *Daemon) Cancel(ctx context.Context, id string) error {
+	h, err := d.unended(ctx, id)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.cancel[h.Run.ID] = true
+	d.mu.Unlock()
+	if met, err := d.queue.Cancel(ctx, h.Run.ID); err != nil || met == queue.WasRunning {
+		return err
+	}
+	// It waits, or is parked: a process has to clean up all the same.
+	return d.enqueue(ctx, h.Run.ID, h.Run.Playbook, d.opt.Clock.Now())
+}
+
+// Decide implements [api.Daemon].
+func (d *Daemon) Decide(ctx context.Context, id string, approve bool, by string, a api.Decision) error {
+	h, err := d.unended(ctx, id)
+	if err != nil {
+		return err
+	}
+	notAsked := &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it waits for no approval", Hint: "moonseal status shows what it waits for"}
+	if h.Run.Status != journal.Waiting {
+		return notAsked
+	}
+	return d.settle(ctx, h, func(stamp journal.Stamp) ([]journal.Record, error) {
+		rec, asked, err := run.Decide(h, stamp, approve, run.Approval{By: by, Ticket: a.Ticket, Reason: a.Reason, At: stamp.At})
+		if err != nil {
+			return nil, err
+		}
+		if !asked {
+			return nil, notAsked
+		}
+		return []journal.Record{rec}, nil
+	})
+}
+
+// Resume implements [api.Daemon].
+func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) error {
+	h, err := d.unended(ctx, id)
+	if err != nil {
+		return err
+	}
+	if h.Run.Status != journal.Parked {
+		return &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status), Hint: "moonseal run " + h.Run.Playbook + " makes a waiting run go on now"}
+	}
+	return d.settle(ctx, h, func(stamp journal.Stamp) ([]journal.Record, error) {
+		recs, err := run.Settle(h, stamp, a.As)
+		if err != nil {
+			return nil, err
+		}
+		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + by + " " + a.As)}
+		return append(recs, line), nil
+	})
+}
+
+// settle writes what a person has decided about a run that no process works on,
+// and wakes it.
+func (d *Daemon) settle(ctx context.Context, h *journal.History, decide func(journal.Stamp) ([]journal.Record, error)) error {
+	epoch, err := d.journal.Adopt(ctx, h.Run.ID)
+	if err != nil {
+		return err
+	}
+	recs, err := decide(journal.Stamp{Run: h.Run.ID, Epoch: epoch, At: d.opt.Clock.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := d.journal.Write(ctx, recs...); err != nil {
+		return err
+	}
+	return d.enqueue(ctx, h.Run.ID, h.Run.Playbook, d.opt.Clock.Now())
+}
+
+// Follow implements [api.Daemon].
+func (d *Daemon) Follow(ctx context.Context, id string, tell func(journal.Record) error) (*journal.Run, error) {
+	r, err := d.journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	records, stop := d.hub.subscribe(r.ID)
+	defer stop()
+	// What stops a run is a record too, so between two looks at it nothing is missed.
+	look := d.opt.Clock.NewTicker(time.Second)
+	defer look.Stop()
+	begun := false
+	for {
+		select {
+		case rec := <-records:
+			begun = true
+			if err := tell(rec); err != nil {
+				return nil, err
+			}
+			if stops(rec) {
+				return d.runNow(ctx, r.ID)
+			}
+		case <-look.Chan():
+			r, err := d.journal.Run(ctx, r.ID)
+			if err != nil {
+				return nil, err
+			}
+			if r.Status != journal.Running && r.Status != journal.Ending && (begun || r.Status != journal.Created && !d.working(r.ID)) {
+				return &r, nil
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// stops reports whether a run's process is about to let go of it.
+func stops(rec journal.Record) bool {
+	switch rec.(type) {
+	case journal.RunEnded, journal.RunWaiting, journal.RunParked:
+		return true
+	}
+	return false
+}
+
+func (d *Daemon) runNow(ctx context.Context, id string) (*journal.Run, error) {
+	r, err := d.journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// Backup implements [api.Daemon].
+func (d *Daemon) Backup(ctx context.Context, w io.Writer) error { return d.journal.Backup(ctx, w) }
+
+// Reload implements [api.Daemon].
+func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
+	d.notify(reloading())
+	defer func() { d.notify("READY=1\nSTATUS=" + d.summary()) }()
+	restart, err := d.reloadConfig()
+	if err != nil {
+		return nil, err
+	}
+	old := d.reload.Current()
+	now, err := d.reload.Reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := now.Since(old)
+	reply := &api.ReloadReply{Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: now.Problems, Restart: restart}
+	return reply, nil
+}
+
+func orEmpty(names []string) []string {
+	if names == nil {
+		return []string{}
+	}
+	return names
+}
+
+// working reports whether a worker has the run right now.
+func (d *Daemon) working(run string) bool {
+	for _, r := range d.queue.Running() {
+		if r.Job.Run == run {
+			return true
+		}
+	}
+	return false
+}

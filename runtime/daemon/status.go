@@ -1,0 +1,188 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/queue"
+	"moonseal/runtime/run"
+)
+
+// Status implements [api.Daemon].
+func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
+	views, err := d.journal.Overviews(ctx)
+	if err != nil {
+		return nil, err
+	}
+	undos, err := d.journal.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := d.reload.Current()
+	s := &api.Status{
+		Version: d.opt.Version, Since: d.since, Paused: d.isPaused(""), Playbooks: []api.PlaybookStatus{}, Problems: snapshot.Problems,
+	}
+	for _, u := range undos {
+		if u.Error != nil {
+			s.Cleanups++
+		}
+	}
+	names := map[string]bool{}
+	for _, p := range snapshot.Playbooks {
+		names[p.Name] = true
+	}
+	for name, v := range views {
+		names[name] = names[name] || v.Unfinished != nil // its script may be gone
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		s.Playbooks = append(s.Playbooks, d.playbookStatus(name, views[name]))
+	}
+	return s, nil
+}
+
+func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookStatus {
+	p := api.PlaybookStatus{Name: name, Paused: d.isPaused(name)}
+	snapshot := d.reload.Current()
+	if book := snapshot.Find(name); book != nil {
+		p.Script, p.Bundle = book.File, book.Hash
+		for _, file := range book.Needs {
+			if e := snapshot.Problem(file); e != nil {
+				p.Error = e
+			}
+		}
+		if next := d.schedule.Next(name); !next.IsZero() {
+			p.NextRun = &next
+		}
+	}
+	if v == nil {
+		return p
+	}
+	p.Served = servedOf(v.Records)
+	if l := v.Last; l != nil {
+		p.LastRun = &api.LastRun{ID: l.ID, Status: l.Status, Ended: l.Ended, Error: l.Error, Reason: l.Reason}
+	}
+	if u := v.Unfinished; u != nil {
+		p.Running = runningOf(u, v)
+	}
+	return p
+}
+
+func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
+	r := &api.Running{ID: u.ID, Status: u.Status, Step: v.Step, Since: v.StepSince, Error: u.Error}
+	if r.Since.IsZero() {
+		r.Since = u.Created
+	}
+	switch u.Status {
+	case journal.Waiting:
+		r.WaitsFor, r.Since = u.WaitFor, u.Updated
+		if !u.WakeAt.IsZero() {
+			r.Until = &u.WakeAt
+		}
+	case journal.Parked:
+		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
+	case journal.Created:
+		r.WaitsFor = "a free worker"
+	}
+	return r
+}
+
+// found is what a script put on record about one subject.
+type found struct {
+	Subject  string
+	SHA256   string // served
+	NotAfter time.Time
+	// Installed is the fingerprint of what is installed.
+	Installed string
+	Next      *time.Time
+}
+
+// seen reads a record as ctx:record wrote it.
+func seen(rec journal.RecordedRow) found {
+	type certificate struct {
+		SHA256   string  `json:"sha256"`
+		NotAfter float64 `json:"not_after"`
+	}
+	var r struct {
+		Subject   string       `json:"subject"`
+		Installed *certificate `json:"installed"`
+		Served    *certificate `json:"served"`
+		Next      float64      `json:"next"`
+	}
+	if err := json.Unmarshal(rec.Data, &r); err != nil {
+		return found{} // what a script puts there need not be certificates
+	}
+	f := found{Subject: r.Subject}
+	if r.Installed != nil {
+		f.Installed = r.Installed.SHA256
+		f.NotAfter = fromUnix(r.Installed.NotAfter)
+	}
+	if r.Served != nil {
+		f.SHA256, f.NotAfter = r.Served.SHA256, fromUnix(r.Served.NotAfter)
+	}
+	if r.Next > 0 {
+		at := fromUnix(r.Next)
+		f.Next = &at
+	}
+	return f
+}
+
+func fromUnix(seconds float64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(seconds * 1e6)).UTC()
+}
+
+// servedOf gives what was seen last of each subject, in the order of the records.
+func servedOf(records []journal.RecordedRow) []api.Served {
+	var out []api.Served
+	for _, rec := range records {
+		f := seen(rec)
+		if f.SHA256 == "" {
+			continue
+		}
+		s := api.Served{Subject: f.Subject, SHA256: f.SHA256, NotAfter: f.NotAfter, Seen: rec.At, Next: f.Next}
+		if f.Installed != f.SHA256 {
+			s.Installed = f.Installed
+		}
+		i := slices.IndexFunc(out, func(o api.Served) bool { return o.Subject == s.Subject })
+		if i < 0 {
+			out = append(out, s)
+			continue
+		}
+		out[i] = s
+	}
+	return out
+}
+
+// outcomeLine says in the log how a run ended or stopped.
+func (d *Daemon) outcomeLine(j queue.Job, out *run.Outcome) (slog.Level, []any) {
+	args := []any{"run", j.Run, "playbook", j.Playbook}
+	if out.Reason != "" {
+		args = append(args, "reason", out.Reason)
+	}
+	if !out.Until.IsZero() {
+		args = append(args, "until", out.Until.Format(time.RFC3339))
+	}
+	if out.Error != nil {
+		args = append(args, "error", out.Error.Error())
+		if out.Error.Hint != "" {
+			args = append(args, "hint", out.Error.Hint)
+		}
+	}
+	switch {
+	case out.Status == journal.Failed || out.Status == journal.Parked:
+		return slog.LevelError, args
+	case out.Error != nil && out.Error.Kind != problem.Script:
+		return slog.LevelWarn, args
+	default:
+		return slog.LevelInfo, args
+	}
+}
