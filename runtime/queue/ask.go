@@ -33,7 +33,7 @@ func (q *Queue) Enqueue(ctx context.Context, job Job, at time.Time) (added bool,
 		id, err = q.store.insert(ctx, tx, a, at)
 		return err
 	})
-	if err != nil || id == 0 {
+	if err != nil {
 		return false, storeError(q.store.path, err)
 	}
 	q.update(func(x *index) { x.add(id, a, at) })

@@ -58,7 +58,7 @@ const (
 // Done ends the job.
 func Done() Result { return Result{kind: done} }
 
-// Wait frees the worker until the given time.
+// Wait frees the worker until the given time; zero is now.
 func Wait(until time.Time) Result { return Result{kind: wait, until: until} }
 
 // Retry is for what has nothing to do with the run, such as a process that

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// River looks by itself this often, should a grant not have reached it.
-	fetchPoll = time.Second
+	// River need not look by itself: a grant that had no effect is made again.
+	fetchPoll = time.Minute
 	// insertTopic and insertNews are what River's producer listens for.
 	insertTopic = "river_insert"
 	insertNews  = `{"queue":"` + river.QueueDefault + `"}`

@@ -191,11 +191,14 @@ func (s *store) tx(ctx context.Context, change func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// insert adds a job that waits until at. id is 0 where its playbook has one.
+// insert adds a job that waits until at. That its playbook has none is known.
 func (s *store) insert(ctx context.Context, tx *sql.Tx, a args, at time.Time) (id int64, err error) {
 	r, err := s.client.InsertTx(ctx, tx, a, insertOpts(at))
-	if err != nil || r.UniqueSkippedAsDuplicate {
+	if err != nil {
 		return 0, err
+	}
+	if r.UniqueSkippedAsDuplicate {
+		return 0, fmt.Errorf("%w: another program added job %d", errDamaged, r.Job.ID)
 	}
 	return r.Job.ID, nil
 }
