@@ -128,7 +128,7 @@ func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Recor
 const maxLine = 16 << 20
 
 func get[T any](ctx context.Context, c *Client, path string) (*T, error) {
-	return answer[T](c.do(ctx, http.MethodGet, path, nil))
+	return answer[T](c.do(ctx, http.MethodGet, path, nil)) //nolint:bodyclose // answer does
 }
 
 func post[T any](ctx context.Context, c *Client, path string, body any) (*T, error) {
@@ -136,7 +136,7 @@ func post[T any](ctx context.Context, c *Client, path string, body any) (*T, err
 	if err != nil {
 		return nil, err
 	}
-	return answer[T](c.do(ctx, http.MethodPost, path, raw))
+	return answer[T](c.do(ctx, http.MethodPost, path, raw)) //nolint:bodyclose // answer does
 }
 
 func answer[T any](res *http.Response, err error) (*T, error) {

@@ -94,7 +94,9 @@ func Serve(ctx context.Context, l net.Listener, d Daemon, log *slog.Logger) erro
 	if err != nil {
 		err = srv.Close()
 	}
-	<-served
+	if end := <-served; err == nil && !errors.Is(end, http.ErrServerClosed) {
+		err = end
+	}
 	return err
 }
 
@@ -208,6 +210,7 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 		status = http.StatusConflict
 	case problem.Unavailable:
 		status = http.StatusServiceUnavailable
+	default: // it is this side that failed
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -211,7 +211,10 @@ func (b *Bundle) Playbook(ctx context.Context, s *sandbox.State, name string) (*
 			return made.table, nil
 		}
 	}
-	return nil, &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%s returned no playbook %q this time", p.File, name), Hint: "a script returns the same whenever it is loaded"}
+	return nil, &problem.Error{
+		Kind: problem.Usage, Message: fmt.Sprintf("%s returned no playbook %q this time", p.File, name),
+		Hint: "a script returns the same whenever it is loaded",
+	}
 }
 
 // refuseDuplicates reports playbooks that have another's name, and drops them.

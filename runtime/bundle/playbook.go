@@ -37,6 +37,8 @@ type Playbook struct {
 func (p *Playbook) Tenant() string { return Tenant(p.File) }
 
 // keys are the keys of a playbook's table, and how each is read.
+//
+//nolint:gochecknoglobals // never changed
 var keys = map[string]func(*Playbook, lua.LValue) error{
 	"name":     readName,
 	"run":      readRun,
@@ -50,7 +52,7 @@ var keys = map[string]func(*Playbook, lua.LValue) error{
 	"stages":   func(p *Playbook, v lua.LValue) (err error) { p.Stages, err = functions(v, nil); return err },
 }
 
-var hooks = []string{"start", "step", "retry", "wait", "success", "failure", "finish"}
+var hooks = []string{"start", "step", "retry", "wait", "success", "failure", "finish"} //nolint:gochecknoglobals // never changed
 
 // describe checks a playbook's table.
 func describe(t *lua.LTable) (*Playbook, error) {

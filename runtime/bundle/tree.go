@@ -88,16 +88,16 @@ func ReadWith(dir string, with Reading) (*Tree, error) {
 }
 
 func read(dir string, with Reading) (*reader, error) {
-	real, err := filepath.EvalSymlinks(dir)
+	target, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
-	root, err := os.OpenRoot(real)
+	root, err := os.OpenRoot(target)
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
 	defer root.Close()
-	r := &reader{root: root, with: with, links: map[string]string{}, tree: &Tree{Dir: real, Files: map[string]string{}}}
+	r := &reader{root: root, with: with, links: map[string]string{}, tree: &Tree{Dir: target, Files: map[string]string{}}}
 	return r, r.folder(".", 0)
 }
 
@@ -117,14 +117,14 @@ type reader struct {
 	with  Reading
 	tree  *Tree
 	links map[string]string // where the links in it pointed
-	above []fs.FileInfo // the folders around the one being read
+	above []fs.FileInfo     // the folders around the one being read
 	files int
 	total int
 }
 
 // moved reports whether the folder, or a link in it, points elsewhere by now.
 func (r *reader) moved(dir string) bool {
-	if real, err := filepath.EvalSymlinks(dir); err != nil || real != r.tree.Dir {
+	if target, err := filepath.EvalSymlinks(dir); err != nil || target != r.tree.Dir {
 		return true
 	}
 	for name, was := range r.links {
@@ -192,7 +192,7 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 	if err != nil {
 		return nil, unreadable(r.full(name), err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, unreadable(r.full(name), err)
@@ -266,7 +266,7 @@ func (r *reader) read(name string) (string, *problem.Error) {
 	if err != nil {
 		return "", unreadable(r.full(name), err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return "", unreadable(r.full(name), err)

@@ -39,7 +39,7 @@ type stamp struct {
 func stampOf(info fs.FileInfo) stamp {
 	s := stamp{size: info.Size(), mode: info.Mode(), modified: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.device, s.inode, s.change = uint64(st.Dev), st.Ino, st.Ctim.Nano()
+		s.device, s.inode, s.change = uint64(st.Dev), st.Ino, st.Ctim.Nano() //nolint:unconvert // some systems have fewer bits
 	}
 	return s
 }

@@ -61,7 +61,9 @@ func TestManyScriptsThatEndTheLoadingProcess(t *testing.T) {
 
 func TestNothingCanBeLoaded(t *testing.T) {
 	w := newWorld(t, map[string]string{"a.lua": script("1")}).start()
-	w.by(func(context.Context, map[string]string) (*reload.Loaded, error) { return nil, errors.New("no more processes") })
+	w.by(func(context.Context, map[string]string) (*reload.Loaded, error) {
+		return nil, errors.New("no more processes")
+	})
 	w.put("a.lua", script("2"))
 	s, c := w.next()
 	w.wantChanges(c, "", "", "")

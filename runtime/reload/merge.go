@@ -129,7 +129,9 @@ func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
 			if r.prefer(p, first) {
 				owners[p.Name], loser = p, first
 			}
-			if e := duplicate(loser, owners[p.Name]); r.gone[loser.File].IsZero() && !slices.ContainsFunc(r.scripts[loser.File].problems, func(old *problem.Error) bool { return same(old, e) }) {
+			e := duplicate(loser, owners[p.Name])
+			said := slices.ContainsFunc(r.scripts[loser.File].problems, func(old *problem.Error) bool { return same(old, e) })
+			if r.gone[loser.File].IsZero() && !said {
 				problems = append(problems, e)
 			}
 		}

@@ -32,7 +32,7 @@ type Options struct {
 
 	// Apply is told of each new snapshot after it is live, and of the one before;
 	// it is called by one goroutine and must not wait for the Reloader. May be nil.
-	Apply func(old, new *Snapshot)
+	Apply func(before, now *Snapshot)
 
 	Settle time.Duration // how long nothing may happen before a change is taken; 100 ms where it is 0
 	Cap    time.Duration // how long that may hold up a change while others go on; 1 s where it is 0

@@ -357,7 +357,7 @@ func TestLibraryReloadsThoseWhoNeedItAndNobodyElse(t *testing.T) {
 	w.put("foo/x.lua", needy("1", "lib.x"))
 	w.next()
 	w.check(os.Remove(w.path("foo/lib/x.lua")))
-	s, c = w.next()
+	_, c = w.next()
 	w.wantChanges(c, "", "foo/x", "")
 	w.put("foo/lib/x.lua", "return 1")
 	s, c = w.next()

@@ -43,8 +43,10 @@ func TestWindowSlots(t *testing.T) {
 		zone, from, to    string
 		want              string
 	}{
-		{"Sat,Sun 22:00-05:00 America/Chicago", nil, "America/Chicago", "2026-09-03 00:00 -0500", "2026-09-10 00:00 -0500",
-			"05 22:00 CDT - 06 05:00 CDT, 06 22:00 CDT - 07 05:00 CDT"},
+		{
+			"Sat,Sun 22:00-05:00 America/Chicago", nil, "America/Chicago", "2026-09-03 00:00 -0500", "2026-09-10 00:00 -0500",
+			"05 22:00 CDT - 06 05:00 CDT, 06 22:00 CDT - 07 05:00 CDT",
+		},
 		{"Mon-Fri 01:00-03:00 UTC", nil, "UTC", "2026-09-04 00:00 +0000", "2026-09-08 00:00 +0000", "04 01:00 UTC - 04 03:00 UTC, 07 01:00 UTC - 07 03:00 UTC"},
 		{"fri-mon 1:00-3:00 UTC", nil, "UTC", "2026-09-02 00:00 +0000", "2026-09-05 00:00 +0000", "04 01:00 UTC - 04 03:00 UTC"},
 		{"22:00-24:00 UTC", nil, "UTC", "2026-09-02 23:00 +0000", "2026-09-04 00:00 +0000", "02 23:00 UTC - 03 00:00 UTC, 03 22:00 UTC - 04 00:00 UTC"},
@@ -58,8 +60,10 @@ func TestWindowSlots(t *testing.T) {
 		{"Sun 02:15-02:45 America/Chicago", nil, "America/Chicago", "2026-03-08 00:00 -0600", "2026-03-09 00:00 -0500", ""},
 		{"Sun 02:30-04:00 America/Chicago", nil, "America/Chicago", "2026-03-08 00:00 -0600", "2026-03-09 00:00 -0500", "08 03:00 CDT - 08 04:00 CDT"},
 		{"Sun 00:00-04:00 America/Chicago", nil, "America/Chicago", "2026-11-01 00:00 -0500", "2026-11-02 00:00 -0600", "01 00:00 CDT - 01 04:00 CST"},
-		{"Sat 22:00-01:30 America/Chicago", nil, "America/Chicago", "2026-10-31 00:00 -0500", "2026-11-02 00:00 -0600",
-			"31 22:00 CDT - 01 01:30 CDT, 01 01:00 CST - 01 01:30 CST"},
+		{
+			"Sat 22:00-01:30 America/Chicago", nil, "America/Chicago", "2026-10-31 00:00 -0500", "2026-11-02 00:00 -0600",
+			"31 22:00 CDT - 01 01:30 CDT, 01 01:00 CST - 01 01:30 CST",
+		},
 		{"Mon-Sun America/Havana", nil, "America/Havana", "2026-10-30 00:00 -0400", "2026-11-03 00:00 -0500", "30 00:00 CDT - 03 00:00 CST"},
 		// Less blackouts.
 		{"Sat 01:00-05:00 UTC", "2026-09-05", "UTC", "2026-09-02 00:00 +0000", "2026-09-13 00:00 +0000", "12 01:00 UTC - 12 05:00 UTC"},
