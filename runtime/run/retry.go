@@ -84,7 +84,7 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 		since = now
 	}
 	if now.Sub(since) >= r.playbook.GiveUp {
-		e.Hint = fmt.Sprintf("given up after %s of trying", r.playbook.GiveUp)
+		e.Message = fmt.Sprintf("given up after %s of trying: %s", spell(r.playbook.GiveUp), e.Message)
 		return r.final(ctx, s, e)
 	}
 	until := now.Add(roundWait(h.Failures))

@@ -140,7 +140,7 @@ func TestRetryThenLongWaitsThenGivesUp(t *testing.T) {
 		}
 		out := l.must(l.process(t.Context()))
 		if out.Status != journal.Waiting {
-			if out.Status != journal.Failed || out.Error.Step != "one" || !strings.Contains(out.Error.Hint, "given up") {
+			if out.Status != journal.Failed || out.Error.Step != "one" || !strings.Contains(out.Error.Message, "given up after") {
 				t.Errorf("in the end: %+v", out)
 			}
 			break
