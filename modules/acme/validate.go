@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
@@ -163,6 +164,9 @@ func failed(o *Order) error {
 	}
 	for i := range o.Problems {
 		p := &o.Problems[i]
+		if p.Identifier == "" && slices.ContainsFunc(o.Problems, func(q Problem) bool { return q.Identifier != "" && q.Detail == p.Detail }) {
+			continue // a CA says of the order what it says of a name
+		}
 		if e.Server != "" {
 			e.Server += "; "
 		}

@@ -32,7 +32,7 @@ func check(cert *x509.Certificate, csr *x509.CSR, roots []*x509.Certificate, now
 	}
 	if csr == nil {
 		return nil, nil, mismatch("no signing request is pending, so the node has no key for the certificate",
-			"an upload consumed it, or it was deleted: generate a fresh CSR")
+			"an upload consumed it, or someone deleted it: a new run generates a fresh CSR")
 	}
 	if err := cert.Fits(csr); err != nil {
 		hint := "order the certificate for exactly the names in the signing request"
@@ -56,7 +56,7 @@ func checkDates(cert *stdx509.Certificate, what string, now time.Time) error {
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(cert.NotAfter):
-		return mismatch(fmt.Sprintf("%s expired on %s", what, cert.NotAfter.UTC().Format(day)), "order a new one")
+		return mismatch(fmt.Sprintf("%s expired on %s", what, cert.NotAfter.UTC().Format(day)), "a new run orders a new one")
 	case now.Before(cert.NotBefore):
 		return mismatch(fmt.Sprintf("%s is not valid before %s", what, cert.NotBefore.UTC().Format(day)), "check this machine's clock")
 	}

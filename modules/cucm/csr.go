@@ -84,7 +84,7 @@ func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
 		return CSRLook{}, err
 	}
 	if strings.Contains(r.CommonName+strings.Join(r.AltNames, ""), "*") {
-		return CSRLook{}, c.failed("", &problem.Error{Kind: problem.Usage, Message: "the appliance takes no wildcard certificate"})
+		return CSRLook{}, c.failed("", &problem.Error{Kind: problem.Usage, Message: "the appliance takes no wildcard certificate", Hint: "name each host in alt_names"})
 	}
 	pending, err := c.PendingCSR(ctx, r.Service)
 	if err != nil || pending == nil {
@@ -95,7 +95,7 @@ func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
 			Kind: problem.Conflict,
 			Message: "another signing request of " + r.Service + " is pending (sha256 " + pending.SHA256 + ", names " + strings.Join(pending.Names, " ") +
 				"); a new one would overwrite its key",
-			Hint: "someone may wait for its certificate; where nobody does, set replace_pending",
+			Hint: "someone may wait for its certificate; where nobody does, say replace_pending = true for the CSR",
 		})
 	}
 	return CSRLook{Pending: pending.SHA256}, nil
