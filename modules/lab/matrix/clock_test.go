@@ -36,7 +36,7 @@ func (c *clock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
 func (c *clock) jump(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.offset += max(d, 0)
+	c.offset += d
 }
 
 func (c *clock) NewTimer(d time.Duration) clockwork.Timer {

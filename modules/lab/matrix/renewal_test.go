@@ -83,6 +83,7 @@ type renewal struct {
 
 	mu      sync.Mutex
 	records []journal.Record
+	watch   func(journal.Record) // sees each, before the run goes on; may be nil
 }
 
 func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
@@ -139,6 +140,9 @@ func (r *renewal) observe(rec journal.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.records = append(r.records, rec)
+	if r.watch != nil {
+		r.watch(rec)
+	}
 }
 
 // seen gives the journal's records so far.
@@ -167,7 +171,7 @@ func (r *renewal) beginWith(t *testing.T, force bool) (*run.Outcome, string) {
 // goOn lets the clock come to where a waiting run goes on, and takes it up.
 func (r *renewal) goOn(t *testing.T, out *run.Outcome, id string) *run.Outcome {
 	t.Helper()
-	r.clock.jump(out.Until.Sub(r.clock.Now()))
+	r.clock.jump(max(out.Until.Sub(r.clock.Now()), 0))
 	out, err := r.parent.Resume(t.Context(), r.job, id)
 	if err != nil {
 		t.Fatalf("resume: %v", err)

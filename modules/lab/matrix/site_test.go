@@ -2,11 +2,15 @@ package matrix
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,11 +33,35 @@ const (
 type site struct {
 	world   *lab.World
 	network grant.Options
-	secrets secret.Map
+	secrets *vault
 	ledger  *lab.Ledger // as of the last look
 
 	accountKey []byte
 	accountURL string
+}
+
+// vault is a source of secrets that change.
+type vault struct {
+	mu     sync.Mutex
+	values secret.Map
+}
+
+func (v *vault) Value(ctx context.Context, name string) (string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.values.Value(ctx, name)
+}
+
+func (v *vault) set(name, value string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.values[name] = value
+}
+
+func (v *vault) all() secret.Map {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.values)
 }
 
 func newSite(t *testing.T, change ...func(*lab.Options)) *site {
@@ -59,10 +87,10 @@ func newSite(t *testing.T, change ...func(*lab.Options)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{world: w, network: conf.Network(), secrets: secret.Map{}}
+	s := &site{world: w, network: conf.Network(), secrets: &vault{values: secret.Map{}}}
 	for _, line := range w.Environ() {
 		name, value, _ := strings.Cut(line, "=")
-		s.secrets[name] = value
+		s.secrets.set(name, value)
 	}
 	s.look(t)
 	return s
@@ -139,6 +167,30 @@ func (s *site) pin(t *testing.T, state string) {
 	}
 }
 
+// pinHostKey stores the host key that the node shows now, beside its certificates.
+func (r *renewal) pinHostKey(t *testing.T) {
+	t.Helper()
+	store := account.Open(r.state, "")
+	pins, err := store.Pins(pub)
+	if err == nil {
+		var key string
+		key, err = r.node().HostKeyFingerprint()
+		pins.SSH = []string{key}
+	}
+	if err == nil {
+		err = store.SavePins(pub, pins)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// quoted gives text as JSON.
+func quoted(text string) string {
+	out, _ := json.Marshal(text) // a string does not fail
+	return string(out)
+}
+
 // Who the runs of a site are at its CA: one account, as in a state folder that
 // has seen a few renewals.
 const (
@@ -177,14 +229,16 @@ func (s *site) keepAccount(t *testing.T, state string) {
 // leftOver tells what is at the site and in a state folder that no run may leave.
 func (s *site) leftOver(state string) (out []string) {
 	for _, txt := range s.world.DNS.TXT().Present {
-		out = append(out, "TXT record "+txt.Name)
+		if txt.Value != someoneElse {
+			out = append(out, "TXT record "+txt.Name)
+		}
 	}
 	err := filepath.WalkDir(state, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		for name, value := range s.secrets {
+		for name, value := range s.secrets.all() {
 			if name != "CUCM_USERNAME" && name != "CUCM_READER_USERNAME" && bytes.Contains(data, []byte(value)) {
 				out = append(out, fmt.Sprintf("secret %s in %s", name, filepath.Base(path)))
 			}
