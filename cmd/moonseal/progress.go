@@ -266,15 +266,13 @@ func (p *progress) cleanedUp(at time.Time) {
 }
 
 func (p *progress) logged(r journal.Logged) {
-	var fields struct {
-		Event string `json:"event"`
-	}
+	var fields map[string]any
 	_ = json.Unmarshal(r.Fields, &fields)
-	if fields.Event == run.EventCleanUp {
+	if fields[run.EventKey] == run.EventCleanUp {
 		p.cleanUp(r.At)
 	}
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || fields.Event != "" {
+	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || fields[run.EventKey] != nil {
 		return // what the other records tell is shown already
 	}
 	if p.json {
@@ -297,7 +295,9 @@ func fieldText(raw json.RawMessage) string {
 		if err != nil || dec.Decode(&value) != nil {
 			break
 		}
-		fmt.Fprintf(&b, "  %v=%v", key, value)
+		if key != run.EventKey {
+			fmt.Fprintf(&b, "  %v=%v", key, value)
+		}
 	}
 	return b.String()
 }

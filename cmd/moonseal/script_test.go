@@ -58,7 +58,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"node":    plain(2, "node HOST CHANGE.json", changeNode),
 		"ledger":  plain(3, "ledger DIR txt|orders|certificates|uploads N", ledgerCount),
 		"renewed": plain(2, "renewed DIR HOST", renewed),
-		"lastrun": plain(1, "lastrun STATE: sets RUN to the latest run's id, and NEARRUN to one that is not there", lastRun),
+		"lastrun": plain(1, "lastrun STATE: sets RUN to the latest run's id, and NEARRUN to one that is not there", latestRun),
 		"waitfor": plain(1, "waitfor FILE", waitForFile),
 		"version": plain(2, "version STATE N: sets the journal's version", journalVersion),
 	}
@@ -175,7 +175,7 @@ func renewed(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	}
 }
 
-func lastRun(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func latestRun(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	ctx := bounded(ts)
 	j, err := journal.OpenReadOnly(ctx, ts.MkAbs(args[0]))
 	ts.Check(err)

@@ -96,12 +96,13 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 
 // EventKey marks, in the journal, the log lines that tell what the journal's
 // other records tell too: for readers, not for those who follow the records.
-const EventKey = "event"
+const EventKey = "_event"
 
 // The values of EventKey.
 const (
 	EventStep    = "step"     // what became of a step or of a call
 	EventCleanUp = "clean-up" // what became of the clean-up
+	EventRun     = "run"      // how the run ended
 )
 
 // conclude journals how a step ended and, in the same commit, the log line that

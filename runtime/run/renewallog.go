@@ -71,7 +71,9 @@ func renewalLine(l journal.Logged) string {
 		if err != nil || dec.Decode(&value) != nil {
 			break
 		}
-		fmt.Fprintf(&b, " %v=%v", key, value)
+		if key != EventKey {
+			fmt.Fprintf(&b, " %v=%v", key, value)
+		}
 	}
 	return b.String()
 }

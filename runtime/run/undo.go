@@ -238,7 +238,7 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 		r.runHook(ctx, event, r.outcomeEvent(out))
 	}
 	r.runHook(ctx, "finish", r.outcomeEvent(out))
-	end := []any{EventKey, "run"}
+	end := []any{EventKey, EventRun}
 	if out.Error != nil {
 		end = append(end, "error", out.Error.Error())
 	}

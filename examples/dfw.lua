@@ -1,0 +1,10 @@
+-- One cluster. Copy this file, once for each, and change what is in it.
+local log = require "log"
+
+return require("moonseal.renew").tomcat {
+  name = "dfw", schedule = "17 3 * * *",
+  node = { host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+  on = { failure = function(ctx, err) log.error("the renewal failed", { step = err.step, why = err.message }) end },
+}
