@@ -69,7 +69,7 @@ func (q *Queue) Wake(ctx context.Context, run string) (bool, error) {
 // forward brings e forward to at. The caller has the turn.
 func (q *Queue) forward(ctx context.Context, e *entry, at time.Time) (bool, error) {
 	q.mu.Lock()
-	if e.state == granted || e.state == running {
+	if e.state != waiting && e.state != due {
 		e.wake = earlier(e.wake, at)
 	}
 	later := e.state == waiting && at.Before(e.at)
@@ -98,7 +98,9 @@ const (
 
 // Cancel takes the job of a run that waits out of the queue. Where the run is
 // being worked on, it ends Work's context with ErrCancelled; what Work returns
-// then counts as ever.
+// then counts as ever. That is not written: when the process dies before Work
+// returns, the run is worked on again, and only the journal can tell that it
+// was cancelled.
 func (q *Queue) Cancel(ctx context.Context, run string) (Cancelled, error) {
 	if err := q.begin(ctx); err != nil {
 		return NotFound, err
@@ -106,16 +108,12 @@ func (q *Queue) Cancel(ctx context.Context, run string) (Cancelled, error) {
 	defer q.end()
 	q.mu.Lock()
 	e := q.index.byRun[run]
-	if e == nil {
-		q.mu.Unlock()
-		return NotFound, nil
-	}
-	if e.state == granted || e.state == running {
-		e.end(ErrCancelled)
-		q.mu.Unlock()
-		return WasRunning, nil
-	}
+	was := e.cancelled()
+	waits := was == WasWaiting && e.state != settling
 	q.mu.Unlock()
+	if !waits {
+		return was, nil
+	}
 	err := q.store.tx(ctx, func(tx *sql.Tx) error {
 		_, err := q.store.client.JobDeleteTx(ctx, tx, e.id)
 		return err
@@ -125,6 +123,20 @@ func (q *Queue) Cancel(ctx context.Context, run string) (Cancelled, error) {
 	}
 	q.update(func(x *index) { x.remove(e) })
 	return WasWaiting, nil
+}
+
+// cancelled cancels what is not in the queue's rows.
+func (e *entry) cancelled() Cancelled {
+	switch {
+	case e == nil || e.ends:
+		return NotFound
+	case e.state == granted || e.state == running:
+		e.end(ErrCancelled)
+		return WasRunning
+	case e.state == settling:
+		e.ends = true
+	}
+	return WasWaiting
 }
 
 // Waiting lists the jobs that nobody works on: first what is due, in the order

@@ -11,10 +11,11 @@ import (
 type state int
 
 const (
-	waiting state = iota // until its time
-	due                  // its time has come; for a slot or a lock
-	granted              // River may fetch it
-	running              // Work was called
+	waiting  state = iota // until its time
+	due                   // its time has come; for a slot or a lock
+	granted               // River may fetch it
+	running               // Work was called
+	settling              // Work has returned, and its result is being written
 )
 
 // entry is a job as the gate knows it.
@@ -31,6 +32,7 @@ type entry struct {
 	cause  error                   // why Work is to end
 	cancel context.CancelCauseFunc // ends Work's context, while it runs
 	wake   time.Time               // when it is to run again at the latest, asked for while it ran
+	ends   bool                    // it does not go on: Work was done, or it was cancelled since Work returned
 }
 
 // index orders the jobs. It is not safe for concurrent use.

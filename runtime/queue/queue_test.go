@@ -250,6 +250,38 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+func TestCancelBetweenWorkAndItsResult(t *testing.T) {
+	h := newHands()
+	q := started(t, Options{Work: h.work})
+	enqueue(t, q, Job{Run: "1"}, time.Time{})
+	next(t, h.began)
+	must(t, q.begin(t.Context())) // so that the result cannot be written
+	h.of("1") <- Wait(time.Now().Add(time.Hour))
+	for settled := false; !settled; {
+		h.none(t)
+		q.mu.Lock()
+		settled = q.index.byRun["1"].state == settling
+		q.mu.Unlock()
+	}
+	was := make(chan Cancelled, 1)
+	go func() {
+		w, err := q.Cancel(context.Background(), "1")
+		if err != nil {
+			t.Error(err)
+		}
+		was <- w
+	}()
+	h.none(t)
+	q.end()
+	if w := next(t, was); w != WasWaiting {
+		t.Errorf("%q", w)
+	}
+	idle(t, q)
+	if len(q.Waiting()) != 0 {
+		t.Errorf("waiting: %v", q.Waiting())
+	}
+}
+
 func TestRetryBacksOffAndAPanicIsARetry(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	var calls atomic.Int32

@@ -34,6 +34,9 @@ func (w *worker) Work(ctx context.Context, j *river.Job[args]) error {
 		r = q.call(work, e.job)
 		work.end(nil)
 	}
+	q.mu.Lock()
+	e.state, e.ends = settling, r.kind == done
+	q.mu.Unlock()
 	return q.settle(context.WithoutCancel(ctx), e, j, r)
 }
 
@@ -52,7 +55,7 @@ func (q *Queue) take(ctx context.Context, id int64) (e *entry, work *call, ok bo
 		return nil, nil, false
 	}
 	e.state, e.since = running, q.opt.Clock.Now()
-	if q.stopping {
+	if q.stopping && !errors.Is(e.cause, ErrCancelled) {
 		return e, nil, true
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -104,7 +107,10 @@ func (q *Queue) settleOnce(ctx context.Context, e *entry, j *river.Job[args], r 
 		return err
 	}
 	defer q.end()
-	if r.kind == done {
+	q.mu.Lock()
+	ends := e.ends
+	q.mu.Unlock()
+	if ends {
 		if _, err := q.store.finish(ctx, j, nil, time.Time{}); err != nil {
 			return err
 		}
