@@ -249,7 +249,9 @@ func TestSave(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, map[string]string{"a.lua": script("1"), "b.lua": script("1")}).start()
+			w := newWorld(t, map[string]string{"a.lua": script("1"), "b.lua": script("1")})
+			// The gap in which there is no file is short, but this machine may be busy.
+			w.start(func(o *reload.Options) { o.Settle = 100 * time.Millisecond })
 			b := w.r.Current().Find("b")
 			save(w, script("2"))
 			s, c := w.next()
@@ -263,6 +265,19 @@ func TestSave(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file that is away when the folder is looked at may be about to come back.
+func TestFileThatIsAwayForAMoment(t *testing.T) {
+	w := newWorld(t, map[string]string{"a.lua": script("1")}).start(func(o *reload.Options) { o.Settle = 300 * time.Millisecond })
+	looks := w.r.Stats().Looks
+	w.check(os.Remove(w.path("a.lua")))
+	for w.r.Stats().Looks == looks {
+		runtime.Gosched()
+	}
+	w.put("a.lua", script("2"))
+	_, c := w.next()
+	w.wantChanges(c, "", "a", "")
 }
 
 func TestAddRenameDelete(t *testing.T) {
@@ -414,7 +429,7 @@ func TestTwoScriptsWithOneName(t *testing.T) {
 }
 
 func TestCheckoutOf500FilesIsOneReload(t *testing.T) {
-	w := newWorld(t, nil).start(func(o *reload.Options) { o.Settle, o.Cap = 150*time.Millisecond, 10*time.Second })
+	w := newWorld(t, nil).start(func(o *reload.Options) { o.Settle, o.Cap = 300*time.Millisecond, 30*time.Second })
 	for i := range 500 {
 		w.put(fmt.Sprintf("t%d/s%d.lua", i%5, i), script("1"))
 	}
@@ -432,7 +447,8 @@ func TestCheckoutOf500FilesIsOneReload(t *testing.T) {
 }
 
 func TestHalfWrittenFile(t *testing.T) {
-	w := newWorld(t, map[string]string{"a.lua": needy("1", "lib.x"), "lib/x.lua": "return 1", "b.lua": script("1")}).start()
+	w := newWorld(t, map[string]string{"a.lua": needy("1", "lib.x"), "lib/x.lua": "return 1", "b.lua": script("1")})
+	w.start(func(o *reload.Options) { o.Settle, o.Cap = 300*time.Millisecond, 600*time.Millisecond })
 	// Someone copies a library slowly, longer than others are held up for it.
 	f, err := os.Create(w.path("lib/x.lua"))
 	w.check(err)
