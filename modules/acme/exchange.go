@@ -37,9 +37,9 @@ type cachedDirectory struct {
 }
 
 // exchange carries one signed request for lego, which knows neither contexts
-// nor shared nonces, hides headers, and sleeps when a nonce is rejected. lego
-// gets a Core of its own for each request; the directory and the nonce that it
-// asks for come from the Client where the Client has them.
+// nor shared nonces, hides headers, and sleeps when a nonce is rejected. The
+// directory and the nonce that lego asks for come from the Client where the
+// Client has them.
 type exchange struct {
 	c      *Client
 	ctx    context.Context //nolint:containedctx // it lives as long as one request
@@ -57,9 +57,10 @@ func (c *Client) do(ctx context.Context, what, kid string, key crypto.Signer, fn
 	}
 	for try := 1; ; try++ {
 		x := &exchange{c: c, ctx: ctx, what: what}
-		core, err := c.core(x, kid, key)
+		core, done, err := c.core(x, kid, key)
 		if err == nil {
 			err = fn(core)
+			done()
 		}
 		if errors.Is(x.err, errBadNonce) && try < maxNonceTries {
 			if err := c.sleep(ctx, nonceWait(try)); err != nil {
@@ -69,11 +70,6 @@ func (c *Client) do(ctx context.Context, what, kid string, key crypto.Signer, fn
 		}
 		return x.header, x.result(err)
 	}
-}
-
-// core gives a lego Core whose requests x carries.
-func (c *Client) core(x *exchange, kid string, key crypto.Signer) (*api.Core, error) {
-	return api.New(&http.Client{Transport: x}, c.opts.UserAgent, c.directory.String(), kid, key)
 }
 
 // nonceWait lets the first tries follow at once (RFC 8555 section 6.5).

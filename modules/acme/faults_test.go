@@ -59,7 +59,7 @@ func TestEveryCallMayFailOnceOrThreeTimes(t *testing.T) {
 					}
 					w.opts.Timeout = 2 * time.Second
 					if fault.Kind == faults.Timeout {
-						w.opts.Timeout = 30 * time.Millisecond
+						w.opts.Timeout = 50 * time.Millisecond
 					}
 					f := fault
 					f.Call, f.Times = call, times

@@ -214,10 +214,11 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 	if err != nil {
 		return nil, err
 	}
-	core, err := c.core(&exchange{c: c, ctx: ctx, what: "the directory"}, kid, key)
+	core, done, err := c.core(&exchange{c: c, ctx: ctx, what: "the directory"}, kid, key)
 	if err != nil {
 		return nil, problem.From(err)
 	}
+	defer done()
 	for i, a := range authz {
 		out.Problems = append(out.Problems, problemsOf(a)...)
 		if a.Status != acme.StatusPending || o.Status != acme.StatusPending {
