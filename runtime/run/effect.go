@@ -178,11 +178,11 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 	}
 	e.state = open
 	r.opt.Trace(AfterMark, e.fn)
-	return r.do(c, inv, s, e)
+	return r.do(c, inv, s, e, true)
 }
 
-// do makes a marked call, and settles a lost answer at once where it can.
-func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
+// do makes a marked call, for the first time or again.
+func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect, first bool) (any, error) {
 	spec := inv.Func.Impl.Effect
 	result, err := spec.Do(c, inv.Recv, inv.Args, e.look)
 	r.opt.Trace(AfterAnswer, e.fn)
@@ -193,7 +193,7 @@ func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, e
 	if !errors.As(err, &p) || p.Happened() != problem.NotDone {
 		return nil, r.unknown(c, inv, s, e, err)
 	}
-	if err := r.notDone(c.Context, s, e); err != nil {
+	if err := r.notDone(c.Context, s, e, first); err != nil {
 		return nil, err
 	}
 	return nil, err
@@ -234,9 +234,14 @@ func (r *Run) reread(f *bind.Func, result any) (any, error) {
 	return r.opt.Registry.DecodeResult(f, raw)
 }
 
-func (r *Run) notDone(ctx context.Context, s *step, e *effect) error {
+// notDone notes that a call surely has not happened. Not even in part: then there
+// is nothing to undo either.
+func (r *Run) notDone(ctx context.Context, s *step, e *effect, notInPart bool) error {
 	e.state = notDone
-	return r.lazy(ctx, journal.EffectNotDone{Stamp: r.stamp(), Step: s.n, N: e.n})
+	for _, u := range r.undos {
+		u.done = u.done || notInPart && u.effect == e
+	}
+	return r.lazy(ctx, journal.EffectNotDone{Stamp: r.stamp(), Step: s.n, N: e.n, VoidUndo: notInPart})
 }
 
 func (r *Run) progress(ctx context.Context, s *step, e *effect, v any) error {

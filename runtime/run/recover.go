@@ -18,7 +18,7 @@ func (r *Run) recover(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (a
 	}
 	if spec.Probe == nil {
 		if spec.Repeatable {
-			return r.do(c, inv, s, e)
+			return r.do(c, inv, s, e, false)
 		}
 		return nil, r.park(c.Context, fmt.Sprintf("step %s: %s may have happened, and cannot be asked about", s.label(), e.fn), nil)
 	}
@@ -39,7 +39,7 @@ func (r *Run) recover(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (a
 
 // again makes a call anew that surely has not happened.
 func (r *Run) again(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
-	if err := r.notDone(c.Context, s, e); err != nil {
+	if err := r.notDone(c.Context, s, e, false); err != nil {
 		return nil, err
 	}
 	fresh := s.newEffect(e.fn, e.args)
@@ -56,7 +56,7 @@ func (r *Run) settle(ctx context.Context, s *step, e *effect) (happened, known b
 	}
 	spec := inv.Func.Impl.Effect
 	if spec.Repeatable {
-		return false, true, r.notDone(ctx, s, e)
+		return false, true, r.notDone(ctx, s, e, false)
 	}
 	if spec.Probe == nil || s.options.probe != nil {
 		return false, false, nil
@@ -73,7 +73,7 @@ func (r *Run) settle(ctx context.Context, s *step, e *effect) (happened, known b
 		_, err = r.effectDone(ctx, s, e, result)
 		return true, true, err
 	}
-	return false, true, r.notDone(ctx, s, e)
+	return false, true, r.notDone(ctx, s, e, false)
 }
 
 // recoverByScript settles it by the step's probe option: a value says that it

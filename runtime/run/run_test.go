@@ -294,6 +294,31 @@ func TestUndoThatFailsIsKept(t *testing.T) {
 	}
 }
 
+// A call that was refused has left nothing to clean up; one that may have been
+// made in part has.
+func TestOnlyWhatMayHaveHappenedIsUndone(t *testing.T) {
+	for work, want := range map[problem.Work]int{problem.NotDone: 0, problem.Unknown: 1} {
+		l := newLab(t, script(`ctx:step("one", function() return world.thing { name = "a" }:make() end)`))
+		l.world.fail["a"] = &problem.Error{Kind: problem.Unavailable, Message: "down", Work: work}
+		undone := 0
+		l.world.undone = func(string) error {
+			undone++
+			return nil
+		}
+		out := l.must(l.process(t.Context())) // the second attempt succeeds
+		if out.Status != journal.Done || undone != want+1 {
+			t.Errorf("%s: %s, %d undone", work, out.Status, undone)
+		}
+	}
+	l := newLab(t, script(`ctx:step("one", function() return world.thing { name = "a" }:make() end)`))
+	l.world.fail["a"] = &problem.Error{Kind: problem.Auth, Message: "no"}
+	l.world.undone = func(string) error { return &problem.Error{Kind: problem.Auth, Message: "asked again"} }
+	out := l.must(l.process(t.Context()))
+	if undos, err := l.journal.Undos(t.Context(), journal.UndoPending); out.Status != journal.Failed || err != nil || len(undos) != 0 {
+		t.Errorf("%+v, %+v, %v", out, undos, err)
+	}
+}
+
 // What another side asks for is waited for, unless it is long; and what no
 // waiting mends is not asked again by the run's end.
 func TestUndoComesAgainWhenItMay(t *testing.T) {
