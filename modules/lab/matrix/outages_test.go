@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"moonseal/modules/lab"
 	"moonseal/modules/lab/faults"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -88,6 +89,39 @@ func (r *renewal) patiently(t *testing.T) (out *run.Outcome, waits []string) {
 		waits = append(waits, out.Until.Sub(r.clock.Now()).Round(time.Minute).String())
 	}
 	return out, waits
+}
+
+// A CA that reuses a proof asks for none: nothing is published, and the renewal
+// goes through the same steps.
+func TestReusedAuthorization(t *testing.T) {
+	s := newSite(t, func(o *lab.Options) { o.AuthzReuse = 100 })
+	for i := range 2 {
+		s.reset(t)
+		r := s.renewal(t, dropIn{}, patient())
+		if out := r.toTheEnd(t); out.Status != journal.Done {
+			t.Fatalf("%s: %v", out.Status, out.Error)
+		}
+		s.keepAccount(t, r.state)
+		l := s.look(t)
+		if published := len(l.TXT.History) > 0; published != (i == 0) {
+			t.Errorf("renewal %d: %+v", i, l.TXT.History)
+		}
+		r.spotless(t, l)
+	}
+}
+
+// A CA that asks to come again later is asked later, in the same step.
+func TestCAThatTakesItsTime(t *testing.T) {
+	s := newSite(t, func(o *lab.Options) { o.RetryAuthz, o.RetryOrder = 20, 20 })
+	r := s.renewal(t, dropIn{}, patient())
+	began := r.clock.Now()
+	if out := r.toTheEnd(t); out.Status != journal.Done {
+		t.Fatalf("%s: %v", out.Status, out.Error)
+	}
+	if e := r.errors(); len(e) > 0 || r.clock.Since(began) < 20*time.Second {
+		t.Errorf("after %s: %v", r.clock.Since(began), e)
+	}
+	r.spotless(t, s.look(t))
 }
 
 // A provider that is down when a run cleans up: the run ends well, and what is

@@ -21,6 +21,7 @@ import (
 	"moonseal/runtime/account"
 	"moonseal/runtime/config"
 	"moonseal/runtime/grant"
+	"moonseal/runtime/journal"
 	"moonseal/runtime/secret"
 )
 
@@ -244,7 +245,7 @@ func (s *site) leftOver(state string) (out []string) {
 			}
 		}
 		if filepath.Ext(path) == ".lock" && filepath.Base(filepath.Dir(path)) == "runs" {
-			out = append(out, "lock "+filepath.Base(path))
+			out = append(out, held(state, strings.TrimSuffix(filepath.Base(path), ".lock"))...)
 		}
 		return err
 	})
@@ -252,6 +253,21 @@ func (s *site) leftOver(state string) (out []string) {
 		out = append(out, err.Error())
 	}
 	return out
+}
+
+// held tells of a run's lock that someone holds. A file alone is none: another
+// test's child, at the moment of its fork, has all files of this process open.
+func held(state, run string) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	l, err := journal.LockRun(ctx, state, run)
+	if err == nil {
+		err = l.Release()
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // zone gives the zone of a drop-in for each provider.

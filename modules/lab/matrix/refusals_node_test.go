@@ -1,0 +1,185 @@
+package matrix
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/lab"
+	"moonseal/modules/lab/faults"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// someoneElse is the value of another's TXT record, which stays.
+const someoneElse = "someone-else"
+
+func nothing(*testing.T, *renewal) {}
+
+func accountRefusals() []refusal {
+	logins := func(n int) func(*testing.T, *renewal, *lab.Ledger) {
+		return func(t *testing.T, _ *renewal, l *lab.Ledger) {
+			t.Helper()
+			if refused := slices.DeleteFunc(l.Logins, func(l cucmtest.Login) bool { return l.OK }); len(refused) != n {
+				t.Errorf("logins: %+v", refused)
+			}
+		}
+	}
+	return []refusal{
+		{
+			name: "wrong password", script: dropIn{password: "WRONG"}, step: "checking_certificate", kind: problem.Auth,
+			says: []string{"cucm.Node:identity: " + pub, "the appliance refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
+			check: logins(1),
+		},
+		{
+			name: "wrong password over SSH", step: "restarting_services", kind: problem.Auth,
+			arrange: func(t *testing.T, r *renewal) {
+				right, _ := r.secrets.Value(t.Context(), "CUCM_PASSWORD")
+				r.secrets.set("RIGHT", right)
+				r.before(t, cucmtest.CallSSHLogin, func() { r.secrets.set("CUCM_PASSWORD", "changed-meanwhile") })
+			},
+			says: []string{"cucm.Node:restart: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
+			check: logins(1),
+			mend: func(t *testing.T, r *renewal) {
+				right, _ := r.secrets.Value(t.Context(), "RIGHT")
+				r.secrets.set("CUCM_PASSWORD", right)
+			},
+		},
+		{
+			name: "privilege 0", script: dropIn{username: "CUCM_READER_USERNAME", password: "CUCM_READER_PASSWORD"}, step: "generating_csr", kind: problem.Auth,
+			says: []string{"cucm.Node:csr: " + pub, "the account may not do this"}, hint: []string{"privilege level 1"},
+			check: func(t *testing.T, _ *renewal, l *lab.Ledger) {
+				t.Helper()
+				if len(l.CSRs)+len(l.Orders) > 0 {
+					t.Errorf("%+v", l)
+				}
+			},
+		},
+	}
+}
+
+func csrRefusals() []refusal {
+	return []refusal{
+		{
+			name: "someone else's pending CSR", step: "generating_csr", kind: problem.Conflict,
+			arrange: func(t *testing.T, r *renewal) { r.otherCSR(t) },
+			says:    []string{"cucm.Node:csr: " + pub, "another signing request of tomcat is pending", "would overwrite its key"}, hint: []string{"replace_pending"},
+			mend: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") },
+		},
+		{
+			name: "wildcard", script: dropIn{csr: `alt_names = { "*.automate.builders" },`}, step: "generating_csr", kind: problem.Usage,
+			says: []string{"cucm.Node:csr: " + pub, "takes no wildcard"}, hint: []string{"alt_names"},
+		},
+		{
+			name: "common name that no node has", script: dropIn{csr: `distribution = "multi-server", common_name = "cucm01-pub-ms.automate.builders",`},
+			step: "requesting_certificate", kind: problem.Mismatch,
+			says: []string{"acme.Account:order: " + pub, `common name "cucm01-pub-ms.automate.builders" is not among its alternative names`}, hint: []string{"set common_name to a node's full name"},
+		},
+	}
+}
+
+func uploadRefusals() []refusal {
+	status := func(code int, said string) func(*testing.T, *renewal) {
+		return func(t *testing.T, r *renewal) {
+			r.fault(t, faults.Fault{Call: cucmtest.CallUploadIdentity, Kind: faults.Status, Code: code, Body: `{"key":400,"messages":["` + said + `"],"trackingId":"UC_1f2e"}`})
+		}
+	}
+	return []refusal{
+		{
+			name: "missing root", step: "uploading_certificate", kind: problem.Refused,
+			arrange: func(t *testing.T, r *renewal) {
+				r.before(t, cucmtest.CallUploadIdentity, func() { _, _ = r.node().RemoveTrust("tomcat", "") })
+			},
+			says: []string{"cucm.Node:upload: " + pub, `"CA certificate is not available in the trust-store"`, "tracking id UC_"}, hint: []string{"root", "trust store"},
+			mend: nothing,
+		},
+		{
+			name: "SAN mismatch", step: "uploading_certificate", kind: problem.Mismatch, arrange: status(400, "CSR SAN and Certificate SAN does not match"),
+			says: []string{"cucm.Node:upload: " + pub, "CSR SAN and Certificate SAN does not match", "tracking id UC_1f2e"}, hint: []string{"exactly the names in the signing request"},
+		},
+		{
+			name: "stale CSR", step: "uploading_certificate", kind: problem.Mismatch,
+			arrange: func(t *testing.T, r *renewal) { r.after("downloading_certificate", func() { r.otherCSR(t) }) },
+			says:    []string{"cucm.Node:upload: " + pub, "key"}, hint: []string{"another CSR was generated since"},
+			mend: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") }, again: true,
+		},
+		{
+			name: "CSR that goes stale at the last moment", step: "uploading_certificate", kind: problem.Mismatch,
+			arrange: func(t *testing.T, r *renewal) {
+				r.before(t, cucmtest.CallUploadIdentity, func() { r.otherCSR(t) })
+			},
+			says: []string{"cucm.Node:upload: " + pub, "key"}, hint: []string{"another CSR was generated since"},
+		},
+		{
+			name: "CSR that is gone", step: "uploading_certificate", kind: problem.Mismatch,
+			arrange: func(t *testing.T, r *renewal) {
+				r.after("downloading_certificate", func() { r.node().DropCSR("tomcat") })
+			},
+			says: []string{"cucm.Node:upload: " + pub, "no signing request is pending"}, hint: []string{"a new run generates a fresh CSR"},
+			mend: nothing, again: true,
+		},
+		{
+			name: "EKU refused", step: "uploading_certificate", kind: problem.Refused,
+			arrange: func(t *testing.T, r *renewal) {
+				r.behave(t, func(b *cucmtest.Behavior) { b.EKU = cucmtest.EKUReject })
+			},
+			says: []string{"cucm.Node:upload: " + pub, "extended key usage clientAuth"}, hint: []string{"FN74345"},
+			check: warnedOfClientAuth, mend: healed,
+		},
+		{
+			name: "expired certificate", step: "uploading_certificate", kind: problem.Mismatch,
+			world: func(o *lab.Options) { o.Validity = time.Hour },
+			arrange: func(_ *testing.T, r *renewal) {
+				r.after("downloading_certificate", func() { r.clock.jump(2 * time.Hour) })
+			},
+			says: []string{"cucm.Node:upload: " + pub, "the certificate expired on "}, hint: []string{"a new run orders a new one"},
+		},
+		{
+			name: "expired by the node's clock", step: "uploading_certificate", kind: problem.Refused, arrange: status(400, "Certificate has expired"),
+			says: []string{"cucm.Node:upload: " + pub, "Certificate has expired"}, hint: []string{"the node's clock"}, mend: nothing,
+		},
+	}
+}
+
+// warnedOfClientAuth checks that the log said it before the upload.
+func warnedOfClientAuth(t *testing.T, r *renewal, _ *lab.Ledger) {
+	t.Helper()
+	for _, rec := range r.seen() {
+		if line, ok := rec.(journal.Logged); ok && line.Level == "warn" && strings.Contains(line.Message, "asks for clientAuth and the certificate lacks it") {
+			return
+		}
+	}
+	t.Error("nobody warned")
+}
+
+func restartRefusals() []refusal {
+	return []refusal{
+		{
+			name: "old certificate comes back", step: "verifying_certificate", kind: problem.Timeout,
+			arrange: func(t *testing.T, r *renewal) {
+				r.behave(t, func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.OldCertificate })
+			},
+			says: []string{"verifying_certificate", "not so within 15m", pub + " still serves another certificate: sha256 "}, hint: []string{"within"},
+			mend: healed,
+		},
+		{
+			name: "another certificate is installed meanwhile", step: "restarting_services", kind: problem.Conflict,
+			arrange: func(t *testing.T, r *renewal) {
+				r.fault(t, faults.Fault{Call: cucmtest.CallIdentity, Kind: faults.Status, Code: 200, Skip: 2, Times: -1, Body: `{"certificate":` + quoted(r.world.CA.RootPEM()) + `}`})
+			},
+			says: []string{"cucm.Node:restart: " + pub, "another certificate is installed than expected"}, hint: []string{"someone changed it meanwhile"},
+		},
+		{
+			name: "changed host key", step: "restarting_services", kind: problem.Untrusted,
+			arrange: func(t *testing.T, r *renewal) {
+				if err := r.node().ChangeHostKey(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			says: []string{"cucm.Node:restart: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
+			mend: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
+		},
+	}
+}
