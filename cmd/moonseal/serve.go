@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,9 +13,11 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/daemon"
+	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/scripts"
 )
@@ -42,6 +45,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	log := a.logger(cfg)
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: cfg, LoadConfig: a.loadConfig, Job: job, Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
+		Send: a.alerts(cfg), Beat: a.beat(cfg),
 		Executor: func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Executor, error) {
 			return a.parent(cfg, j, observe)
 		},
@@ -133,4 +137,45 @@ func (a *app) logger(cfg *config.Config) *slog.Logger {
 		return slog.New(slog.NewTextHandler(a.stderr, opts))
 	}
 	return slog.New(newJournald(a.stderr, opts))
+}
+
+// alerts sends to the services whose URLs the config's secrets hold; nil where
+// there are none.
+func (a *app) alerts(cfg *config.Config) alert.Send {
+	if len(cfg.Alerts.URLs) == 0 {
+		return nil
+	}
+	secrets := a.secrets(cfg)
+	return alert.Shoutrrr(func(ctx context.Context) ([]string, error) {
+		var urls []string
+		for _, name := range cfg.Alerts.URLs {
+			url, err := secrets.Value(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			urls = append(urls, url)
+		}
+		return urls, nil
+	})
+}
+
+// beat asks for the heartbeat's URL; nil where there is none.
+func (a *app) beat(cfg *config.Config) func(context.Context) error {
+	if cfg.Alerts.Heartbeat == "" {
+		return nil
+	}
+	secrets := a.secrets(cfg)
+	return func(ctx context.Context) error {
+		network, err := grant.New(cfg.Network())
+		if err != nil {
+			return err
+		}
+		url, err := secrets.Value(ctx, cfg.Alerts.Heartbeat)
+		if err != nil {
+			return err
+		}
+		transport := network.Transport()
+		defer transport.CloseIdleConnections()
+		return alert.Heartbeat(ctx, &http.Client{Transport: transport}, url)
+	}
 }

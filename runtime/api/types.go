@@ -58,7 +58,8 @@ type Running struct {
 	Since    time.Time      `json:"since"`               // it is in this step, or waits
 	WaitsFor string         `json:"waits_for,omitempty"` // "" while it works
 	Until    *time.Time     `json:"until,omitempty"`
-	Error    *problem.Error `json:"error,omitempty"` // of the last failed attempt
+	Error    *problem.Error `json:"error,omitempty"`   // of the last failed attempt
+	Failing  *time.Time     `json:"failing,omitempty"` // since when it fails at this step
 }
 
 // RunRequest asks for a run.

@@ -48,6 +48,7 @@ type Config struct {
 	Concurrency int      `yaml:"concurrency"`  // runs that are worked on at once; 8 unless set
 	StopTimeout Duration `yaml:"stop_timeout"` // what running steps get at a stop; 30s unless set
 	Blackouts   []string `yaml:"blackouts"`    // when no appliance is changed, such as "2026-12-20..2027-01-06"
+	Alerts      Alerts   `yaml:"alerts"`       //
 
 	Path string `yaml:"-"` // the file that it came from, "" where there was none
 }
@@ -56,6 +57,14 @@ type Config struct {
 type Listen struct {
 	Socket string `yaml:"socket"` // a unix socket; moonseal.sock in the state folder unless set
 	Group  string `yaml:"group"`  // who may talk to it beside its owner
+}
+
+// Alerts say who is told of what.
+type Alerts struct {
+	URLs      []string `yaml:"urls"`      // names of secrets, each a URL of a service (https://shoutrrr.nickfedor.com)
+	Expiring  Duration `yaml:"expiring"`  // tell of a certificate that is served for less than this; 14d unless set
+	Waiting   Duration `yaml:"waiting"`   // tell of a run that fails for longer than this; 24h unless set
+	Heartbeat string   `yaml:"heartbeat"` // name of a secret: a URL that is asked for every 5 minutes while all is well
 }
 
 // Duration is a time span, written as "30s", "10m" or "7d".
@@ -108,6 +117,8 @@ const (
 	defaultConcurrency = 8
 	maxConcurrency     = 1000
 	defaultStop        = 30 * time.Second
+	defaultExpiring    = 14 * 24 * time.Hour
+	defaultWaiting     = 24 * time.Hour
 )
 
 // Bytes is a number of bytes, written as 1048576, 512KiB, 256MiB or 1GiB.
@@ -201,6 +212,12 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	}
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: fmt.Sprintf("concurrency is 1 to %d, got %d", maxConcurrency, c.Concurrency)}
+	}
+	if c.Alerts.Expiring == 0 {
+		c.Alerts.Expiring = Duration(defaultExpiring)
+	}
+	if c.Alerts.Waiting == 0 {
+		c.Alerts.Waiting = Duration(defaultWaiting)
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = Duration(defaultStop)

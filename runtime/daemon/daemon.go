@@ -11,6 +11,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
@@ -34,6 +35,10 @@ type Options struct {
 	Log      *slog.Logger
 	Version  string
 	Embedded map[string]string // the scripts that children bring along
+	// Send sends an alert; nil: nobody is told.
+	Send alert.Send
+	// Beat shows that the daemon lives to whoever watches from outside; may be nil.
+	Beat func(ctx context.Context) error
 	// Notify tells the service manager a state (sd_notify(3)); may be nil.
 	Notify func(state string)
 }
@@ -54,6 +59,8 @@ type Daemon struct {
 	schedule *schedule.Scheduler
 	reload   *reload.Reloader
 	hub      *hub
+	alerts   *alert.Alerter
+	watching sync.WaitGroup
 	since    time.Time
 
 	beginning sync.Mutex // held while a run is created
@@ -73,6 +80,13 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 		}
 	}()
 	if d.journal, err = journal.Open(ctx, opt.Config.State, journal.Options{Clock: opt.Clock, Log: opt.Log}); err != nil {
+		return nil, err
+	}
+	send := opt.Send
+	if send == nil {
+		send = func(context.Context, string, string) error { return nil }
+	}
+	if d.alerts, err = alert.Open(opt.Config.State, send, opt.Clock, opt.Log); err != nil {
 		return nil, err
 	}
 	if d.paused, err = readPauses(opt.Config.State); err != nil {
@@ -117,6 +131,10 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	if err := d.schedule.Start(base); err != nil {
 		return errors.Join(err, l.Close())
 	}
+	watch, stopWatch := context.WithCancel(base)
+	d.watching.Go(func() { d.watch(watch) })
+	defer d.watching.Wait()
+	defer stopWatch()
 	d.notify("READY=1\nSTATUS=" + d.summary())
 	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State)
 	err = api.Serve(ctx, l, d, d.log)

@@ -79,6 +79,9 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 	if r.Since.IsZero() {
 		r.Since = u.Created
 	}
+	if !u.FailingSince.IsZero() {
+		r.Failing = &u.FailingSince
+	}
 	switch u.Status {
 	case journal.Waiting:
 		r.WaitsFor, r.Since = u.WaitFor, u.Updated

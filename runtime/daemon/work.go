@@ -117,7 +117,14 @@ func (d *Daemon) wakeAt(r journal.Run) time.Time {
 
 // work implements the queue's Work: it takes a run up in a child process.
 func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
-	job, err := d.job(j.Run)
+	r, err := d.journal.Run(ctx, j.Run)
+	if err == nil && !r.Ended.IsZero() {
+		return queue.Done() // the queue may know less than the journal after a power cut
+	}
+	var job worker.Job
+	if err == nil {
+		job, err = d.job(j.Run)
+	}
 	if err != nil {
 		d.log.Error("a run cannot go on", "run", j.Run, "error", err.Error())
 		return queue.Retry(err)

@@ -32,6 +32,7 @@ type undo struct {
 	holds  []string
 	label  string // the step's
 	done   bool
+	failed int            // how often it was kept before
 	next   time.Time      // this process tries it not before
 	fun    *lua.LFunction // a script's own function, once the body has come to it
 }
@@ -87,7 +88,8 @@ func (r *Run) undoOne(ctx context.Context, u *undo) error {
 
 // keepUndo leaves an undo that failed to `moonseal cleanup`.
 func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) error {
-	next := r.opt.Clock.Now().Add(roundWait(0))
+	next := r.opt.Clock.Now().Add(roundWait(u.failed))
+	u.failed++
 	if u.next.After(next) {
 		next = u.next
 	}

@@ -1,0 +1,96 @@
+package alert_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/alert"
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	dir := t.TempDir()
+	var sent []string
+	down := false
+	open := func() *alert.Alerter {
+		a, err := alert.Open(dir, func(_ context.Context, title, message string) error {
+			if down {
+				return errors.New("down")
+			}
+			sent = append(sent, title+" | "+message)
+			return nil
+		}, clock, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := open()
+	trouble := []alert.Trouble{{Key: "parked dfw", Text: "dfw is parked", Next: "moonseal resume x"}}
+	update := func(now []alert.Trouble, want ...string) {
+		t.Helper()
+		sent = nil
+		if err := a.Update(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(sent, "\n") != strings.Join(want, "\n") {
+			t.Errorf("sent %q, want %q", sent, want)
+		}
+	}
+	down = true
+	update(trouble) // is tried again
+	down = false
+	update(trouble, "moonseal: attention needed | dfw is parked\nnext: moonseal resume x")
+	update(trouble)
+	a = open() // a restart says nothing twice
+	update(trouble)
+	clock.Advance(25 * time.Hour)
+	update(trouble, "moonseal: attention still needed, since "+clock.Now().Add(-25*time.Hour).UTC().Format(time.DateOnly)+" | dfw is parked\nnext: moonseal resume x")
+	update(nil, "moonseal: over | dfw is parked")
+	update(nil)
+}
+
+func TestTroubles(t *testing.T) {
+	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	served := []api.Served{{Subject: "cucm01/tomcat", SHA256: "x", NotAfter: now.Add(10 * 24 * time.Hour)}}
+	down := &problem.Error{Kind: problem.Unavailable, Call: "cucm.Node:upload", Message: "down"}
+	yesterday := now.Add(-25 * time.Hour)
+	for name, c := range map[string]struct {
+		status api.Status
+		want   []string
+	}{
+		"nothing":  {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r", Status: journal.Running, Since: now.Add(-time.Hour)}}}}, nil},
+		"parked":   {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Parked, WaitsFor: "a person: nobody can tell"}}}}, []string{"parked a|a is parked: nobody can tell|moonseal resume r1"}},
+		"approval": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "approval: go?"}}}}, []string{"approval a|a waits for approval: go?|moonseal approve r1, or moonseal deny r1"}},
+		"failing": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "retry", Failing: &yesterday, Error: down}}}},
+			[]string{"failing a|a goes on failing: cucm.Node:upload: down|moonseal logs r1"}},
+		"failed, and expiring": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
+			[]string{"failed a|a failed (10 days left): cucm.Node:upload: down|moonseal logs r0", "expiring a cucm01/tomcat|a: the certificate of cucm01/tomcat ends on 2026-12-04 (10 days left)|moonseal run a"}},
+		"broken and left": {api.Status{Cleanups: 2, Problems: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
+			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"}},
+	} {
+		var got []string
+		for _, tr := range alert.Troubles(&c.status, alert.Limits{Expiring: 14 * 24 * time.Hour, Waiting: 24 * time.Hour}, now) {
+			got = append(got, tr.Key+"|"+tr.Text+"|"+tr.Next)
+		}
+		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
+			t.Errorf("%s:\n got %q\nwant %q", name, got, c.want)
+		}
+	}
+}
+
+func TestAnUnusableURLIsNotShown(t *testing.T) {
+	send := alert.Shoutrrr(func(context.Context) ([]string, error) { return []string{"nonsense://token-abc"}, nil })
+	if err := send(t.Context(), "t", "m"); err == nil || strings.Contains(err.Error(), "token-abc") {
+		t.Errorf("got %v", err)
+	}
+}

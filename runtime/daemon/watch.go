@@ -1,0 +1,94 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"moonseal/runtime/alert"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+const (
+	// watchEvery is how often the daemon looks for troubles and left-over clean-up.
+	watchEvery = time.Minute
+	// beatEvery is how often it shows that it lives.
+	beatEvery = 5 * time.Minute
+)
+
+// watch looks around until ctx ends.
+func (d *Daemon) watch(ctx context.Context) {
+	tick := d.opt.Clock.NewTicker(watchEvery)
+	defer tick.Stop()
+	var beaten time.Time
+	for {
+		d.tellTroubles(ctx)
+		d.retryCleanups(ctx)
+		if now := d.opt.Clock.Now(); d.opt.Beat != nil && now.Sub(beaten) >= beatEvery {
+			beaten = now
+			d.beat(ctx)
+		}
+		select {
+		case <-tick.Chan():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *Daemon) beat(ctx context.Context) {
+	if !d.Healthy(ctx) {
+		return
+	}
+	if err := d.opt.Beat(ctx); err != nil && ctx.Err() == nil {
+		d.log.Warn("heartbeat not sent", "error", err.Error())
+	}
+}
+
+// tellTroubles tells people what they have to look at.
+func (d *Daemon) tellTroubles(ctx context.Context) {
+	status, err := d.Status(ctx)
+	if err == nil {
+		a := d.config().Alerts
+		limits := alert.Limits{Expiring: time.Duration(a.Expiring), Waiting: time.Duration(a.Waiting)}
+		err = d.alerts.Update(ctx, alert.Troubles(status, limits, d.opt.Clock.Now()))
+	}
+	if err != nil && ctx.Err() == nil {
+		d.log.Error("troubles could not be looked for", "error", err.Error())
+	}
+}
+
+// retryCleanups tries again, when it is time, what runs that have ended could not
+// undo.
+func (d *Daemon) retryCleanups(ctx context.Context) {
+	undos, err := d.journal.Undos(ctx, journal.UndoPending)
+	if err != nil {
+		d.log.Error("left-over clean-up could not be looked for", "error", err.Error())
+		return
+	}
+	tried := map[string]bool{}
+	for _, u := range undos {
+		if tried[u.Run] || u.NextAt.IsZero() || u.NextAt.After(d.opt.Clock.Now()) {
+			continue
+		}
+		tried[u.Run] = true
+		if r, err := d.journal.Run(ctx, u.Run); err != nil || r.Ended.IsZero() {
+			continue // a run that goes on cleans up by itself
+		}
+		if err := d.cleanUp(ctx, u.Run); err != nil && ctx.Err() == nil {
+			d.log.Warn("clean-up failed again", "run", u.Run, "error", problem.From(err).Error())
+		}
+	}
+}
+
+// cleanUp tries the pending undos of a run that has ended.
+func (d *Daemon) cleanUp(ctx context.Context, id string) error {
+	job, err := d.opt.Job(d.config())
+	if err != nil {
+		return err
+	}
+	job.Mode = run.Cleanup
+	_, err = d.exec.Resume(ctx, job, id)
+	return err
+}
