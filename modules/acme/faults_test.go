@@ -14,7 +14,8 @@ import (
 )
 
 // persist does a step until it succeeds, each time in a fresh process, as long
-// as its error is one that waiting can mend.
+// as its error is one that waiting can mend. Each try has twice the time of the
+// one before: on a busy machine the first may be too short for any answer.
 func persist[T any](t *testing.T, w *world, step func(*Client) (T, error)) (T, []*problem.Error) {
 	t.Helper()
 	var errs []*problem.Error
@@ -28,6 +29,7 @@ func persist[T any](t *testing.T, w *world, step func(*Client) (T, error)) (T, [
 			t.Fatalf("waiting does not mend %v (%s)", err, p.Kind)
 		}
 		errs = append(errs, p)
+		w.opts.Timeout *= 2
 	}
 	t.Fatalf("never succeeds: %v", errs[len(errs)-1])
 	return *new(T), nil
