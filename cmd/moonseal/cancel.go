@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -33,8 +34,11 @@ another terminal is interrupted there, with Ctrl-C.`,
 			if err != nil || !retry {
 				return err
 			}
-			code, err := a.run(ctx, cfg, r.Playbook, runOptions{force: r.Force})
-			return ended(code, err)
+			opts := runOptions{force: r.Force}
+			if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+				return ended(a.runInDaemon(ctx, cfg, c, r.Playbook, opts))
+			}
+			return ended(a.run(ctx, cfg, r.Playbook, opts))
 		},
 	}
 	cmd.Flags().BoolVar(&retry, "retry", false, "then begin a new run, on today's scripts")
@@ -44,6 +48,9 @@ another terminal is interrupted there, with Ctrl-C.`,
 // cancel ends a run. What could not be cleaned up is an error, unless the caller
 // goes on.
 func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn bool) (r journal.Run, err error) {
+	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+		return a.cancelInDaemon(ctx, cfg, c, id, goesOn)
+	}
 	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
 	if err != nil {
 		return r, err

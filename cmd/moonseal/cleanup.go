@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -96,7 +97,7 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 	if err != nil {
 		return err
 	}
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.pending(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -142,16 +143,11 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 }
 
 func (a *app) cleanupRetry(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
-	parent, err := a.parent(cfg, j, nil)
-	if err != nil {
-		return err
+	asked, err := a.askDaemon(ctx, cfg, j, r, false)
+	if !asked {
+		err = a.cleanUp(ctx, cfg, j, r)
 	}
-	work, err := job(cfg)
 	if err != nil {
-		return err
-	}
-	work.Mode = run.Cleanup
-	if _, err := parent.Resume(ctx, work, r.ID); err != nil {
 		return err
 	}
 	undos, err := j.Undos(ctx, journal.UndoPending)
@@ -168,24 +164,65 @@ func (a *app) cleanupRetry(ctx context.Context, cfg *config.Config, j *journal.J
 	return nil
 }
 
-func (a *app) cleanupForget(ctx context.Context, _ *config.Config, j *journal.Journal, r journal.Run) error {
+func (a *app) cleanupForget(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
+	if asked, err := a.askDaemon(ctx, cfg, j, r, true); asked {
+		return err
+	}
 	undos, err := j.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}
-	epoch, err := j.Adopt(ctx, r.ID)
+	if err := j.Forget(ctx, r.ID); err != nil {
+		return err
+	}
+	a.sayForgotten(r, undos)
+	return nil
+}
+
+// cleanUp tries the pending undos of a run in a child of this process.
+func (a *app) cleanUp(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
+	parent, err := a.parent(cfg, j, nil)
 	if err != nil {
 		return err
 	}
-	for _, u := range undos {
-		if u.Run != r.ID {
-			continue
-		}
-		stamp := journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()}
-		if err := j.Write(ctx, journal.UndoForgotten{Stamp: stamp, N: u.N}); err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
+	work, err := job(cfg)
+	if err != nil {
+		return err
 	}
-	return nil
+	work.Mode = run.Cleanup
+	_, err = parent.Resume(ctx, work, r.ID)
+	return err
+}
+
+func (a *app) sayForgotten(r journal.Run, undos []journal.Undo) {
+	for _, u := range undos {
+		if u.Run == r.ID {
+			_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
+		}
+	}
+}
+
+// pending is how the journal of the pending undos is opened: for writing, or,
+// beside a daemon, for reading.
+func (a *app) pending(ctx context.Context, cfg *config.Config) (*journal.Journal, error) {
+	if api.Dial(cfg.Listen.Socket).Alive(ctx) {
+		return journal.OpenReadOnly(ctx, cfg.State)
+	}
+	return journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+}
+
+// askDaemon lets the daemon do it where one runs.
+func (a *app) askDaemon(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run, forget bool) (done bool, err error) {
+	c := api.Dial(cfg.Listen.Socket)
+	if !c.Alive(ctx) {
+		return false, nil
+	}
+	undos, err := j.Undos(ctx, journal.UndoPending)
+	if err == nil {
+		err = c.Cleanup(ctx, r.ID, forget)
+	}
+	if err == nil && forget {
+		a.sayForgotten(r, undos)
+	}
+	return true, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -21,7 +22,8 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a playbook now, or go on with its unfinished run",
 		Long: `Runs a playbook in the foreground. Where a run of it is unfinished (it waits for
 its next attempt, or its process was killed), that run goes on; otherwise a new
-one begins. Ctrl-C interrupts: the next "moonseal run NAME" goes on.
+one begins. Ctrl-C interrupts: the next "moonseal run NAME" goes on. Where a daemon
+runs, it does the work, and this command follows it.
 
 Exit codes: 0 done or not due, 1 failed or interrupted, 2 wrong use, 3 not due
 where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
@@ -32,8 +34,10 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 			if err != nil {
 				return err
 			}
-			code, err := a.run(cmd.Context(), cfg, args[0], opts)
-			return ended(code, err)
+			if c := api.Dial(cfg.Listen.Socket); c.Alive(cmd.Context()) {
+				return ended(a.runInDaemon(cmd.Context(), cfg, c, args[0], opts))
+			}
+			return ended(a.run(cmd.Context(), cfg, args[0], opts))
 		},
 	}
 	f := cmd.Flags()

@@ -72,6 +72,22 @@ func (c *Client) act(ctx context.Context, run, what string, d Decision) error {
 	return err
 }
 
+// Cleanup tries, or with forget drops, what a run that has ended left behind.
+func (c *Client) Cleanup(ctx context.Context, run string, forget bool) error {
+	_, err := post[struct{}](ctx, c, "/runs/"+url.PathEscape(run)+"/cleanup", CleanupRequest{Forget: forget})
+	return err
+}
+
+// Alive reports whether a daemon listens.
+func (c *Client) Alive(ctx context.Context) bool {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
 // Pause pauses a playbook, or all.
 func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
 	_, err := post[struct{}](ctx, c, "/pause", r)

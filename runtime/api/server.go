@@ -29,6 +29,8 @@ type Daemon interface {
 	Decide(ctx context.Context, run string, approve bool, by string, d Decision) error
 	// Resume lets a parked run go on.
 	Resume(ctx context.Context, run, by string, d Decision) error
+	// Cleanup tries again, or forgets, what a run that has ended left behind.
+	Cleanup(ctx context.Context, run string, forget bool) error
 	Pause(ctx context.Context, r PauseRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
@@ -158,6 +160,9 @@ func (s *server) routes() http.Handler {
 	}
 	handle(mux, s, "POST /runs/{run}/resume", func(ctx context.Context, r *http.Request, d Decision) (any, error) {
 		return done(s.daemon.Resume(ctx, r.PathValue("run"), who(ctx, d.User), d))
+	})
+	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
+		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
 	})
 	mux.HandleFunc("GET /runs/{run}/follow", s.follow)
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {

@@ -82,6 +82,11 @@ type Decision struct {
 	User   string `json:"user,omitempty"` // who, where the socket says root: the user behind sudo
 }
 
+// CleanupRequest is about what an ended run left behind.
+type CleanupRequest struct {
+	Forget bool `json:"forget,omitempty"`
+}
+
 // PauseRequest pauses or lets go on one playbook, or all for "".
 type PauseRequest struct {
 	Playbook string `json:"playbook,omitempty"`

@@ -92,3 +92,21 @@ func (d *Daemon) cleanUp(ctx context.Context, id string) error {
 	_, err = d.exec.Resume(ctx, job, id)
 	return err
 }
+
+// Cleanup implements [api.Daemon].
+func (d *Daemon) Cleanup(ctx context.Context, id string, forget bool) error {
+	r, err := d.journal.Run(ctx, id)
+	if err != nil {
+		return err
+	}
+	if r.Ended.IsZero() {
+		return &problem.Error{
+			Kind: problem.Conflict, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself",
+			Hint: "moonseal cancel " + r.ID + " ends it",
+		}
+	}
+	if !forget {
+		return d.cleanUp(ctx, r.ID)
+	}
+	return d.journal.Forget(ctx, r.ID)
+}

@@ -126,6 +126,27 @@ func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
 }
 
+// Forget gives up the pending undos of a run that has ended.
+func (j *Journal) Forget(ctx context.Context, run string) error {
+	undos, err := j.Undos(ctx, UndoPending)
+	if err != nil {
+		return err
+	}
+	epoch, err := j.Adopt(ctx, run)
+	if err != nil {
+		return err
+	}
+	for _, u := range undos {
+		if u.Run != run {
+			continue
+		}
+		if err := j.Write(ctx, UndoForgotten{Stamp: Stamp{Run: run, Epoch: epoch, At: j.clock.Now().UTC()}, N: u.N}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // HeldBy gives those of values that a pending undo of an unfinished run other
 // than exceptRun holds, each with that run's id. They are still needed outside.
 func (j *Journal) HeldBy(ctx context.Context, values []string, exceptRun string) (map[string]string, error) {
