@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -44,19 +46,27 @@ func Network(err error) *Error {
 }
 
 // cause drops the URL that net/http puts before its errors: it may hold a
-// token, and the target is named already.
+// token, and the target is named already. It says in words what an end of the
+// stream means.
 func cause(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it was closed before the whole answer had come"
+	}
 	for {
 		var next interface{ Unwrap() error }
 		if !errors.As(err, &next) {
-			return err.Error()
+			break
 		}
 		inner := next.Unwrap()
 		if inner == nil {
-			return err.Error()
+			break
 		}
 		err = inner
 	}
+	if text := err.Error(); !strings.HasPrefix(text, "stream error: ") { // HTTP/2's word for one request of several
+		return text
+	}
+	return "the other side broke the answer off"
 }
 
 // Status gives the error of an HTTP answer with a status of 400 or more; server

@@ -34,7 +34,9 @@ func TestNetwork(t *testing.T) {
 		{dial(syscall.ECONNREFUSED), Unavailable, NotDone, "cannot connect: connection refused"},
 		{dial(&net.DNSError{Name: "a.example", Err: "no such host"}), Unavailable, NotDone, "cannot resolve a.example"},
 		{read(os.NewSyscallError("read", syscall.ECONNRESET)), Unavailable, Unknown, "connection reset"},
-		{io.ErrUnexpectedEOF, Unavailable, Unknown, "connection lost: unexpected EOF"},
+		{io.ErrUnexpectedEOF, Unavailable, Unknown, "connection lost: it was closed before the whole answer had come"},
+		{errors.New("stream error: stream ID 5; INTERNAL_ERROR; received from peer"), Unavailable, Unknown, "connection lost: the other side broke the answer off"},
+		{errors.New("tls: handshake message too long"), Unavailable, Unknown, "connection lost: tls: handshake message too long"},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Untrusted, NotDone, "its TLS certificate is not trusted: x509: certificate signed by unknown authority"},
 		{&Error{Kind: Auth, Message: "no"}, Auth, NotDone, "no"},
 	} {
