@@ -30,7 +30,7 @@ test: ## Run all tests, with the race detector
 
 .PHONY: lint
 lint: tools ## Check the code with golangci-lint (.golangci.yml)
-	$(LINT) run ./...
+	$(LINT) run --allow-parallel-runners ./...
 
 .PHONY: verify
 verify: tools ## Check that what is generated is current: stubs, README, go.mod, formatting
