@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -94,7 +95,7 @@ func kilobyte(text string) string {
 // medians beyond it are "ms-p50-own".
 func BenchmarkSaveToLive(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			dir := folder(b, n)
 			live := make(chan *reload.Snapshot, 1)
 			r := reload.New(reload.Options{
@@ -114,12 +115,12 @@ func BenchmarkSaveToLive(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				name := fmt.Sprintf("s%d", i*7%n)
 				tenant := fmt.Sprintf("t%d", i*7%n%10)
-				text := []byte(kilobyte(needy(fmt.Sprint(i), "lib.l1")))
+				text := []byte(kilobyte(needy(strconv.Itoa(i), "lib.l1")))
 				begun := time.Now()
 				if err := os.WriteFile(filepath.Join(dir, tenant, name+".lua"), text, 0o600); err != nil {
 					b.Fatal(err)
 				}
-				if s := <-live; s.Find(tenant+"/"+name).Schedule != fmt.Sprint(i) {
+				if s := <-live; s.Find(tenant+"/"+name).Schedule != strconv.Itoa(i) {
 					b.Fatal("another reload came between")
 				}
 				took = append(took, time.Since(begun))

@@ -16,6 +16,7 @@ type script struct {
 	text     string // as it was last loaded, well or not
 	good     []*Playbook
 	problems []*problem.Error // of text
+	asked    bool             // [Options.Last] was asked
 }
 
 // library is what is known of a file that is for require only.

@@ -25,5 +25,6 @@
 // leaves its playbooks as they were, with the sources that they had, and is one of
 // the snapshot's problems; it is logged once for each text that it has. So do a
 // script that cannot be read, a missing folder, and a process that cannot be
-// started. Only a script that is gone takes its playbooks with it.
+// started. Only a script that is gone takes its playbooks with it. Across a
+// restart the last good version is what [Options.Last] gives.
 package reload

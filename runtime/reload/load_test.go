@@ -59,6 +59,47 @@ func TestManyScriptsThatEndTheLoadingProcess(t *testing.T) {
 	}
 }
 
+func TestReloadTriesAgain(t *testing.T) {
+	w := newWorld(t, map[string]string{"a.lua": "-- bomb\n" + script("1")})
+	w.load = dying
+	w.start()
+	if s := w.r.Current(); len(s.Playbooks) > 0 {
+		t.Fatalf("%s", show(s))
+	}
+	w.by(inProcess) // as when the config allows more memory
+	if s := w.now(); s.Find("a") == nil || len(s.Problems) > 0 {
+		t.Errorf("%s", show(s))
+	}
+}
+
+func TestLastGoodVersionAcrossARestart(t *testing.T) {
+	w := newWorld(t, map[string]string{"a.lua": "nonsense(", "b.lua": "nonsense(", "c.lua": needy("2", "lib.x"), "d.lua": "nonsense(", "lib/x.lua": "return 2"})
+	asked := map[string]int{}
+	w.start(func(o *reload.Options) {
+		o.Last = func(_ context.Context, file string) map[string]string {
+			asked[file]++
+			return map[string]map[string]string{
+				"a.lua": {"a.lua": needy("1", "lib.x"), "lib/x.lua": "return 1", "moonseal.renew": "return 1"},
+				"b.lua": {"b.lua": needy("1", "lib.x"), "lib/x.lua": "return 0"},
+			}[file]
+		}
+	})
+	s := w.r.Current()
+	w.wantSchedule(s, "a", "1")
+	w.wantSchedule(s, "b", "1")
+	if len(s.Problems) != 3 || s.Find("a").Files()["lib/x.lua"] != "return 1" || s.Find("b").Files()["lib/x.lua"] != "return 0" {
+		t.Errorf("%s", show(s))
+	}
+	w.put("a.lua", needy("3", "lib.x"))
+	s, c := w.next()
+	w.wantChanges(c, "", "a", "")
+	w.wantSchedule(s, "a", "3")
+	w.now()
+	if asked["a.lua"] != 1 || asked["d.lua"] != 1 || asked["c.lua"] != 0 {
+		t.Errorf("asked %v", asked)
+	}
+}
+
 func TestNothingCanBeLoaded(t *testing.T) {
 	w := newWorld(t, map[string]string{"a.lua": script("1")}).start()
 	w.by(func(context.Context, map[string]string) (*reload.Loaded, error) {

@@ -26,7 +26,7 @@ func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) e
 		r.commit(l, again)
 	}
 	r.libraryProblems(l)
-	return nil
+	return r.recall(ctx, d.scripts)
 }
 
 // commit takes over what was loaded. It reports whether a playbook has left the

@@ -30,6 +30,11 @@ type Options struct {
 	// goroutines at once, and ends with ctx.
 	Load func(ctx context.Context, files map[string]string) (*Loaded, error)
 
+	// Last gives the sources that the playbooks of a script were last loaded well
+	// from, by path; nil where that is not known. It is asked once for a script that is
+	// broken and has no good version, as after a restart. May be nil.
+	Last func(ctx context.Context, file string) map[string]string
+
 	// Apply is told of each new snapshot after it is live, and of the one before;
 	// it is called by one goroutine and must not wait for the Reloader. May be nil.
 	Apply func(before, now *Snapshot)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +44,7 @@ func (x *torture) write(writer int) error {
 		if version%10 == 0 && version <= x.saves {
 			text = text[:len(text)/2]
 		} else {
-			x.last.Store(name, fmt.Sprint(version))
+			x.last.Store(name, strconv.Itoa(version))
 		}
 		var err error
 		switch version % 4 {
@@ -149,7 +150,7 @@ func TestTorture(t *testing.T) {
 			x.put(fmt.Sprintf("w%d/s%d.lua", w, s), versioned(0, fmt.Sprintf("lib.l%d", w)))
 		}
 	}
-	x.start(func(o *reload.Options) { o.Apply = nil; o.Settle = 30 * time.Millisecond; o.Cap = 150 * time.Millisecond })
+	x.start(func(o *reload.Options) { o.Apply, o.Settle, o.Cap = nil, 30*time.Millisecond, 150*time.Millisecond })
 	before := heap()
 	reading, enough := context.WithCancel(t.Context())
 	defer enough()
