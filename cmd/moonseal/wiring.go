@@ -117,19 +117,44 @@ func (a *app) environment() []string {
 // secrets looks in systemd's credentials, then in the environment, then where
 // the config says.
 func (a *app) secrets(cfg *config.Config) secret.Source {
-	return secret.Chain{
-		secret.Directory(a.getenv("CREDENTIALS_DIRECTORY")),
-		secret.Environment(func(name string) (string, bool) { v := a.getenv(name); return v, v != "" }),
-		configured(cfg.Secrets),
+	var chain secret.Chain
+	for _, s := range a.secretSources(cfg) {
+		chain = append(chain, s.source)
+	}
+	return chain
+}
+
+// secretSource is a place where secrets are, and what people call it.
+type secretSource struct {
+	name   string
+	source secret.Source
+}
+
+func (a *app) secretSources(cfg *config.Config) []secretSource {
+	environment := secret.Environment(func(name string) (string, bool) { v := a.getenv(name); return v, v != "" })
+	return []secretSource{
+		{"systemd credential", secret.Directory(a.getenv("CREDENTIALS_DIRECTORY"))},
+		{"environment", environment},
+		{"config", configured{cfg.Secrets, environment}},
 	}
 }
 
-type configured map[string]config.Secret
+// configured is where the config says that secrets are.
+type configured struct {
+	secrets     map[string]config.Secret
+	environment secret.Source
+}
 
-func (c configured) Value(_ context.Context, name string) (string, error) {
-	s, ok := c[name]
-	if !ok {
+func (c configured) Value(ctx context.Context, name string) (string, error) {
+	s, ok := c.secrets[name]
+	switch {
+	case !ok:
 		return "", secret.NotFound(name)
+	case s.Env != "":
+		return c.environment.Value(ctx, s.Env)
+	case len(s.Exec) > 0:
+		return secret.Exec(ctx, s.Exec, name)
+	default:
+		return secret.ReadFile(s.File, name)
 	}
-	return secret.ReadFile(s.File, name)
 }

@@ -62,6 +62,9 @@ func (b *Binding) luaSecret(l *lua.LState) int {
 	if !ok || err != nil || l.GetTop() != 1 {
 		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "secret", Message: "it takes a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1))})
 	}
+	if listener, ok := b.host.(interface{ SecretNamed(name string) }); ok {
+		listener.SecretNamed(h.Name)
+	}
 	l.Push(b.userdata(h, b.secrets))
 	return 1
 }

@@ -105,7 +105,8 @@ type Verdict struct {
 	Reason string // why not yet
 }
 
-// Host runs functions for Lua: the engine implements it.
+// Host runs functions for Lua: the engine implements it. One that has a method
+// SecretNamed(name string) is told of each secret that a script names.
 type Host interface {
 	// Invoke runs one call. Its result is encoded and decoded again, so that a
 	// script sees what it would see after a crash.

@@ -82,7 +82,9 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 
 // Secret says where a secret's value is.
 type Secret struct {
-	File string `yaml:"file"` // a file that holds the value and nothing else
+	File string   `yaml:"file"` // a file that holds the value and nothing else
+	Env  string   `yaml:"env"`  // another name of an environment variable
+	Exec []string `yaml:"exec"` // a program and its arguments that print the value: Vault and the like
 }
 
 // Limits bound a run's process.
@@ -235,15 +237,32 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 		c.Listen.Socket = filepath.Join(c.State, "moonseal.sock")
 	}
 	for name, s := range c.Secrets {
-		if s.File == "" {
-			return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: "secret " + name + " names no file", Hint: name + ": { file: /etc/moonseal/" + strings.ToLower(name) + " }"}
+		if err := s.check(name, c.Path); err != nil {
+			return err
 		}
-		if !filepath.IsAbs(s.File) {
+		if s.File != "" && !filepath.IsAbs(s.File) {
 			s.File = filepath.Join(base, s.File)
 			c.Secrets[name] = s
 		}
 	}
 	return nil
+}
+
+func (s Secret) check(name, path string) error {
+	ways := 0
+	for _, set := range []bool{s.File != "", s.Env != "", len(s.Exec) > 0} {
+		if set {
+			ways++
+		}
+	}
+	if ways == 1 {
+		return nil
+	}
+	message := "secret " + name + " names no file, no env and no exec"
+	if ways > 1 {
+		message = "secret " + name + " names more than one of file, env and exec"
+	}
+	return &problem.Error{Kind: problem.Usage, Target: path, Message: message, Hint: name + ": { file: /etc/moonseal/" + strings.ToLower(name) + " }"}
 }
 
 func defaultState(getenv func(string) string) string {

@@ -20,19 +20,20 @@ func write(t *testing.T, text string) string {
 
 func TestErrorsNameTheLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"scripts: a\nsripts: b\n":          `moonseal.yaml:2: unknown key "sripts"`,
-		"limits: { memori: 1MiB }\n":       `moonseal.yaml:1: unknown key "memori"`,
-		"secrets:\n  A: { flie: x }\n":     `moonseal.yaml:2: unknown key "flie"`,
-		"scripts: [a]\n":                   "moonseal.yaml:1: wants a text, got a list",
-		"limits: { memory: much }\n":       `"much" is no number of bytes`,
-		"a: b: c\n":                        "moonseal.yaml: mapping values are not allowed",
-		"scripts: a\n  state: b\n":         "moonseal.yaml:2: mapping values are not allowed",
-		"secrets: { A: abc }\n":            `moonseal.yaml:1: wants a table of keys, got "abc"`,
-		"scripts: a\n---\nscripts: b\n":    "more than one YAML document",
-		"secrets: { A: {} }\n":             "secret A names no file",
-		"log:\n  level: loud\n":            `moonseal.yaml:2: there is no level "loud": it is debug, info, warn or error`,
-		strings.Repeat("# x\n", 300_000):   "over 1 MiB",
-		"limits: { memory: 9999999GiB }\n": "x",
+		"scripts: a\nsripts: b\n":               `moonseal.yaml:2: unknown key "sripts"`,
+		"limits: { memori: 1MiB }\n":            `moonseal.yaml:1: unknown key "memori"`,
+		"secrets:\n  A: { flie: x }\n":          `moonseal.yaml:2: unknown key "flie"`,
+		"scripts: [a]\n":                        "moonseal.yaml:1: wants a text, got a list",
+		"limits: { memory: much }\n":            `"much" is no number of bytes`,
+		"a: b: c\n":                             "moonseal.yaml: mapping values are not allowed",
+		"scripts: a\n  state: b\n":              "moonseal.yaml:2: mapping values are not allowed",
+		"secrets: { A: abc }\n":                 `moonseal.yaml:1: wants a table of keys, got "abc"`,
+		"scripts: a\n---\nscripts: b\n":         "more than one YAML document",
+		"secrets: { A: {} }\n":                  "secret A names no file, no env and no exec",
+		"secrets: { A: { file: a, env: B } }\n": "secret A names more than one of file, env and exec",
+		"log:\n  level: loud\n":                 `moonseal.yaml:2: there is no level "loud": it is debug, info, warn or error`,
+		strings.Repeat("# x\n", 300_000):        "over 1 MiB",
+		"limits: { memory: 9999999GiB }\n":      "x",
 	} {
 		_, err := config.Load(write(t, text), os.Getenv)
 		if want == "x" { // fits: 32 bits of GiB

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"moonseal/runtime/problem"
 )
@@ -104,4 +106,38 @@ func (m Map) Value(_ context.Context, name string) (string, error) {
 		return v, nil
 	}
 	return "", NotFound(name)
+}
+
+// execTimeout bounds a program that prints a secret.
+const execTimeout = 30 * time.Second
+
+// Exec runs a program that prints the secret called name, and nothing else, on
+// its standard output. One trailing newline is dropped.
+func Exec(ctx context.Context, argv []string, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, execTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the config names it
+	cmd.WaitDelay = time.Second
+	var out limited
+	cmd.Stdout = &out
+	var said limited
+	cmd.Stderr = &said
+	err := cmd.Run()
+	value := strings.TrimSuffix(string(out), "\n")
+	if err == nil && value != "" && len(out) < maxValue {
+		return value, nil
+	}
+	e := &problem.Error{Kind: problem.Unavailable, Target: argv[0], Message: "it gives no secret " + name, Server: strings.TrimSpace(string(said)), Work: problem.NotDone, Cause: err}
+	if err != nil {
+		e.Message += ": " + err.Error()
+	}
+	return "", e
+}
+
+// limited keeps the first maxValue bytes that are written to it.
+type limited []byte
+
+func (l *limited) Write(b []byte) (int, error) {
+	*l = append(*l, b[:min(len(b), maxValue-len(*l))]...)
+	return len(b), nil
 }

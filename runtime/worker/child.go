@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 
 	"github.com/jonboulle/clockwork"
 	lua "github.com/yuin/gopher-lua"
@@ -70,7 +72,7 @@ func Serve(ctx context.Context, pair net.Conn, setup Setup) error {
 		case <-done:
 		}
 	}()
-	w := &work{setup: setup, job: first.Job, link: l}
+	w := &work{setup: setup, job: first.Job, link: l, secrets: map[string]bool{}}
 	result := w.do(ctx)
 	err = c.send(&frame{Result: result})
 	close(done)
@@ -89,7 +91,8 @@ type work struct {
 	registry *bind.Registry
 	network  *grant.Network
 	bundle   *bundle.Bundle
-	opening  *run.Run // the run whose state is being opened, nil while scripts are only loaded
+	secrets  map[string]bool // that scripts named while they were loaded
+	opening  *run.Run        // the run whose state is being opened, nil while scripts are only loaded
 }
 
 func (w *work) do(ctx context.Context) *Result {
@@ -159,7 +162,7 @@ func (w *work) open(s *sandbox.State) bundle.World {
 	if w.opening != nil {
 		b = w.opening.Binding()
 	} else {
-		b = w.registry.Bind(s.L, loadOnly{}, sandbox.Raise)
+		b = w.registry.Bind(s.L, loadOnly{w.secrets}, sandbox.Raise)
 	}
 	world := bundle.World{Modules: map[string]lua.LValue{}, Globals: b.Globals()}
 	for _, m := range w.registry.Modules {
@@ -169,7 +172,10 @@ func (w *work) open(s *sandbox.State) bundle.World {
 }
 
 // loadOnly is the host of a state that only loads.
-type loadOnly struct{}
+type loadOnly struct{ secrets map[string]bool }
+
+// SecretNamed notes a secret's name, for whoever wants to know which are needed.
+func (l loadOnly) SecretNamed(name string) { l.secrets[name] = true }
 
 func (loadOnly) Invoke(inv *bind.Invocation) (any, error) {
 	if inv.Func.Impl.Where != bind.Anywhere {
@@ -180,7 +186,7 @@ func (loadOnly) Invoke(inv *bind.Invocation) (any, error) {
 
 func (w *work) loaded() *Loaded {
 	if w.job.Playbook == "" {
-		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems}
+		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems, Secrets: slices.Sorted(maps.Keys(w.secrets))}
 	}
 	return &Loaded{Playbooks: []*bundle.Playbook{w.bundle.Find(w.job.Playbook)}}
 }

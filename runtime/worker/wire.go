@@ -56,6 +56,7 @@ type Job struct {
 type Loaded struct {
 	Playbooks []*bundle.Playbook `json:"playbooks"`
 	Problems  []*problem.Error   `json:"problems,omitempty"`
+	Secrets   []string           `json:"secrets,omitempty"` // names that the scripts name at the top, of a load
 }
 
 // journalStart begins the run in a child that has loaded it.
