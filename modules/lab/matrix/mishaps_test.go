@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"moonseal/modules/lab/faults"
@@ -63,7 +64,7 @@ func mishaps(call string) []mishap {
 		return append(cut, mishap{name: "text", kind: faults.Status, body: "Executed command unsuccessfully\n" + words, words: words})
 	}
 	for _, code := range []int{429, 503, 500} {
-		cut = append(cut, mishap{name: fmt.Sprint(code), kind: faults.Status, code: code, body: body(call, code), words: words})
+		cut = append(cut, mishap{name: strconv.Itoa(code), kind: faults.Status, code: code, body: body(call, code), words: words})
 	}
 	return cut
 }
@@ -90,7 +91,7 @@ func (f fault) mayStop() bool {
 func (f fault) entry() faults.Fault {
 	e := faults.Fault{Call: f.call, Kind: f.mishap.kind, Code: f.mishap.code, Body: f.mishap.body, Times: f.times}
 	if f.mishap.code == 429 {
-		e.Header = map[string]string{"Retry-After": fmt.Sprint(retryAfter(f.times))}
+		e.Header = map[string]string{"Retry-After": strconv.Itoa(retryAfter(f.times))}
 	}
 	return e
 }

@@ -114,7 +114,7 @@ func uploadRefusals() []refusal {
 		},
 		{
 			name: "CSR that is gone", step: "uploading_certificate", kind: problem.Mismatch,
-			arrange: func(t *testing.T, r *renewal) {
+			arrange: func(_ *testing.T, r *renewal) {
 				r.after("downloading_certificate", func() { r.node().DropCSR("tomcat") })
 			},
 			says: []string{"cucm.Node:upload: " + pub, "no signing request is pending"}, hint: []string{"a new run generates a fresh CSR"},

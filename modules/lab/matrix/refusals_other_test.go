@@ -16,8 +16,8 @@ func dnsRefusals() []refusal {
 		{
 			name: "unknown zone at the provider", step: "creating_dns_challenge", kind: problem.NotFound,
 			arrange: func(t *testing.T, r *renewal) {
-				r.fault(t, faults.Fault{Call: "dns.cloudflare.zones", Kind: faults.Status, Code: 200, Times: -1,
-					Body: `{"success":true,"errors":[],"messages":[],"result":[],"result_info":{"page":1,"per_page":20,"count":0,"total_count":0}}`})
+				none := `{"success":true,"errors":[],"messages":[],"result":[],"result_info":{"page":1,"per_page":20,"count":0,"total_count":0}}`
+				r.fault(t, faults.Fault{Call: "dns.cloudflare.zones", Kind: faults.Status, Code: 200, Times: -1, Body: none})
 			},
 			says: []string{"dns.Zone:present: automate.builders", "Cloudflare shows no zone automate.builders to this token"}, hint: []string{"Zone:Read"},
 			mend: nothing,

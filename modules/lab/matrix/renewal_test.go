@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -124,7 +125,7 @@ func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 // dozens of times in a renewal, and no power cut is under test.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "moonseal-matrix-*")
+	dir, err := os.MkdirTemp("/dev/shm", "moonseal-matrix-*") //nolint:usetesting // t.TempDir is on the disk
 	if err != nil {
 		return t.TempDir()
 	}
@@ -149,7 +150,7 @@ func (r *renewal) observe(rec journal.Record) {
 func (r *renewal) seen() []journal.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.records[:len(r.records):len(r.records)]
+	return slices.Clip(r.records)
 }
 
 // begin begins a run, forced, and runs it until it ends or stops half-way.
