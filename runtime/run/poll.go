@@ -69,8 +69,10 @@ func reasonOf(values []lua.LValue) string {
 }
 
 func (r *Run) pollTimeout(s *step, why string, last *problem.Error) *problem.Error {
-	e := &problem.Error{Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + spell(s.options.Within),
-		Hint: "see to the reason, then run again; where it only takes longer, allow it more time (within)"}
+	e := &problem.Error{
+		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + spell(s.options.Within),
+		Hint: "see to the reason, then run again; where it only takes longer, allow it more time (within)",
+	}
 	if why != "" {
 		e.Message += ": " + why
 	}
