@@ -219,6 +219,20 @@ func (d *Daemon) load(ctx context.Context, files map[string]string) (*reload.Loa
 	return d.checked(loaded), nil
 }
 
+// last implements the reloader's Last: a script that is broken at the start goes
+// on as its newest run had it.
+func (d *Daemon) last(ctx context.Context, file string) map[string]string {
+	sources, err := d.journal.LastSources(ctx, file)
+	if err != nil {
+		d.log.Error("the journal cannot be read", "error", err.Error())
+		return nil
+	}
+	for name := range d.opt.Embedded { // of this version, not of that one
+		delete(sources, name)
+	}
+	return sources
+}
+
 // checked refuses the playbooks whose schedule or window cannot be.
 func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
 	out := &reload.Loaded{Problems: l.Problems}

@@ -6,6 +6,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"moonseal/runtime/account"
+	"moonseal/runtime/problem"
 )
 
 // Backup writes a copy of the journal as it is at one moment to w, while others
@@ -32,4 +35,49 @@ func (j *Journal) Backup(ctx context.Context, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	_, err = io.Copy(w, f)
 	return err
+}
+
+// Restore puts a copy that Backup wrote into the state folder dir, which must
+// hold no journal.
+func Restore(ctx context.Context, dir, from string) error {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Lstat(path); err == nil {
+		return &problem.Error{
+			Kind: problem.Conflict, Target: path, Message: "there is a journal already", Work: problem.NotDone,
+			Hint: "restore into an empty state folder, or move that journal away first",
+		}
+	}
+	steps, err := migrations()
+	if err == nil {
+		from, err = filepath.Abs(from)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(from); err != nil {
+		return &problem.Error{Kind: problem.Usage, Target: from, Message: "cannot read it: " + err.Error(), Cause: err, Work: problem.NotDone}
+	}
+	db, err := openDB(from, "ro", 1)
+	if err != nil {
+		return err
+	}
+	have, err := version(ctx, db, from)
+	var sound string
+	if err == nil {
+		err = db.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&sound)
+	}
+	err = errors.Join(err, db.Close())
+	switch {
+	case err != nil:
+		return storeError(from, err)
+	case sound != "ok" || have == 0:
+		return &problem.Error{Kind: problem.Usage, Target: from, Message: "it is no whole copy of a journal", Work: problem.NotDone}
+	case have > len(steps):
+		return tooNew(from, have, len(steps))
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return storeError(from, err)
+	}
+	return account.WriteFile(path, data)
 }

@@ -91,3 +91,25 @@ func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) 
 	}
 	return err
 }
+
+// LastSources gives the sources of the newest run whose bundle has the script
+// path in it; nil where there is none.
+func (j *Journal) LastSources(ctx context.Context, path string) (map[string]string, error) {
+	bundles, err := list(ctx, j, j.reads, func(scan func(...any) error) (string, error) {
+		var hash string
+		err := scan(&hash)
+		return hash, err
+	}, `SELECT runs.bundle FROM runs JOIN sources ON sources.bundle = runs.bundle WHERE sources.path = $1 ORDER BY runs.id DESC LIMIT 1`, path)
+	if err != nil || len(bundles) == 0 {
+		return nil, err
+	}
+	sources, err := j.Sources(ctx, bundles[0])
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, s := range sources {
+		out[s.Path] = string(s.Body)
+	}
+	return out, nil
+}

@@ -20,6 +20,7 @@ type Run struct {
 	Status       Status         `json:"status"`
 	Epoch        int64          `json:"epoch"`
 	Force        bool           `json:"force,omitempty"`
+	Locks        []string       `json:"locks,omitempty"`
 	Created      time.Time      `json:"created"`
 	Started      time.Time      `json:"started,omitzero"` // first worked on
 	Updated      time.Time      `json:"updated"`          // the last that is known of its work
@@ -39,14 +40,14 @@ type Run struct {
 // A step's records do not touch the run's row, which would make every commit
 // larger: a run's last record is the latest of its row's and its steps'.
 const runColumns = `id, playbook, bundle, status, epoch, force, created_at, started_at, updated_at, ended_at,
-	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at,
+	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at, locks,
 	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id)`
 
 func scanRun(scan func(...any) error) (Run, error) {
 	var r Run
 	var attempted, ended time.Time
 	err := scan(&r.ID, &r.Playbook, &r.Bundle, &r.Status, &r.Epoch, &r.Force, at(&r.Created), at(&r.Started), at(&r.Updated), at(&r.Ended),
-		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked, at(&r.Resumed),
+		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked, at(&r.Resumed), parsed(&r.Locks),
 		at(&attempted), at(&ended))
 	for _, t := range []time.Time{attempted, ended} {
 		if t.After(r.Updated) {

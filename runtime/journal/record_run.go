@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/json"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -34,6 +35,8 @@ type RunCreated struct {
 	Playbook string `json:"playbook"`
 	Bundle   string `json:"bundle"`
 	Force    bool   `json:"force,omitempty"`
+	// Locks are names; of the runs that share one, one is worked on at a time.
+	Locks []string `json:"locks,omitempty"`
 }
 
 // RunResumed says: a process works on the run now, for the first time or again.
@@ -110,9 +113,17 @@ func (r RunCreated) apply(w *conn) error {
 	if _, err := ParseRunID(r.Run); err != nil {
 		return misuse("%q cannot name a run", r.Run)
 	}
+	var locks any
+	if len(r.Locks) > 0 {
+		b, err := json.Marshal(r.Locks)
+		if err != nil {
+			return err
+		}
+		locks = string(b)
+	}
 	w.runs[r.Run] = &known{epoch: r.Epoch}
-	_, err := w.exec(`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at)
-		VALUES ($1, $2, $3, 'created', $4, $5, $6, $6)`, r.Run, r.Playbook, r.Bundle, r.Epoch, r.Force, r.At.UnixNano())
+	_, err := w.exec(`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at, locks)
+		VALUES ($1, $2, $3, 'created', $4, $5, $6, $6, $7)`, r.Run, r.Playbook, r.Bundle, r.Epoch, r.Force, r.At.UnixNano(), locks)
 	return err
 }
 

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/modules"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/problem"
+)
+
+// templates are what init writes.
+//
+//go:embed templates
+var templates embed.FS
+
+func (a *app) initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Write a commented config and a first playbook",
+		Long: `Writes into DIR, this folder unless named, moonseal.yaml with every setting explained,
+scripts/first.lua with mode = "ask" (nothing is changed before you approve), and the
+editor's definition files. Files that are there already are left alone.`,
+		Args: arguments(0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) > 0 {
+				dir = args[0]
+			}
+			return a.init(dir)
+		},
+	}
+}
+
+func (a *app) init(dir string) error {
+	for _, f := range []struct{ from, to string }{
+		{"templates/moonseal.yaml", "moonseal.yaml"}, {"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"},
+	} {
+		data, err := templates.ReadFile(f.from)
+		if err != nil {
+			return err
+		}
+		if err := a.writeNew(filepath.Join(dir, f.to), data); err != nil {
+			return err
+		}
+	}
+	reg, err := bind.NewRegistry(modules.All()...)
+	if err != nil {
+		return err
+	}
+	if err := a.writeStubs(reg, filepath.Join(dir, "scripts", ".stubs")); err != nil {
+		return err
+	}
+	config := filepath.Join(dir, "moonseal.yaml")
+	_, _ = fmt.Fprintf(a.stdout, `next:
+  edit      %s
+  trust     moonseal trust HOST --config %s
+  check     moonseal check --config %s
+  doctor    moonseal doctor --config %s
+  serve     moonseal serve --config %s
+`, filepath.Join(dir, "scripts", "first.lua"), config, config, config, config)
+	return nil
+}
+
+// writeNew writes a file that is not there yet.
+func (a *app) writeNew(path string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + err.Error(), Cause: err}
+		}
+	}()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // config and scripts hold no secrets
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // as above
+	if errors.Is(err, fs.ErrExist) {
+		_, _ = fmt.Fprintf(a.stdout, "kept   %s\n", path)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(a.stdout, "wrote  %s\n", path)
+	return nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/config"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/worker"
+)
+
+func (a *app) secretCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "secret",
+		Short: "Show which secrets there are, never a value",
+		Args:  subcommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var asJSON bool
+	list := &cobra.Command{
+		Use: "list", Short: "List the secrets that scripts and config name, and where each is found", Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.showSecrets(cmd.Context(), nil, asJSON) },
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(list, &cobra.Command{
+		Use: "test [NAME…]", Short: "Look up secrets, and say why where one is not found", Args: arguments(0, -1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.showSecrets(cmd.Context(), args, false) },
+	})
+	return cmd
+}
+
+// secretState is what is known of a secret; never its value.
+type secretState struct {
+	Name  string         `json:"name"`
+	Where string         `json:"where,omitempty"` // the source that has it
+	Error *problem.Error `json:"error,omitempty"`
+}
+
+func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) error {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		if names, err = a.namedSecrets(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	states := []secretState{}
+	missing := false
+	for _, name := range names {
+		s := a.lookUp(ctx, cfg, name)
+		missing = missing || s.Error != nil
+		states = append(states, s)
+	}
+	if asJSON {
+		if err := writeJSON(a.stdout, states); err != nil {
+			return err
+		}
+		return ended(map[bool]int{true: exitFailed}[missing], nil)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, s := range states {
+		if s.Error != nil {
+			_, _ = fmt.Fprintf(w, "%s\tmissing\t%s\n", s.Name, s.Error)
+			continue
+		}
+		_, _ = fmt.Fprintf(w, "%s\tok\t%s\n", s.Name, s.Where)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return ended(map[bool]int{true: exitFailed}[missing], nil)
+}
+
+// lookUp looks a secret up as a run would.
+func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) secretState {
+	for _, s := range a.secretSources(cfg) {
+		_, err := s.source.Value(ctx, name)
+		if err == nil {
+			return secretState{Name: name, Where: s.name}
+		}
+		if e := problem.From(err); e.Kind != problem.NotFound {
+			return secretState{Name: name, Error: e}
+		}
+	}
+	return secretState{Name: name, Error: &problem.Error{Kind: problem.NotFound, Message: "it is no systemd credential, not in the environment, and not in the config"}}
+}
+
+// namedSecrets gives the secrets that the scripts name while they are loaded, and
+// those of the config.
+func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, error) {
+	names := map[string]bool{}
+	for name := range cfg.Secrets {
+		names[name] = true
+	}
+	for _, name := range append(slices.Clone(cfg.Alerts.URLs), cfg.Alerts.Heartbeat) {
+		if name != "" {
+			names[name] = true
+		}
+	}
+	loaded, err := a.loadScripts(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range loaded.Secrets {
+		names[name] = true
+	}
+	return slices.Sorted(maps.Keys(names)), nil
+}
+
+// loadScripts loads the scripts folder in a child.
+func (a *app) loadScripts(ctx context.Context, cfg *config.Config) (*worker.Loaded, error) {
+	work, err := job(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := readScripts(&work, cfg.Scripts); err != nil {
+		return nil, err
+	}
+	parent, err := a.parent(cfg, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return parent.Load(ctx, work)
+}
