@@ -17,9 +17,10 @@ const glance = time.Minute
 // spins for ever, and an interval follows its last firing, a year ahead where the
 // clock was set back by one.
 type alarm struct {
-	clock clockwork.Clock
-	at    atomic.Int64 // Unix time in ns
-	count atomic.Int64
+	clock  clockwork.Clock
+	glance time.Duration
+	at     atomic.Int64 // Unix time in ns
+	count  atomic.Int64
 }
 
 var _ gocron.Cron = (*alarm)(nil)
@@ -32,6 +33,6 @@ func (*alarm) IsValid(string, *time.Location, time.Time) error { return nil }
 // does not know yet.
 func (a *alarm) Next(time.Time) time.Time {
 	now := a.clock.Now().Round(0)
-	at := earlier(later(time.Unix(0, a.at.Load()), now.Add(time.Millisecond)), now.Add(glance))
+	at := earlier(later(time.Unix(0, a.at.Load()), now.Add(time.Millisecond)), now.Add(a.glance))
 	return at.Add(time.Duration(a.count.Add(1) % 1000))
 }

@@ -204,8 +204,8 @@ func (c *cron) again(t, limit time.Time) time.Time {
 	if !c.everyHour() {
 		return time.Time{}
 	}
-	for period := t.In(c.loc); ; {
-		start, end := period.ZoneBounds()
+	for from := t.In(c.loc); ; {
+		start, end := period(from)
 		if !start.IsZero() {
 			back := offset(start.Add(-time.Second), c.loc) - offset(start, c.loc)
 			if at := c.scan(later(start.Add(-1), t), earlier(limit, start.Add(time.Duration(back)*time.Second))); !at.IsZero() {
@@ -215,7 +215,7 @@ func (c *cron) again(t, limit time.Time) time.Time {
 		if end.IsZero() || !end.Before(limit) {
 			return time.Time{}
 		}
-		period = end.In(c.loc)
+		from = end.In(c.loc)
 	}
 }
 

@@ -97,7 +97,7 @@ func New(o Options) *Scheduler {
 		_, _ = rand.Read(b[:]) // it never fails
 		s.planner.seed = binary.LittleEndian.Uint64(b[:])
 	}
-	s.alarm = &alarm{clock: s.clock}
+	s.alarm = &alarm{clock: s.clock, glance: glance}
 	return s
 }
 
@@ -250,7 +250,7 @@ func (s *Scheduler) arm(now time.Time) {
 	if s.cron == nil || s.stopped || s.waking {
 		return
 	}
-	at := now.Add(glance)
+	at := now.Add(s.alarm.glance)
 	if len(s.heap) > 0 {
 		if first := s.heap[0].wake(); !first.IsZero() {
 			at = earlier(at, first)
@@ -277,7 +277,7 @@ func (s *Scheduler) wake(ctx context.Context) {
 	s.wakes.Add(1)
 	defer s.wakes.Done()
 	s.waking, s.armed = true, time.Time{}
-	s.alarm.at.Store(s.now().Add(glance).UnixNano())
+	s.alarm.at.Store(s.now().Add(s.alarm.glance).UnixNano())
 	s.mu.Unlock()
 
 	for ctx.Err() == nil {

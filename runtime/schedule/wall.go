@@ -36,12 +36,23 @@ func (w wall) midnight() wall {
 // date gives w's date, as a time in UTC.
 func (w wall) date() time.Time { return time.Unix(int64(w), 0).UTC() }
 
+// period gives a stretch of time around t in which the clock does not change. It
+// may go on beyond: time.ZoneBounds also ends one with the year, where a zone's
+// rules go on for ever, and in a leap year a day before that.
+func period(t time.Time) (start, end time.Time) {
+	start, end = t.ZoneBounds()
+	if !end.IsZero() && !end.After(t) {
+		end = t.Truncate(24 * time.Hour).Add(24 * time.Hour)
+	}
+	return start, end
+}
+
 // first is the first instant at which loc's clock shows w or later: where w does
 // not exist that is the instant of the change, where it comes twice the first.
 func (w wall) first(loc *time.Location) time.Time {
 	t := time.Unix(int64(w), 0).Add(-furthest).In(loc)
 	for {
-		start, end := t.ZoneBounds()
+		start, end := period(t)
 		at := time.Unix(int64(w)-int64(offset(t, loc)), 0).In(loc)
 		if at.Before(start) {
 			return start.In(loc)
@@ -56,7 +67,7 @@ func (w wall) first(loc *time.Location) time.Time {
 // last is as first, but the second instant where w comes twice.
 func (w wall) last(loc *time.Location) time.Time {
 	at := w.first(loc)
-	_, end := at.ZoneBounds()
+	_, end := period(at)
 	if end.IsZero() {
 		return at
 	}
@@ -73,7 +84,7 @@ func (w wall) until(end wall, loc *time.Location) []Opening {
 	var out []Opening
 	t, limit := time.Unix(int64(w), 0).Add(-furthest).In(loc), time.Unix(int64(end), 0).Add(furthest)
 	for {
-		start, change := t.ZoneBounds()
+		start, change := period(t)
 		back := int64(offset(t, loc))
 		o := Opening{later(time.Unix(int64(w)-back, 0).In(loc), start), time.Unix(int64(end)-back, 0).In(loc)}
 		if !change.IsZero() {

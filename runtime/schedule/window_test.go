@@ -172,8 +172,8 @@ func TestWindowNext(t *testing.T) {
 
 // A window is open where the clock on the wall shows a time in it.
 func TestWindowAgainstWall(t *testing.T) {
-	for name, year := range years {
-		loc := zone(t, name)
+	for _, y := range years {
+		name, year, loc := y.zone, y.year, zone(t, y.zone)
 		for _, text := range []string{"22:00-01:30", "Sun 00:30-02:15", "Fri-Sun"} {
 			w := window(t, text+" "+name)
 			s := w.spans[0]
