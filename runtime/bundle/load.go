@@ -70,10 +70,14 @@ func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
 		b.protos[file] = proto
 	}
 	for _, file := range slices.Sorted(maps.Keys(tree.Files)) {
-		if broken[file] || Library(file) {
+		if broken[file] || (Library(file) && !Hook(file)) {
 			continue
 		}
-		err := b.inspect(ctx, file)
+		inspect := b.inspect
+		if Hook(file) {
+			inspect = b.inspectHook
+		}
+		err := inspect(ctx, file)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -240,18 +244,22 @@ func (b *Bundle) refuseDuplicates() {
 	})
 }
 
-// Library reports whether file is for require only.
+// Library reports whether file makes no playbooks: it is for require only, or its
+// hooks are for all playbooks.
 func Library(file string) bool {
+	if Hook(file) {
+		return true
+	}
 	folder := strings.TrimPrefix(file, tenantPrefix(file))
 	return strings.HasPrefix(folder, "lib/")
 }
 
-// Tenant is the folder that file stands in; lib is none.
+// Tenant is the folder that file stands in; lib and hooks are none.
 func Tenant(file string) string { return strings.TrimSuffix(tenantPrefix(file), "/") }
 
 func tenantPrefix(file string) string {
 	folder, _, nested := strings.Cut(file, "/")
-	if !nested || folder == "lib" {
+	if !nested || folder == "lib" || folder == "hooks" {
 		return ""
 	}
 	return folder + "/"

@@ -52,8 +52,13 @@ func (b *Bundle) loader(s *sandbox.State, file string) *loader {
 // needs returns the sources that the script needs, itself included, sorted: all
 // that it and what it requires name in a require, run or not.
 func (l *loader) needs() ([]string, error) {
-	seen := map[string]bool{l.file: true}
-	for todo := []string{l.file}; len(todo) > 0; {
+	// Hooks for all are a part of every playbook.
+	todo := append(l.bundle.hookFiles(), l.file)
+	seen := map[string]bool{}
+	for _, file := range todo {
+		seen[file] = true
+	}
+	for len(todo) > 0 {
 		file := todo[0]
 		todo = todo[1:]
 		proto := l.bundle.protos[file]
@@ -79,6 +84,15 @@ func (l *loader) needs() ([]string, error) {
 
 // load runs the script and returns its playbooks.
 func (l *loader) load(ctx context.Context) ([]made, error) {
+	values, err := l.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.returned(values)
+}
+
+// call runs the script.
+func (l *loader) call(ctx context.Context) ([]lua.LValue, error) {
 	if l.allowed == nil {
 		if _, err := l.needs(); err != nil {
 			return nil, err
@@ -86,11 +100,7 @@ func (l *loader) load(ctx context.Context) ([]made, error) {
 	}
 	l.chain = []string{l.file}
 	s := l.state
-	values, err := s.Call(ctx, s.L, s.L.NewFunctionFromProto(l.bundle.protos[l.file]))
-	if err != nil {
-		return nil, err
-	}
-	return l.returned(values)
+	return s.Call(ctx, s.L, s.L.NewFunctionFromProto(l.bundle.protos[l.file]))
 }
 
 // returned reads what a script returned: a playbook or a list of them.

@@ -163,6 +163,7 @@ func (c *comparison) scripts() {
 // library takes the place of the one of that name under lib/.
 func (c *comparison) affected() func(name string, s *script) bool {
 	changed, added, tenants := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	hooks := slices.ContainsFunc(c.d.libs, bundle.Hook)
 	for _, lib := range c.d.libs {
 		changed[lib], added[lib] = true, c.r.libs[lib] == nil
 		tenants[bundle.Tenant(lib)] = true
@@ -170,6 +171,8 @@ func (c *comparison) affected() func(name string, s *script) bool {
 	return func(name string, s *script) bool {
 		tenant := bundle.Tenant(name)
 		switch {
+		case hooks: // a part of every playbook, also a new one
+			return true
 		case !tenants[""] && !tenants[tenant]:
 			return false
 		case len(s.good) == 0 || len(s.problems) > 0:

@@ -15,11 +15,10 @@ import (
 // hookTimeout bounds one hook.
 const hookTimeout = 30 * time.Second
 
-// runHook runs the playbook's hook of an event, at most once in the run's life.
-// One that fails is logged and changes no outcome.
+// runHook runs the hooks of an event, the playbook's own first, each at most once
+// in the run's life. One that fails is logged and changes no outcome.
 func (r *Run) runHook(ctx context.Context, event string, arg lua.LValue) {
-	fn := r.playbook.On[event]
-	if fn == nil || r.hook {
+	if r.hook {
 		return
 	}
 	key := event
@@ -30,7 +29,14 @@ func (r *Run) runHook(ctx context.Context, event string, arg lua.LValue) {
 			key = fmt.Sprintf("%s %s", event, until)
 		}
 	}
-	if r.hooks[key] {
+	r.runOneHook(ctx, event, key, r.playbook.On[event], arg)
+	for _, h := range r.playbook.ForAll {
+		r.runOneHook(ctx, event, h.File+" "+key, h.On[event], arg)
+	}
+}
+
+func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFunction, arg lua.LValue) {
+	if fn == nil || r.hooks[key] {
 		return
 	}
 	if err := r.write(ctx, journal.HookRan{Stamp: r.stamp(), Key: key}); err != nil {

@@ -16,13 +16,20 @@ type Playbook struct {
 	Name    string
 	Run     *lua.LFunction
 	On      map[string]*lua.LFunction
+	ForAll  []Hooks       // of the scripts under hooks/
 	Timeout time.Duration // of work, not of waits; 0: none
 	GiveUp  time.Duration // how long a run goes on at a step that fails
 	Mode    string        // "auto", "ask" or "watch"; "" is auto
 }
 
-// Hooks are the events that a playbook's on table may name.
-func Hooks() []string {
+// Hooks are one script's, which see the runs of all playbooks.
+type Hooks struct {
+	File string
+	On   map[string]*lua.LFunction
+}
+
+// events are what a playbook's on table may name.
+func events() []string {
 	return []string{"start", "step", "retry", "wait", "success", "failure", "finish"}
 }
 
@@ -53,7 +60,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 		p.Mode = string(mode)
 	}
 	if on, ok := L.GetField(t, "on").(*lua.LTable); ok {
-		for _, event := range Hooks() {
+		for _, event := range events() {
 			if fn, ok := L.GetField(on, event).(*lua.LFunction); ok {
 				p.On[event] = fn
 			}

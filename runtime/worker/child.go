@@ -215,6 +215,9 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 	if err != nil {
 		return nil, err
 	}
+	for _, h := range w.bundle.Hooks(ctx, state) {
+		p.ForAll = append(p.ForAll, run.Hooks{File: h.File, On: h.On})
+	}
 	return r.Execute(ctx, p)
 }
 

@@ -47,6 +47,10 @@ type target struct {
 
 type none struct{}
 
+type said struct {
+	Text string `lua:"text" doc:"what"`
+}
+
 // modules are what the test's scripts do outside: write to a file, and die.
 func modules() []*bind.Module {
 	method := func(name string, do func(*bind.Call, *target) error) *bind.Func {
@@ -57,7 +61,9 @@ func modules() []*bind.Module {
 	}
 	return []*bind.Module{{
 		Name: "outside", Doc: "x",
-		Functions: []*bind.Func{{Name: "target", Doc: "x", Returns: "x", Example: "x", Table: true, Impl: bind.Pure(func(t *target) (*target, error) { return t, nil })}},
+		Functions: []*bind.Func{{Name: "target", Doc: "x", Returns: "x", Example: "x", Table: true, Impl: bind.Pure(func(t *target) (*target, error) { return t, nil })}, {
+			Name: "say", Doc: "x", Example: "x", Impl: bind.Free(func(c *bind.Call, a *said) error { c.Log.Info(a.Text); return nil }),
+		}},
 		Types: []*bind.Type{bind.Handle[target](
 			"outside.Target", 1, "x",
 			method("append", func(_ *bind.Call, t *target) error { return appendLine(t.File) }),
@@ -198,6 +204,24 @@ func TestBlackoutKeepsChangesBack(t *testing.T) {
 	job.Now = true
 	if out, err := w.parent.Resume(t.Context(), job, id); err != nil || out.Status != journal.Done || lines(w.file) != 2 {
 		t.Errorf("now: %+v, %v, %d lines", out, err, lines(w.file))
+	}
+}
+
+func TestHooksForAllSeeTheRun(t *testing.T) {
+	w := newWorld(t)
+	job := w.job(`ctx:step("one", function() return o:append() end)`)
+	job.Files["hooks/all.lua"] = `local log = require "outside"
+		return { start = function(ctx) log.say("start " .. ctx.playbook) end, success = function(ctx, e) log.say("success " .. e.status) end, finish = function() error "broken hook" end }`
+	var id string
+	out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+	if err != nil || out.Status != journal.Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	text := w.logText(id)
+	for _, want := range []string{"start p", "success done", "hook failed"} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("%q is not there once:\n%s", want, text)
+		}
 	}
 }
 
