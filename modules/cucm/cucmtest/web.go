@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (w *web) up(h http.Handler, cert func(*tls.ClientHelloInfo) (*tls.Certifica
 	if w.closed {
 		return errors.New("node is closed")
 	}
-	listener, err := net.Listen("tcp", w.addr)
+	listener, err := listenAgain(w.addr)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,21 @@ func (w *web) up(h http.Handler, cert func(*tls.ClientHelloInfo) (*tls.Certifica
 		_ = server.ServeTLS(listener, "", "")
 	})
 	return nil
+}
+
+// listenAgain listens on a port that was listened on a moment ago. A process that
+// this one forks holds the old listener until it executes its program.
+func listenAgain(addr string) (net.Listener, error) {
+	const pause, patience = 5 * time.Millisecond, 5 * time.Second
+	again := time.NewTicker(pause)
+	defer again.Stop()
+	for tries := patience / pause; ; tries-- {
+		l, err := net.Listen("tcp", addr)
+		if err == nil || tries == 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+		<-again.C
+	}
 }
 
 // down stops serving and cuts all connections, as a process that ends does.
