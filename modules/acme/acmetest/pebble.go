@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,14 +62,35 @@ func newPebble(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	turn := &sync.Mutex{}
 	mux := http.NewServeMux()
-	mux.Handle("/", front.Handler())
+	mux.Handle("/", inTurn{turn, front.Handler()})
 	management := front.ManagementHandler()
 	for _, path := range []string{"/roots/", "/intermediates/", "/cert-status-by-serial/", "/set-renewal-info/"} {
 		mux.Handle(path, management)
 	}
-	mux.Handle(ordersPath, orderStates{store})
+	mux.Handle(ordersPath, orderStates{store, turn})
 	return mux, nil
+}
+
+// inTurn answers one request after another. Pebble locks its store, authorizations
+// and orders one inside the other, and not always in the same order: orders that
+// are placed while others are looked at bring it to a standstill.
+type inTurn struct {
+	turn *sync.Mutex
+	next http.Handler
+}
+
+func (t inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // nobody waits for a slow client
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	t.next.ServeHTTP(w, r)
 }
 
 // env gives the variables through which alone Pebble can be set.
@@ -106,7 +128,10 @@ func withEnv(vars map[string]string, f func()) error {
 }
 
 // orderStates answers a JSON list of order ids with a list of orderState.
-type orderStates struct{ store *db.MemoryStore }
+type orderStates struct {
+	store *db.MemoryStore
+	turn  *sync.Mutex
+}
 
 type orderState struct {
 	Status      string `json:"status"`
@@ -148,6 +173,8 @@ func (s orderStates) state(r *http.Request, id string) orderState {
 }
 
 func (s orderStates) look(id string) orderState {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	order := s.store.GetOrderByID(id)
 	if order == nil {
 		return orderState{}
