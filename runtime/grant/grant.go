@@ -46,7 +46,8 @@ type Network struct {
 	opt    Options
 	dialer net.Dialer
 	extra  []*stdx509.Certificate
-	system func() [][]byte // the system's roots, DER; read once
+	pool   func() *stdx509.CertPool // read once, when it is asked for first
+	system func() [][]byte          // the system's roots, DER; read once, when they are asked for first
 	proxy  *url.URL
 }
 
@@ -76,20 +77,25 @@ func New(opt Options) (*Network, error) {
 			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "no certificate in it"}
 		}
 	}
+	n.pool = sync.OnceValue(func() *stdx509.CertPool { return makePool(n.extra) })
 	return n, nil
 }
 
 // Roots are the roots that peers are verified against: the system's and the
-// bundle's. nil, which means the system's, where there is no bundle.
-func (n *Network) Roots() *stdx509.CertPool {
-	if len(n.extra) == 0 {
+// bundle's. nil, which means the system's, where there is no bundle. Nobody may
+// add to them.
+func (n *Network) Roots() *stdx509.CertPool { return n.pool() }
+
+// makePool puts roots beside the system's.
+func makePool(roots []*stdx509.Certificate) *stdx509.CertPool {
+	if len(roots) == 0 {
 		return nil
 	}
 	pool, err := stdx509.SystemCertPool()
 	if err != nil {
 		pool = stdx509.NewCertPool()
 	}
-	for _, c := range n.extra {
+	for _, c := range roots {
 		pool.AddCert(c)
 	}
 	return pool
