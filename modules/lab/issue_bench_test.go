@@ -92,14 +92,19 @@ func (t *tap) sizes(b *testing.B) []string {
 // BenchmarkOrderToCertificate: from the order's step to the certificate's, synced,
 // in a journaled run, against byHand with the same requests, commits and files to
 // the same Pebble, which counts every challenge as met. Goals: at most 1.3 times
-// for one name whose authorization is fresh, 1.2 for a reused one.
+// for one name whose authorization is fresh, 1.2 for a reused one. child is the
+// same with the run in a process of its own, as `moonseal run` has it.
 func BenchmarkOrderToCertificate(b *testing.B) {
-	for name, reuse := range map[string]int{"fresh": 0, "reused": 100} {
-		b.Run(name, func(b *testing.B) { orderToCertificate(b, reuse) })
+	for _, c := range []struct {
+		name  string
+		reuse int // percent
+		child bool
+	}{{name: "fresh"}, {name: "reused", reuse: 100}, {name: "child/fresh", child: true}, {name: "child/reused", reuse: 100, child: true}} {
+		b.Run(c.name, func(b *testing.B) { orderToCertificate(b, c.reuse, c.child) })
 	}
 }
 
-func orderToCertificate(b *testing.B, reuse int) {
+func orderToCertificate(b *testing.B, reuse int, child bool) {
 	ca, err := acmetest.Start(b.Context(), acmetest.Options{AlwaysValid: true, AuthzReuse: reuse})
 	if err != nil {
 		b.Fatal(err)
@@ -118,11 +123,14 @@ func orderToCertificate(b *testing.B, reuse int) {
 		}
 		return t
 	}
-	hand.issue(host, csr.Raw, ours().sizes(b)) // warms both
+	sizes := ours().sizes(b)
+	hand.issue(host, csr.Raw, sizes) // warms both
+	timed := func() time.Duration { return ours().took }
+	if child {
+		timed = e.inChild(b, ca, "issue")
+	}
 	for b.Loop() {
-		t := ours()
-		r.Ours(t.took)
-		sizes := t.sizes(b)
+		r.Ours(timed())
 		r.Theirs(journaltest.Time(b, func() error { hand.issue(host, csr.Raw, sizes); return nil }))
 	}
 	b.ReportMetric(float64(hand.posts), "posts")
