@@ -107,7 +107,8 @@ func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ strin
 			_, _ = fmt.Fprintf(w, "  came as far  %s\n", e.Progress)
 		}
 	}
-	_, _ = fmt.Fprint(w, "Look at the appliance. Type done where it has happened, again where it has not;\nwhere you are not sure, stop here (Ctrl-C): a parked run does no harm. done or again: ")
+	_, _ = fmt.Fprint(w, "Look at the appliance. Type done where it has happened, again where it has not;\n"+
+		"where you are not sure, stop here (Ctrl-C): a parked run does no harm. done or again: ")
 	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
 	switch answer = strings.TrimSpace(answer); {
 	case answer == run.AsDone || answer == run.AsAgain:

@@ -65,7 +65,10 @@ func Open(state string, send Send, clock clockwork.Clock, log *slog.Logger) (*Al
 		err = json.Unmarshal(data, &a.said)
 	}
 	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: a.path, Message: "cannot read which alerts were sent: " + err.Error(), Hint: "remove the file: alerts are then sent anew", Cause: err}
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: a.path, Message: "cannot read which alerts were sent: " + err.Error(), Cause: err,
+			Hint: "remove the file: alerts are then sent anew",
+		}
 	}
 	return a, nil
 }

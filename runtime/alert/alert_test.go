@@ -71,12 +71,18 @@ func TestTroubles(t *testing.T) {
 		"nothing":  {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r", Status: journal.Running, Since: now.Add(-time.Hour)}}}}, nil},
 		"parked":   {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Parked, WaitsFor: "a person: nobody can tell"}}}}, []string{"parked a|a is parked: nobody can tell|moonseal resume r1"}},
 		"approval": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "approval: go?"}}}}, []string{"approval a|a waits for approval: go?|moonseal approve r1, or moonseal deny r1"}},
-		"failing": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "retry", Failing: &yesterday, Error: down}}}},
-			[]string{"failing a|a goes on failing: cucm.Node:upload: down|moonseal logs r1"}},
-		"failed, and expiring": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
-			[]string{"failed a|a failed (10 days left): cucm.Node:upload: down|moonseal logs r0", "expiring a cucm01/tomcat|a: the certificate of cucm01/tomcat ends on 2026-12-04 (10 days left)|moonseal run a"}},
-		"broken and left": {api.Status{Cleanups: 2, Problems: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
-			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"}},
+		"failing": {
+			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "retry", Failing: &yesterday, Error: down}}}},
+			[]string{"failing a|a goes on failing: cucm.Node:upload: down|moonseal logs r1"},
+		},
+		"failed, and expiring": {
+			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
+			[]string{"failed a|a failed (10 days left): cucm.Node:upload: down|moonseal logs r0", "expiring a cucm01/tomcat|a: the certificate of cucm01/tomcat ends on 2026-12-04 (10 days left)|moonseal run a"},
+		},
+		"broken and left": {
+			api.Status{Cleanups: 2, Problems: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
+			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"},
+		},
 	} {
 		var got []string
 		for _, tr := range alert.Troubles(&c.status, alert.Limits{Expiring: 14 * 24 * time.Hour, Waiting: 24 * time.Hour}, now) {

@@ -67,7 +67,8 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 	case r == nil:
 		return Trouble{}, false
 	case r.Status == journal.Parked:
-		return Trouble{Key: "parked " + p.Name, Text: fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, "a person: ")), Next: "moonseal resume " + r.ID}, true
+		text := fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, "a person: "))
+		return Trouble{Key: "parked " + p.Name, Text: text, Next: "moonseal resume " + r.ID}, true
 	case strings.HasPrefix(r.WaitsFor, "approval"):
 		return Trouble{Key: "approval " + p.Name, Text: fmt.Sprintf("%s waits for %s%s", p.Name, r.WaitsFor, left), Next: "moonseal approve " + r.ID + ", or moonseal deny " + r.ID}, true
 	case r.Error != nil && r.Failing != nil && now.Sub(*r.Failing) > limits.Waiting:

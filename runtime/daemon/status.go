@@ -92,6 +92,7 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
 	case journal.Created:
 		r.WaitsFor = "a free worker"
+	default: // waits for nothing
 	}
 	return r
 }

@@ -53,7 +53,8 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	}
 	opens, _ := w.Next(now)
 	if opens.IsZero() {
-		return misuse(inv.Func.Full(), "the playbook's window never opens: blackouts cover all of it", "mend window or blackouts; moonseal run NAME --now changes the appliance all the same")
+		return misuse(inv.Func.Full(), "the playbook's window never opens: blackouts cover all of it",
+			"mend window or blackouts; moonseal run NAME --now changes the appliance all the same")
 	}
 	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "window", Until: opens.UTC()})
 }

@@ -116,7 +116,7 @@ const execTimeout = 30 * time.Second
 func Exec(ctx context.Context, argv []string, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the config names it
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.WaitDelay = time.Second
 	var out limited
 	cmd.Stdout = &out
