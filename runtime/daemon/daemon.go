@@ -65,15 +65,16 @@ type Daemon struct {
 
 	beginning sync.Mutex // held while a run is created
 
-	mu     sync.Mutex
-	cfg    *config.Config
-	paused pauses
-	cancel map[string]bool // runs that a person has cancelled, and that have not ended yet
+	mu        sync.Mutex
+	cfg       *config.Config
+	paused    map[string]bool  // playbooks that begin no runs; "" stands for all
+	cancel    map[string]bool  // runs that a person has cancelled, and that have not ended yet
+	schedules map[string]known // by playbook
 }
 
 // Open opens the state folder and loads the scripts. Nothing works yet.
 func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
-	d := &Daemon{opt: opt, log: opt.Log, cfg: opt.Config, hub: newHub(), since: opt.Clock.Now(), cancel: map[string]bool{}}
+	d := &Daemon{opt: opt, log: opt.Log, cfg: opt.Config, hub: newHub(), since: opt.Clock.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -89,7 +90,7 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	if d.alerts, err = alert.Open(opt.Config.State, send, opt.Clock, opt.Log); err != nil {
 		return nil, err
 	}
-	if d.paused, err = readPauses(opt.Config.State); err != nil {
+	if err = d.readKept(opt.Config.State); err != nil {
 		return nil, err
 	}
 	if d.exec, err = opt.Executor(opt.Config, d.journal, d.hub.publish); err != nil {
@@ -103,6 +104,15 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	d.schedule = schedule.New(schedule.Options{Clock: opt.Clock, Enqueue: d.due, Log: opt.Log})
 	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Clock: opt.Clock, Log: opt.Log, Load: d.load, Last: d.last, Apply: d.apply})
 	return d, nil
+}
+
+func (d *Daemon) readKept(state string) error {
+	d.paused, d.cancel, d.schedules = map[string]bool{}, map[string]bool{}, map[string]known{}
+	return errors.Join(
+		readKept(state, pauseFile, "what is paused", &d.paused),
+		readKept(state, cancelFile, "what was cancelled", &d.cancel),
+		readKept(state, scheduleFile, "since when schedules are as they are", &d.schedules),
+	)
 }
 
 // Close closes what Open has opened, for a daemon that never served.

@@ -2,62 +2,42 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"maps"
+	"reflect"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"moonseal/runtime/account"
 	"moonseal/runtime/api"
-	"moonseal/runtime/problem"
 )
-
-// pauses are the playbooks that begin no runs; "" stands for all. They are kept
-// in a file of the state folder.
-type pauses map[string]bool
-
-const pauseFile = "paused.json"
-
-func readPauses(state string) (pauses, error) {
-	path := filepath.Join(state, pauseFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return pauses{}, nil
-	}
-	p := pauses{}
-	if err == nil {
-		err = json.Unmarshal(data, &p)
-	}
-	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read what is paused: " + err.Error(), Cause: err}
-	}
-	return p, nil
-}
 
 // Pause implements [api.Daemon].
 func (d *Daemon) Pause(_ context.Context, r api.PauseRequest) error {
 	if r.Playbook != "" && r.Paused && d.reload.Current().Find(r.Playbook) == nil {
 		return d.noPlaybook(r.Playbook)
 	}
-	d.mu.Lock()
-	if r.Paused {
-		d.paused[r.Playbook] = true
-	} else {
-		delete(d.paused, r.Playbook)
-	}
-	data, err := json.Marshal(d.paused)
-	d.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if err := account.WriteFile(filepath.Join(d.config().State, pauseFile), data); err != nil {
+	if err := d.setPaused(r); err != nil {
 		return err
 	}
 	d.reschedule(d.reload.Current())
+	return nil
+}
+
+// setPaused changes nothing where it cannot be kept.
+func (d *Daemon) setPaused(r api.PauseRequest) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	paused := maps.Clone(d.paused)
+	if r.Paused {
+		paused[r.Playbook] = true
+	} else {
+		delete(paused, r.Playbook)
+	}
+	if err := writeKept(d.cfg.State, pauseFile, paused); err != nil {
+		return err
+	}
+	d.paused = paused
 	return nil
 }
 
@@ -81,14 +61,17 @@ func (d *Daemon) reloadConfig() ([]string, error) {
 	var restart []string
 	for name, pair := range map[string][2]any{
 		"scripts": {old.Scripts, now.Scripts}, "state": {old.State, now.State}, "listen": {old.Listen, now.Listen},
-		"concurrency": {old.Concurrency, now.Concurrency}, "limits": {old.Limits, now.Limits},
+		"concurrency": {old.Concurrency, now.Concurrency}, "limits": {old.Limits, now.Limits}, "secrets": {old.Secrets, now.Secrets},
+		"log": {old.Log, now.Log}, "alerts.urls": {old.Alerts.URLs, now.Alerts.URLs}, "alerts.heartbeat": {old.Alerts.Heartbeat, now.Alerts.Heartbeat},
 	} {
-		if pair[0] != pair[1] {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
 			restart = append(restart, name)
 		}
 	}
+	slices.Sort(restart)
 	fixed := *now
 	fixed.Scripts, fixed.State, fixed.Listen, fixed.Concurrency, fixed.Limits = old.Scripts, old.State, old.Listen, old.Concurrency, old.Limits
+	fixed.Secrets, fixed.Log, fixed.Alerts.URLs, fixed.Alerts.Heartbeat = old.Secrets, old.Log, old.Alerts.URLs, old.Alerts.Heartbeat
 	d.cfg = &fixed
 	return restart, nil
 }

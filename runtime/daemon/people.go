@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ func (d *Daemon) Run(ctx context.Context, r api.RunRequest) (*api.RunReply, erro
 		return nil, err
 	}
 	if old.Status != journal.Parked {
-		err = d.enqueue(ctx, id, r.Playbook, d.opt.Clock.Now())
+		err = d.enqueue(ctx, old, d.opt.Clock.Now())
 	}
 	return &api.RunReply{ID: id, Resumed: true}, err
 }
@@ -70,14 +71,42 @@ func (d *Daemon) Cancel(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	d.cancel[h.Run.ID] = true
-	d.mu.Unlock()
+	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
+	// It is kept first: a daemon that is killed now cancels the run when it is back.
+	if err := d.setCancelled(h.Run.ID, true); err != nil {
+		return err
+	}
 	if met, err := d.queue.Cancel(ctx, h.Run.ID); err != nil || met == queue.WasRunning {
 		return err
 	}
 	// It waits, or is parked: a process has to clean up all the same.
-	return d.enqueue(ctx, h.Run.ID, h.Run.Playbook, d.opt.Clock.Now())
+	return d.enqueue(ctx, h.Run, d.opt.Clock.Now())
+}
+
+// setCancelled changes nothing where it cannot be kept.
+func (d *Daemon) setCancelled(run string, is bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cancel[run] == is {
+		return nil
+	}
+	cancel := maps.Clone(d.cancel)
+	if is {
+		cancel[run] = true
+	} else {
+		delete(cancel, run)
+	}
+	if err := writeKept(d.cfg.State, cancelFile, cancel); err != nil {
+		return err
+	}
+	d.cancel = cancel
+	return nil
+}
+
+func (d *Daemon) isCancelled(run string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cancel[run]
 }
 
 // Decide implements [api.Daemon].
@@ -124,6 +153,7 @@ func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) erro
 // settle writes what a person has decided about a run that no process works on,
 // and wakes it.
 func (d *Daemon) settle(ctx context.Context, h *journal.History, decide func(journal.Stamp) ([]journal.Record, error)) error {
+	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
 	epoch, err := d.journal.Adopt(ctx, h.Run.ID)
 	if err != nil {
 		return err
@@ -135,7 +165,7 @@ func (d *Daemon) settle(ctx context.Context, h *journal.History, decide func(jou
 	if err := d.journal.Write(ctx, recs...); err != nil {
 		return err
 	}
-	return d.enqueue(ctx, h.Run.ID, h.Run.Playbook, d.opt.Clock.Now())
+	return d.enqueue(ctx, h.Run, d.opt.Clock.Now())
 }
 
 // Follow implements [api.Daemon].

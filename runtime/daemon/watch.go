@@ -23,6 +23,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	defer tick.Stop()
 	var beaten time.Time
 	for {
+		d.requeue(ctx)
 		d.tellTroubles(ctx)
 		d.retryCleanups(ctx)
 		if now := d.opt.Clock.Now(); d.opt.Beat != nil && now.Sub(beaten) >= beatEvery {
@@ -33,6 +34,33 @@ func (d *Daemon) watch(ctx context.Context) {
 		case <-tick.Chan():
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// requeue queues the unfinished runs that the queue does not have, because the
+// disk was full when they should have been queued.
+func (d *Daemon) requeue(ctx context.Context) {
+	d.beginning.Lock()
+	defer d.beginning.Unlock()
+	jobs, err := d.unfinished(ctx)
+	if err != nil {
+		d.log.Error("unfinished runs could not be looked for", "error", err.Error())
+		return
+	}
+	for _, w := range jobs {
+		if d.queue.Has(w.Job.Run) {
+			continue
+		}
+		if r, err := d.journal.Run(ctx, w.Job.Run); err != nil || !r.Ended.IsZero() {
+			continue // it has ended between the two looks
+		}
+		added, err := d.queue.Enqueue(ctx, w.Job, w.At)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			d.log.Error("a run cannot be queued", "run", w.Job.Run, "playbook", w.Job.Playbook, "error", err.Error())
+		case added:
+			d.log.Warn("the queue lacked a run that the journal has", "run", w.Job.Run, "playbook", w.Job.Playbook)
 		}
 	}
 }

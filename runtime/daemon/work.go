@@ -28,8 +28,10 @@ func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 	switch {
 	case err != nil:
 		d.log.Error("a run that is due cannot begin", "playbook", name, "error", err.Error())
-	case !resumed:
-		d.log.Info("run begun", "playbook", name, "run", id, "why", string(why.Cause))
+	case resumed:
+		d.log.Debug("due, and its run is unfinished", "playbook", name, "run", id, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
+	default:
+		d.log.Info("run begun", "playbook", name, "run", id, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -42,7 +44,10 @@ func (d *Daemon) begin(ctx context.Context, name string, force bool) (id string,
 		return "", false, err
 	}
 	if len(open) > 0 {
-		return open[0].ID, true, nil
+		if open[0].Status == journal.Created { // it may be that it could not be queued
+			err = d.enqueue(ctx, open[0], d.opt.Clock.Now())
+		}
+		return open[0].ID, true, err
 	}
 	book := d.reload.Current().Find(name)
 	if book == nil {
@@ -60,22 +65,38 @@ func (d *Daemon) begin(ctx context.Context, name string, force bool) (id string,
 	if err := d.journal.SaveBundle(ctx, book.Hash, sources); err != nil {
 		return "", false, err
 	}
+	ctx = context.WithoutCancel(ctx) // a run that is written is queued too
 	id = d.journal.NewRunID()
 	stamp := journal.Stamp{Run: id, Epoch: 1, At: d.opt.Clock.Now().UTC()}
-	if err := d.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: name, Bundle: book.Hash, Force: force}); err != nil {
+	if err := d.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: name, Bundle: book.Hash, Force: force, Locks: book.Locks}); err != nil {
 		return "", false, err
 	}
-	return id, false, d.enqueue(ctx, id, name, d.opt.Clock.Now())
+	return id, false, d.enqueue(ctx, journal.Run{ID: id, Playbook: name, Locks: book.Locks}, d.opt.Clock.Now())
 }
 
+// handOver is how long a playbook's next run waits for the worker of the one
+// before, which has ended, to let go of the playbook.
+const handOver = 10 * time.Second
+
 // enqueue queues a run, in the order of what expires first.
-func (d *Daemon) enqueue(ctx context.Context, id, playbook string, at time.Time) error {
-	job := queue.Job{Run: id, Playbook: playbook, Expires: d.expires(ctx, playbook)}
-	if book := d.reload.Current().Find(playbook); book != nil {
-		job.Locks = book.Locks
+func (d *Daemon) enqueue(ctx context.Context, r journal.Run, at time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOver)
+	defer cancel()
+	job := d.queued(ctx, r)
+	for {
+		added, err := d.queue.Enqueue(ctx, job, at)
+		if added || err != nil {
+			return err
+		}
+		if mine, err := d.queue.Free(ctx, job); mine || err != nil {
+			return err
+		}
 	}
-	_, err := d.queue.Enqueue(ctx, job, at)
-	return err
+}
+
+// queued is the run for the queue.
+func (d *Daemon) queued(ctx context.Context, r journal.Run) queue.Job {
+	return queue.Job{Run: r.ID, Playbook: r.Playbook, Locks: r.Locks, Expires: d.expires(ctx, r.Playbook)}
 }
 
 // expires gives when the playbook's certificate ends, as it was recorded last.
@@ -95,10 +116,10 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 	}
 	var jobs []queue.Waiting
 	for _, r := range runs {
-		if r.Status == journal.Parked {
+		if r.Status == journal.Parked && !d.isCancelled(r.ID) {
 			continue // it waits for a person
 		}
-		jobs = append(jobs, queue.Waiting{Job: queue.Job{Run: r.ID, Playbook: r.Playbook, Expires: d.expires(ctx, r.Playbook)}, At: d.wakeAt(r)})
+		jobs = append(jobs, queue.Waiting{Job: d.queued(ctx, r), At: d.wakeAt(r)})
 	}
 	return jobs, nil
 }
@@ -106,7 +127,7 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 // wakeAt gives when an unfinished run goes on.
 func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
-	case r.Status != journal.Waiting:
+	case r.Status != journal.Waiting || d.isCancelled(r.ID):
 		return d.opt.Clock.Now()
 	case r.WakeAt.IsZero():
 		return d.opt.Clock.Now().Add(forPerson)
@@ -118,8 +139,8 @@ func (d *Daemon) wakeAt(r journal.Run) time.Time {
 // work implements the queue's Work: it takes a run up in a child process.
 func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	r, err := d.journal.Run(ctx, j.Run)
-	if err == nil && !r.Ended.IsZero() {
-		return queue.Done() // the queue may know less than the journal after a power cut
+	if err == nil && !r.Ended.IsZero() || err != nil && problem.From(err).Kind == problem.NotFound {
+		return queue.Done() // the queue may know less than the journal after a power cut, or more than a restored one
 	}
 	var job worker.Job
 	if err == nil {
@@ -137,6 +158,8 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	}
 	d.after(ctx, j, out)
 	switch {
+	case !out.Status.Outcome() && d.isCancelled(j.Run): // it came to wait just when it was cancelled
+		return queue.Wait(d.opt.Clock.Now())
 	case out.Status == journal.Waiting && out.Until.IsZero():
 		return queue.Wait(d.opt.Clock.Now().Add(forPerson))
 	case out.Status == journal.Waiting:
@@ -180,9 +203,9 @@ func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
 	if !out.Status.Outcome() {
 		return
 	}
-	d.mu.Lock()
-	delete(d.cancel, j.Run)
-	d.mu.Unlock()
+	if err := d.setCancelled(j.Run, false); err != nil {
+		d.log.Warn("cannot keep that a cancelled run has ended", "run", j.Run, "error", err.Error())
+	}
 	rec, err := d.journal.LastRecord(ctx, j.Playbook)
 	if err == nil && rec != nil && rec.Run == j.Run {
 		if next := seen(*rec).Next; next != nil && next.After(d.opt.Clock.Now()) {
@@ -197,9 +220,7 @@ func (d *Daemon) job(id string) (worker.Job, error) {
 	if err != nil {
 		return job, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cancel[id] {
+	if d.isCancelled(id) {
 		job.Mode = run.Cancel
 	}
 	return job, nil
@@ -237,7 +258,7 @@ func (d *Daemon) last(ctx context.Context, file string) map[string]string {
 func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
 	out := &reload.Loaded{Problems: l.Problems}
 	for _, p := range l.Playbooks {
-		if _, _, err := d.plan(p); err != nil {
+		if err := d.possible(p); err != nil {
 			e := *problem.From(err)
 			e.Place = &problem.Place{File: p.File, Line: p.Line}
 			out.Problems = append(out.Problems, &e)
@@ -246,6 +267,19 @@ func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
 		out.Playbooks = append(out.Playbooks, p)
 	}
 	return out
+}
+
+// possible refuses a schedule that never comes and a window that never opens.
+func (d *Daemon) possible(p *bundle.Playbook) error {
+	_, w, err := d.plan(p)
+	if err != nil || w == nil {
+		return err
+	}
+	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
+	if err != nil {
+		return err
+	}
+	return w.Without(blackouts).Check(d.opt.Clock.Now())
 }
 
 // plan reads a playbook's schedule and window; nil where it has none.
@@ -291,16 +325,64 @@ func (d *Daemon) reschedule(now *reload.Snapshot) {
 		}
 		entries[p.Name] = e
 	}
+	d.remember(entries, len(now.Problems) == 0)
 	d.schedule.Set(entries)
 }
 
-// lastAndNext gives when a playbook's newest run began, and the moment that it
-// asked for.
-func lastAndNext(v *journal.Overview) (last, next time.Time) {
-	for _, r := range []*journal.Run{v.Last, v.Unfinished} {
-		if r != nil && r.Created.After(last) {
-			last = r.Created
+// known is a playbook's schedule, and since when it is that.
+type known struct {
+	Schedule string    `json:"schedule"`
+	Since    time.Time `json:"since"`
+}
+
+// remember keeps since when each playbook has its schedule. What was due before
+// does not count, and what comes due while the daemon is down is caught up even
+// where it would be the playbook's first run. whole says that entries are all
+// that there are.
+func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := false
+	for name, e := range entries {
+		if e.Schedule == nil {
+			continue
 		}
+		k, there := d.schedules[name]
+		if !there || k.Schedule != e.Schedule.String() {
+			k = known{e.Schedule.String(), d.opt.Clock.Now().UTC()}
+			if !there && !e.LastRun.IsZero() {
+				k.Since = e.LastRun
+			}
+			d.schedules[name], changed = k, true
+		}
+		interval := e.Schedule.Interval()
+		if k.Since.After(e.LastRun) && (!interval || e.LastRun.IsZero() && k.Since.Before(d.since)) {
+			e.LastRun = k.Since
+			entries[name] = e
+		}
+	}
+	for name := range d.schedules {
+		if _, there := entries[name]; !there && whole {
+			delete(d.schedules, name)
+			changed = true
+		}
+	}
+	if !changed {
+		return
+	}
+	if err := writeKept(d.cfg.State, scheduleFile, d.schedules); err != nil {
+		d.log.Warn("cannot keep since when schedules are as they are", "error", err.Error())
+	}
+}
+
+// lastAndNext gives up to when a playbook has run, and the moment that it asked
+// for. What was due while a run of it went on was that run's.
+func lastAndNext(v *journal.Overview) (last, next time.Time) {
+	if v.Last != nil {
+		last = v.Last.Ended
+	}
+	if u := v.Unfinished; u != nil && u.Created.After(last) {
+		last = u.Created
 	}
 	for _, rec := range v.Records {
 		if at := seen(rec).Next; at != nil && at.After(rec.At) { // one in the past asks for nothing

@@ -343,7 +343,7 @@ func TestEveryRecordGoesOverTheWire(t *testing.T) {
 	r := json.RawMessage(`{"b":1,"a":2}`)
 	u := UndoSpec{1, "f", r, []string{"x"}}
 	all := []Record{
-		RunCreated{s, "p", "h", true},
+		RunCreated{s, "p", "h", true, []string{"l"}},
 		RunResumed{s},
 		RunWaiting{s, "poll", t0, true, e},
 		RunParked{s, "r", e},

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 )
@@ -39,5 +40,17 @@ func TestOverviews(t *testing.T) {
 	}
 	if b.Last != nil || b.Unfinished.ID != fourth.Run || b.Step != "" || b.Records != nil {
 		t.Errorf("b: %+v", b)
+	}
+}
+
+func TestARunKeepsItsLocks(t *testing.T) {
+	j := openTest(t, t.TempDir())
+	run := j.NewRunID()
+	stamp := Stamp{Run: run, Epoch: 1, At: t0}
+	must(t, j.SaveBundle(t.Context(), "h", nil))
+	must(t, j.Write(t.Context(), RunCreated{Stamp: stamp, Playbook: "p", Bundle: "h", Locks: []string{"cluster:dfw", "b"}}))
+	r, err := j.Run(t.Context(), run)
+	if err != nil || !slices.Equal(r.Locks, []string{"cluster:dfw", "b"}) {
+		t.Errorf("got %v, %v", r.Locks, err)
 	}
 }

@@ -86,6 +86,34 @@ func (q *Queue) forward(ctx context.Context, e *entry, at time.Time) (bool, erro
 	return true, nil
 }
 
+// Has reports whether the run has a job.
+func (q *Queue) Has(run string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.index.byRun[run] != nil
+}
+
+// Free returns when no other run than the job's has a job for its playbook, or
+// when ctx ends. mine says that this run has one.
+func (q *Queue) Free(ctx context.Context, job Job) (mine bool, err error) {
+	for {
+		q.mu.Lock()
+		e, stopping, changed := q.index.byPlaybook[job.Playbook], q.closed, q.changed
+		q.mu.Unlock()
+		switch {
+		case e == nil || e.job.Run == job.Run:
+			return e != nil, nil
+		case stopping:
+			return false, closed()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
 // Cancelled says what Cancel met.
 type Cancelled string
 
@@ -134,7 +162,7 @@ func (e *entry) cancelled() Cancelled {
 		e.end(ErrCancelled)
 		return WasRunning
 	case e.state == settling:
-		e.ends = true
+		e.ends, e.wake = true, time.Time{}
 	}
 	return WasWaiting
 }

@@ -108,7 +108,7 @@ func (q *Queue) settleOnce(ctx context.Context, e *entry, j *river.Job[args], r 
 	}
 	defer q.end()
 	q.mu.Lock()
-	ends := e.ends
+	ends := e.ends && e.wake.IsZero() // whoever woke it meanwhile knows more than the result
 	q.mu.Unlock()
 	if ends {
 		if _, err := q.store.finish(ctx, j, nil, time.Time{}); err != nil {

@@ -157,6 +157,9 @@ func (s *Schedule) Next(t time.Time) time.Time {
 	return s.cron.next(t)
 }
 
+// Interval says that it counts from the last run, not by the clock on the wall.
+func (s *Schedule) Interval() bool { return s.cron == nil }
+
 // Jitter is how much later than [Schedule.Next] a run may begin.
 func (s *Schedule) Jitter() time.Duration { return s.jitter }
 

@@ -1,0 +1,468 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jonboulle/clockwork"
+
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+	"moonseal/runtime/schedule"
+	"moonseal/runtime/worker"
+)
+
+// patience bounds everything that a test waits for.
+const patience = 60 * time.Second
+
+// script is what a file of the scripts folder holds here, as JSON: loading and
+// running are the tests' own.
+type script struct {
+	Schedule any      `json:"schedule,omitempty"`
+	Window   any      `json:"window,omitempty"`
+	Locks    []string `json:"locks,omitempty"`
+	Does     string   `json:"does,omitempty"` // see fakeExecutor.Resume
+	Next     string   `json:"next,omitempty"` // it asks for a moment this much later, once
+}
+
+// call is one time that the executor took a run up.
+type call struct {
+	run, playbook, mode string
+	at                  time.Time
+	changed             bool // the outside world
+}
+
+// fakeExecutor runs runs as a child would: it writes the records that the
+// child's work would, and obeys its context.
+type fakeExecutor struct {
+	clock   clockwork.Clock
+	journal *journal.Journal
+	observe func(journal.Record)
+
+	mu      sync.Mutex
+	calls   []call
+	active  map[string]bool // runs, and locks
+	errors  []string
+	changed chan struct{}            // closed at the next change of what is above
+	gates   map[string]chan struct{} // by playbook: its runs wait until it is closed
+	loadErr error
+}
+
+func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
+	return &fakeExecutor{clock: clock, active: map[string]bool{}, changed: make(chan struct{}), gates: map[string]chan struct{}{}}
+}
+
+func (e *fakeExecutor) update(change func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change()
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// hold makes the playbook's runs wait, half-way, until the function is called.
+func (e *fakeExecutor) hold(playbook string) (release func()) {
+	gate := make(chan struct{})
+	e.update(func() { e.gates[playbook] = gate })
+	return sync.OnceFunc(func() {
+		e.update(func() { delete(e.gates, playbook) })
+		close(gate)
+	})
+}
+
+// await waits until what is true of the executor.
+func (e *fakeExecutor) await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		e.mu.Lock()
+		ok, changed := is(), e.changed
+		e.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.Fatalf("it never happens: %s", what)
+		}
+	}
+}
+
+func (e *fakeExecutor) Load(_ context.Context, job worker.Job) (*worker.Loaded, error) {
+	if e.loadErr != nil {
+		return nil, e.loadErr
+	}
+	out := &worker.Loaded{}
+	for _, file := range slices.Sorted(maps.Keys(job.Files)) {
+		s, err := parseScript(job.Files[file])
+		if err != nil {
+			out.Problems = append(out.Problems, &problem.Error{Kind: problem.Script, Message: err.Error(), Place: &problem.Place{File: file, Line: 1}})
+			continue
+		}
+		sum := sha256.Sum256([]byte(file + "\n" + job.Files[file]))
+		out.Playbooks = append(out.Playbooks, &bundle.Playbook{
+			Name: strings.TrimSuffix(file, ".lua"), File: file, Line: 1, Hash: hex.EncodeToString(sum[:]), Needs: []string{file},
+			Schedule: s.Schedule, Window: s.Window, Locks: s.Locks,
+		})
+	}
+	return out, nil
+}
+
+func parseScript(text string) (script, error) {
+	var s script
+	err := json.Unmarshal([]byte(text), &s)
+	return s, err
+}
+
+// Resume takes a run up. What its script does is:
+//
+//	""         it changes something, within its window, and is done
+//	"approve"  it waits for approval first
+//	"park"     it makes a call of which nobody can tell whether it has happened
+//	"wait"     it waits for a week
+//	"fail"     it fails
+func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (out *run.Outcome, err error) {
+	h, s, err := e.take(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	name := h.Run.Playbook
+	c := call{run: id, playbook: name, mode: string(job.Mode), at: e.clock.Now()}
+	var gate chan struct{}
+	e.update(func() {
+		for _, held := range append([]string{"run " + id}, s.Locks...) {
+			if e.active[held] {
+				e.errors = append(e.errors, fmt.Sprintf("%s of %s is worked on twice at once", held, name))
+			}
+			e.active[held] = true
+		}
+		gate = e.gates[name]
+	})
+	defer e.update(func() {
+		for _, held := range append([]string{"run " + id}, s.Locks...) {
+			delete(e.active, held)
+		}
+		e.calls = append(e.calls, c)
+	})
+	cancelled := job.Mode == run.Cancel
+	if gate != nil && !cancelled {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), run.ErrCancelled) {
+				return nil, context.Cause(ctx)
+			}
+			cancelled = true
+		}
+	}
+	if cancelled {
+		return e.end(h, journal.Cancelled)
+	}
+	return e.do(h, s, &c)
+}
+
+// take adopts the run and gives it with its script.
+func (e *fakeExecutor) take(ctx context.Context, id string) (*journal.History, script, error) {
+	r, err := e.journal.Run(ctx, id)
+	if err != nil {
+		return nil, script{}, err
+	}
+	sources, err := e.journal.Sources(ctx, r.Bundle)
+	if err != nil || len(sources) != 1 {
+		return nil, script{}, fmt.Errorf("%d sources: %w", len(sources), err)
+	}
+	s, err := parseScript(string(sources[0].Body))
+	if err != nil {
+		return nil, s, err
+	}
+	if _, err := e.journal.Adopt(ctx, id); err != nil {
+		return nil, s, err
+	}
+	h, err := e.journal.History(ctx, id)
+	if err != nil {
+		return nil, s, err
+	}
+	return h, s, e.write(h, journal.RunResumed{Stamp: e.stamp(h)})
+}
+
+func (e *fakeExecutor) do(h *journal.History, s script, c *call) (*run.Outcome, error) {
+	open := len(h.Steps) > 0 && h.Steps[0].State == journal.StepRunning
+	started := journal.StepStarted{Stamp: e.stamp(h), Kind: "step", Name: "changing", Attempt: 1}
+	switch s.Does {
+	case "approve":
+		switch {
+		case len(h.Steps) > 0 && h.Steps[0].State == journal.StepIsFailed:
+			return e.end(h, journal.Failed)
+		case len(h.Steps) == 0:
+			started.Kind, started.Name, started.Key = "approve", "approve", "go?"
+			return e.wait(h, run.WaitApproval+": go?", time.Time{}, started)
+		case open:
+			return e.wait(h, run.WaitApproval+": go?", time.Time{})
+		}
+	case "park":
+		if len(h.Steps) == 0 {
+			mark := journal.EffectMarked{Stamp: e.stamp(h), Fn: "cucm.Node:upload", Args: json.RawMessage("{}")}
+			reason := "nobody can tell"
+			return &run.Outcome{Status: journal.Parked, Reason: reason}, e.write(h, started, mark, journal.RunParked{Stamp: e.stamp(h), Reason: reason})
+		}
+	case "wait":
+		if len(h.Steps) == 0 {
+			return e.wait(h, "poll", e.clock.Now().Add(7*24*time.Hour), started)
+		}
+	case "fail":
+		return e.end(h, journal.Failed)
+	}
+	if s.Window != nil {
+		w, err := schedule.ParseWindow(s.Window)
+		if err != nil {
+			return nil, err
+		}
+		if !w.Open(e.clock.Now()) {
+			opens, _ := w.Next(e.clock.Now())
+			return e.wait(h, "window", opens)
+		}
+	}
+	c.changed = true
+	return e.endAsking(h, s)
+}
+
+func (e *fakeExecutor) endAsking(h *journal.History, s script) (*run.Outcome, error) {
+	if s.Next != "" && !h.Run.Force {
+		after, err := time.ParseDuration(s.Next)
+		if err != nil {
+			return nil, err
+		}
+		data := fmt.Sprintf(`{"subject": "x", "next": %d}`, e.clock.Now().Add(after).Unix())
+		if err := e.write(h, journal.Recorded{Stamp: e.stamp(h), Data: json.RawMessage(data)}); err != nil {
+			return nil, err
+		}
+	}
+	return e.end(h, journal.Done)
+}
+
+func (e *fakeExecutor) wait(h *journal.History, what string, until time.Time, before ...journal.Record) (*run.Outcome, error) {
+	rec := journal.RunWaiting{Stamp: e.stamp(h), For: what, Until: until.UTC()}
+	if until.IsZero() {
+		rec.Until = time.Time{}
+	}
+	return &run.Outcome{Status: journal.Waiting, Reason: what, Until: rec.Until}, e.write(h, append(before, rec)...)
+}
+
+func (e *fakeExecutor) end(h *journal.History, s journal.Status) (*run.Outcome, error) {
+	var recs []journal.Record
+	if h.Run.Outcome == "" {
+		recs = append(recs, journal.RunEnding{Stamp: e.stamp(h), Outcome: s})
+	} else {
+		s = h.Run.Outcome
+	}
+	return &run.Outcome{Status: s}, e.write(h, append(recs, journal.RunEnded{Stamp: e.stamp(h)})...)
+}
+
+func (e *fakeExecutor) stamp(h *journal.History) journal.Stamp {
+	return journal.Stamp{Run: h.Run.ID, Epoch: h.Run.Epoch, At: e.clock.Now().UTC()}
+}
+
+func (e *fakeExecutor) write(_ *journal.History, recs ...journal.Record) error {
+	if err := e.journal.Write(context.Background(), recs...); err != nil {
+		return err
+	}
+	for _, r := range recs {
+		e.observe(r)
+	}
+	return nil
+}
+
+// line is a line of the daemon's log.
+type line struct {
+	message string
+	args    map[string]string
+}
+
+// lines collects the daemon's log.
+type lines struct {
+	mu  sync.Mutex
+	all []line
+}
+
+func (*lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) WithAttrs([]slog.Attr) slog.Handler     { return l }
+func (l *lines) WithGroup(string) slog.Handler          { return l }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	out := line{message: r.Message, args: map[string]string{"level": r.Level.String()}}
+	r.Attrs(func(a slog.Attr) bool {
+		out.args[a.Key] = a.Value.String()
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, out)
+	return nil
+}
+
+// of gives the lines with the message.
+func (l *lines) of(message string) []line {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []line
+	for _, e := range l.all {
+		if e.message == message {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// house is a state folder, a scripts folder, and the daemon that lives there.
+type house struct {
+	t      *testing.T
+	clock  *clockwork.FakeClock
+	cfg    *config.Config
+	exec   *fakeExecutor
+	log    *lines
+	daemon *Daemon
+	stop   func() // ends Serve, and waits for it
+
+	mu       sync.Mutex
+	notified []string
+}
+
+func newHouse(t *testing.T, at time.Time) *house {
+	t.Helper()
+	clock := clockwork.NewFakeClockAt(at)
+	h := &house{t: t, clock: clock, exec: newFakeExecutor(clock), log: &lines{}}
+	dir := t.TempDir()
+	h.cfg = &config.Config{
+		Scripts: filepath.Join(dir, "scripts"), State: filepath.Join(dir, "state"), Concurrency: 8, StopTimeout: config.Duration(time.Millisecond),
+	}
+	h.check(os.MkdirAll(h.cfg.Scripts, 0o700))
+	return h
+}
+
+func (h *house) check(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) options() Options {
+	return Options{
+		Config: h.cfg, LoadConfig: func() (*config.Config, error) { return h.cfg, nil },
+		Job: func(*config.Config) (worker.Job, error) { return worker.Job{}, nil },
+		Executor: func(_ *config.Config, j *journal.Journal, observe func(journal.Record)) (Executor, error) {
+			h.exec.journal, h.exec.observe = j, observe
+			return h.exec, nil
+		},
+		Clock: h.clock, Log: slog.New(h.log), Version: "test",
+		Notify: func(state string) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.notified = append(h.notified, state)
+		},
+	}
+}
+
+// start opens the daemon and lets it serve.
+func (h *house) start() {
+	h.t.Helper()
+	ready := make(chan struct{})
+	opt := h.options()
+	notify := opt.Notify
+	opt.Notify = func(state string) {
+		notify(state)
+		if strings.HasPrefix(state, "READY=1") {
+			select {
+			case <-ready:
+			default:
+				close(ready)
+			}
+		}
+	}
+	d, err := Open(h.t.Context(), opt)
+	h.check(err)
+	// The name of a socket is short; a test's folder has a long one.
+	l, err := (&net.ListenConfig{}).Listen(h.t.Context(), "unix", "")
+	h.check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(ctx, l) }()
+	h.daemon = d
+	h.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			h.t.Error(err)
+		}
+	})
+	h.t.Cleanup(h.stop)
+	select {
+	case <-ready:
+	case <-time.After(patience):
+		h.t.Fatal("the daemon does not get ready")
+	}
+}
+
+func (h *house) script(name string, s script) {
+	h.t.Helper()
+	text, err := json.Marshal(s)
+	h.check(err)
+	h.file(name+".lua", string(text))
+}
+
+func (h *house) file(name, text string) {
+	h.t.Helper()
+	h.check(os.WriteFile(filepath.Join(h.cfg.Scripts, name), []byte(text), 0o600))
+}
+
+func (h *house) reload() {
+	h.t.Helper()
+	_, err := h.daemon.Reload(h.t.Context())
+	h.check(err)
+}
+
+// idle waits until nothing is worked on and nothing is due.
+func (h *house) idle() {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	if err := h.daemon.queue.Idle(ctx); err != nil {
+		h.t.Fatalf("not idle: %v; running %v, waiting %v", err, h.daemon.queue.Running(), h.daemon.queue.Waiting())
+	}
+}
+
+// runs gives all runs, the oldest first.
+func (h *house) runs() []journal.Run {
+	h.t.Helper()
+	runs, err := h.daemon.journal.Runs(h.t.Context(), journal.Filter{})
+	h.check(err)
+	slices.Reverse(runs)
+	return runs
+}
+
+// sound checks that nothing was worked on twice at once.
+func (h *house) sound() {
+	h.t.Helper()
+	h.exec.mu.Lock()
+	defer h.exec.mu.Unlock()
+	for _, e := range h.exec.errors {
+		h.t.Error(e)
+	}
+}
