@@ -25,13 +25,20 @@ func TestTopLevel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	found := map[string]bool{}
 	for _, e := range entries {
+		found[e.Name()] = true
 		ignores := func(pattern string) bool {
 			match, _ := path.Match(strings.Trim(pattern, "/"), e.Name())
 			return match
 		}
 		if !slices.Contains(allowed, e.Name()) && !strings.HasPrefix(e.Name(), ".") && !slices.ContainsFunc(ignored, ignores) {
 			t.Errorf("%s does not belong to the top level: it holds %s", e.Name(), strings.Join(allowed, ", "))
+		}
+	}
+	for _, name := range allowed {
+		if !found[name] {
+			t.Errorf("the top level lacks %s", name)
 		}
 	}
 }
