@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,14 +40,20 @@ type Daemon interface {
 	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
 }
 
+// maxPath bounds a socket's path, in bytes (unix(7), sun_path).
+const maxPath = 107
+
 // Listen opens the socket at path: 0600, or 0660 for group where it is not "".
 // A socket that a dead daemon left is replaced; the caller holds the state
 // folder's lock, so no live one is.
 func Listen(path, group string) (net.Listener, error) {
 	failed := func(err error) error {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + err.Error(), Cause: err}
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + err.Error(), Cause: err, Hint: "listen.socket in the config names another path"}
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if len(path) > maxPath {
+		return nil, failed(fmt.Errorf("the path of a socket has at most %d bytes, this one has %d", maxPath, len(path)))
+	}
+	if err := removeSocket(path); err != nil {
 		return nil, failed(err)
 	}
 	old := unix.Umask(0o177) // the socket is never there with more rights than it is to have
@@ -70,6 +77,20 @@ func Listen(path, group string) (net.Listener, error) {
 		return nil, errors.Join(failed(err), l.Close())
 	}
 	return l, nil
+}
+
+// removeSocket removes what a dead daemon left, and nothing else.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("there is something that is no socket")
+	}
+	return os.Remove(path)
 }
 
 // Serve answers on l until ctx ends, then finishes what is under way for at most

@@ -25,6 +25,7 @@ type PlaybookStatus struct {
 	Bundle  string         `json:"bundle"` // hash of all that it needs
 	Error   *problem.Error `json:"error"`  // why the script as it is now is not the one that runs
 	Paused  bool           `json:"paused,omitempty"`
+	Warning string         `json:"warning,omitempty"` // why its window may be too narrow
 	NextRun *time.Time     `json:"next_run"`
 	Served  []Served       `json:"served"` // what was seen last
 	LastRun *LastRun       `json:"last_run"`
@@ -54,12 +55,39 @@ type LastRun struct {
 type Running struct {
 	ID       string         `json:"id"`
 	Status   journal.Status `json:"status"`
-	Step     string         `json:"step"`
-	Since    time.Time      `json:"since"`               // it is in this step, or waits
-	WaitsFor string         `json:"waits_for,omitempty"` // "" while it works
+	Step     string         `json:"step"`      // "" before the first
+	Since    time.Time      `json:"since"`     // it is in this step, or waits
+	WaitsFor string         `json:"waits_for"` // "" while it works
 	Until    *time.Time     `json:"until,omitempty"`
 	Error    *problem.Error `json:"error,omitempty"`   // of the last failed attempt
 	Failing  *time.Time     `json:"failing,omitempty"` // since when it fails at this step
+}
+
+// MarshalJSON writes null for what is not known, as for all of a status.
+func (p PlaybookStatus) MarshalJSON() ([]byte, error) {
+	type plain PlaybookStatus
+	return json.Marshal(struct {
+		plain
+		Script *string `json:"script"`
+		Bundle *string `json:"bundle"`
+	}{plain(p), orNull(p.Script), orNull(p.Bundle)})
+}
+
+// MarshalJSON writes null for what is not known.
+func (r Running) MarshalJSON() ([]byte, error) {
+	type plain Running
+	return json.Marshal(struct {
+		plain
+		Step     *string `json:"step"`
+		WaitsFor *string `json:"waits_for"`
+	}{plain(r), orNull(r.Step), orNull(r.WaitsFor)})
+}
+
+func orNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // RunRequest asks for a run.

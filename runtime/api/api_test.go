@@ -1,0 +1,330 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+)
+
+// fake is a daemon that notes what it is asked, and answers what it is told.
+type fake struct {
+	mu     sync.Mutex
+	asked  []string
+	err    error
+	status api.Status
+	events []journal.Record
+	end    *journal.Run
+}
+
+func (f *fake) note(v ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, err := json.Marshal(v)
+	f.asked = append(f.asked, string(text))
+	return errors.Join(err, f.err)
+}
+
+func (f *fake) Status(context.Context) (*api.Status, error) { return &f.status, f.note("status") }
+func (f *fake) Run(_ context.Context, r api.RunRequest) (*api.RunReply, error) {
+	return &api.RunReply{ID: "r1", Resumed: r.Force}, f.note("run", r)
+}
+func (f *fake) Cancel(_ context.Context, run string) error { return f.note("cancel", run) }
+func (f *fake) Decide(_ context.Context, run string, approve bool, by string, d api.Decision) error {
+	return f.note("decide", run, approve, by, d)
+}
+func (f *fake) Resume(_ context.Context, run, by string, d api.Decision) error {
+	return f.note("resume", run, by, d)
+}
+func (f *fake) Cleanup(_ context.Context, run string, forget bool) error {
+	return f.note("cleanup", run, forget)
+}
+func (f *fake) Pause(_ context.Context, r api.PauseRequest) error { return f.note("pause", r) }
+func (f *fake) Reload(context.Context) (*api.ReloadReply, error) {
+	return &api.ReloadReply{Added: []string{"a"}}, f.note("reload")
+}
+func (f *fake) Backup(_ context.Context, w io.Writer) error {
+	_, _ = io.WriteString(w, "half of a copy")
+	return f.note("backup")
+}
+func (f *fake) Follow(_ context.Context, _ string, tell func(journal.Record) error) (*journal.Run, error) {
+	for _, rec := range f.events {
+		if err := tell(rec); err != nil {
+			return nil, err
+		}
+	}
+	return f.end, f.err
+}
+
+// folder is one whose name is short enough for a socket.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// serve serves f and gives the socket's path.
+func serve(t *testing.T, f api.Daemon) string {
+	t.Helper()
+	path := filepath.Join(folder(t), "s")
+	l, err := api.Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- api.Serve(ctx, l, f, slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func TestEachCallGoesThere(t *testing.T) {
+	f := &fake{status: api.Status{Version: "v", Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r"}}}}}
+	c := api.Dial(serve(t, f))
+	ctx := t.Context()
+	me, err := user.Current()
+	check(t, err)
+	s, err := c.Status(ctx)
+	check(t, err)
+	if !reflect.DeepEqual(*s, f.status) {
+		t.Errorf("got %+v, want %+v", *s, f.status)
+	}
+	reply, err := c.Run(ctx, api.RunRequest{Playbook: "a/b", Force: true})
+	check(t, err)
+	if *reply != (api.RunReply{ID: "r1", Resumed: true}) {
+		t.Errorf("got %+v", reply)
+	}
+	check(t, c.Cancel(ctx, "r/1"))
+	check(t, c.Approve(ctx, "r1", api.Decision{Ticket: "CHG1"}))
+	check(t, c.Deny(ctx, "r1", api.Decision{Reason: "no"}))
+	check(t, c.Resume(ctx, "r1", api.Decision{As: "done"}))
+	check(t, c.Cleanup(ctx, "r1", true))
+	check(t, c.Pause(ctx, api.PauseRequest{Playbook: "a", Paused: true}))
+	changes, err := c.Reload(ctx)
+	check(t, err)
+	if !reflect.DeepEqual(changes.Added, []string{"a"}) {
+		t.Errorf("got %+v", changes)
+	}
+	want := []string{
+		`["status"]`, `["run",{"playbook":"a/b","force":true}]`, `["cancel","r/1"]`,
+		`["decide","r1",true,"` + me.Username + `",{"ticket":"CHG1"}]`, `["decide","r1",false,"` + me.Username + `",{"reason":"no"}]`,
+		`["resume","r1","` + me.Username + `",{"as":"done"}]`, `["cleanup","r1",true]`, `["pause",{"playbook":"a","paused":true}]`, `["reload"]`,
+	}
+	if !reflect.DeepEqual(f.asked, want) {
+		t.Errorf("asked\n%s\nwant\n%s", strings.Join(f.asked, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Only root may say that someone else stands behind it.
+func TestWhoIsTakenFromTheSocket(t *testing.T) {
+	f := &fake{}
+	check(t, api.Dial(serve(t, f)).Approve(t.Context(), "r1", api.Decision{User: "alice"}))
+	me, err := user.Current()
+	check(t, err)
+	want := `["decide","r1",true,"` + me.Username + `",{"user":"alice"}]`
+	if me.Uid == "0" {
+		want = `["decide","r1",true,"alice (as ` + me.Username + `)",{"user":"alice"}]`
+	}
+	if f.asked[0] != want {
+		t.Errorf("got %s, want %s", f.asked[0], want)
+	}
+}
+
+func TestAnErrorComesOutAsItWentIn(t *testing.T) {
+	for _, kind := range []problem.Kind{problem.NotFound, problem.Usage, problem.Conflict, problem.Unavailable, problem.Internal} {
+		in := &problem.Error{Kind: kind, Target: "run r1", Message: "it is so", Hint: "do this", Place: &problem.Place{File: "a.lua", Line: 3}}
+		c := api.Dial(serve(t, &fake{err: in}))
+		_, err := c.Status(t.Context())
+		if !reflect.DeepEqual(err, error(in)) {
+			t.Errorf("%s: got %#v", kind, err)
+		}
+		if _, err := c.Follow(t.Context(), "r1", func(journal.Record) {}); !reflect.DeepEqual(err, error(in)) {
+			t.Errorf("%s: follow: got %#v", kind, err)
+		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	stamp := journal.Stamp{Run: "r1", Epoch: 1, At: time.Unix(1, 0).UTC()}
+	f := &fake{events: []journal.Record{journal.RunResumed{Stamp: stamp}, journal.RunEnded{Stamp: stamp}}, end: &journal.Run{ID: "r1", Status: journal.Done}}
+	c := api.Dial(serve(t, f))
+	var told []journal.Record
+	r, err := c.Follow(t.Context(), "r1", func(rec journal.Record) { told = append(told, rec) })
+	check(t, err)
+	if !reflect.DeepEqual(told, f.events) || r.Status != journal.Done {
+		t.Errorf("told %v, then %v", told, r)
+	}
+	// A daemon that stops in the middle is no end of the run.
+	f.err = errors.New("stopping")
+	_, err = c.Follow(t.Context(), "r1", func(journal.Record) {})
+	if e := problem.From(err); e.Kind != problem.Unavailable || !strings.Contains(e.Message, "the daemon stopped") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A copy that broke off must not look like a whole one.
+func TestBrokenBackup(t *testing.T) {
+	f := &fake{}
+	c := api.Dial(serve(t, f))
+	var copied bytes.Buffer
+	check(t, c.Backup(t.Context(), &copied))
+	if copied.String() != "half of a copy" {
+		t.Errorf("got %q", copied.String())
+	}
+	f.err = errors.New("the disk is full")
+	if err := c.Backup(t.Context(), io.Discard); err == nil {
+		t.Error("a backup that failed is no error")
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	f := &fake{}
+	path := serve(t, f)
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	for name, c := range map[string]struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		"another method":    {http.MethodGet, "/run", "", http.StatusMethodNotAllowed, ""},
+		"another path":      {http.MethodGet, "/nothing", "", http.StatusNotFound, ""},
+		"no JSON":           {http.MethodPost, "/run", "playbook", http.StatusBadRequest, "no such JSON"},
+		"an unknown key":    {http.MethodPost, "/run", `{"playbok":"a"}`, http.StatusBadRequest, "playbok"},
+		"another type":      {http.MethodPost, "/pause", `{"paused":"yes"}`, http.StatusBadRequest, "paused"},
+		"nothing":           {http.MethodPost, "/pause", "", http.StatusBadRequest, "no such JSON"},
+		"too large":         {http.MethodPost, "/run", `{"playbook":"` + strings.Repeat("a", 64<<10) + `"}`, http.StatusBadRequest, "too large"},
+		"too large for any": {http.MethodPost, "/runs/r1/approve", `{"reason":"` + strings.Repeat("a", 1<<20) + `"}`, http.StatusBadRequest, "too large"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, "http://moonseal"+c.path, strings.NewReader(c.body))
+		check(t, err)
+		res, err := client.Do(req)
+		check(t, err)
+		body, err := io.ReadAll(res.Body)
+		check(t, errors.Join(err, res.Body.Close()))
+		if res.StatusCode != c.status || !strings.Contains(string(body), c.says) {
+			t.Errorf("%s: %d %s", name, res.StatusCode, body)
+		}
+	}
+	if len(f.asked) > 0 {
+		t.Errorf("the daemon was asked: %v", f.asked)
+	}
+}
+
+func TestNoDaemon(t *testing.T) {
+	dir := folder(t)
+	left := filepath.Join(dir, "left") // by a daemon that was killed
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: left})
+	check(t, err)
+	l.SetUnlinkOnClose(false)
+	check(t, l.Close())
+	for _, path := range []string{filepath.Join(dir, "none"), left} {
+		_, err := api.Dial(path).Status(t.Context())
+		e := problem.From(err)
+		if !errors.Is(err, api.ErrNoDaemon) || e.Message != "no daemon is running" || e.Target != path || !strings.Contains(e.Hint, "moonseal serve") {
+			t.Errorf("%s: %#v", path, e)
+		}
+	}
+}
+
+func TestListen(t *testing.T) {
+	dir := folder(t)
+	path := filepath.Join(dir, "s")
+	for range 2 { // the second in place of the one that the first has left
+		l, err := api.Listen(path, "")
+		check(t, err)
+		info, err := os.Stat(path)
+		check(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("the socket has mode %o", info.Mode().Perm())
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		check(t, l.Close())
+	}
+	file := filepath.Join(dir, "file")
+	check(t, os.WriteFile(file, []byte("kept"), 0o600))
+	for name, c := range map[string]struct{ path, group, says string }{
+		"a file":           {file, "", "no socket"},
+		"no folder":        {filepath.Join(dir, "no", "s"), "", "no such file"},
+		"a long path":      {filepath.Join(dir, strings.Repeat("a", 108)), "", "at most 107 bytes"},
+		"an unknown group": {filepath.Join(dir, "g"), "no-such-group-here", "no-such-group-here"},
+	} {
+		_, err := api.Listen(c.path, c.group)
+		if e := problem.From(err); err == nil || e.Kind != problem.Usage || !strings.Contains(e.Message, c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "kept" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+}
+
+func TestListenForAGroup(t *testing.T) {
+	g, err := user.LookupGroupId("0")
+	if err != nil || os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	path := filepath.Join(folder(t), "s")
+	l, err := api.Listen(path, g.Name)
+	check(t, err)
+	info, err := os.Stat(path)
+	check(t, errors.Join(err, l.Close()))
+	if info.Mode().Perm() != 0o660 {
+		t.Errorf("the socket has mode %o", info.Mode().Perm())
+	}
+}
+
+// What is not known is null, and there.
+func TestStatusHasItsShape(t *testing.T) {
+	got, err := json.Marshal(api.Status{Playbooks: []api.PlaybookStatus{{Name: "a"}, {Name: "b", Script: "b.lua", Bundle: "h", Running: &api.Running{ID: "r"}}}})
+	check(t, err)
+	for _, want := range []string{
+		`{"name":"a","error":null,"next_run":null,"served":null,"last_run":null,"running":null,"script":null,"bundle":null}`,
+		`"script":"b.lua","bundle":"h"`, `"step":null`, `"waits_for":null`,
+	} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("%s is not in\n%s", want, got)
+		}
+	}
+	var back api.Status
+	if err := json.Unmarshal(got, &back); err != nil || back.Playbooks[1].Script != "b.lua" || back.Playbooks[1].Running.WaitsFor != "" {
+		t.Errorf("%+v, %v", back, err)
+	}
+}
