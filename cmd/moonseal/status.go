@@ -106,6 +106,9 @@ func nowDoing(p api.PlaybookStatus) string {
 			parts = append(parts, c.Subject+" serves another certificate than is installed")
 		}
 	}
+	if p.Warning != "" {
+		parts = append(parts, p.Warning)
+	}
 	if p.Error != nil {
 		parts = append(parts, "script broken, the last good one runs")
 	}

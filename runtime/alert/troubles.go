@@ -28,6 +28,9 @@ func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 		if t, ok := runTrouble(p, limits, left, now); ok {
 			out = append(out, t)
 		}
+		if p.Warning != "" {
+			out = append(out, Trouble{Key: "window " + p.Name, Text: fmt.Sprintf("%s%s: %s", p.Name, left, p.Warning), Next: "moonseal run " + p.Name})
+		}
 		for _, c := range p.Served {
 			if !c.NotAfter.IsZero() && c.NotAfter.Sub(now) < limits.Expiring {
 				out = append(out, Trouble{

@@ -67,9 +67,10 @@ type Daemon struct {
 
 	mu        sync.Mutex
 	cfg       *config.Config
-	paused    map[string]bool  // playbooks that begin no runs; "" stands for all
-	cancel    map[string]bool  // runs that a person has cancelled, and that have not ended yet
-	schedules map[string]known // by playbook
+	paused    map[string]bool   // playbooks that begin no runs; "" stands for all
+	cancel    map[string]bool   // runs that a person has cancelled, and that have not ended yet
+	schedules map[string]known  // by playbook
+	tight     map[string]string // by playbook: why its window may be too narrow
 }
 
 // Open opens the state folder and loads the scripts. Nothing works yet.
@@ -107,7 +108,7 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 }
 
 func (d *Daemon) readKept(state string) error {
-	d.paused, d.cancel, d.schedules = map[string]bool{}, map[string]bool{}, map[string]known{}
+	d.paused, d.cancel, d.schedules, d.tight = map[string]bool{}, map[string]bool{}, map[string]known{}, map[string]string{}
 	return errors.Join(
 		readKept(state, pauseFile, "what is paused", &d.paused),
 		readKept(state, cancelFile, "what was cancelled", &d.cancel),

@@ -48,7 +48,7 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 }
 
 func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookStatus {
-	p := api.PlaybookStatus{Name: name, Paused: d.isPaused(name)}
+	p := api.PlaybookStatus{Name: name, Paused: d.isPaused(name), Warning: d.warning(name)}
 	snapshot := d.reload.Current()
 	if book := snapshot.Find(name); book != nil {
 		p.Script, p.Bundle = book.File, book.Hash

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"moonseal/runtime/bundle"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
@@ -24,7 +23,7 @@ func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 		d.log.Info("paused, not begun", "playbook", name)
 		return
 	}
-	id, resumed, err := d.begin(ctx, name, false)
+	id, resumed, err := d.begin(ctx, name, d.early(name, why))
 	switch {
 	case err != nil:
 		d.log.Error("a run that is due cannot begin", "playbook", name, "error", err.Error())
@@ -206,11 +205,13 @@ func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
 	if err := d.setCancelled(j.Run, false); err != nil {
 		d.log.Warn("cannot keep that a cancelled run has ended", "run", j.Run, "error", err.Error())
 	}
-	rec, err := d.journal.LastRecord(ctx, j.Playbook)
-	if err == nil && rec != nil && rec.Run == j.Run {
-		if next := seen(*rec).Next; next != nil && next.After(d.opt.Clock.Now()) {
-			d.schedule.SetNext(j.Playbook, *next)
-		}
+	records, err := d.journal.History(ctx, j.Run)
+	if err != nil {
+		d.log.Error("the journal cannot be read", "error", err.Error())
+		return
+	}
+	if at := d.asked(j.Playbook, records.Records); !at.IsZero() {
+		d.schedule.SetNext(j.Playbook, at)
 	}
 }
 
@@ -252,142 +253,4 @@ func (d *Daemon) last(ctx context.Context, file string) map[string]string {
 		delete(sources, name)
 	}
 	return sources
-}
-
-// checked refuses the playbooks whose schedule or window cannot be.
-func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
-	out := &reload.Loaded{Problems: l.Problems}
-	for _, p := range l.Playbooks {
-		if err := d.possible(p); err != nil {
-			e := *problem.From(err)
-			e.Place = &problem.Place{File: p.File, Line: p.Line}
-			out.Problems = append(out.Problems, &e)
-			continue
-		}
-		out.Playbooks = append(out.Playbooks, p)
-	}
-	return out
-}
-
-// possible refuses a schedule that never comes and a window that never opens.
-func (d *Daemon) possible(p *bundle.Playbook) error {
-	_, w, err := d.plan(p)
-	if err != nil || w == nil {
-		return err
-	}
-	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
-	if err != nil {
-		return err
-	}
-	return w.Without(blackouts).Check(d.opt.Clock.Now())
-}
-
-// plan reads a playbook's schedule and window; nil where it has none.
-func (d *Daemon) plan(p *bundle.Playbook) (*schedule.Schedule, *schedule.Window, error) {
-	var s *schedule.Schedule
-	if p.Schedule != nil {
-		var err error
-		if s, err = schedule.Parse(p.Schedule); err != nil {
-			return nil, nil, err
-		}
-	}
-	if p.Window == nil {
-		return s, nil, nil
-	}
-	w, err := schedule.ParseWindow(p.Window)
-	return s, w, err
-}
-
-// apply implements the reloader's Apply: the schedule follows the scripts.
-func (d *Daemon) apply(_, now *reload.Snapshot) {
-	d.reschedule(now)
-	d.notify("STATUS=" + d.summary())
-}
-
-// reschedule gives the scheduler what is live now. It touches what has changed.
-func (d *Daemon) reschedule(now *reload.Snapshot) {
-	ctx := context.Background()
-	views, err := d.journal.Overviews(ctx)
-	if err != nil {
-		d.log.Error("the journal cannot be read; the schedule stays as it is", "error", err.Error())
-		return
-	}
-	entries := map[string]schedule.Entry{}
-	for _, p := range now.Playbooks {
-		s, _, err := d.plan(&p.Playbook)
-		if err != nil { // checked at load
-			d.log.Error("no schedule", "playbook", p.Name, "error", err.Error())
-			continue
-		}
-		e := schedule.Entry{Schedule: s, Paused: d.isPaused(p.Name)}
-		if v := views[p.Name]; v != nil {
-			e.LastRun, e.At = lastAndNext(v)
-		}
-		entries[p.Name] = e
-	}
-	d.remember(entries, len(now.Problems) == 0)
-	d.schedule.Set(entries)
-}
-
-// known is a playbook's schedule, and since when it is that.
-type known struct {
-	Schedule string    `json:"schedule"`
-	Since    time.Time `json:"since"`
-}
-
-// remember keeps since when each playbook has its schedule. What was due before
-// does not count, and what comes due while the daemon is down is caught up even
-// where it would be the playbook's first run. whole says that entries are all
-// that there are.
-func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	changed := false
-	for name, e := range entries {
-		if e.Schedule == nil {
-			continue
-		}
-		k, there := d.schedules[name]
-		if !there || k.Schedule != e.Schedule.String() {
-			k = known{e.Schedule.String(), d.opt.Clock.Now().UTC()}
-			if !there && !e.LastRun.IsZero() {
-				k.Since = e.LastRun
-			}
-			d.schedules[name], changed = k, true
-		}
-		interval := e.Schedule.Interval()
-		if k.Since.After(e.LastRun) && (!interval || e.LastRun.IsZero() && k.Since.Before(d.since)) {
-			e.LastRun = k.Since
-			entries[name] = e
-		}
-	}
-	for name := range d.schedules {
-		if _, there := entries[name]; !there && whole {
-			delete(d.schedules, name)
-			changed = true
-		}
-	}
-	if !changed {
-		return
-	}
-	if err := writeKept(d.cfg.State, scheduleFile, d.schedules); err != nil {
-		d.log.Warn("cannot keep since when schedules are as they are", "error", err.Error())
-	}
-}
-
-// lastAndNext gives up to when a playbook has run, and the moment that it asked
-// for. What was due while a run of it went on was that run's.
-func lastAndNext(v *journal.Overview) (last, next time.Time) {
-	if v.Last != nil {
-		last = v.Last.Ended
-	}
-	if u := v.Unfinished; u != nil && u.Created.After(last) {
-		last = u.Created
-	}
-	for _, rec := range v.Records {
-		if at := seen(rec).Next; at != nil && at.After(rec.At) { // one in the past asks for nothing
-			next = *at
-		}
-	}
-	return last, next
 }

@@ -1,0 +1,502 @@
+package daemon
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+var noon = time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
+
+// begun begins a run of the playbook and gives its id.
+func (h *house) begun(playbook string) string {
+	h.t.Helper()
+	r, err := h.daemon.Run(h.t.Context(), api.RunRequest{Playbook: playbook})
+	h.check(err)
+	return r.ID
+}
+
+func (h *house) run(id string) journal.Run {
+	h.t.Helper()
+	r, err := h.daemon.journal.Run(h.t.Context(), id)
+	h.check(err)
+	return r
+}
+
+// status waits until the run's status is the one that is wanted.
+func (h *house) status(id string, want journal.Status) {
+	h.t.Helper()
+	h.exec.await(h.t, id+" is "+string(want), func() bool { return h.run(id).Status == want })
+	h.idle()
+	if got := h.run(id); got.Status != want {
+		h.t.Fatalf("run %s of %s is %s, want %s", id, got.Playbook, got.Status, want)
+	}
+}
+
+func (h *house) restart() {
+	h.t.Helper()
+	h.stop()
+	h.start()
+}
+
+// kind checks an error's kind and message.
+func kind(t *testing.T, err error, want problem.Kind, says string) {
+	t.Helper()
+	if e := problem.From(err); err == nil || e.Kind != want || !strings.Contains(e.Error(), says) {
+		t.Errorf("got %v, want one of kind %s with %q", err, want, says)
+	}
+}
+
+func TestApproval(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		approve bool
+		state   journal.StepState
+		end     journal.Status
+	}{
+		"approved": {true, journal.StepIsDone, journal.Done},
+		"denied":   {false, journal.StepIsFailed, journal.Failed},
+	} {
+		h := newHouse(t, noon)
+		h.script("a", script{Does: "approve"})
+		h.start()
+		id := h.begun("a")
+		h.status(id, journal.Waiting)
+		h.clock.Advance(30 * 24 * time.Hour) // it waits as long as it takes
+		h.restart()
+		h.status(id, journal.Waiting)
+		s, err := h.daemon.Status(t.Context())
+		h.check(err)
+		if r := s.Playbooks[0].Running; r == nil || r.WaitsFor != "approval: go?" || r.Until != nil || r.ID != id {
+			t.Errorf("%s: it shows %+v", name, r)
+		}
+		h.check(h.daemon.Decide(t.Context(), id, c.approve, "alice", api.Decision{Ticket: "CHG1", Reason: "tested"}))
+		h.status(id, c.end)
+		hist, err := h.daemon.journal.History(t.Context(), id)
+		h.check(err)
+		step := hist.Steps[0]
+		said := string(step.Result)
+		if step.Error != nil {
+			said = step.Error.Message
+		}
+		if step.State != c.state || !strings.Contains(said, "alice") || !strings.Contains(said, "tested") {
+			t.Errorf("%s: %+v", name, step)
+		}
+		if c.approve && !strings.Contains(said, `"ticket":"CHG1"`) {
+			t.Errorf("the ticket is not in %s", said)
+		}
+		kind(t, h.daemon.Decide(t.Context(), id, true, "bob", api.Decision{}), problem.Conflict, "ended already")
+		h.sound()
+	}
+}
+
+func TestDecideWhatWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("waits", script{Does: "wait"})
+	h.script("parks", script{Does: "park"})
+	h.start()
+	waits, parks := h.begun("waits"), h.begun("parks")
+	h.status(waits, journal.Waiting)
+	h.status(parks, journal.Parked)
+	ctx := t.Context()
+	kind(t, h.daemon.Decide(ctx, waits, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
+	kind(t, h.daemon.Decide(ctx, parks, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
+	kind(t, h.daemon.Decide(ctx, "0hawnb4r1y", true, "alice", api.Decision{}), problem.NotFound, "there is no run")
+	kind(t, h.daemon.Resume(ctx, waits, "alice", api.Decision{}), problem.Conflict, "not parked")
+	kind(t, h.daemon.Resume(ctx, parks, "alice", api.Decision{}), problem.Usage, "somebody has to say whether cucm.Node:upload has happened")
+	kind(t, h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"}), problem.Usage, "somebody has to say")
+	if got := h.run(parks); got.Status != journal.Parked {
+		t.Errorf("the run is %s", got.Status)
+	}
+	_, err := h.daemon.Run(ctx, api.RunRequest{Playbook: "wait"})
+	kind(t, err, problem.Usage, `no playbook "wait"`)
+	if hint := problem.From(err).Hint; !strings.Contains(hint, "waits") {
+		t.Errorf("the hint is %q", hint)
+	}
+}
+
+func TestResumeOfAParkedRun(t *testing.T) {
+	t.Parallel()
+	for as, want := range map[string]journal.EffectState{run.AsDone: journal.EffectIsDone, run.AsAgain: journal.EffectIsNotDone} {
+		h := newHouse(t, noon)
+		h.script("a", script{Does: "park"})
+		h.start()
+		id := h.begun("a")
+		h.status(id, journal.Parked)
+		if reply, err := h.daemon.Run(t.Context(), api.RunRequest{Playbook: "a"}); err != nil || !reply.Resumed || reply.ID != id {
+			t.Errorf("asked to run: %+v, %v", reply, err)
+		}
+		h.restart() // it stays parked: nothing but a person moves it
+		h.clock.Advance(48 * time.Hour)
+		h.idle()
+		if n := len(h.exec.calls); n != 1 {
+			t.Errorf("it was worked on %d times", n)
+		}
+		h.check(h.daemon.Resume(t.Context(), id, "alice", api.Decision{As: as}))
+		h.status(id, journal.Done)
+		hist, err := h.daemon.journal.History(t.Context(), id)
+		h.check(err)
+		if hist.Effects[0].State != want {
+			t.Errorf("as %s the effect is %s", as, hist.Effects[0].State)
+		}
+		logs, err := h.daemon.journal.Logs(t.Context(), id, 0, 0)
+		h.check(err)
+		if !slices.ContainsFunc(logs, func(l journal.Log) bool { return strings.Contains(l.Message, "resumed by alice "+as) }) {
+			t.Errorf("who resumed it is not in its log: %v", logs)
+		}
+	}
+}
+
+// A person is quick: the answer comes before the worker has let go of the run.
+func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("parks", script{Does: "park"})
+	h.script("asks", script{Does: "approve"})
+	h.script("ends", script{})
+	h.start()
+	for range 10 {
+		parks, asks := h.begun("parks"), h.begun("asks")
+		h.exec.await(t, "both stop", func() bool {
+			return h.run(parks).Status == journal.Parked && h.run(asks).Status == journal.Waiting
+		})
+		h.check(h.daemon.Resume(t.Context(), parks, "alice", api.Decision{As: "done"}))
+		h.check(h.daemon.Decide(t.Context(), asks, true, "alice", api.Decision{}))
+		h.status(parks, journal.Done)
+		h.status(asks, journal.Done)
+		// And the next run begins the moment that the one before has ended.
+		first := h.begun("ends")
+		h.exec.await(t, "the first ends", func() bool { return h.run(first).Status == journal.Done })
+		second := h.begun("ends")
+		if second == first {
+			t.Fatal("an ended run was resumed")
+		}
+		h.status(second, journal.Done)
+	}
+	h.sound()
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	for _, does := range []string{"wait", "park", "approve"} {
+		h.script(does, script{Does: does})
+	}
+	h.script("works", script{})
+	h.start()
+	release := h.exec.hold("works")
+	defer release()
+	works := h.begun("works")
+	for playbook, is := range map[string]journal.Status{"wait": journal.Waiting, "park": journal.Parked, "approve": journal.Waiting} {
+		id := h.begun(playbook)
+		h.exec.await(t, playbook, func() bool { return h.run(id).Status == is })
+		h.check(h.daemon.Cancel(t.Context(), id))
+		h.exec.await(t, playbook+" is cancelled", func() bool { return h.run(id).Status == journal.Cancelled })
+		kind(t, h.daemon.Cancel(t.Context(), id), problem.Conflict, "ended already: cancelled")
+	}
+	h.exec.await(t, "it works", func() bool { return h.exec.active["run "+works] })
+	h.check(h.daemon.Cancel(t.Context(), works))
+	h.status(works, journal.Cancelled)
+	h.exec.await(t, "nothing is kept", func() bool { return !h.daemon.isCancelled(works) })
+	h.sound()
+}
+
+// What was cancelled is cancelled, even if the daemon dies before it can be.
+func TestCancelOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	for _, does := range []string{"wait", "park"} {
+		h.script(does, script{Does: does})
+	}
+	h.start()
+	wait, park := h.begun("wait"), h.begun("park")
+	h.status(wait, journal.Waiting)
+	h.status(park, journal.Parked)
+	h.stop()
+	h.check(os.WriteFile(filepath.Join(h.cfg.State, cancelFile), []byte(`{"`+wait+`":true,"`+park+`":true}`), 0o600))
+	h.start()
+	h.status(wait, journal.Cancelled)
+	h.status(park, journal.Cancelled)
+}
+
+func TestPauseOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{Schedule: "0 13 * * *"})
+	h.script("b", script{Schedule: "0 13 * * *"})
+	h.start()
+	ctx := t.Context()
+	kind(t, h.daemon.Pause(ctx, api.PauseRequest{Playbook: "c", Paused: true}), problem.Usage, "no playbook")
+	h.check(h.daemon.Pause(ctx, api.PauseRequest{Playbook: "a", Paused: true}))
+	h.restart()
+	s, err := h.daemon.Status(ctx)
+	h.check(err)
+	if !s.Playbooks[0].Paused || s.Playbooks[0].NextRun != nil || s.Playbooks[1].Paused || s.Playbooks[1].NextRun == nil {
+		t.Errorf("got %+v", s.Playbooks)
+	}
+	h.passes(24 * time.Hour)
+	if runs := h.runs(); len(runs) != 1 || runs[0].Playbook != "b" {
+		t.Errorf("these ran: %v", runs)
+	}
+	// Someone who asks for it runs it all the same.
+	h.status(h.begun("a"), journal.Done)
+	h.check(h.daemon.Pause(ctx, api.PauseRequest{Paused: true}))
+	h.restart()
+	h.passes(24 * time.Hour)
+	if n := len(h.runs()); n != 2 {
+		t.Errorf("%d runs, want 2: all are paused", n)
+	}
+	h.check(h.daemon.Pause(ctx, api.PauseRequest{}))
+	h.check(h.daemon.Pause(ctx, api.PauseRequest{Playbook: "a"}))
+	h.passes(2 * time.Minute) // what was due meanwhile is caught up, once
+	if n := len(h.runs()); n != 4 {
+		t.Errorf("%d runs, want 4", n)
+	}
+	h.passes(24 * time.Hour)
+	if n := len(h.runs()); n != 6 {
+		t.Errorf("%d runs, want 6", n)
+	}
+}
+
+// passes lets time pass, in steps that each timer notices.
+func (h *house) passes(d time.Duration) {
+	h.t.Helper()
+	for end := h.clock.Now().Add(d); h.clock.Now().Before(end); {
+		next := end
+		for _, p := range h.daemon.reload.Current().Playbooks {
+			if at := h.daemon.schedule.Next(p.Name); !at.IsZero() && at.Before(next) {
+				next = at
+			}
+		}
+		h.clock.Advance(max(time.Millisecond, next.Sub(h.clock.Now())))
+		late := time.After(patience)
+		for h.overdue() {
+			select {
+			case <-time.After(time.Millisecond):
+				h.clock.Advance(time.Millisecond)
+			case <-late:
+				h.t.Fatal("what is due is not enqueued")
+			}
+		}
+		h.idle()
+	}
+}
+
+func (h *house) overdue() bool {
+	for _, p := range h.daemon.reload.Current().Playbooks {
+		if at := h.daemon.schedule.Next(p.Name); !at.IsZero() && !at.After(h.clock.Now()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Locks hold when the queue has to be made anew, too.
+func TestLocksOutliveTheQueue(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	var release []func()
+	for _, name := range []string{"a", "b", "c"} {
+		h.script(name, script{Locks: []string{"cluster:dfw"}})
+		release = append(release, h.exec.hold(name))
+	}
+	h.start()
+	ids := []string{h.begun("a"), h.begun("b"), h.begun("c")}
+	h.exec.await(t, "one works", func() bool { return len(h.exec.active) > 0 })
+	h.stop()
+	for _, file := range []string{"queue.db", "queue.db-wal", "queue.db-shm"} {
+		_ = os.Remove(filepath.Join(h.cfg.State, file))
+	}
+	for _, name := range []string{"a", "b", "c"} { // what their scripts say now is for the next runs
+		h.script(name, script{})
+	}
+	h.start()
+	h.exec.await(t, "one works again", func() bool { return len(h.exec.active) > 0 })
+	if n := len(h.daemon.queue.Running()); n != 1 {
+		t.Errorf("%d work at once", n)
+	}
+	for _, r := range release {
+		r()
+	}
+	for _, id := range ids {
+		h.status(id, journal.Done)
+	}
+	h.sound()
+}
+
+// What the queue lacks is queued within a minute.
+func TestARunThatWasNotQueued(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{})
+	h.start()
+	id := h.daemon.journal.NewRunID()
+	h.check(h.daemon.journal.SaveBundle(t.Context(), "h", []journal.Source{{Path: "a.lua", Body: []byte(`{}`)}}))
+	h.check(h.daemon.journal.Write(t.Context(), journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: h.clock.Now()}, Playbook: "a", Bundle: "h"}))
+	h.check(h.clock.BlockUntilContext(t.Context(), 1))
+	late := time.After(patience)
+	for h.run(id).Status != journal.Done {
+		h.clock.Advance(10 * time.Second)
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-late:
+			t.Fatalf("the run is %s", h.run(id).Status)
+		}
+	}
+}
+
+func TestReloadNamesWhatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{})
+	h.start()
+	old := *h.cfg
+	changed := old
+	changed.Concurrency, changed.Scripts, changed.Blackouts = 3, "/elsewhere", []string{"2026-12-20..2027-01-06"}
+	changed.Secrets = map[string]config.Secret{"X": {File: "/x"}}
+	changed.Alerts.URLs = []string{"X"}
+	h.daemon.opt.LoadConfig = func() (*config.Config, error) { return &changed, nil }
+	reply, err := h.daemon.Reload(t.Context())
+	h.check(err)
+	if want := []string{"alerts.urls", "concurrency", "scripts", "secrets"}; !slices.Equal(reply.Restart, want) {
+		t.Errorf("got %v, want %v", reply.Restart, want)
+	}
+	now := h.daemon.config()
+	if now.Scripts != old.Scripts || now.Concurrency != old.Concurrency || len(now.Blackouts) != 1 {
+		t.Errorf("the config is %+v", now)
+	}
+	h.daemon.opt.LoadConfig = func() (*config.Config, error) {
+		return nil, &problem.Error{Kind: problem.Usage, Message: "line 3: unknown key"}
+	}
+	_, err = h.daemon.Reload(t.Context())
+	kind(t, err, problem.Usage, "line 3")
+	if h.daemon.config() != now {
+		t.Error("a config that cannot be read changes something")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := h.notified[len(h.notified)-2:]
+	if !strings.HasPrefix(last[0], "RELOADING=1\nMONOTONIC_USEC=") || !strings.HasPrefix(last[1], "READY=1") {
+		t.Errorf("the service manager was told %q", last)
+	}
+}
+
+// A window that can never open is an error of the script.
+func TestWindowsThatNeverOpen(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.cfg.Blackouts = []string{"Sat,Sun"}
+	h.script("never", script{Window: "Sat 10:00-12:00"})
+	h.script("badly", script{Schedule: "61 * * * *"})
+	h.script("well", script{Window: "Fri 10:00-12:00", Schedule: "0 13 * * *"})
+	h.start()
+	s, err := h.daemon.Status(t.Context())
+	h.check(err)
+	if len(s.Playbooks) != 1 || s.Playbooks[0].Name != "well" || len(s.Problems) != 2 {
+		t.Fatalf("got %+v", s)
+	}
+	if e := s.Problems[1]; !strings.Contains(e.Error(), "never opens") || e.Place.File != "never.lua" {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestBrokenScript(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{Schedule: "0 13 * * *"})
+	h.start()
+	h.file("a.lua", "half a script")
+	h.reload()
+	h.reload()
+	s, err := h.daemon.Status(t.Context())
+	h.check(err)
+	if p := s.Playbooks[0]; p.Error == nil || p.Error.Place.File != "a.lua" || p.NextRun == nil {
+		t.Errorf("got %+v", p)
+	}
+	if n := len(h.log.of("a script is broken; its last good version goes on")); n != 1 {
+		t.Errorf("it was logged %d times", n)
+	}
+	h.passes(2 * time.Hour)
+	if runs := h.runs(); len(runs) != 1 || runs[0].Status != journal.Done {
+		t.Errorf("got %v", runs)
+	}
+	h.script("a", script{Schedule: "0 13 * * *"})
+	h.reload()
+	s, err = h.daemon.Status(t.Context())
+	h.check(err)
+	if p := s.Playbooks[0]; p.Error != nil || len(s.Problems) != 0 {
+		t.Errorf("got %+v", p)
+	}
+	text, err := json.Marshal(s.Playbooks[0])
+	h.check(err)
+	if !strings.Contains(string(text), `"error":null`) || !strings.Contains(string(text), `"running":null`) {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestScriptsFolderGone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{Schedule: "0 13 * * *"})
+	h.start()
+	gone := h.cfg.Scripts + " moved"
+	h.check(os.Rename(h.cfg.Scripts, gone))
+	if _, err := h.daemon.Reload(t.Context()); err == nil {
+		t.Error("a folder that is gone is no error")
+	}
+	s, err := h.daemon.Status(t.Context())
+	h.check(err)
+	if len(s.Playbooks) != 1 || len(s.Problems) != 1 {
+		t.Errorf("got %+v", s)
+	}
+	h.passes(2 * time.Hour)
+	if runs := h.runs(); len(runs) != 1 || runs[0].Status != journal.Done {
+		t.Errorf("got %v", runs)
+	}
+	h.check(os.Rename(gone, h.cfg.Scripts))
+	h.reload()
+	if n := len(h.daemon.reload.Current().Problems); n != 0 {
+		t.Errorf("%d problems are left", n)
+	}
+}
+
+// The clock of a machine without battery: a year back, then right.
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"ahead": 365 * 24 * time.Hour, "back": -365 * 24 * time.Hour} {
+		h := newHouse(t, noon)
+		h.script("a", script{Schedule: "0 13 * * *"})
+		h.script("waits", script{Does: "wait"})
+		h.start()
+		h.passes(2 * time.Hour)
+		waits := h.begun("waits")
+		h.status(waits, journal.Waiting)
+		h.clock.Advance(by)
+		before := len(h.runs())
+		h.passes(25 * time.Hour)
+		ran := h.runs()[before:]
+		if len(ran) < 1 || len(ran) > 2 {
+			t.Errorf("%s: %d runs in the 25 hours after the jump: %v", name, len(ran), ran)
+		}
+		if by > 0 {
+			h.status(waits, journal.Done)
+		}
+		h.clock.Advance(-by)
+		h.passes(25 * time.Hour)
+		if more := len(h.runs()) - before - len(ran); more < 1 || more > 2 {
+			t.Errorf("%s: %d runs in the 25 hours after the jump back", name, more)
+		}
+		h.sound()
+	}
+}

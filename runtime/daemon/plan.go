@@ -1,0 +1,197 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/reload"
+	"moonseal/runtime/schedule"
+	"moonseal/runtime/worker"
+)
+
+// checked refuses the playbooks whose schedule or window cannot be.
+func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
+	out := &reload.Loaded{Problems: l.Problems}
+	for _, p := range l.Playbooks {
+		if err := d.possible(p); err != nil {
+			e := *problem.From(err)
+			e.Place = &problem.Place{File: p.File, Line: p.Line}
+			out.Problems = append(out.Problems, &e)
+			continue
+		}
+		out.Playbooks = append(out.Playbooks, p)
+	}
+	return out
+}
+
+// possible refuses a schedule that never comes and a window that never opens.
+func (d *Daemon) possible(p *bundle.Playbook) error {
+	_, w, err := d.plan(p)
+	if err != nil || w == nil {
+		return err
+	}
+	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
+	if err != nil {
+		return err
+	}
+	return w.Without(blackouts).Check(d.opt.Clock.Now())
+}
+
+// plan reads a playbook's schedule and window; nil where it has none.
+func (d *Daemon) plan(p *bundle.Playbook) (*schedule.Schedule, *schedule.Window, error) {
+	var s *schedule.Schedule
+	if p.Schedule != nil {
+		var err error
+		if s, err = schedule.Parse(p.Schedule); err != nil {
+			return nil, nil, err
+		}
+	}
+	if p.Window == nil {
+		return s, nil, nil
+	}
+	w, err := schedule.ParseWindow(p.Window)
+	return s, w, err
+}
+
+// apply implements the reloader's Apply: the schedule follows the scripts.
+func (d *Daemon) apply(_, now *reload.Snapshot) {
+	d.reschedule(now)
+	d.notify("STATUS=" + d.summary())
+}
+
+// reschedule gives the scheduler what is live now. It touches what has changed.
+func (d *Daemon) reschedule(now *reload.Snapshot) {
+	ctx := context.Background()
+	views, err := d.journal.Overviews(ctx)
+	if err != nil {
+		d.log.Error("the journal cannot be read; the schedule stays as it is", "error", err.Error())
+		return
+	}
+	entries := map[string]schedule.Entry{}
+	for _, p := range now.Playbooks {
+		s, _, err := d.plan(&p.Playbook)
+		if err != nil { // checked at load
+			d.log.Error("no schedule", "playbook", p.Name, "error", err.Error())
+			continue
+		}
+		e := schedule.Entry{Schedule: s, Paused: d.isPaused(p.Name)}
+		if v := views[p.Name]; v != nil {
+			e.LastRun, e.At = lastRun(v), d.asked(p.Name, v.Records)
+		}
+		entries[p.Name] = e
+	}
+	d.remember(entries, len(now.Problems) == 0)
+	d.schedule.Set(entries)
+}
+
+// known is a playbook's schedule, and since when it is that.
+type known struct {
+	Schedule string    `json:"schedule"`
+	Since    time.Time `json:"since"`
+}
+
+// remember keeps since when each playbook has its schedule. What was due before
+// does not count, and what comes due while the daemon is down is caught up even
+// where it would be the playbook's first run. whole says that entries are all
+// that there are.
+func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := false
+	for name, e := range entries {
+		if e.Schedule == nil {
+			continue
+		}
+		k, there := d.schedules[name]
+		if !there || k.Schedule != e.Schedule.String() {
+			k = known{e.Schedule.String(), d.opt.Clock.Now().UTC()}
+			if !there && !e.LastRun.IsZero() {
+				k.Since = e.LastRun
+			}
+			d.schedules[name], changed = k, true
+		}
+		interval := e.Schedule.Interval()
+		if k.Since.After(e.LastRun) && (!interval || e.LastRun.IsZero() && k.Since.Before(d.since)) {
+			e.LastRun = k.Since
+			entries[name] = e
+		}
+	}
+	for name := range d.schedules {
+		if _, there := entries[name]; !there && whole {
+			delete(d.schedules, name)
+			changed = true
+		}
+	}
+	if !changed {
+		return
+	}
+	if err := writeKept(d.cfg.State, scheduleFile, d.schedules); err != nil {
+		d.log.Warn("cannot keep since when schedules are as they are", "error", err.Error())
+	}
+}
+
+// lastRun gives up to when a playbook has run. What was due while a run of it
+// went on was that run's.
+func lastRun(v *journal.Overview) (last time.Time) {
+	if v.Last != nil {
+		last = v.Last.Ended
+	}
+	if u := v.Unfinished; u != nil && u.Created.After(last) {
+		last = u.Created
+	}
+	return last
+}
+
+// asked gives the moment at which a run's records ask for the next one; zero where
+// they ask for none. In a window that is not the moment itself: it is in the last
+// slot before it that leaves two more before the certificate ends.
+func (d *Daemon) asked(playbook string, records []journal.RecordedRow) time.Time {
+	var want, ends time.Time
+	for _, rec := range records {
+		f := seen(rec)
+		if f.Next != nil && f.Next.After(rec.At) { // one in the past asks for nothing
+			want = *f.Next
+		}
+		if !f.NotAfter.IsZero() {
+			ends = f.NotAfter
+		}
+	}
+	book := d.reload.Current().Find(playbook)
+	if want.IsZero() || book == nil || book.Window == nil {
+		return want
+	}
+	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
+	if err != nil {
+		return want
+	}
+	_, window, err := d.plan(&book.Playbook)
+	if err != nil {
+		return want
+	}
+	choice := schedule.Slot(window, blackouts, d.opt.Clock.Now(), want, ends)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tight, playbook)
+	if choice.Warning != "" {
+		d.tight[playbook] = choice.Warning
+		d.log.Warn("the window is tight", "playbook", playbook, "warning", choice.Warning)
+	}
+	return choice.At
+}
+
+// warning says why the playbook's window may be too narrow; "" where it is not.
+func (d *Daemon) warning(playbook string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tight[playbook]
+}
+
+// early reports whether a run begins before its certificate is due, since no later
+// slot of its window would leave two more.
+func (d *Daemon) early(playbook string, why schedule.Reason) bool {
+	book := d.reload.Current().Find(playbook)
+	return why.Cause == schedule.Asked && book != nil && book.Window != nil
+}
