@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,14 +18,14 @@ import (
 )
 
 func (a *app) approveCommand() *cobra.Command {
-	return a.decideCommand("approve", "Approve what a run waits for", (*api.Client).Approve)
+	return a.decideCommand("approve", "Approve what a run waits for", true)
 }
 
 func (a *app) denyCommand() *cobra.Command {
-	return a.decideCommand("deny", "Deny what a run waits for: it fails, and cleans up", (*api.Client).Deny)
+	return a.decideCommand("deny", "Deny what a run waits for: it fails, and cleans up", false)
 }
 
-func (a *app) decideCommand(verb, short string, decide func(*api.Client, context.Context, string, api.Decision) error) *cobra.Command {
+func (a *app) decideCommand(verb, short string, approve bool) *cobra.Command {
 	var d api.Decision
 	cmd := &cobra.Command{
 		Use:   verb + " RUN",
@@ -32,16 +33,12 @@ func (a *app) decideCommand(verb, short string, decide func(*api.Client, context
 		Long:  short + ".\nWho decided, when, and the ticket are written into the run's record.",
 		Args:  arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
+			cfg, err := a.loadConfig()
 			if err != nil {
 				return err
 			}
 			d.User = a.getenv("SUDO_USER")
-			if err := decide(c, cmd.Context(), args[0], d); err != nil {
-				return err
-			}
-			_, _ = fmt.Fprintf(a.stdout, "run %s goes on\n", args[0])
-			return nil
+			return a.decide(cmd.Context(), cfg, args[0], approve, d)
 		},
 	}
 	cmd.Flags().StringVar(&d.Ticket, "ticket", "", "the change-management ticket")
@@ -69,15 +66,84 @@ first and you are asked.`,
 				}
 			}
 			d.User = a.getenv("SUDO_USER")
-			if err := api.Dial(cfg.Listen.Socket).Resume(cmd.Context(), args[0], d); err != nil {
-				return err
-			}
-			_, _ = fmt.Fprintf(a.stdout, "run %s goes on\n", args[0])
-			return nil
+			return a.resumeParked(cmd.Context(), cfg, args[0], d)
 		},
 	}
 	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again")
 	return cmd
+}
+
+// decide answers the approval that a run waits for: through the daemon, or where
+// none runs in the journal itself.
+func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve bool, d api.Decision) error {
+	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+		ask := c.Deny
+		if approve {
+			ask = c.Approve
+		}
+		return a.goesOn(id, ask(ctx, id, d))
+	}
+	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
+		rec, asked, err := run.Decide(h, stamp, approve, run.Approval{By: api.Who(os.Getuid(), d.User), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At})
+		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
+			err = &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it waits for no approval", Hint: "moonseal runs shows what it waits for"}
+		}
+		return []journal.Record{rec}, err
+	})
+}
+
+// resumeParked lets a parked run go on.
+func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d api.Decision) error {
+	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+		return a.goesOn(id, c.Resume(ctx, id, d))
+	}
+	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
+		if h.Run.Status != journal.Parked {
+			return nil, &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status)}
+		}
+		recs, err := run.Settle(h, stamp, d.As)
+		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), d.User) + " " + d.As)}
+		// It waits for nobody any more: the next moonseal run takes it up.
+		return append(recs, line, journal.RunWaiting{Stamp: stamp, For: "moonseal run", Until: stamp.At}), err
+	})
+}
+
+func (a *app) goesOn(id string, err error) error {
+	if err == nil {
+		_, err = fmt.Fprintf(a.stdout, "run %s goes on\n", id)
+	}
+	return err
+}
+
+// settle writes what a person has decided into the journal of a state folder that
+// no daemon has.
+func (a *app) settle(ctx context.Context, cfg *config.Config, id string, decide func(*journal.History, journal.Stamp) ([]journal.Record, error)) (err error) {
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	r, err := findRun(ctx, j, id)
+	if err != nil {
+		return err
+	}
+	h, err := j.History(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	epoch, err := j.Adopt(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	recs, err := decide(h, journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if err := j.Write(ctx, recs...); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "noted; moonseal run %s goes on with run %s\n", r.Playbook, r.ID)
+	return err
 }
 
 // askAs shows what is known of a parked run and asks how its unclear calls count;

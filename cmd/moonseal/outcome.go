@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"moonseal/runtime/journal"
@@ -30,7 +31,27 @@ func (p *progress) waiting(out *run.Outcome) {
 		_ = writeJSON(p.w, event{Event: "waiting", Message: out.Reason, Until: &out.Until, Error: out.Error})
 		return
 	}
-	p.line("  %-26s until %s: %s", "waiting", out.Until.Local().Format(time.DateTime), out.Reason)
+	p.line("  %-26s %s", "waiting", waitText(out))
+}
+
+// waitText says what a run waits for, and until when where that is known.
+func waitText(out *run.Outcome) string {
+	if out.Until.IsZero() {
+		return "for " + out.Reason
+	}
+	return fmt.Sprintf("until %s: %s", out.Until.Local().Format(time.DateTime), out.Reason)
+}
+
+// goOn says how a waiting run goes on.
+func goOn(name, id string, out *run.Outcome) string {
+	switch {
+	case strings.HasPrefix(out.Reason, run.WaitApproval):
+		return "moonseal approve " + id + " lets it go on, moonseal deny " + id + " does not"
+	case out.Error != nil:
+		return "moonseal run " + name + " goes on at once"
+	default:
+		return "moonseal run " + name + " goes on from then"
+	}
 }
 
 // outcome says how the run ended or stopped.
@@ -63,11 +84,11 @@ func (p *progress) ending(name, id string, out *run.Outcome) {
 	case journal.Skipped:
 		p.line("  %-26s %s", "skipped", out.Reason)
 	case journal.Waiting:
-		p.line("  %-26s until %s: %s", "waiting", out.Until.Local().Format(time.DateTime), out.Reason)
-		p.explain(out.Error, "moonseal run "+name+" goes on at once; moonseal cancel "+id+" gives up and cleans up")
+		p.line("  %-26s %s", "waiting", waitText(out))
+		p.explain(out.Error, goOn(name, id, out)+"; moonseal cancel "+id+" gives up and cleans up")
 	case journal.Parked:
 		p.line("  %-26s %s", "parked", out.Reason)
-		p.explain(out.Error, "look at the appliance, then moonseal cancel "+id+", or with --retry to start anew")
+		p.explain(out.Error, "look at the appliance, then moonseal resume "+id+" goes on, and moonseal cancel "+id+" ends it, with --retry to start anew")
 	default:
 		p.line("  %s", out.Status)
 		p.explain(out.Error, "moonseal logs "+id+" shows the whole run")

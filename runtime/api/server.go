@@ -144,10 +144,17 @@ func peer(c net.Conn) int {
 	return uid
 }
 
-// who names the person behind a request: the socket's user, and the one that
-// root says is behind sudo.
+// who names the person behind a request.
 func who(ctx context.Context, said string) string {
-	uid, _ := ctx.Value(peerKey{}).(int)
+	uid, ok := ctx.Value(peerKey{}).(int)
+	if !ok {
+		uid = -1
+	}
+	return Who(uid, said)
+}
+
+// Who names a person by their uid; said is the user who root says is behind sudo.
+func Who(uid int, said string) string {
 	name := "uid " + strconv.Itoa(uid)
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		name = u.Username
