@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"gopkg.in/yaml.v3"
 
@@ -31,6 +32,10 @@ func (a *app) worker() int {
 	setup := worker.Setup{
 		Modules: modules.All, Embedded: scripts.Embedded(), Clock: a.clock, Trace: a.trace,
 		Gone: func() { os.Exit(exitFailed) },
+		Stuck: func(call string) {
+			_, _ = fmt.Fprintf(a.stderr, "%s did not return when its time was up\n", call)
+			os.Exit(exitFailed)
+		},
 	}
 	if err := worker.Serve(context.Background(), pair, setup); err != nil {
 		a.printError(err)
@@ -96,10 +101,21 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journa
 	if err != nil {
 		return nil, err
 	}
+	accounts := filepath.Join(cfg.State, "accounts")
+	if j != nil { // the children cannot make it themselves
+		if err := os.MkdirAll(accounts, 0o700); err != nil {
+			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the folder", Cause: err, Server: err.Error()}
+		}
+	}
+	log := a.logger(cfg)
 	return &worker.Parent{
 		Journal: j, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
 		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg),
-		Spawner: worker.Exec{Path: exe, Args: []string{workerCommand}, Env: a.environment(), Memory: int64(cfg.Limits.Memory)},
+		Spawner: worker.Exec{
+			Path: exe, Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
+			Limits: worker.Limits{Memory: int64(cfg.Limits.Memory), Files: cfg.Limits.Files, CPU: float64(cfg.Limits.CPU)},
+			Jail:   &worker.Jail{Write: []string{accounts}, Read: []string{cfg.CABundle}, Signals: a.trace != nil},
+		},
 	}, nil
 }
 

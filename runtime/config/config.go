@@ -7,7 +7,7 @@
 //	hosts: { "cucm01.example.com:443": "10.0.0.5:443" }
 //	secrets:
 //	  CUCM_PASSWORD: { file: /etc/moonseal/cucm.password }
-//	limits: { memory: 256MiB }
+//	limits: { memory: 256MiB, cpu: 50%, files: 256 }
 //	log: { level: info }
 //	modules:
 //	  acme: { directories: { letsencrypt: "https://ca.example.com/directory" } }
@@ -20,7 +20,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -87,11 +86,6 @@ type Secret struct {
 	Exec []string `yaml:"exec"` // a program and its arguments that print the value: Vault and the like
 }
 
-// Limits bound a run's process.
-type Limits struct {
-	Memory Bytes `yaml:"memory"` // RLIMIT_DATA; 256 MiB by default
-}
-
 // Log says what is logged, and how.
 type Log struct {
 	Level slog.Level `yaml:"level"` // debug, info, warn or error
@@ -111,10 +105,6 @@ func (l *Log) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// DefaultMemory is the memory that a run's process may have unless the config
-// says otherwise.
-const DefaultMemory Bytes = 256 << 20
-
 const (
 	defaultConcurrency = 8
 	maxConcurrency     = 1000
@@ -122,28 +112,6 @@ const (
 	defaultExpiring    = 14 * 24 * time.Hour
 	defaultWaiting     = 24 * time.Hour
 )
-
-// Bytes is a number of bytes, written as 1048576, 512KiB, 256MiB or 1GiB.
-type Bytes int64
-
-// UnmarshalYAML implements [yaml.Unmarshaler].
-func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
-	text, unit := node.Value, int64(1)
-	for suffix, n := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
-		if rest, ok := strings.CutSuffix(text, suffix); ok {
-			text, unit = strings.TrimSpace(rest), n
-		}
-	}
-	n, err := strconv.ParseInt(text, 10, 32)
-	if unit == 1 {
-		n, err = strconv.ParseInt(text, 10, 64)
-	}
-	if err != nil || n <= 0 {
-		return fmt.Errorf("line %d: %q is no number of bytes, such as 256MiB", node.Line, node.Value)
-	}
-	*b = Bytes(n * unit)
-	return nil
-}
 
 // maxFile bounds the config file, in bytes.
 const maxFile = 1 << 20
@@ -206,8 +174,8 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	if c.State == "" {
 		c.State = defaultState(getenv)
 	}
-	if c.Limits.Memory == 0 {
-		c.Limits.Memory = DefaultMemory
+	if err := c.Limits.defaults(); err != nil {
+		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: err.Error()}
 	}
 	if c.Concurrency == 0 {
 		c.Concurrency = defaultConcurrency

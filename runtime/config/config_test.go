@@ -25,6 +25,10 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"secrets:\n  A: { flie: x }\n":          `moonseal.yaml:2: unknown key "flie"`,
 		"scripts: [a]\n":                        "moonseal.yaml:1: wants a text, got a list",
 		"limits: { memory: much }\n":            `"much" is no number of bytes`,
+		"limits: { cpu: all }\n":                `moonseal.yaml:1: "all" is no share of a processor`,
+		"limits: { cpu: .nan }\n":               `".nan" is no share of a processor`,
+		"limits: { cpu: 0 }\n":                  `"0" is no share of a processor`,
+		"limits: { files: 3 }\n":                "moonseal.yaml: limits.files is 32 to 1048576, got 3",
 		"a: b: c\n":                             "moonseal.yaml: mapping values are not allowed",
 		"scripts: a\n  state: b\n":              "moonseal.yaml:2: mapping values are not allowed",
 		"secrets: { A: abc }\n":                 `moonseal.yaml:1: wants a table of keys, got "abc"`,
@@ -58,6 +62,15 @@ func TestDefaultsAndRelativePaths(t *testing.T) {
 	if c.Scripts != filepath.Join(dir, "scripts") || c.State != filepath.Join(dir, "st") || c.CABundle != filepath.Join(dir, "ca.pem") ||
 		c.Secrets["A"].File != filepath.Join(dir, "a") || c.Limits.Memory != 64<<20 {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestShareOfTheProcessors(t *testing.T) {
+	for text, want := range map[string]config.Share{"none": 0, "50%": 0.5, "1.5": 1.5, "200%": 2} {
+		c, err := config.Load(write(t, "limits: { cpu: "+text+" }\n"), os.Getenv)
+		if err != nil || c.Limits.CPU != want || c.Limits.Files != 256 || c.Limits.Memory != config.DefaultMemory {
+			t.Errorf("%s: %+v, %v", text, c, err)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ func (r *Run) Invoke(inv *bind.Invocation) (any, error) {
 	if ctx == nil {
 		ctx = context.Background() // while loading, and only pure functions run then
 	}
+	defer r.heed(ctx, f.Full())()
 	if f.Impl.Effect != nil {
 		return r.effect(ctx, inv)
 	}

@@ -104,6 +104,7 @@ func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) erro
 func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
+	defer r.heed(ctx, "undo of "+u.fn)()
 	if u.fn == deferFn {
 		return r.undoDeferred(ctx, u)
 	}

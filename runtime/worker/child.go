@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/jonboulle/clockwork"
 	lua "github.com/yuin/gopher-lua"
@@ -34,6 +36,10 @@ type Setup struct {
 	// Gone is called when the pair closes before the job is done; a process of
 	// its own exits here, whatever it is at. May be nil.
 	Gone func()
+	// Stuck is called when a function goes on for long after it was told to end;
+	// a process of its own exits here. May be nil.
+	Stuck    func(call string)
+	Patience time.Duration // how long that is; [run.DefaultPatience] unless set
 }
 
 // Result is how a child ended its job.
@@ -204,6 +210,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
 		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Window: window,
+		Stuck: w.setup.Stuck, Patience: cmp.Or(w.setup.Patience, run.DefaultPatience),
 	})
 	w.opening = r
 	defer func() { w.opening = nil }()

@@ -14,9 +14,19 @@
 // speaks first, with a [Job]. A child's request that wants an answer has a
 // number, and the answer bears it.
 //
+// # What a child may do
+//
+// It leads a process group of its own, and has rlimits and, where one was
+// delegated to the parent ([Groups]), a cgroup. It inherits nothing but the pair
+// and the lock. It is born without the way to new privileges and inside a [Jail]
+// of Landlock, which the thread that starts it has put itself into before; it then
+// seals itself: it starts no program (seccomp) and shows nobody its memory. The
+// network is [moonseal/runtime/grant.Network]'s. What a kernel does not have is done without.
+//
 // # Deaths
 //
 // A child that ends without a result has died: of its memory limit, of a bug, by
-// someone's hand. The run is taken up again by a new child; after [MaxDeaths] in
+// someone's hand, or by its own because a function went on for long after it was
+// told to end ([Setup.Stuck]). The run is taken up again by a new child; after [MaxDeaths] in
 // one step it parks, and says how the last one died.
 package worker

@@ -66,7 +66,18 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 	if out, err, ended := p.ended(ctx, id, out, err); ended {
 		return out, err
 	}
+	ctx, job = goOn(ctx, job)
 	return p.Resume(ctx, job, id)
+}
+
+// goOn gives what a run goes on with whose process has died: where a person was
+// cancelling it, the next one only cancels.
+func goOn(ctx context.Context, job Job) (context.Context, Job) {
+	if errors.Is(context.Cause(ctx), run.ErrCancelled) {
+		job.Mode = run.Cancel
+		ctx = context.WithoutCancel(ctx)
+	}
+	return ctx, job
 }
 
 // accept waits for the child to have loaded the playbook, and journals the run.
@@ -82,7 +93,7 @@ func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, for
 // the child died, unless that has parked the run.
 func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err error) (*run.Outcome, error, bool) {
 	if died, ok := errors.AsType[*deathError](err); ok {
-		out, err := p.died(ctx, id, died)
+		out, err := p.died(context.WithoutCancel(ctx), id, died)
 		return out, err, out != nil || err != nil
 	}
 	return out, err, err != nil || out.Status != run.Replaying
@@ -95,6 +106,7 @@ func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, 
 		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err
 		}
+		ctx, job = goOn(ctx, job)
 	}
 }
 

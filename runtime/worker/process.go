@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -35,7 +36,11 @@ type Spawner interface {
 const PairFD = 3
 
 // Inherited is the child's end of the pair, in a process that [Exec] started.
+//
+// The process is sealed: it starts no program from then on, and nobody may look
+// into its memory.
 func Inherited() (net.Conn, error) {
+	seal()
 	f := os.NewFile(PairFD, "pair")
 	defer func() { _ = f.Close() }()
 	return net.FileConn(f)
@@ -46,7 +51,10 @@ type Exec struct {
 	Path   string   // the program
 	Args   []string // that make it a child
 	Env    []string
-	Memory int64 // RLIMIT_DATA in bytes; 0: none
+	Limits Limits
+	Jail   *Jail        // nil: none
+	Groups *Groups      // nil: no cgroups
+	Log    *slog.Logger // what the kernel does not give, at debug; may be nil
 }
 
 // Start implements [Spawner].
@@ -65,35 +73,36 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 	}
 	// A signal of the terminal is for the parent, which decides what the child does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = grace // whoever else has its stderr does not hold the parent up
 	p := &process{cmd: cmd}
 	cmd.Stderr = &p.stderr
-	err = cmd.Start()
+	err = e.begin(cmd, lock != nil)
 	_ = theirs.Close()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the run's process: %w", err)
 	}
-	// The race detector's own memory is more than any limit.
-	if e.Memory > 0 && !raceDetector {
-		limit := &unix.Rlimit{Cur: uint64(e.Memory), Max: uint64(e.Memory)}
-		if err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, limit, nil); err != nil {
-			p.Kill()
-			_ = p.Wait()
-			return nil, fmt.Errorf("cannot limit the memory of the run's process: %w", err)
-		}
+	// It does nothing before it has its job.
+	p.group = e.Groups.add(cmd.Process.Pid, e.Limits)
+	if err = e.Limits.apply(cmd.Process.Pid, p.group != nil); err == nil {
+		p.pair, err = net.FileConn(ours)
 	}
-	if p.pair, err = net.FileConn(ours); err != nil {
-		p.Kill()
-		_ = p.Wait()
-		return nil, err
-	}
-	if lock != nil {
+	if err == nil && lock != nil {
 		err = lock.HandOver(cmd.Process.Pid)
 	}
-	return p, err
+	if err != nil {
+		p.Kill()
+		_ = p.Wait()
+		if p.pair != nil {
+			_ = p.pair.Close()
+		}
+		return nil, err
+	}
+	return p, nil
 }
 
 type process struct {
 	cmd    *exec.Cmd
+	group  *group // nil: none
 	pair   net.Conn
 	stderr tail
 }
@@ -104,8 +113,13 @@ func (p *process) Kill() { _ = p.cmd.Process.Kill() }
 
 func (p *process) Wait() string {
 	err := p.cmd.Wait()
-	if err == nil {
+	outOfMemory := p.group.outOfMemory()
+	p.group.remove()
+	switch {
+	case err == nil:
 		return ""
+	case outOfMemory:
+		return "it wanted more memory than it may have"
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if how := p.stderr.fatal(); how != "" {

@@ -1,0 +1,79 @@
+package worker
+
+import (
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// begin starts the child from a thread that is confined as the child shall be,
+// and that ends with this: a process has of its birth what the thread had that
+// made it, so there is no moment in which the child is free. writes is whether it
+// may change the folders of the jail.
+func (e Exec) begin(cmd *exec.Cmd, writes bool) error {
+	// What this process inherited, from a shell or a service manager, is not for
+	// the child. Kernels before 5.11 do not know the call.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	ruleset := e.ruleset(writes)
+	if ruleset != nil {
+		defer func() { _ = ruleset.Close() }()
+	}
+	var err error
+	onThread(func() {
+		// Without it Landlock is for root alone; there is no kernel that lacks it.
+		if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return
+		}
+		if ruleset != nil {
+			if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset.Fd(), 0, 0); errno != 0 {
+				e.debug("the run's process is not confined", "landlock_restrict_self", errno)
+			}
+		}
+		err = cmd.Start()
+	})
+	return err
+}
+
+// ruleset gives nil where there is no jail, or no kernel that keeps it.
+func (e Exec) ruleset(writes bool) *os.File {
+	if e.Jail == nil {
+		return nil
+	}
+	abi := LandlockABI()
+	if abi == 0 {
+		e.debug("the run's process is not confined", "landlock", "this kernel has none")
+		return nil
+	}
+	ruleset, err := e.Jail.ruleset(abi, e.Path, e.Env, writes)
+	if err != nil {
+		e.debug("the run's process is not confined", "landlock", err)
+		return nil
+	}
+	return ruleset
+}
+
+func (e Exec) debug(message string, args ...any) {
+	if e.Log != nil {
+		e.Log.Debug(message, args...)
+	}
+}
+
+// onThread calls f on a thread of its own, which ends with it. It is never the
+// process's first thread, which cannot end and would stay as f has left it.
+func onThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread is not used again
+		if unix.Gettid() == unix.Getpid() {
+			onThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
+}

@@ -1,0 +1,385 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"moonseal/runtime/bind"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/run"
+	"moonseal/runtime/worker"
+)
+
+type attack struct {
+	What string `lua:"what" doc:"what to try"`
+	On   string `lua:"on,optional" doc:"on what"`
+}
+
+// attempt is what a hostile script would do, had it Go: it tells how it went.
+func attempt() *bind.Func {
+	return &bind.Func{Name: "try", Doc: "x", Returns: "how it went", Example: "x", Impl: bind.Read(func(_ *bind.Call, _ *target, a *attack) (string, error) {
+		switch a.What {
+		case "read":
+			_, err := os.ReadFile(a.On)
+			return outcome(err), nil
+		case "list":
+			_, err := os.ReadDir(a.On)
+			return outcome(err), nil
+		case "write":
+			return outcome(os.WriteFile(a.On, []byte("x"), 0o600)), nil
+		case "remove":
+			return outcome(os.Remove(a.On)), nil
+		case "exec":
+			_, err := syscall.ForkExec(a.On, []string{a.On}, &syscall.ProcAttr{})
+			return outcome(err), nil
+		case "kill":
+			pid, err := strconv.Atoi(a.On)
+			if err == nil {
+				err = syscall.Kill(pid, syscall.SIGTERM)
+			}
+			return outcome(err), nil
+		case "dial":
+			conn, err := net.Dial("tcp", a.On)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return outcome(err), nil
+		case "open":
+			return openFiles(), nil
+		case "state":
+			return state()
+		}
+		return "", errors.New("there is no such attack")
+	})}
+}
+
+func outcome(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	return fmt.Sprint(err)
+}
+
+// openFiles lists the descriptors that are open and go on to other programs.
+func openFiles() string {
+	var open []string
+	for fd := range 200 {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			open = append(open, strconv.Itoa(fd))
+		}
+	}
+	return strings.Join(open, " ")
+}
+
+func state() (string, error) {
+	privileges, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	dumpable, err2 := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	text := fmt.Sprintf("no_new_privs=%d dumpable=%d leads=%t", privileges, dumpable, unix.Getpgrp() == os.Getpid())
+	for _, what := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE, unix.RLIMIT_NOFILE} {
+		var limit unix.Rlimit
+		err = errors.Join(err, unix.Getrlimit(what, &limit))
+		text += fmt.Sprintf(" %d", limit.Max)
+	}
+	return text, errors.Join(err, err2)
+}
+
+// pause writes the process's id to the file, and returns when a file beside it is
+// there that ends in .go.
+func pause() *bind.Func {
+	return &bind.Func{Name: "pause", Doc: "x", Returns: "the process", Example: "x", Impl: bind.Read(func(c *bind.Call, t *target, _ *none) (int, error) {
+		if err := os.WriteFile(t.File+".pid", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			return 0, err
+		}
+		for look := time.NewTicker(5 * time.Millisecond); ; {
+			if _, err := os.Stat(t.File + ".go"); err == nil {
+				return os.Getpid(), nil
+			}
+			select {
+			case <-look.C:
+			case <-c.Context.Done():
+				return 0, context.Cause(c.Context)
+			}
+		}
+	})}
+}
+
+// bystander is a run in a process of its own that is at work until it is let go.
+type bystander struct {
+	w    *world
+	file string
+	id   string
+	done chan error
+}
+
+func (w *world) bystander() *bystander {
+	b := &bystander{w: w, file: filepath.Join(w.dir, "beside"), done: make(chan error, 1)}
+	src := fmt.Sprintf("local o = require(\"outside\").target { file = %q }\n"+
+		`return playbook { run = function(ctx) ctx:step("beside", function() return o:pause() end) ctx:step("after", function() return o:append() end) end }`, b.file)
+	job := worker.Job{Playbook: "beside", Files: map[string]string{"beside.lua": src}, State: w.journal.Dir()}
+	go func() {
+		out, err := w.parent.Begin(w.t.Context(), job, false, func(id string) { b.id = id })
+		if err == nil && out.Status != journal.Done {
+			err = fmt.Errorf("the run beside is %s: %+v", out.Status, out.Error)
+		}
+		b.done <- err
+	}()
+	select {
+	case <-w.started("beside"):
+	case err := <-b.done:
+		w.t.Fatalf("the run beside did not begin: %v", err)
+	}
+	return b
+}
+
+// noticedNothing lets the run go on to its end, and looks whether it went through
+// undisturbed.
+func (b *bystander) noticedNothing() {
+	t := b.w.t
+	t.Helper()
+	if err := os.WriteFile(b.file+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-b.done; err != nil || lines(b.file) != 1 {
+		t.Errorf("%v, %d lines", err, lines(b.file))
+	}
+	h, err := b.w.journal.History(t.Context(), b.id)
+	if err != nil || h.Run.Deaths != 0 || h.Steps[0].Deaths != 0 {
+		t.Errorf("the run beside was disturbed: %+v, %v", h, err)
+	}
+}
+
+func TestFatalErrorOfALibraryHurtsNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	beside := w.bystander()
+	out, id := w.run(`ctx:step("one", function() return o:fatal() end)`)
+	if out.Status != journal.Parked || lines(w.file) != 3 || !strings.Contains(out.Reason, "a library that takes the process with it") || !strings.Contains(out.Reason, "step one") {
+		t.Fatalf("%+v after %d", out, lines(w.file))
+	}
+	if r, err := w.journal.Run(t.Context(), id); err != nil || r.Status != journal.Parked || r.Reason == "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	beside.noticedNothing()
+}
+
+func TestMemoryBombHurtsNobodyElse(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector does not start under a memory limit")
+	}
+	w := newWorld(t)
+	e, _ := w.parent.Spawner.(worker.Exec)
+	e.Limits.Memory = 256 << 20
+	w.parent.Spawner = e
+	beside := w.bystander()
+	began := time.Now()
+	out, _ := w.run(`ctx:step("bomb", function() local t = {} while true do t[#t + 1] = string.rep("x", 1000) .. #t end end)`)
+	if out.Status != journal.Parked || !strings.Contains(out.Reason, "bomb") {
+		t.Fatalf("%+v", out)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("three deaths took %s", took)
+	}
+	beside.noticedNothing()
+	if out, _ := w.run(`ctx:step("one", function() return o:append() end)`); out.Status != journal.Done {
+		t.Errorf("an ordinary script under the same limit: %+v", out)
+	}
+}
+
+// A loop in Go that heeds no timeout ends with its process, and the run parks.
+func TestEndlessLoopHurtsNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	beside := w.bystander()
+	out, _ := w.run(`ctx:step("one", { timeout = "50ms" }, function() return o:hang() end)`)
+	if out.Status != journal.Parked || lines(w.file) != 3 || !strings.Contains(out.Reason, "outside.Target:hang did not return") {
+		t.Fatalf("%+v after %d", out, lines(w.file))
+	}
+	beside.noticedNothing()
+}
+
+func TestEndlessLoopCanBeCancelled(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-w.started("one")
+		cancel(run.ErrCancelled)
+	}()
+	out, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), false, nil)
+	if err != nil || out.Status != journal.Cancelled {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// A stopped process holds up neither its parent, when that lets go of it, nor
+// anybody else.
+func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	beside := w.bystander()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-w.started("one")
+		text, err := os.ReadFile(w.file + ".pid")
+		pid, _ := strconv.Atoi(string(text))
+		if err != nil || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+			t.Errorf("cannot stop %d: %v", pid, err)
+		}
+		cancel()
+	}()
+	if err := os.WriteFile(w.file+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() while true do end end)`), false, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+	beside.noticedNothing()
+}
+
+// tries runs attacks in a child, each "what" or "what on", and gives how they went.
+func (w *world) tries(attacks ...string) map[string]string {
+	w.t.Helper()
+	var body strings.Builder
+	body.WriteString("ctx:step(\"one\", function()\nlocal out = {}\n")
+	for _, a := range attacks {
+		what, on, _ := strings.Cut(a, " ")
+		fmt.Fprintf(&body, "out[%q] = o:try(%q, %q)\n", a, what, on)
+	}
+	out, id := w.run(body.String() + "return out\nend)")
+	if out.Status != journal.Done {
+		w.t.Fatalf("%+v", out.Error)
+	}
+	h, err := w.journal.History(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return decode(w.t, h.Steps[0].Result)
+}
+
+func TestFilesAreOutOfReach(t *testing.T) {
+	if worker.LandlockABI() == 0 {
+		t.Skip("this kernel has no Landlock: a run's process may reach what its user may")
+	}
+	w := newWorld(t)
+	elsewhere := t.TempDir()
+	own, other := filepath.Join(w.dir, "own"), filepath.Join(elsewhere, "other")
+	database := filepath.Join(w.journal.Dir(), "moonseal.db")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	denied := syscall.EACCES.Error()
+	want := map[string]string{
+		"write " + own: "<nil>", "read " + own: "<nil>", "list " + w.dir: "<nil>", "remove " + own: "<nil>",
+		"read /etc/hosts": "<nil>", "read /etc/passwd": denied, "list /": denied, "list /etc": denied, "list " + elsewhere: denied,
+		"read " + other: denied, "write " + other: denied, "remove " + other: denied, "write " + other + "2": denied,
+		"read " + database: denied, "write " + database: denied, "list " + w.journal.Dir(): denied,
+	}
+	if raceEnabled {
+		delete(want, "list /") // it has /proc
+	}
+	order := []string{"write " + own, "read " + own, "list " + w.dir, "remove " + own}
+	for a := range want {
+		if !slices.Contains(order, a) {
+			order = append(order, a)
+		}
+	}
+	for a, got := range w.tries(order...) {
+		if wanted, ok := want[a]; ok && got != wanted {
+			t.Errorf("%s: %s, want %s", a, got, wanted)
+		}
+	}
+}
+
+func TestNoProgramIsStarted(t *testing.T) {
+	w := newWorld(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := w.bystander()
+	for a, got := range w.tries("exec "+shell, "exec "+exe, "exec /proc/self/exe") {
+		if got != syscall.EPERM.Error() && got != syscall.EACCES.Error() {
+			t.Errorf("%s: %s", a, got)
+		}
+	}
+	beside.noticedNothing()
+}
+
+func TestOtherProcessesAreOutOfReach(t *testing.T) {
+	if worker.LandlockABI() < 6 {
+		t.Skip("this kernel's Landlock does not keep signals in")
+	}
+	w := newWorld(t)
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
+	for a, got := range w.tries("kill "+strconv.Itoa(other.Process.Pid), "kill "+strconv.Itoa(os.Getpid())) {
+		if got != syscall.EPERM.Error() {
+			t.Errorf("%s: %s", a, got)
+		}
+	}
+}
+
+func TestNetworkStays(t *testing.T) {
+	w := newWorld(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for a, got := range w.tries("dial " + l.Addr().String()) {
+		if got != "<nil>" {
+			t.Errorf("%s: %s", a, got)
+		}
+	}
+}
+
+// Not even a descriptor that this process inherited from a careless parent.
+func TestOnlyThePairAndTheLockAreInherited(t *testing.T) {
+	w := newWorld(t)
+	fd, err := unix.Open("/etc/hosts", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	got := w.tries("open", "state")
+	// The pair has been taken in: 4 is the lock.
+	if got["open"] != "0 1 2 4" {
+		t.Errorf("open: %s", got["open"])
+	}
+	if want := fmt.Sprintf("no_new_privs=1 dumpable=0 leads=true 0 %d 200", 64<<20); got["state"] != want {
+		t.Errorf("got  %s\nwant %s", got["state"], want)
+	}
+	if privileges, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || privileges != 0 {
+		t.Errorf("the parent's thread is confined too: %d, %v", privileges, err)
+	}
+}
+
+func decode(t *testing.T, raw []byte) map[string]string {
+	t.Helper()
+	var out map[string]string
+	if err := json.Unmarshal(raw, &out); err != nil {
+		t.Fatalf("%s: %v", raw, err)
+	}
+	return out
+}

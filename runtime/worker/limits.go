@@ -1,0 +1,46 @@
+package worker
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits bound a child, by the kernel's hand. 0 is none.
+type Limits struct {
+	Memory int64   // bytes of data (RLIMIT_DATA), and of all memory where there is a cgroup
+	Files  int     // open files (RLIMIT_NOFILE)
+	CPU    float64 // processors' worth of time, where there is a cgroup; else the child is nicer than others
+}
+
+const (
+	// maxFile bounds each file that a child writes, in bytes: its largest is a
+	// renewal.log.
+	maxFile = 64 << 20
+	// nicer is the niceness of a child whose share of the processors no cgroup keeps.
+	nicer = 10
+	// maxTasks bounds a child's threads where there is a cgroup. RLIMIT_NPROC
+	// cannot: it counts all that the user has, the daemon included.
+	maxTasks = 256
+)
+
+// apply sets the limits of the process pid. grouped is whether it is in a cgroup.
+func (l Limits) apply(pid int, grouped bool) error {
+	limits := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: maxFile}
+	// The race detector's own memory is more than any limit.
+	if l.Memory > 0 && !raceDetector {
+		limits[unix.RLIMIT_DATA] = uint64(l.Memory)
+	}
+	if l.Files > 0 {
+		limits[unix.RLIMIT_NOFILE] = uint64(l.Files)
+	}
+	for what, limit := range limits {
+		if err := unix.Prlimit(pid, what, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
+			return fmt.Errorf("cannot limit the run's process: %w", err)
+		}
+	}
+	if l.CPU > 0 && !grouped {
+		_ = unix.Setpriority(unix.PRIO_PGRP, pid, nicer) // all its threads; it leads its group
+	}
+	return nil
+}
