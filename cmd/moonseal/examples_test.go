@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/run"
 )
 
 var examples = filepath.Join("..", "..", "examples")
@@ -74,6 +75,25 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 	for _, name := range []string{"dfw.lua", "cucm01-pipeline.lua"} {
 		if !strings.Contains(readme, "```lua\n"+read(t, filepath.Join(examples, name))+"```\n") {
 			t.Errorf("README.md does not show %s as it is", name)
+		}
+	}
+}
+
+// The README names all that ctx has, and every command.
+func TestReadmeIsWhole(t *testing.T) {
+	readme := read(t, filepath.Join("..", "..", "README.md"))
+	methods := regexp.MustCompile(`(?m)^function (ctx:\w+)`).FindAllStringSubmatch(run.Stub, -1)
+	if len(methods) < 5 {
+		t.Fatalf("the stub has %v", methods)
+	}
+	for _, m := range methods {
+		if !strings.Contains(readme, "| `"+m[1]) {
+			t.Errorf("README.md does not explain %s", m[1])
+		}
+	}
+	for _, c := range (&app{}).root().Commands() {
+		if !strings.Contains(readme, "moonseal "+c.Name()) && !c.Hidden {
+			t.Errorf("README.md does not name moonseal %s", c.Name())
 		}
 	}
 }
