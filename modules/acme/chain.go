@@ -5,7 +5,6 @@ import (
 	stdx509 "crypto/x509"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +66,10 @@ func (c *Client) withRoot(cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	root, ok := x509.FindRoot(chain, append(slices.Clip(c.ownRoots), c.opts.Roots(chain)...))
+	root, ok := x509.FindRoot(chain, c.ownRoots)
+	if !ok {
+		root, ok = x509.FindRoot(chain, c.opts.SystemRoots(chain))
+	}
 	if !ok {
 		return nil
 	}

@@ -34,7 +34,8 @@ type Options struct {
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
 	Proxy       func(*http.Request) (*url.URL, error)                             // nil: none
 	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
-	Roots       func(chain []*stdx509.Certificate) []*stdx509.Certificate         // roots that chain may end in, beside the CA's own; nil: none
+	Bundle      []*stdx509.Certificate                                            // roots that chains may end in, beside the CA's own
+	SystemRoots func(chain []*stdx509.Certificate) []*stdx509.Certificate         // further ones, asked where those do not do; nil: none
 	Directories map[string]string                                                 // names of CAs, before [Directories]
 	UserAgent   string                                                            // default "moonseal"
 	Timeout     time.Duration                                                     // of one request; default 30 s
@@ -82,7 +83,7 @@ func New(ca CA, opts Options) (*Client, error) {
 	}
 	return &Client{
 		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
-		ownRoots: own,
+		ownRoots: append(own, opts.Bundle...),
 		transport: &http.Transport{
 			// HTTP/1.1: a run's requests go one after another, and each takes a
 			// fifth less time than over HTTP/2.
@@ -100,8 +101,8 @@ func (o Options) withDefaults() Options {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
-	if o.Roots == nil {
-		o.Roots = func([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
+	if o.SystemRoots == nil {
+		o.SystemRoots = func([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
 	}
 	if o.UserAgent == "" {
 		o.UserAgent = "moonseal"

@@ -65,7 +65,7 @@ func newWorld(t *testing.T, o acmetest.Options) *world {
 	w.spec = CA{Directory: "letsencrypt", Email: "admin@example.com", Roots: strings.Join(ca.RootPEMs(), "")}
 	w.opts = Options{
 		Store: w.store, RootCAs: ca.CertPool(), Directories: map[string]string{"letsencrypt": ca.DirectoryURL()},
-		Roots: noRoots, Timeout: 5 * time.Second, Within: 10 * time.Second,
+		SystemRoots: noRoots, Timeout: 5 * time.Second, Within: 10 * time.Second,
 	}
 	return w
 }

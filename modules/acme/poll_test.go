@@ -34,7 +34,7 @@ func newQuick() *quick { return &quick{FakeClock: clockwork.NewFakeClockAt(time.
 
 func pollClient(t *testing.T, clock clockwork.Clock) *Client {
 	t.Helper()
-	return must(New(CA{}, Options{Clock: clock, Within: time.Minute, Roots: nil}))(t)
+	return must(New(CA{}, Options{Clock: clock, Within: time.Minute}))(t)
 }
 
 func TestPollBeginsEarlyAndGrows(t *testing.T) {
@@ -103,7 +103,7 @@ func BenchmarkIssue(b *testing.B) {
 	}
 	defer ca.Close()
 	c, err := New(CA{Directory: ca.DirectoryURL(), Email: "a@example.com", Roots: ca.RootPEM()}, Options{
-		Store: accountStore(b), RootCAs: ca.CertPool(), Roots: noRoots,
+		Store: accountStore(b), RootCAs: ca.CertPool(), SystemRoots: noRoots,
 	})
 	if err != nil {
 		b.Fatal(err)

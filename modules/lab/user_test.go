@@ -85,7 +85,7 @@ func (u *user) node(t testing.TB, host string) *cucm.Client {
 func (u *user) ca(t testing.TB, ca acme.CA) *acme.Client {
 	t.Helper()
 	c, err := acme.New(ca, acme.Options{
-		Store: u.store, Dial: u.net.Dial, RootCAs: u.net.Roots(), Roots: u.net.RootsOf,
+		Store: u.store, Dial: u.net.Dial, RootCAs: u.net.Roots(), Bundle: u.net.Bundle(), SystemRoots: u.net.SystemRootsOf,
 		HMAC: hmac(u, ca),
 	})
 	if err != nil {

@@ -101,11 +101,14 @@ func makePool(roots []*stdx509.Certificate) *stdx509.CertPool {
 	return pool
 }
 
-// RootsOf gives the certificates, of the bundle and then of the system's roots,
-// that may have issued one of chain: their name is its issuer's. Of the system's
-// only those are parsed, because all of them take longer than a whole order.
-func (n *Network) RootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {
-	out := slices.Clone(n.extra)
+// Bundle gives the roots of the CA bundle.
+func (n *Network) Bundle() []*stdx509.Certificate { return slices.Clone(n.extra) }
+
+// SystemRootsOf gives the system's roots that may have issued one of chain: their
+// name is its issuer's. Only those are parsed, because all of them take longer
+// than a whole order.
+func (n *Network) SystemRootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {
+	var out []*stdx509.Certificate
 	for _, der := range n.system() {
 		if !slices.ContainsFunc(chain, func(c *stdx509.Certificate) bool { return bytes.Contains(der, c.RawIssuer) }) {
 			continue

@@ -33,24 +33,38 @@ func newRoot(t *testing.T, name string) *stdx509.Certificate {
 	return c
 }
 
-func TestRootsOfAChainComeFromBundleAndSystem(t *testing.T) {
-	bundled, wanted, other := newRoot(t, "bundled"), newRoot(t, "wanted"), newRoot(t, "other")
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bundled.Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n, err := New(Options{CABundle: file})
+func TestSystemRootsOfAChain(t *testing.T) {
+	wanted, other := newRoot(t, "wanted"), newRoot(t, "other")
+	n, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.system = func() [][]byte {
 		return [][]byte{other.Raw, wanted.Raw, append([]byte("no certificate "), wanted.RawIssuer...)}
 	}
-	got := n.RootsOf([]*stdx509.Certificate{wanted}) // its issuer has its own name
-	if len(got) != 2 || !got[0].Equal(bundled) || !got[1].Equal(wanted) {
+	got := n.SystemRootsOf([]*stdx509.Certificate{wanted}) // its issuer has its own name
+	if len(got) != 1 || !got[0].Equal(wanted) {
 		t.Errorf("%d roots", len(got))
 	}
-	if got := n.RootsOf(nil); len(got) != 1 || !got[0].Equal(bundled) {
+	if got := n.SystemRootsOf(nil); len(got) != 0 {
 		t.Errorf("%d roots of nothing", len(got))
+	}
+}
+
+func TestBundle(t *testing.T) {
+	root := newRoot(t, "bundled")
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Options{CABundle: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Bundle(); len(got) != 1 || !got[0].Equal(root) {
+		t.Errorf("%d roots", len(got))
+	}
+	if _, err := root.Verify(stdx509.VerifyOptions{Roots: n.Roots()}); err != nil {
+		t.Errorf("the bundle's root is not trusted: %v", err)
 	}
 }
