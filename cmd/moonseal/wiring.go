@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -68,12 +70,26 @@ func (a *app) loadConfig() (*config.Config, error) {
 			return nil, err
 		}
 	}
-	return cfg, nil
+	return cfg, knownModules(cfg, names)
+}
+
+// knownModules refuses a grant of a module that there is not.
+func knownModules(cfg *config.Config, names []string) error {
+	for playbook, g := range cfg.Grants {
+		for _, name := range g.Modules {
+			if !strings.ContainsAny(name, "*?[") && !slices.Contains(names, name) {
+				return &problem.Error{
+					Kind: problem.Usage, Target: cfg.Path, Message: fmt.Sprintf("grants.%s: there is no module %q%s", playbook, name, suggest.Phrase(name, names)),
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // job gives a job with everything that the config says.
 func job(cfg *config.Config) (worker.Job, error) {
-	j := worker.Job{Network: cfg.Network(), State: cfg.State, Settings: map[string]string{}, Blackouts: cfg.Blackouts}
+	j := worker.Job{Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts}
 	for name, node := range cfg.Modules {
 		text, err := yaml.Marshal(&node)
 		if err != nil {

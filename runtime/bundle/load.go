@@ -25,6 +25,8 @@ type Env struct {
 	// Open makes, in a fresh state, the modules for require and the global
 	// variables. It is called for each state that a script is loaded in; may be nil.
 	Open func(s *sandbox.State) World
+	// Allow refuses a module to a playbook, with an error that says why. May be nil.
+	Allow func(playbook, module string) error
 }
 
 // World is what [Env.Open] made; its values belong to one state.
@@ -191,6 +193,10 @@ func (b *Bundle) inspect(ctx context.Context, file string) error {
 	sum := hex.EncodeToString(hash.Sum(nil))
 	for _, made := range found {
 		p := *made.playbook
+		if err := l.mayRequire(p.Name); err != nil {
+			b.report(file, err)
+			continue
+		}
 		p.Hash, p.Needs = sum, needs
 		b.Playbooks = append(b.Playbooks, &p)
 	}
@@ -206,6 +212,7 @@ func (b *Bundle) Playbook(ctx context.Context, s *sandbox.State, name string) (*
 		return nil, &problem.Error{Kind: problem.NotFound, Message: fmt.Sprintf("no playbook %q", name)}
 	}
 	l := b.loader(s, p.File)
+	l.playbookName = name
 	found, err := l.load(ctx)
 	if err != nil {
 		return nil, err

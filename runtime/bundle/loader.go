@@ -26,6 +26,8 @@ type loader struct {
 	cache   map[string]lua.LValue
 	chain   []string // sources being loaded, outermost first
 	made    map[*lua.LTable]*Playbook
+
+	playbookName string // the one that is to run; "" where the script is looked at
 }
 
 // made is a playbook that a script returned.
@@ -196,7 +198,7 @@ func (l *loader) require(L *lua.LState) int {
 	if !ok {
 		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "require", Message: "it takes a name, got " + show(L.Get(1))})
 	}
-	if module, ok := l.world.Modules[string(name)]; ok {
+	if module, ok := l.module(L, string(name)); ok {
 		L.Push(module)
 		return 1
 	}

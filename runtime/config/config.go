@@ -8,6 +8,8 @@
 //	secrets:
 //	  CUCM_PASSWORD: { file: /etc/moonseal/cucm.password }
 //	limits: { memory: 256MiB, cpu: 50%, files: 256 }
+//	grants:                          # none: every playbook may reach all
+//	  dfw: { secrets: ["CUCM_*"], hosts: ["*.example.com", "10.0.0.0/8:22"], modules: [cucm, acme, dns, log] }
 //	log: { level: info }
 //	modules:
 //	  acme: { directories: { letsencrypt: "https://ca.example.com/directory" } }
@@ -39,6 +41,7 @@ type Config struct {
 	Hosts    map[string]string    `yaml:"hosts"`     // "host:port" -> "address:port" to connect to in its place
 	Secrets  map[string]Secret    `yaml:"secrets"`   // where a secret is, for those that are no systemd credential or variable
 	Limits   Limits               `yaml:"limits"`    //
+	Grants   grant.Rules          `yaml:"grants"`    // what playbooks may reach, by name or pattern
 	Log      Log                  `yaml:"log"`       //
 	Modules  map[string]yaml.Node `yaml:"modules"`   // settings of modules, by name
 
@@ -175,6 +178,9 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 		c.State = defaultState(getenv)
 	}
 	if err := c.Limits.defaults(); err != nil {
+		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: err.Error()}
+	}
+	if err := c.Grants.Check(); err != nil {
 		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: err.Error()}
 	}
 	if c.Concurrency == 0 {

@@ -1,9 +1,11 @@
 // Package grant is the only way out: the one dialer and the one http.Transport
-// that modules use. It knows the CA bundle, the proxy and the map of hosts.
+// that modules use. It knows the CA bundle, the proxy, the map of hosts, and which
+// hosts, secrets and modules a playbook may reach ([Rules]).
 package grant
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	stdx509 "crypto/x509"
@@ -30,6 +32,8 @@ type Options struct {
 	CABundle string `json:"ca_bundle,omitempty"`
 	// Proxy is the URL of an HTTP proxy for the HTTP APIs; "" reaches them directly.
 	Proxy string `json:"proxy,omitempty"`
+	// Allowed is what the playbook may reach; nil is all.
+	Allowed *Allowed `json:"allowed,omitempty"`
 }
 
 // dialTimeout bounds the making of a connection.
@@ -154,8 +158,14 @@ func parseBundle(data []byte) []*stdx509.Certificate {
 	return out
 }
 
-// Dial connects to addr ("host:port"), or to where Hosts sends it.
+// Dial connects to addr ("host:port"), or to where Hosts sends it. A host that is
+// not granted is a *problem.Error of kind refused; the proxy always is.
 func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if n.proxy == nil || addr != withPort(n.proxy) {
+		if err := n.opt.Allowed.Host(addr); err != nil {
+			return nil, err
+		}
+	}
 	if to, ok := n.opt.Hosts[addr]; ok {
 		addr = to
 	}
@@ -170,7 +180,25 @@ func (n *Network) Transport() *http.Transport {
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4,
 	}
 	if n.proxy != nil {
-		t.Proxy = http.ProxyURL(n.proxy)
+		t.Proxy = n.throughProxy
 	}
 	return t
+}
+
+// throughProxy gives the proxy for a request whose host is granted: the dialer
+// sees the proxy only.
+func (n *Network) throughProxy(r *http.Request) (*url.URL, error) {
+	if err := n.opt.Allowed.Host(withPort(r.URL)); err != nil {
+		return nil, err
+	}
+	return n.proxy, nil
+}
+
+// withPort gives the "host:port" that a URL names.
+func withPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(port, "443"))
 }

@@ -152,7 +152,7 @@ func (w *work) prepare() (err error) {
 }
 
 func (w *work) load(ctx context.Context) (err error) {
-	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open}
+	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Allow: w.allow}
 	if w.job.Sources != nil {
 		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
 		return err
@@ -160,6 +160,9 @@ func (w *work) load(ctx context.Context) (err error) {
 	w.bundle, err = bundle.Load(ctx, &bundle.Tree{Files: w.job.Files, Problems: w.job.Problems}, env)
 	return err
 }
+
+// allow implements [bundle.Env]'s Allow.
+func (w *work) allow(playbook, module string) error { return w.job.Grants.For(playbook).Module(module) }
 
 // open gives a state its modules: for a load those in which all but pure
 // functions are refused, for the run those that work.

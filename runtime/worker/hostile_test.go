@@ -20,6 +20,7 @@ import (
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 	"moonseal/runtime/worker"
 )
@@ -95,6 +96,20 @@ func state() (string, error) {
 		text += fmt.Sprintf(" %d", limit.Max)
 	}
 	return text, errors.Join(err, err2)
+}
+
+// connect goes the way out that all modules go.
+func connect() *bind.Func {
+	type where struct {
+		Addr string `lua:"addr" doc:"x"`
+	}
+	return &bind.Func{Name: "connect", Doc: "x", Returns: "true", Example: "x", Impl: bind.Read(func(c *bind.Call, _ *target, a *where) (bool, error) {
+		conn, err := c.Network.Dial(c.Context, "tcp", a.Addr)
+		if err != nil {
+			return false, problem.Network(err)
+		}
+		return true, conn.Close()
+	})}
 }
 
 // pause writes the process's id to the file, and returns when a file beside it is

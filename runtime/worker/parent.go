@@ -235,6 +235,7 @@ func (p *Parent) write(ctx context.Context, recs ...journal.Record) error {
 
 // start starts a child and gives it its job.
 func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*session, error) {
+	job.Network.Allowed = job.Grants.For(job.Playbook)
 	proc, err := p.Spawner.Start(ctx, lock)
 	if err != nil {
 		if lock != nil {
@@ -242,7 +243,7 @@ func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*s
 		}
 		return nil, err
 	}
-	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), step: -1}
+	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), allowed: job.Network.Allowed, step: -1}
 	if err := s.conn.send(&frame{Job: job}); err != nil {
 		return nil, s.death()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -21,6 +22,8 @@ type session struct {
 	how    string // how the child ended, once it was waited for
 	ended  bool
 	failed error // the journal takes nothing any more
+
+	allowed *grant.Allowed // what its playbook may reach
 
 	// Where the run is, for the report of a death.
 	step  int
@@ -119,6 +122,9 @@ func (s *session) answer(f *frame, a *answer, err error) error {
 }
 
 func (s *session) secret(ctx context.Context, f *frame) error {
+	if err := s.allowed.Secret(f.Secret); err != nil {
+		return s.answer(f, nil, err)
+	}
 	value, err := s.parent.Secrets.Value(ctx, f.Secret)
 	if err == nil {
 		s.parent.Redactor.Learn(value)

@@ -44,8 +44,9 @@ type Job struct {
 	Problems []*problem.Error  `json:"problems,omitempty"` // of reading the folder
 	Sources  map[string]string `json:"sources,omitempty"`  // the run's sources, for one that is taken up
 	Settings map[string]string `json:"settings,omitempty"` // of modules, YAML by name
-	Network  grant.Options     `json:"network"`
-	State    string            `json:"state"` // the state folder
+	Network  grant.Options     `json:"network"`            // the parent fills in what is allowed
+	Grants   grant.Rules       `json:"grants,omitempty"`   // of all playbooks
+	State    string            `json:"state"`              // the state folder
 	Mode     run.Mode          `json:"mode,omitempty"`
 	// When no appliance is changed, whatever the playbook's window; Now lifts both.
 	Blackouts []string `json:"blackouts,omitempty"`
