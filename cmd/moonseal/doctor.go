@@ -186,7 +186,7 @@ func (e *examination) directories(ctx context.Context) {
 	known := acme.Directories()
 	used := map[string]string{}
 	for name, url := range known {
-		host := strings.SplitN(strings.TrimPrefix(url, "https://"), "/", 2)[0]
+		host, _, _ := strings.Cut(strings.TrimPrefix(url, "https://"), "/")
 		if _, err := os.Stat(filepath.Join(e.cfg.State, "accounts", "_acme", host)); err == nil {
 			used[name] = url
 		}
@@ -204,7 +204,10 @@ func (e *examination) directories(ctx context.Context) {
 			continue
 		}
 		if skew.Abs() > maxSkew {
-			err = &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("it is %s off from the clock of %s", skew.Round(time.Second), name), Hint: "set it, and let NTP keep it: timedatectl set-ntp true"}
+			err = &problem.Error{
+				Kind: problem.Usage, Message: fmt.Sprintf("it is %s off from the clock of %s", skew.Round(time.Second), name),
+				Hint: "set it, and let NTP keep it: timedatectl set-ntp true",
+			}
 		}
 		e.add("clock", "within "+maxSkew.String()+" of the CA's", err)
 	}
@@ -222,13 +225,13 @@ func directory(ctx context.Context, client *http.Client, url string) (time.Durat
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode >= http.StatusBadRequest {
-		return 0, problem.At(problem.Status(res.StatusCode, res.Header, "", time.Now()), "", url)
+		return 0, problem.At(problem.Status(res.StatusCode, nil, "", time.Time{}), "", url)
 	}
 	at, err := http.ParseTime(res.Header.Get("Date"))
 	if err != nil {
-		return 0, nil //nolint:nilerr // a server need not have a clock (RFC 9110 section 6.6.1)
+		return 0, nil // a server need not have a clock (RFC 9110 section 6.6.1)
 	}
-	return time.Until(at), nil
+	return time.Until(at), nil //nolint:forbidigo // this machine's clock is in question
 }
 
 // hosts compares what each pinned host shows with its pins.
@@ -270,7 +273,10 @@ func (e *examination) shown(ctx context.Context, host string, pins account.Pins)
 	}
 	sum := sha256.Sum256(client.ConnectionState().PeerCertificates[0].Raw)
 	if got := hex.EncodeToString(sum[:]); !slices.Contains(pins.TLS, got) {
-		return &problem.Error{Kind: problem.Untrusted, Target: addr, Message: "it shows another certificate than the pinned one: " + got, Hint: "moonseal trust " + host + " shows it and asks"}
+		return &problem.Error{
+			Kind: problem.Untrusted, Target: addr, Message: "it shows another certificate than the pinned one: " + got,
+			Hint: "moonseal trust " + host + " shows it and asks",
+		}
 	}
 	return nil
 }
@@ -282,7 +288,10 @@ func (e *examination) key(ctx context.Context, host string, pins account.Pins) e
 		return problem.At(err, "", addr)
 	}
 	if !slices.Contains(pins.SSH, key) {
-		return &problem.Error{Kind: problem.Untrusted, Target: addr, Message: "it shows another host key than the pinned one: " + key, Hint: "moonseal trust " + host + " shows it and asks"}
+		return &problem.Error{
+			Kind: problem.Untrusted, Target: addr, Message: "it shows another host key than the pinned one: " + key,
+			Hint: "moonseal trust " + host + " shows it and asks",
+		}
 	}
 	return nil
 }

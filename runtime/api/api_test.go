@@ -49,9 +49,11 @@ func (f *fake) Cancel(_ context.Context, run string) error { return f.note("canc
 func (f *fake) Decide(_ context.Context, run string, approve bool, by string, d api.Decision) error {
 	return f.note("decide", run, approve, by, d)
 }
+
 func (f *fake) Resume(_ context.Context, run, by string, d api.Decision) error {
 	return f.note("resume", run, by, d)
 }
+
 func (f *fake) Cleanup(_ context.Context, run string, forget bool) error {
 	return f.note("cleanup", run, forget)
 }
@@ -59,10 +61,12 @@ func (f *fake) Pause(_ context.Context, r api.PauseRequest) error { return f.not
 func (f *fake) Reload(context.Context) (*api.ReloadReply, error) {
 	return &api.ReloadReply{Added: []string{"a"}}, f.note("reload")
 }
+
 func (f *fake) Backup(_ context.Context, w io.Writer) error {
 	_, _ = io.WriteString(w, "half of a copy")
 	return f.note("backup")
 }
+
 func (f *fake) Follow(_ context.Context, _ string, tell func(journal.Record) error) (*journal.Run, error) {
 	for _, rec := range f.events {
 		if err := tell(rec); err != nil {
@@ -75,7 +79,7 @@ func (f *fake) Follow(_ context.Context, _ string, tell func(journal.Record) err
 // folder is one whose name is short enough for a socket.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "api")
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // the path of t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (s *Share) UnmarshalYAML(node *yaml.Node) error {
 		n /= 100
 	}
 	const least, most = 0.01, 1024
-	if err != nil || !(n >= least && n <= most) { //nolint:staticcheck // NaN is neither
+	if err != nil || !(n >= least && n <= most) { // NaN is neither
 		return fmt.Errorf(`line %d: %q is no share of a processor, such as 50%% or 1.5, and not "none"`, node.Line, node.Value)
 	}
 	*s = Share(n)

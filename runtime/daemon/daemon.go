@@ -43,7 +43,7 @@ type Options struct {
 	Notify func(state string)
 }
 
-// Executor runs runs and loads scripts, in processes that it watches over.
+// Executor works on runs and loads scripts, in processes that it watches over.
 type Executor interface {
 	Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error)
 	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)

@@ -138,7 +138,10 @@ func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) erro
 		return err
 	}
 	if h.Run.Status != journal.Parked {
-		return &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status), Hint: "moonseal run " + h.Run.Playbook + " makes a waiting run go on now"}
+		return &problem.Error{
+			Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status),
+			Hint: "moonseal run " + h.Run.Playbook + " makes a waiting run go on now",
+		}
 	}
 	return d.settle(ctx, h, func(stamp journal.Stamp) ([]journal.Record, error) {
 		recs, err := run.Settle(h, stamp, a.As)

@@ -148,7 +148,7 @@ func (w *world) bystander() *bystander {
 	go func() {
 		out, err := w.parent.Begin(w.t.Context(), job, false, func(id string) { b.id = id })
 		if err == nil && out.Status != journal.Done {
-			err = fmt.Errorf("the run beside is %s: %+v", out.Status, out.Error)
+			err = fmt.Errorf("the run beside is %s: %w", out.Status, out.Error)
 		}
 		b.done <- err
 	}()

@@ -31,7 +31,7 @@ func LandlockABI() int {
 	if errno != 0 {
 		return 0
 	}
-	return int(abi) //nolint:gosec // a small number
+	return int(abi)
 }
 
 const (
@@ -145,7 +145,7 @@ func (r *rules) add(access uint64, path string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		access &= ofFiles
 	}
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: access & r.handled, Parent_fd: int32(fd)} //nolint:gosec // a descriptor
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: access & r.handled, Parent_fd: int32(fd)}
 	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, r.Fd(), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0); errno != 0 {
 		return errno
 	}

@@ -106,7 +106,7 @@ func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, 
 		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err
 		}
-		ctx, job = goOn(ctx, job)
+		ctx, job = goOn(ctx, job) //nolint:fatcontext // once: after it the context is without cancel
 	}
 }
 
