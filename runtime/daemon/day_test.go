@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -195,83 +194,10 @@ func (d *day) crashInFlight(from, to time.Time) {
 	d.start()
 }
 
-// to lets time pass, from one thing that happens to the next.
+// to lets time pass.
 func (d *day) to(end time.Time) {
 	d.t.Helper()
-	for {
-		next, dues := end, 0
-		for _, p := range d.daemon.reload.Current().Playbooks {
-			at := d.daemon.schedule.Next(p.Name)
-			if !at.IsZero() && at.Before(next) {
-				next = at
-			}
-		}
-		for _, w := range d.daemon.queue.Waiting() {
-			if w.At.Before(next) {
-				next = w.At
-			}
-		}
-		before := d.dues()
-		for _, p := range d.daemon.reload.Current().Playbooks {
-			if at := d.daemon.schedule.Next(p.Name); !at.IsZero() && !at.After(next) {
-				dues++
-			}
-		}
-		d.advance(next)
-		d.due(before + dues)
-		d.settle()
-		if next.Equal(end) {
-			return
-		}
-	}
-}
-
-func (d *day) advance(to time.Time) {
-	if by := to.Sub(d.clock.Now()); by > 0 {
-		d.clock.Advance(by)
-	}
-}
-
-// dues counts what the scheduler has enqueued so far.
-func (d *day) dues() int {
-	return len(d.log.of("run begun")) + len(d.log.of("due, and its run is unfinished"))
-}
-
-// due waits until so much was enqueued.
-func (d *day) due(n int) {
-	d.t.Helper()
-	late := time.Now().Add(patience)
-	for d.dues() < n {
-		if time.Now().After(late) {
-			d.t.Fatalf("at %s: %d runs were due, want %d", d.clock.Now(), d.dues(), n)
-		}
-		d.nudge()
-	}
-}
-
-// settle waits until nothing is worked on and nothing is due.
-func (d *day) settle() {
-	d.t.Helper()
-	late := time.Now().Add(patience)
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-		err := d.daemon.queue.Idle(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
-		if time.Now().After(late) {
-			d.t.Fatalf("not idle: running %v, waiting %v", d.daemon.queue.Running(), d.daemon.queue.Waiting())
-		}
-		d.nudge()
-	}
-}
-
-// nudge lets a little time pass for timers that were set just after an advance.
-func (d *day) nudge() {
-	d.clock.Advance(time.Millisecond)
-	timer := time.NewTimer(time.Millisecond)
-	<-timer.C
+	d.passes(end.Sub(d.clock.Now()))
 }
 
 // everyRunOnce checks that each run that was begun was done, once.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +30,25 @@ import (
 	"moonseal/runtime/worker"
 )
 
+// setClock is a clock that can be set, as a person or NTP does: timers go on as
+// if nothing were.
+type setClock struct {
+	*clockwork.FakeClock
+
+	ahead atomic.Int64
+}
+
+func (c *setClock) set(by time.Duration) { c.ahead.Add(int64(by)) }
+
+func (c *setClock) Now() time.Time {
+	return c.FakeClock.Now().Add(time.Duration(c.ahead.Load()))
+}
+
+func (c *setClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
+func (c *setClock) Until(t time.Time) time.Duration { return t.Sub(c.Now()) }
+
 // patience bounds everything that a test waits for.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // script is what a file of the scripts folder holds here, as JSON: loading and
 // running are the tests' own.
@@ -62,6 +80,7 @@ type fakeExecutor struct {
 	errors  []string
 	changed chan struct{}            // closed at the next change of what is above
 	gates   map[string]chan struct{} // by playbook: its runs wait until it is closed
+	linger  chan struct{}            // not nil: what has stopped ends when it is closed
 	loadErr error
 }
 
@@ -176,7 +195,13 @@ func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (o
 	if cancelled {
 		return e.end(h, journal.Cancelled)
 	}
-	return e.do(h, s, &c)
+	out, err = e.do(h, s, &c)
+	var linger chan struct{}
+	e.update(func() { linger = e.linger })
+	if linger != nil {
+		<-linger
+	}
+	return out, err
 }
 
 // take adopts the run and gives it with its script.
@@ -334,7 +359,7 @@ func (l *lines) of(message string) []line {
 // house is a state folder, a scripts folder, and the daemon that lives there.
 type house struct {
 	t      *testing.T
-	clock  *clockwork.FakeClock
+	clock  *setClock
 	cfg    *config.Config
 	exec   *fakeExecutor
 	log    *lines
@@ -347,7 +372,7 @@ type house struct {
 
 func newHouse(t *testing.T, at time.Time) *house {
 	t.Helper()
-	clock := clockwork.NewFakeClockAt(at)
+	clock := &setClock{FakeClock: clockwork.NewFakeClockAt(at)}
 	h := &house{t: t, clock: clock, exec: newFakeExecutor(clock), log: &lines{}}
 	dir := t.TempDir()
 	h.cfg = &config.Config{
@@ -464,5 +489,109 @@ func (h *house) sound() {
 	defer h.exec.mu.Unlock()
 	for _, e := range h.exec.errors {
 		h.t.Error(e)
+	}
+}
+
+// passes lets time pass, from one thing that happens to the next.
+func (h *house) passes(d time.Duration) {
+	h.t.Helper()
+	for end := h.clock.Now().Add(d); h.clock.Now().Before(end); {
+		h.next(end)
+		h.settle()
+	}
+}
+
+// next lets time pass until the next run is due or a waiting one goes on, or
+// until end, and waits until what is due was enqueued.
+func (h *house) next(end time.Time) {
+	h.t.Helper()
+	var moments []time.Time
+	for _, p := range h.daemon.reload.Current().Playbooks {
+		if at := h.daemon.schedule.Next(p.Name); !at.IsZero() {
+			moments = append(moments, at)
+		}
+	}
+	next := end
+	for _, at := range moments {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	for _, w := range h.daemon.queue.Waiting() {
+		if w.At.Before(next) {
+			next = w.At
+		}
+	}
+	want := h.dues()
+	for _, at := range moments {
+		if !at.After(next) {
+			want++
+		}
+	}
+	h.advance(next)
+	h.due(want)
+}
+
+func (h *house) advance(to time.Time) {
+	if by := to.Sub(h.clock.Now()); by > 0 {
+		h.clock.Advance(by)
+	}
+}
+
+// dues counts what the scheduler has enqueued so far.
+func (h *house) dues() int {
+	return len(h.log.of("run begun")) + len(h.log.of("due, and its run is unfinished"))
+}
+
+// due waits until so much was enqueued.
+func (h *house) due(n int) {
+	h.t.Helper()
+	late := time.Now().Add(patience)
+	for h.dues() < n {
+		if time.Now().After(late) {
+			h.t.Fatalf("at %s: %d runs were due, want %d", h.clock.Now(), h.dues(), n)
+		}
+		h.nudge()
+	}
+}
+
+// settle waits until nothing is worked on and nothing is due.
+func (h *house) settle() {
+	h.t.Helper()
+	late := time.Now().Add(patience)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		err := h.daemon.queue.Idle(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(late) {
+			h.t.Fatalf("not idle: running %v, waiting %v", h.daemon.queue.Running(), h.daemon.queue.Waiting())
+		}
+		h.nudge()
+	}
+}
+
+// nudge lets a little time pass for timers that were set just after an advance.
+func (h *house) nudge() {
+	h.clock.Advance(time.Millisecond)
+	timer := time.NewTimer(time.Millisecond)
+	<-timer.C
+}
+
+// drifts lets time pass in small steps, until it is so, for d at most.
+func (h *house) drifts(d time.Duration, so func() bool) {
+	h.t.Helper()
+	late := time.Now().Add(patience)
+	end := h.clock.Now().Add(d)
+	for !so() {
+		if !h.clock.Now().Before(end) && time.Now().After(late) {
+			h.t.Fatalf("it does not happen; it is %s", h.clock.Now())
+		}
+		if h.clock.Now().Before(end) {
+			h.clock.Advance(5 * time.Minute)
+		}
+		h.nudge()
 	}
 }
