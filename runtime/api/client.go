@@ -134,10 +134,14 @@ func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Recor
 		}
 		tell(rec)
 	}
-	if err := lines.Err(); err != nil && ctx.Err() == nil {
-		return nil, err
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("the daemon's answer: %w", err)
 	}
-	return nil, &problem.Error{Kind: problem.Unavailable, Message: "the daemon stopped; the run goes on when it is back", Cause: ctx.Err()}
+	// The connection is gone, in order or not: with a daemon that stops, or is killed.
+	return nil, &problem.Error{
+		Kind: problem.Unavailable, Message: "the daemon stopped; the run goes on when it is back", Cause: ctx.Err(),
+		Hint: "systemctl status moonseal says why; moonseal run follows the run again",
+	}
 }
 
 // maxLine bounds one line of an answer, in bytes.

@@ -71,12 +71,23 @@ func Listen(path, group string) (net.Listener, error) {
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err == nil {
-		err = errors.Join(os.Chown(path, -1, gid), os.Chmod(path, 0o660)) //nolint:gosec // the group is the config's
+		err = share(path, gid)
 	}
 	if err != nil {
 		return nil, errors.Join(failed(err), l.Close())
 	}
 	return l, nil
+}
+
+// share opens the socket to a group. A service that may not change owners can
+// still use the group that it has itself.
+func share(path string, gid int) error {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	if err == nil && int(st.Gid) != gid {
+		err = os.Chown(path, -1, gid)
+	}
+	return errors.Join(err, os.Chmod(path, 0o660)) //nolint:gosec // the group is the config's
 }
 
 // removeSocket removes what a dead daemon left, and nothing else.
@@ -224,11 +235,31 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 			s.fail(w, err)
 			return
 		}
+		if r.Method == http.MethodPost {
+			s.note(r, in)
+		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(out); err != nil {
 			s.log.Debug("answer not sent", "error", err.Error())
 		}
 	})
+}
+
+// note logs who changed what.
+func (s *server) note(r *http.Request, in any) {
+	said := ""
+	if d, ok := in.(Decision); ok {
+		said = d.User
+	}
+	args := []any{"what", r.URL.Path, "by", who(r.Context(), said)}
+	if a, ok := in.(interface{ attrs() []slog.Attr }); ok {
+		for _, attr := range a.attrs() {
+			if attr.Value.String() != "" {
+				args = append(args, attr)
+			}
+		}
+	}
+	s.log.Info("asked by a person", args...)
 }
 
 func (s *server) fail(w http.ResponseWriter, err error) {

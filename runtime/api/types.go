@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"moonseal/runtime/journal"
@@ -96,10 +97,28 @@ type RunRequest struct {
 	Force    bool   `json:"force,omitempty"`
 }
 
+// attrs are what the daemon logs of a request.
+func (r RunRequest) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("playbook", r.Playbook), slog.Bool("force", r.Force)}
+}
+
+func (d Decision) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", d.As)}
+}
+
+func (c CleanupRequest) attrs() []slog.Attr { return []slog.Attr{slog.Bool("forget", c.Forget)} }
+
+func (p PauseRequest) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
+}
+
 // RunReply names the run that was begun, or that goes on.
 type RunReply struct {
 	ID      string `json:"id"`
 	Resumed bool   `json:"resumed,omitempty"` // it was unfinished
+
+	// Broken is why the playbook runs as its script last was in order.
+	Broken *problem.Error `json:"broken,omitempty"`
 }
 
 // Decision is a person's answer.

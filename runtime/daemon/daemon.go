@@ -130,7 +130,10 @@ func (d *Daemon) Close() error {
 
 // Serve works until ctx ends, then stops in order. l is the socket; it is closed.
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() {
+		err = errors.Join(err, d.Close())
+		d.log.Info("stopped")
+	}()
 	base := context.WithoutCancel(ctx) // what is under way at the stop ends in order, not with ctx
 	if err := d.queue.Start(base); err != nil {
 		return errors.Join(err, l.Close())
@@ -150,7 +153,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State)
 	err = api.Serve(ctx, l, d, d.log)
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
-	d.log.Info("stopping")
+	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
 	return errors.Join(err, d.schedule.Stop())
 }
 

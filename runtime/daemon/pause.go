@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,9 @@ func (d *Daemon) reloadConfig() ([]string, error) {
 		}
 	}
 	slices.Sort(restart)
+	if len(restart) > 0 {
+		d.log.Warn("these settings change at the next start", "settings", strings.Join(restart, " "))
+	}
 	fixed := *now
 	fixed.Scripts, fixed.State, fixed.Listen, fixed.Concurrency, fixed.Limits = old.Scripts, old.State, old.Listen, old.Concurrency, old.Limits
 	fixed.Secrets, fixed.Log, fixed.Alerts.URLs, fixed.Alerts.Heartbeat = old.Secrets, old.Log, old.Alerts.URLs, old.Alerts.Heartbeat

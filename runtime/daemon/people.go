@@ -23,7 +23,7 @@ func (d *Daemon) Run(ctx context.Context, r api.RunRequest) (*api.RunReply, erro
 		return nil, err
 	}
 	if !resumed {
-		return &api.RunReply{ID: id}, nil
+		return &api.RunReply{ID: id, Broken: d.brokenScript(r.Playbook)}, nil
 	}
 	old, err := d.journal.Run(ctx, id)
 	if err != nil {
@@ -33,6 +33,22 @@ func (d *Daemon) Run(ctx context.Context, r api.RunRequest) (*api.RunReply, erro
 		err = d.enqueue(ctx, old, d.opt.Clock.Now())
 	}
 	return &api.RunReply{ID: id, Resumed: true}, err
+}
+
+// brokenScript says why a playbook runs as its script last was in order; nil where
+// it runs as the script is.
+func (d *Daemon) brokenScript(playbook string) *problem.Error {
+	snapshot := d.reload.Current()
+	book := snapshot.Find(playbook)
+	if book == nil {
+		return nil
+	}
+	for _, file := range book.Needs {
+		if e := snapshot.Problem(file); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
 func (d *Daemon) noPlaybook(name string) error {
@@ -120,16 +136,20 @@ func (d *Daemon) Decide(ctx context.Context, id string, approve bool, by string,
 		return notAsked
 	}
 	return d.settle(ctx, h, func(stamp journal.Stamp) ([]journal.Record, error) {
-		rec, asked, err := run.Decide(h, stamp, approve, run.Approval{By: by, Ticket: a.Ticket, Reason: a.Reason, At: stamp.At})
+		answer := run.Approval{By: by, Ticket: a.Ticket, Reason: a.Reason, At: stamp.At}
+		rec, asked, err := run.Decide(h, stamp, approve, answer)
 		if err != nil {
 			return nil, err
 		}
 		if !asked {
 			return nil, notAsked
 		}
-		return []journal.Record{rec}, nil
+		return []journal.Record{rec, answer.Logged(stamp, approve)}, nil
 	})
 }
+
+// forWorker is what a run waits for once a person has let it go on.
+const forWorker = "a free worker"
 
 // Resume implements [api.Daemon].
 func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) error {
@@ -154,17 +174,20 @@ func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) erro
 }
 
 // settle writes what a person has decided about a run that no process works on,
-// and wakes it.
+// and wakes it. It is on record that it waits for nobody any more: a daemon that is
+// killed now lets it go on when it is back.
 func (d *Daemon) settle(ctx context.Context, h *journal.History, decide func(journal.Stamp) ([]journal.Record, error)) error {
 	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
 	epoch, err := d.journal.Adopt(ctx, h.Run.ID)
 	if err != nil {
 		return err
 	}
-	recs, err := decide(journal.Stamp{Run: h.Run.ID, Epoch: epoch, At: d.opt.Clock.Now().UTC()})
+	stamp := journal.Stamp{Run: h.Run.ID, Epoch: epoch, At: d.opt.Clock.Now().UTC()}
+	recs, err := decide(stamp)
 	if err != nil {
 		return err
 	}
+	recs = append(recs, journal.RunWaiting{Stamp: stamp, For: forWorker, Until: stamp.At})
 	if err := d.journal.Write(ctx, recs...); err != nil {
 		return err
 	}

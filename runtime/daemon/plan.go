@@ -57,7 +57,12 @@ func (d *Daemon) plan(p *bundle.Playbook) (*schedule.Schedule, *schedule.Window,
 }
 
 // apply implements the reloader's Apply: the schedule follows the scripts.
-func (d *Daemon) apply(_, now *reload.Snapshot) {
+func (d *Daemon) apply(before, now *reload.Snapshot) {
+	for _, e := range before.Problems {
+		if e.Place != nil && now.Problem(e.Place.File) == nil {
+			d.log.Info("a script is no longer broken", "file", e.Place.File)
+		}
+	}
 	d.reschedule(now)
 	d.notify("STATUS=" + d.summary())
 }

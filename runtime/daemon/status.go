@@ -51,12 +51,7 @@ func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookSt
 	p := api.PlaybookStatus{Name: name, Paused: d.isPaused(name), Warning: d.warning(name)}
 	snapshot := d.reload.Current()
 	if book := snapshot.Find(name); book != nil {
-		p.Script, p.Bundle = book.File, book.Hash
-		for _, file := range book.Needs {
-			if e := snapshot.Problem(file); e != nil {
-				p.Error = e
-			}
-		}
+		p.Script, p.Bundle, p.Error = book.File, book.Hash, d.brokenScript(name)
 		if next := d.schedule.Next(name); !next.IsZero() {
 			p.NextRun = &next
 		}
@@ -85,13 +80,13 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 	switch u.Status {
 	case journal.Waiting:
 		r.WaitsFor, r.Since = u.WaitFor, u.Updated
-		if !u.WakeAt.IsZero() {
+		if !u.WakeAt.IsZero() && u.WaitFor != forWorker {
 			r.Until = &u.WakeAt
 		}
 	case journal.Parked:
 		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
 	case journal.Created:
-		r.WaitsFor = "a free worker"
+		r.WaitsFor = forWorker
 	default: // waits for nothing
 	}
 	return r

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -121,6 +122,22 @@ func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (
 		return journal.StepDone{Stamp: stamp, Step: s.Step, Result: raw}, true, err
 	}
 	return nil, false, nil
+}
+
+// Logged is the line of the run's log that says who approved or denied it, and why.
+func (a Approval) Logged(stamp journal.Stamp, approve bool) journal.Logged {
+	line := journal.Logged{Stamp: stamp, Level: "info", Message: "denied by " + a.By}
+	if approve {
+		line.Message = "approved by " + a.By
+	}
+	fields, err := json.Marshal(struct {
+		Ticket string `json:"ticket,omitempty"`
+		Reason string `json:"reason,omitempty"`
+	}{a.Ticket, a.Reason})
+	if err == nil {
+		line.Fields = fields
+	}
+	return line
 }
 
 // luaApprove is ctx:approve.

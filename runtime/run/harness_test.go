@@ -31,6 +31,7 @@ type world struct {
 	fail  map[string]error // what the next call for a name answers
 	lost  map[string]bool  // the next answer for a name is lost, after the work
 	blind map[string]bool  // the probe cannot tell
+	out   bool             // the probe may not look
 	asks  int
 
 	undone func(name string) error // answers undos in the world's place; may be nil
@@ -68,6 +69,9 @@ func (w *world) make(_ *bind.Call, t *thing, _ *none, _ string) (map[string]any,
 func (w *world) probe(_ *bind.Call, t *thing, _ *none, _ string) (map[string]any, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.out {
+		return nil, false, &problem.Error{Kind: problem.Auth, Message: "not let in"}
+	}
 	if w.blind[t.Name] {
 		return nil, false, &problem.Error{Kind: problem.Unavailable, Message: "cannot see"}
 	}

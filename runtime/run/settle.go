@@ -12,19 +12,24 @@ import (
 const (
 	AsDone  = "done"  // it has happened
 	AsAgain = "again" // it has not: do it again
+	AsLook  = "look"  // ask the outside world once more, now that it may answer
 )
 
 // Settle gives the records with which a person lets a parked run go on. Calls of
 // which nobody can tell whether they have happened count as made, or as not made,
-// as the person says. as may be "" where there are none.
+// as the person says; or they stay open, and the run asks about them again. as may
+// be "" where there are none.
 func Settle(h *journal.History, stamp journal.Stamp, as string) ([]journal.Record, error) {
 	unclear := Unclear(h)
+	if as == AsLook {
+		return nil, nil
+	}
 	if as != AsDone && as != AsAgain && (as != "" || len(unclear) > 0) {
 		var names []string
 		for _, e := range unclear {
 			names = append(names, e.Fn)
 		}
-		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")), "look at the appliance, then give --as done or --as again")
+		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")), "look at the appliance, then give --as done or --as again; --as look asks it once more")
 	}
 	var recs []journal.Record
 	for _, e := range unclear {

@@ -40,3 +40,21 @@ func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
 		}
 	}
 }
+
+func TestParkedRunAsksOnceMore(t *testing.T) {
+	l := newLab(t, script(`ctx:step("one", function() return world.thing { name = "a" }:make() end)`))
+	l.killAt(run.AfterAnswer, "world.Thing:make", 1)
+	_, _ = l.process(t.Context())
+	l.trace = nil
+	l.world.out = true
+	if out := l.must(l.process(t.Context())); out.Status != journal.Parked {
+		t.Fatalf("%+v", out)
+	}
+	l.world.out = false
+	if recs, err := run.Settle(l.history(), journal.Stamp{}, run.AsLook); err != nil || len(recs) > 0 {
+		t.Fatalf("look says %v, %v", recs, err)
+	}
+	if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {
+		t.Errorf("%+v, made %v", out, l.world.made)
+	}
+}
