@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,7 +51,7 @@ func Inherited() (net.Conn, error) {
 type Exec struct {
 	Path   string   // the program
 	Args   []string // that make it a child
-	Env    []string
+	Env    []string // all of it: nothing is inherited
 	Limits Limits
 	Jail   *Jail        // nil: none
 	Groups *Groups      // nil: no cgroups
@@ -66,7 +67,9 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 	ours, theirs := os.NewFile(uintptr(fds[0]), "pair"), os.NewFile(uintptr(fds[1]), "pair")
 	defer func() { _ = ours.Close() }()
 	cmd := exec.Command(e.Path, e.Args...) //nolint:noctx // it ends with the pair, not with a context: see Parent
-	cmd.Env = e.Env
+	// A run does one thing at a time: with one processor its process starts sooner,
+	// and hands over to this one and back without waking a thread between.
+	cmd.Env = append(slices.Clip(e.Env), "GOMAXPROCS=1")
 	cmd.ExtraFiles = []*os.File{theirs}
 	if lock != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lock.File())
