@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,8 +55,9 @@ func (a *app) resumeCommand() *cobra.Command {
 		Use:   "resume RUN",
 		Short: "Let a parked run go on",
 		Long: `Lets a parked run go on. Where nobody can tell whether a change has happened, look
-at the appliance and say --as done or --as again; without it, what is known is shown
-first and you are asked.`,
+at the appliance and say --as done or --as again. With --as look the run asks the
+appliance itself once more, which does no harm: right where it could not be reached.
+Without --as, what is known is shown first and you are asked.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.loadConfig()
@@ -69,7 +73,7 @@ first and you are asked.`,
 			return a.resumeParked(cmd.Context(), cfg, args[0], d)
 		},
 	}
-	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again")
+	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again; look: ask once more")
 	return cmd
 }
 
@@ -84,11 +88,12 @@ func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve
 		return a.goesOn(id, ask(ctx, id, d))
 	}
 	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
-		rec, asked, err := run.Decide(h, stamp, approve, run.Approval{By: api.Who(os.Getuid(), d.User), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At})
+		answer := run.Approval{By: api.Who(os.Getuid(), d.User), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At}
+		rec, asked, err := run.Decide(h, stamp, approve, answer)
 		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
 			err = &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it waits for no approval", Hint: "moonseal runs shows what it waits for"}
 		}
-		return []journal.Record{rec}, err
+		return []journal.Record{rec, answer.Logged(stamp, approve)}, err
 	})
 }
 
@@ -103,8 +108,7 @@ func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d
 		}
 		recs, err := run.Settle(h, stamp, d.As)
 		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), d.User) + " " + d.As)}
-		// It waits for nobody any more: the next moonseal run takes it up.
-		return append(recs, line, journal.RunWaiting{Stamp: stamp, For: "moonseal run", Until: stamp.At}), err
+		return append(recs, line), err
 	})
 }
 
@@ -135,10 +139,13 @@ func (a *app) settle(ctx context.Context, cfg *config.Config, id string, decide 
 	if err != nil {
 		return err
 	}
-	recs, err := decide(h, journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()})
+	stamp := journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()}
+	recs, err := decide(h, stamp)
 	if err != nil {
 		return err
 	}
+	// It waits for nobody any more: the next moonseal run takes it up.
+	recs = append(recs, journal.RunWaiting{Stamp: stamp, For: "moonseal run", Until: stamp.At})
 	if err := j.Write(ctx, recs...); err != nil {
 		return err
 	}
@@ -164,25 +171,71 @@ func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ strin
 	}
 	w := a.stdout
 	_, _ = fmt.Fprintf(w, "run %s of %s is parked: %s\n", h.Run.ID, h.Run.Playbook, h.Run.Reason)
-	if h.Run.Error != nil {
-		_, _ = fmt.Fprintf(w, "  last error   %s\n", h.Run.Error)
+	for _, s := range h.Steps {
+		if s.State == journal.StepIsDone {
+			_, _ = fmt.Fprintf(w, "  done         %s at %s\n", s.Name, when(s.Ended))
+		}
 	}
 	for _, e := range unclear {
 		_, _ = fmt.Fprintf(w, "  asked for    %s at %s\n", e.Fn, when(e.Marked))
-		if len(e.Progress) > 0 {
-			_, _ = fmt.Fprintf(w, "  came as far  %s\n", e.Progress)
+		if text := brief(e.Progress); text != "" {
+			_, _ = fmt.Fprintf(w, "  came as far  %s\n", text)
 		}
 	}
-	_, _ = fmt.Fprint(w, "Look at the appliance. Type done where it has happened, again where it has not;\n"+
-		"where you are not sure, stop here (Ctrl-C): a parked run does no harm. done or again: ")
+	if h.Run.Error != nil {
+		_, _ = fmt.Fprintf(w, "  last error   %s\n", h.Run.Error)
+	}
+	_, _ = fmt.Fprint(w, `Look at the appliance, and type
+  done    it has happened
+  again   it has not: do it again
+  look    let moonseal ask the appliance once more: the safe choice
+or stop here (Ctrl-C): a parked run does no harm. done, again or look: `)
 	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
 	switch answer = strings.TrimSpace(answer); {
-	case answer == run.AsDone || answer == run.AsAgain:
+	case slices.Contains([]string{run.AsDone, run.AsAgain, run.AsLook}, answer):
 		return answer, nil
 	case answer == "" && err != nil:
-		return "", &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "give --as done or --as again"}
+		_, _ = fmt.Fprintln(w)
+		return "", &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "give --as done, --as again or --as look"}
 	}
-	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is neither done nor again; nothing is changed", answer)}
+	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is none of done, again and look; nothing is changed", answer)}
+}
+
+// brief gives what a call noted of how far it came in one short line: without
+// whole certificates.
+func brief(raw json.RawMessage) string {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	text, err := json.Marshal(withoutTexts(v))
+	if err != nil {
+		return ""
+	}
+	const most = 400
+	if runes := []rune(string(text)); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return string(text)
+}
+
+// withoutTexts drops strings of more than one line.
+func withoutTexts(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, e := range v {
+			if text, ok := e.(string); ok && strings.Contains(text, "\n") {
+				delete(v, key)
+				continue
+			}
+			v[key] = withoutTexts(e)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = withoutTexts(e)
+		}
+	}
+	return v
 }
 
 func (a *app) pauseCommand(paused bool) *cobra.Command {
@@ -197,9 +250,23 @@ func (a *app) pauseCommand(paused bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Pause(cmd.Context(), api.PauseRequest{Playbook: strings.Join(args, ""), Paused: paused})
+			name := strings.Join(args, "")
+			if err := c.Pause(cmd.Context(), api.PauseRequest{Playbook: name, Paused: paused}); err != nil {
+				return err
+			}
+			return a.paused(name, paused)
 		},
 	}
+}
+
+func (a *app) paused(name string, paused bool) error {
+	who, goesOn := cmp.Or(name, "all"), strings.TrimSpace("moonseal unpause "+name)
+	text := fmt.Sprintf("%s: nothing begins by schedule until %s; unfinished runs go on\n", who, goesOn)
+	if !paused {
+		text = who + ": runs begin by schedule again\n"
+	}
+	_, err := fmt.Fprint(a.stdout, text)
+	return err
 }
 
 func (a *app) reloadCommand() *cobra.Command {
@@ -227,6 +294,9 @@ func (a *app) showReload(r *api.ReloadReply) error {
 		if len(g.names) > 0 {
 			_, _ = fmt.Fprintf(a.stdout, "%-8s %s\n", g.what, strings.Join(g.names, " "))
 		}
+	}
+	if len(r.Added)+len(r.Changed)+len(r.Removed)+len(r.Restart)+len(r.Problems) == 0 {
+		_, _ = fmt.Fprintln(a.stdout, "nothing to change: all is live as it is in the folder")
 	}
 	if len(r.Restart) > 0 {
 		_, _ = fmt.Fprintf(a.stdout, "these settings change at the next start: %s\n", strings.Join(r.Restart, ", "))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -139,7 +140,20 @@ func (e *examination) state(ctx context.Context) {
 		_, err := j.Runs(ctx, journal.Filter{Limit: 1})
 		e.add("journal", e.cfg.State, errors.Join(err, j.Close()))
 	}
-	e.add("modes of files", "", e.modes())
+	e.add("modes of files", "nobody else can use them", e.modes())
+	e.add("socket", "for "+cmp.Or(e.cfg.Listen.Group, "its owner"), e.socket())
+}
+
+// socket refuses one that the group which is to use it cannot reach.
+func (e *examination) socket() error {
+	l := e.cfg.Listen
+	if rel, err := filepath.Rel(e.cfg.State, l.Socket); l.Group == "" || err != nil || strings.HasPrefix(rel, "..") {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Usage, Target: l.Socket, Message: "group " + l.Group + " cannot reach it: the state folder is its owner's alone",
+		Hint: "listen: { socket: /run/moonseal/moonseal.sock, group: " + l.Group + " }",
+	}
 }
 
 // modes refuses what others can read or write below the state folder.
@@ -236,14 +250,25 @@ func directory(ctx context.Context, client *http.Client, url string) (time.Durat
 
 // hosts compares what each pinned host shows with its pins.
 func (e *examination) hosts(ctx context.Context) {
-	files, err := filepath.Glob(filepath.Join(e.cfg.State, "accounts", "*", "pins.json"))
-	if err != nil {
-		e.add("hosts", "", err)
-		return
+	accounts := filepath.Join(e.cfg.State, "accounts")
+	var files []string
+	for _, pattern := range []string{"*/pins.json", "*/*/pins.json"} { // a host's, a tenant's host's
+		found, err := filepath.Glob(filepath.Join(accounts, pattern))
+		if err != nil {
+			e.add("hosts", "", err)
+			return
+		}
+		files = append(files, found...)
 	}
-	store := account.Open(e.cfg.State, "")
+	if len(files) == 0 {
+		e.add("hosts", "none is trusted yet: moonseal trust HOST pins what one shows", nil)
+	}
 	for _, file := range files {
-		host := filepath.Base(filepath.Dir(file))
+		host, tenant := filepath.Base(filepath.Dir(file)), ""
+		if above := filepath.Dir(filepath.Dir(file)); above != accounts {
+			tenant = filepath.Base(above)
+		}
+		store := account.Open(e.cfg.State, tenant)
 		pins, err := store.Pins(host)
 		if err != nil {
 			e.add("host "+host, "", err)

@@ -28,6 +28,10 @@ func (a *app) runInDaemon(ctx context.Context, cfg *config.Config, c *api.Client
 	p := a.newProgress(opts.json, cfg.Log.Level)
 	defer p.close()
 	p.begin(name, reply.ID, reply.Resumed)
+	if e := reply.Broken; e != nil {
+		_, _ = fmt.Fprintf(a.stderr, "moonseal: the script is broken, and its last good version runs: %s\n", e)
+		printPlace(a.stderr, e.Place)
+	}
 	out, err := a.follow(ctx, c, reply.ID, opts.wait, p)
 	if err != nil {
 		if ctx.Err() != nil {

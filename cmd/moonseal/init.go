@@ -57,14 +57,18 @@ func (a *app) init(dir string) error {
 	if err := a.writeStubs(reg, filepath.Join(dir, "scripts", ".stubs")); err != nil {
 		return err
 	}
-	config := filepath.Join(dir, "moonseal.yaml")
+	config := ""
+	if clean := filepath.Clean(dir); clean != "." && clean != "/etc/moonseal" { // these are looked into anyway
+		config = " --config " + filepath.Join(dir, "moonseal.yaml")
+	}
 	_, _ = fmt.Fprintf(a.stdout, `next:
-  edit      %s
-  trust     moonseal trust HOST --config %s
-  check     moonseal check --config %s
-  doctor    moonseal doctor --config %s
-  serve     moonseal serve --config %s
-`, filepath.Join(dir, "scripts", "first.lua"), config, config, config, config)
+  edit      %[2]s: host, domain, zone, address
+  check     moonseal check%[1]s
+  secrets   moonseal secret test%[1]s
+  trust     moonseal trust HOST%[1]s
+  doctor    moonseal doctor%[1]s
+  serve     moonseal serve%[1]s
+`, config, filepath.Join(dir, "scripts", "first.lua"))
 	return nil
 }
 

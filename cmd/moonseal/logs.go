@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -13,10 +14,11 @@ import (
 const logPage = 500
 
 func (a *app) logsCommand() *cobra.Command {
-	var asJSON, debug bool
+	var asJSON, debug, follow bool
 	cmd := &cobra.Command{
 		Use:               "logs RUN",
 		Short:             "Show a run's log",
+		Long:              "Shows a run's log; with -f also what comes yet, until the run has ended.",
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,24 +35,49 @@ func (a *app) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var after int64
-			for {
-				lines, err := j.Logs(cmd.Context(), run.ID, after, logPage)
-				if err != nil || len(lines) == 0 {
-					return err
-				}
-				for _, l := range lines {
-					after = l.Seq
-					if err := a.showLine(l, asJSON, debug); err != nil {
-						return err
-					}
-				}
-			}
+			show := func(l journal.Log) error { return a.showLine(l, asJSON, debug) }
+			return a.showLog(cmd.Context(), j, run.ID, follow, show)
 		},
 	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run has ended")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a line of JSON for each")
 	cmd.Flags().BoolVar(&debug, "debug", false, "debug lines too")
 	return cmd
+}
+
+// logPause is how often a log that is followed is looked at.
+const logPause = 500 * time.Millisecond
+
+// showLog shows the lines of a run's log, and with follow those to come.
+func (a *app) showLog(ctx context.Context, j *journal.Journal, id string, follow bool, show func(journal.Log) error) error {
+	var after int64
+	for {
+		run, err := j.Run(ctx, id) // before its lines: all are there once it has ended
+		if err != nil {
+			return err
+		}
+		for more := true; more; {
+			lines, err := j.Logs(ctx, id, after, logPage)
+			if err != nil {
+				return err
+			}
+			for _, l := range lines {
+				after = l.Seq
+				if err := show(l); err != nil {
+					return err
+				}
+			}
+			more = len(lines) == logPage
+		}
+		if !follow || !run.Ended.IsZero() {
+			return nil
+		}
+		select {
+		case <-a.clock.After(logPause):
+		case <-ctx.Done():
+			return nil // Ctrl-C is how one stops to look
+		}
+	}
 }
 
 func (a *app) showLine(l journal.Log, asJSON, debug bool) error {

@@ -90,7 +90,9 @@ is a playbook: a Lua script in the scripts folder.
 
   moonseal demo           watch one, with everything simulated
   moonseal check          are the scripts in order?
-  moonseal run NAME       renew now, or go on where it was interrupted`,
+  moonseal run NAME       renew now, or go on where it was interrupted
+  moonseal serve          the daemon: runs each when it is due
+  moonseal status         what is served, what is next, what waits for whom`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

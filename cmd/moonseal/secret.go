@@ -75,6 +75,9 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if missing {
+		_, _ = fmt.Fprintln(a.stderr, "hint: set it in the environment, give it to systemd with LoadCredential=NAME:FILE, or name its place under secrets in the config")
+	}
 	return ended(map[bool]int{true: exitFailed}[missing], nil)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/run"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -90,6 +91,10 @@ func nowDoing(p api.PlaybookStatus) string {
 	var parts []string
 	if r := p.Running; r != nil {
 		switch {
+		case r.Status == journal.Parked: // why stands below the table, and how it goes on
+			parts = append(parts, r.ID+": parked")
+		case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
+			parts = append(parts, r.ID+": waits for approval")
 		case r.WaitsFor != "" && r.Until != nil:
 			parts = append(parts, fmt.Sprintf("%s: waits for %s until %s", r.ID, r.WaitsFor, when(*r.Until)))
 		case r.WaitsFor != "":
@@ -127,8 +132,8 @@ func (a *app) showTrouble(s *api.Status) {
 		switch {
 		case r != nil && r.Status == journal.Parked:
 			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
-		case r != nil && strings.HasPrefix(r.WaitsFor, "approval"):
-			say("\n%s waits for approval: %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, strings.TrimPrefix(r.WaitsFor, "approval: "), r.ID, r.ID)
+		case r != nil && strings.HasPrefix(r.WaitsFor, run.WaitApproval):
+			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
 		case r != nil && r.Error != nil:
 			say("\n%s: %s", p.Name, r.Error)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
