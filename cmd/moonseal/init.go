@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/examples"
 	"moonseal/modules"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/problem"
@@ -39,9 +40,10 @@ editor's definition files. Files that are there already are left alone.`,
 }
 
 func (a *app) init(dir string) error {
-	for _, f := range []struct{ from, to string }{
-		{"templates/moonseal.yaml", "moonseal.yaml"}, {"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"},
-	} {
+	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), examples.Config); err != nil {
+		return err
+	}
+	for _, f := range []struct{ from, to string }{{"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"}} {
 		data, err := templates.ReadFile(f.from)
 		if err != nil {
 			return err
