@@ -29,6 +29,7 @@ import (
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/journal/journaltest"
 	"moonseal/runtime/run"
 	"moonseal/runtime/sandbox"
 	"moonseal/runtime/secret"
@@ -96,6 +97,22 @@ func (e *engine) load(b *testing.B, files map[string]string) {
 	if err := e.journal.SaveBundle(b.Context(), e.bundle.Hash, nil); err != nil {
 		b.Fatal(err)
 	}
+	if err := e.fill(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// fill lets the journal's log grow to its size.
+func (e *engine) fill(ctx context.Context) error {
+	stamp := journal.Stamp{Run: e.journal.NewRunID(), Epoch: 1, At: time.Now()}
+	if err := e.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "fill", Bundle: e.bundle.Hash}); err != nil {
+		return err
+	}
+	err := journaltest.Fill(func(text string) error { return e.journal.Write(ctx, journal.Logged{Stamp: stamp, Message: text}) })
+	if err != nil {
+		return err
+	}
+	return e.journal.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
 }
 
 // open gives a state the modules: the run's own, or those that only load.

@@ -23,6 +23,7 @@ func BenchmarkStepRatio(b *testing.B) {
 	defer func() { must(b, floor.Close()) }()
 	j := openTest(b, b.TempDir())
 	s := newRun(b, j, "p")
+	must(b, journaltest.Fill(func(text string) error { return j.Write(b.Context(), Logged{Stamp: s, Message: text}) }))
 	var r journaltest.Ratio
 	for n := 0; b.Loop(); n++ {
 		r.Theirs(journaltest.Time(b, func() error { return floor.Commit(string(payload)) }))
@@ -59,6 +60,7 @@ func BenchmarkFiftyRuns(b *testing.B) {
 		defer func() { must(b, c.Close()) }()
 		conns = append(conns, c)
 	}
+	must(b, journaltest.Fill(func(text string) error { return j.Write(b.Context(), Logged{Stamp: runs[0], Message: text}) }))
 	var r journaltest.Ratio
 	begin := j.Stats().Commits
 	rounds := 0

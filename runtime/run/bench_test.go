@@ -95,6 +95,9 @@ func execute(ctx context.Context, b *testing.B, to run.Journal, j *journal.Journ
 	id := j.NewRunID()
 	must(j.SaveBundle(ctx, "hash", []journal.Source{{Path: "p.lua", Body: []byte(source)}}))
 	must(j.Write(ctx, journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: "p", Bundle: "hash"}))
+	must(journaltest.Fill(func(text string) error {
+		return j.Write(ctx, journal.Logged{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Message: text})
+	}))
 	h, err := j.History(ctx, id)
 	must(err)
 	reg, err := bind.NewRegistry()

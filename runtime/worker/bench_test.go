@@ -29,6 +29,9 @@ func BenchmarkStepThroughAChild(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = floor.Close() }()
+	if err := fill(b.Context(), j); err != nil {
+		b.Fatal(err)
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -71,4 +74,19 @@ func BenchmarkStepThroughAChild(b *testing.B) {
 		b.Fatal(out, err)
 	}
 	r.Slower(b, "")
+}
+
+// fill lets the journal's log grow to its size.
+func fill(ctx context.Context, j *journal.Journal) error {
+	stamp := journal.Stamp{Run: j.NewRunID(), Epoch: 1, At: time.Now()}
+	if err := j.SaveBundle(ctx, "hash", nil); err != nil {
+		return err
+	}
+	if err := j.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "p", Bundle: "hash"}); err != nil {
+		return err
+	}
+	if err := journaltest.Fill(func(text string) error { return j.Write(ctx, journal.Logged{Stamp: stamp, Message: text}) }); err != nil {
+		return err
+	}
+	return j.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
 }
