@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/examples"
+	shipped "moonseal/examples"
 	"moonseal/modules"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/problem"
@@ -40,7 +40,7 @@ editor's definition files. Files that are there already are left alone.`,
 }
 
 func (a *app) init(dir string) error {
-	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), examples.Config); err != nil {
+	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), shipped.Config); err != nil {
 		return err
 	}
 	for _, f := range []struct{ from, to string }{{"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"}} {
