@@ -17,7 +17,8 @@ import (
 
 // Options are what a Client reaches the world with.
 type Options struct {
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // for DNS over UDP and TCP
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to a server that takes updates
+	Ask    func(ctx context.Context, network, addr string) (net.Conn, error) // to name servers, over UDP and TCP; Dial when nil
 	HTTP   http.RoundTripper                                                 // for the providers' APIs
 	Secret func(ctx context.Context, h secret.Handle) (string, error)
 	Clock  clockwork.Clock // the real one when nil; only for Retry-After
@@ -39,6 +40,9 @@ type Client struct {
 func New(opt Options) *Client {
 	if opt.Clock == nil {
 		opt.Clock = clockwork.NewRealClock()
+	}
+	if opt.Ask == nil {
+		opt.Ask = opt.Dial
 	}
 	if opt.QueryTimeout == 0 {
 		opt.QueryTimeout = 3 * time.Second

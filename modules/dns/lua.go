@@ -82,7 +82,7 @@ func (b *binding) client(c *bind.Call) *Client {
 	}
 	transport := c.Network.Transport()
 	made := New(Options{
-		Dial: c.Network.Dial, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
+		Dial: c.Network.Dial, Ask: c.Network.Ask, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
 		RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
 		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
 	})

@@ -31,7 +31,7 @@ func (c *Client) ask(ctx context.Context, server, name string, qtype uint16, rec
 func (c *Client) exchange(ctx context.Context, network, server string, q *mdns.Msg) (*mdns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.QueryTimeout)
 	defer cancel()
-	conn, err := c.opt.Dial(ctx, network, server)
+	conn, err := c.opt.Ask(ctx, network, server)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// grantsOf are what examples/dfw.lua needs, and no more.
+const grantsOf = `
+grants:
+  dfw:
+    secrets: ["CUCM_*", CF_API_TOKEN]
+    hosts: [cucm01-pub.automate.builders, api.cloudflare.com, acme-v02.api.letsencrypt.org]
+    modules: [cucm, acme, dns, log]
+`
+
+func (w *world) grants(text string) {
+	w.t.Helper()
+	if err := os.WriteFile(w.config(), []byte(read(w.t, w.config())+text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestRenewsWithWhatItIsGranted(t *testing.T) {
+	w := startWorld(t)
+	w.script("dfw", read(t, examples+"/dfw.lua"))
+	w.grants(grantsOf)
+	if p := w.start("", "run", "dfw", "--config", w.config(), "--force"); p.wait() != exitDone {
+		t.Fatal(p.out.String())
+	}
+	w.renewed()
+}
+
+func TestStopsAtWhatItIsNotGranted(t *testing.T) {
+	for _, c := range []struct{ without, code, want string }{
+		{", CF_API_TOKEN", "secret CF_API_TOKEN", `{ "dfw": { secrets: ["CF_API_TOKEN"] } }`},
+		{", api.cloudflare.com", "host api.cloudflare.com", `{ "dfw": { hosts: ["api.cloudflare.com"] } }`},
+		{", dns", "module dns", `{ "dfw": { modules: ["dns"] } }`},
+	} {
+		t.Run(c.code, func(t *testing.T) {
+			w := startWorld(t)
+			w.script("dfw", read(t, examples+"/dfw.lua"))
+			w.grants(strings.Replace(grantsOf, c.without, "", 1))
+			p := w.start("", "run", "dfw", "--config", w.config(), "--force")
+			code, out := p.wait(), p.out.String()
+			if code != exitFailed || !strings.Contains(out, c.code+": the config does not grant it to the playbook dfw") || !strings.Contains(out, c.want) {
+				t.Errorf("exit code %d:\n%s", code, out)
+			}
+		})
+	}
+}
