@@ -58,7 +58,7 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err 
 }
 
 func (a *app) backupHere(ctx context.Context, cfg *config.Config, w io.Writer) (err error) {
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, path string) (par
 			return 0, err
 		}
 	}
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return 0, err
 	}

@@ -51,7 +51,7 @@ func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn 
 	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
 		return a.cancelInDaemon(ctx, cfg, c, id, goesOn)
 	}
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return r, err
 	}

@@ -64,18 +64,7 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 			return err
 		}
 	}
-	work, err := job(cfg)
-	if err != nil {
-		return err
-	}
-	if err := readScripts(&work, dir); err != nil {
-		return err
-	}
-	parent, err := a.parent(cfg, nil, nil)
-	if err != nil {
-		return err
-	}
-	loaded, err := parent.Load(ctx, work)
+	loaded, err := a.loadScripts(ctx, cfg, dir)
 	if err != nil {
 		return err
 	}

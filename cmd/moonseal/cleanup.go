@@ -208,7 +208,7 @@ func (a *app) pending(ctx context.Context, cfg *config.Config) (*journal.Journal
 	if api.Dial(cfg.Listen.Socket).Alive(ctx) {
 		return journal.OpenReadOnly(ctx, cfg.State)
 	}
-	return journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	return a.openJournal(ctx, cfg)
 }
 
 // askDaemon lets the daemon do it where one runs.

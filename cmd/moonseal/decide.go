@@ -122,7 +122,7 @@ func (a *app) goesOn(id string, err error) error {
 // settle writes what a person has decided into the journal of a state folder that
 // no daemon has.
 func (a *app) settle(ctx context.Context, cfg *config.Config, id string, decide func(*journal.History, journal.Stamp) ([]journal.Record, error)) (err error) {
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return err
 	}

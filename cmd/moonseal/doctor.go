@@ -92,7 +92,7 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 
 // scripts looks at the scripts and the secrets that they name.
 func (e *examination) scripts(ctx context.Context) {
-	loaded, err := e.app.loadScripts(ctx, e.cfg)
+	loaded, err := e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts)
 	if err != nil {
 		e.add("scripts "+e.cfg.Scripts, "", err)
 		return
@@ -156,9 +156,11 @@ func (e *examination) socket() error {
 	}
 }
 
-// modes refuses what others can read or write below the state folder.
+// modes refuses what others can read or write below the state folder, and what is
+// not its owner's.
 func (e *examination) modes() error {
-	var open []string
+	var open, strange []string
+	owner := -1
 	err := filepath.WalkDir(e.cfg.State, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -169,6 +171,12 @@ func (e *examination) modes() error {
 		info, err := d.Info()
 		if err != nil {
 			return err
+		}
+		if path == e.cfg.State {
+			owner = uidOf(info)
+		}
+		if uidOf(info) != owner {
+			strange = append(strange, path)
 		}
 		others := fs.FileMode(0o077)
 		if d.IsDir() {
@@ -181,6 +189,12 @@ func (e *examination) modes() error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(strange) > 0 {
+		return &problem.Error{
+			Kind: problem.Usage, Target: strange[0], Message: fmt.Sprintf("it is not %s's, as the state folder is, and %d more", userName(owner), len(strange)-1),
+			Hint: fmt.Sprintf("chown -R %s: %s", userName(owner), e.cfg.State),
+		}
 	}
 	if len(open) > 0 {
 		return &problem.Error{

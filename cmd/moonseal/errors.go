@@ -32,6 +32,10 @@ func printPlace(w io.Writer, p *problem.Place) {
 		_, _ = fmt.Fprintf(w, "  in %s\n", p.File)
 		return
 	}
+	if p.Source == "" {
+		_, _ = fmt.Fprintf(w, "  %s:%d\n", p.File, p.Line)
+		return
+	}
 	source := strings.ReplaceAll(p.Source, "\t", " ") // a column is a column
 	_, _ = fmt.Fprintf(w, "  %s:%d:\n  %4d | %s\n", p.File, p.Line, p.Line, source)
 	if p.Column > 0 && p.Column <= len(source)+1 {

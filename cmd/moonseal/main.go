@@ -103,7 +103,7 @@ is a playbook: a Lua script in the scripts folder.
 	})
 	root.AddCommand(
 		a.serveCommand(), a.statusCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
-		a.initCommand(), a.doctorCommand(), a.secretCommand(), a.backupCommand(), a.restoreCommand(),
+		a.initCommand(), a.doctorCommand(), a.alertCommand(), a.secretCommand(), a.backupCommand(), a.restoreCommand(),
 		a.demoCommand(), a.labCommand(), a.runCommand(), a.checkCommand(), a.runsCommand(), a.logsCommand(),
 		a.cancelCommand(), a.cleanupCommand(), a.trustCommand(), a.stubsCommand(), a.versionCommand(),
 	)

@@ -73,7 +73,7 @@ func (o runOptions) mode() run.Mode {
 
 // run runs the playbook called name and gives the exit code.
 func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts runOptions) (code int, err error) {
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return exitFailed, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/daemon"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/worker"
 )
@@ -107,7 +108,7 @@ func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, e
 			names[name] = true
 		}
 	}
-	loaded, err := a.loadScripts(ctx, cfg)
+	loaded, err := a.loadScripts(ctx, cfg, cfg.Scripts)
 	if err != nil {
 		return nil, err
 	}
@@ -117,18 +118,23 @@ func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, e
 	return slices.Sorted(maps.Keys(names)), nil
 }
 
-// loadScripts loads the scripts folder in a child.
-func (a *app) loadScripts(ctx context.Context, cfg *config.Config) (*worker.Loaded, error) {
+// loadScripts loads a scripts folder in a child, and checks what is in it as the
+// daemon does.
+func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string) (*worker.Loaded, error) {
 	work, err := job(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := readScripts(&work, cfg.Scripts); err != nil {
+	if err := readScripts(&work, dir); err != nil {
 		return nil, err
 	}
 	parent, err := a.parent(cfg, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	return parent.Load(ctx, work)
+	loaded, err := parent.Load(ctx, work)
+	if err != nil {
+		return nil, err
+	}
+	return loaded, daemon.Check(loaded, work.Files, cfg.Blackouts, a.clock.Now())
 }

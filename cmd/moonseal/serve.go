@@ -19,6 +19,7 @@ import (
 	"moonseal/runtime/daemon"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
 	"moonseal/scripts"
 )
 
@@ -42,6 +43,9 @@ end goes on at the next start. A second signal stops at once.`,
 }
 
 func (a *app) serve(ctx context.Context, cfg *config.Config) error {
+	if err := ownState(cfg); err != nil {
+		return err
+	}
 	log := a.logger(cfg)
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: cfg, LoadConfig: a.loadConfig, Job: job, Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
@@ -78,7 +82,7 @@ func (a *app) signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) f
 			select {
 			case <-hup:
 				if _, err := d.Reload(ctx); err != nil {
-					log.Error("reload failed; all goes on as before", "error", err.Error())
+					log.Error("reload failed; all goes on as before", "error", err.Error(), "hint", problem.From(err).Hint)
 				}
 			case <-again:
 				if stops++; stops > 1 {
@@ -146,16 +150,16 @@ func (a *app) alerts(cfg *config.Config) alert.Send {
 		return nil
 	}
 	secrets := a.secrets(cfg)
-	return alert.Shoutrrr(func(ctx context.Context) ([]string, error) {
-		var urls []string
+	return alert.Shoutrrr(func(ctx context.Context) ([]alert.Service, error) {
+		var services []alert.Service
 		for _, name := range cfg.Alerts.URLs {
 			url, err := secrets.Value(ctx, name)
 			if err != nil {
 				return nil, err
 			}
-			urls = append(urls, url)
+			services = append(services, alert.Service{Name: name, URL: url})
 		}
-		return urls, nil
+		return services, nil
 	})
 }
 

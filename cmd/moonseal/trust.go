@@ -59,6 +59,9 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
+	if err := ownState(cfg); err != nil {
+		return err
+	}
 	network, err := grant.New(cfg.Network())
 	if err != nil {
 		return err

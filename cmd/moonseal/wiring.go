@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/schedule"
 	"moonseal/runtime/secret"
 	"moonseal/runtime/suggest"
 	"moonseal/runtime/worker"
@@ -51,6 +53,9 @@ func (a *app) loadConfig() (*config.Config, error) {
 	cfg, err := config.Load(a.config, a.getenv)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := schedule.ParseBlackouts(cfg.Blackouts); err != nil {
+		return nil, problem.At(err, "", cmp.Or(cfg.Path, "config"))
 	}
 	var names []string
 	settings := map[string]any{}

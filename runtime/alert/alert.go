@@ -113,7 +113,9 @@ func (a *Alerter) tell(ctx context.Context, t Trouble) bool {
 	}
 	if err := a.send(ctx, title, t.message()); err != nil {
 		a.log.Error("alert not sent", "alert", t.Key, "error", err.Error())
-		return false
+		if !errors.Is(err, ErrPartly) {
+			return false
+		}
 	}
 	s.Last, s.Text = now, t.Text
 	a.said[t.Key] = s
@@ -124,7 +126,9 @@ func (a *Alerter) over(ctx context.Context, key string) bool {
 	s := a.said[key]
 	if err := a.send(ctx, "moonseal: over", s.Text); err != nil {
 		a.log.Error("alert not sent", "alert", "over: "+key, "error", err.Error())
-		return false
+		if !errors.Is(err, ErrPartly) {
+			return false
+		}
 	}
 	delete(a.said, key)
 	return true

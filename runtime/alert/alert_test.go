@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -94,9 +96,33 @@ func TestTroubles(t *testing.T) {
 	}
 }
 
+func TestSomeGetIt(t *testing.T) {
+	got := 0
+	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got++ }))
+	defer service.Close()
+	send := alert.Shoutrrr(func(context.Context) ([]alert.Service, error) {
+		up := "generic://" + strings.TrimPrefix(service.URL, "http://") + "?disabletls=yes"
+		return []alert.Service{{Name: "DOWN", URL: "generic://127.0.0.1:1?disabletls=yes"}, {Name: "UP", URL: up}}, nil
+	})
+	a, err := alert.Open(t.TempDir(), send, clockwork.NewFakeClock(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := a.Update(t.Context(), []alert.Trouble{{Key: "k", Text: "trouble"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got != 1 {
+		t.Errorf("the service that is up got the message %d times", got)
+	}
+}
+
 func TestAnUnusableURLIsNotShown(t *testing.T) {
-	send := alert.Shoutrrr(func(context.Context) ([]string, error) { return []string{"nonsense://token-abc"}, nil })
-	if err := send(t.Context(), "t", "m"); err == nil || strings.Contains(err.Error(), "token-abc") {
-		t.Errorf("got %v", err)
+	for _, url := range []string{"nonsense://token-abc", "generic://127.0.0.1:1/token-abc?disabletls=yes"} {
+		send := alert.Shoutrrr(func(context.Context) ([]alert.Service, error) { return []alert.Service{{Name: "HOOK", URL: url}}, nil })
+		if err := send(t.Context(), "t", "m"); err == nil || strings.Contains(err.Error(), "token-abc") || !strings.Contains(err.Error(), "HOOK") {
+			t.Errorf("got %v", err)
+		}
 	}
 }

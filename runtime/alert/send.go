@@ -12,31 +12,52 @@ import (
 	"moonseal/runtime/problem"
 )
 
+// ErrPartly is among the errors of a message that some got and others did not: it
+// is not sent again, because those who have it would get it each time.
+var ErrPartly = errors.New("others have got it")
+
+// Service is where alerts go.
+type Service struct {
+	Name string // of the secret that holds the URL
+	URL  string // a secret: it is in no error
+}
+
 // Shoutrrr sends to services by their URLs: mail, Teams, Slack, Webex and others
-// (https://shoutrrr.nickfedor.com/services/overview/). urls gives the URLs anew
+// (https://shoutrrr.nickfedor.com/services/overview/). services gives them anew
 // for each message, since they are secrets.
-func Shoutrrr(urls func(ctx context.Context) ([]string, error)) Send {
+func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
 	return func(ctx context.Context, title, message string) error {
-		list, err := urls(ctx)
-		if err != nil || len(list) == 0 {
+		list, err := services(ctx)
+		if err != nil {
 			return err
 		}
-		sender, err := shoutrrr.CreateSender(list...)
-		if err != nil {
-			// The error may hold the URL, which holds a token.
-			return &problem.Error{Kind: problem.Usage, Target: "alerts", Message: "one of the URLs is none that alerts can be sent to"}
-		}
-		var failed int
-		for _, err := range sender.Send(message, &types.Params{"title": title}) {
-			if err != nil {
-				failed++
+		var failed []error
+		for _, s := range list {
+			if err := s.send(title, message); err != nil {
+				failed = append(failed, err)
 			}
 		}
-		if failed > 0 {
-			return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "a service did not take the message"}
+		if n := len(failed); n > 0 && n < len(list) {
+			failed = append(failed, ErrPartly)
 		}
-		return nil
+		return errors.Join(failed...)
 	}
+}
+
+func (s Service) send(title, message string) error {
+	sender, err := shoutrrr.CreateSender(s.URL)
+	if err != nil { // the error may hold the URL, which holds a token
+		return &problem.Error{
+			Kind: problem.Usage, Target: "alerts", Message: "secret " + s.Name + " is no URL that alerts can be sent to",
+			Hint: "https://shoutrrr.nickfedor.com/services/overview/ shows what each service wants",
+		}
+	}
+	for _, err := range sender.Send(message, &types.Params{"title": title}) {
+		if err != nil {
+			return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "the service of " + s.Name + " did not take the message"}
+		}
+	}
+	return nil
 }
 
 // Heartbeat asks for url, so that who watches it misses a daemon that is dead.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"moonseal/runtime/bundle"
@@ -12,36 +13,40 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// checked refuses the playbooks whose schedule or window cannot be.
-func (d *Daemon) checked(l *worker.Loaded) *reload.Loaded {
-	out := &reload.Loaded{Problems: l.Problems}
-	for _, p := range l.Playbooks {
-		if err := d.possible(p); err != nil {
-			e := *problem.From(err)
-			e.Place = &problem.Place{File: p.File, Line: p.Line}
-			out.Problems = append(out.Problems, &e)
-			continue
-		}
-		out.Playbooks = append(out.Playbooks, p)
-	}
-	return out
-}
-
-// possible refuses a schedule that never comes and a window that never opens.
-func (d *Daemon) possible(p *bundle.Playbook) error {
-	_, w, err := d.plan(p)
-	if err != nil || w == nil {
-		return err
-	}
-	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
+// Check takes out of what was loaded from files the playbooks whose schedule never
+// comes or whose window never opens, and adds why to the problems.
+func Check(l *worker.Loaded, files map[string]string, blackouts []string, now time.Time) error {
+	closed, err := schedule.ParseBlackouts(blackouts)
 	if err != nil {
 		return err
 	}
-	return w.Without(blackouts).Check(d.opt.Clock.Now())
+	good := make([]*bundle.Playbook, 0, len(l.Playbooks))
+	for _, p := range l.Playbooks {
+		if err := possible(p, closed, now); err != nil {
+			e := *problem.From(err)
+			e.Place = &problem.Place{File: p.File, Line: p.Line}
+			if lines := strings.Split(files[p.File], "\n"); p.Line > 0 && p.Line <= len(lines) {
+				e.Place.Source = lines[p.Line-1]
+			}
+			l.Problems = append(l.Problems, &e)
+			continue
+		}
+		good = append(good, p)
+	}
+	l.Playbooks = good
+	return nil
+}
+
+func possible(p *bundle.Playbook, blackouts *schedule.Blackouts, now time.Time) error {
+	_, w, err := plan(p)
+	if err != nil || w == nil {
+		return err
+	}
+	return w.Without(blackouts).Check(now)
 }
 
 // plan reads a playbook's schedule and window; nil where it has none.
-func (d *Daemon) plan(p *bundle.Playbook) (*schedule.Schedule, *schedule.Window, error) {
+func plan(p *bundle.Playbook) (*schedule.Schedule, *schedule.Window, error) {
 	var s *schedule.Schedule
 	if p.Schedule != nil {
 		var err error
@@ -77,7 +82,7 @@ func (d *Daemon) reschedule(now *reload.Snapshot) {
 	}
 	entries := map[string]schedule.Entry{}
 	for _, p := range now.Playbooks {
-		s, _, err := d.plan(&p.Playbook)
+		s, _, err := plan(&p.Playbook)
 		if err != nil { // checked at load
 			d.log.Error("no schedule", "playbook", p.Name, "error", err.Error())
 			continue
@@ -172,7 +177,7 @@ func (d *Daemon) asked(playbook string, records []journal.RecordedRow) time.Time
 	if err != nil {
 		return want
 	}
-	_, window, err := d.plan(&book.Playbook)
+	_, window, err := plan(&book.Playbook)
 	if err != nil {
 		return want
 	}

@@ -238,7 +238,10 @@ func (d *Daemon) load(ctx context.Context, files map[string]string) (*reload.Loa
 	if err != nil {
 		return nil, err
 	}
-	return d.checked(loaded), nil
+	if err := Check(loaded, files, d.config().Blackouts, d.opt.Clock.Now()); err != nil {
+		return nil, err
+	}
+	return &reload.Loaded{Playbooks: loaded.Playbooks, Problems: loaded.Problems}, nil
 }
 
 // last implements the reloader's Last: a script that is broken at the start goes
