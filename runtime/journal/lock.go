@@ -160,6 +160,52 @@ func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
 	}
 }
 
+// TakeRun is LockRun for who knows that the parent of whatever holds the lock is
+// gone: a holder that has not ended by itself after the grace, because it is
+// stopped or stuck, is killed.
+func TakeRun(ctx context.Context, dir, id string, grace time.Duration) (*RunLock, error) {
+	short, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	l, err := LockRun(short, dir, id)
+	if !errors.Is(err, ErrLocked) || ctx.Err() != nil {
+		return l, err
+	}
+	if err := killHolder(filepath.Join(dir, "runs", id+".lock")); err != nil {
+		return nil, err
+	}
+	return LockRun(ctx, dir, id)
+}
+
+// killHolder kills the process that holds the lock at path. The process is opened
+// before the lock is looked at again: as long as it is held the process id that
+// the file names is the holder's, and is nobody else's by now.
+func killHolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return storeError(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	pid := readPID(f)
+	if pid <= 1 || pid == os.Getpid() {
+		return nil
+	}
+	proc, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has ended; whoever inherited the lock from it is unknown
+	}
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer func() { _ = unix.Close(proc) }()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) || readPID(f) != pid {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(proc, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("pidfd_send_signal: %w", err)
+	}
+	return nil
+}
+
 // RunLocked reports whether a process holds the run's lock, dir being the state
 // folder. It changes nothing, and needs no right to write.
 func RunLocked(dir, id string) (bool, error) {

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"moonseal/runtime/problem"
 )
@@ -274,4 +276,22 @@ func TestRunLock(t *testing.T) {
 	if _, err := LockRun(once, dir, "../x"); problem.From(err).Kind != problem.Usage {
 		t.Errorf("%v", err)
 	}
+}
+
+// An old process that does not end, because it is stopped, is ended.
+func TestTakeRunFromAStoppedProcess(t *testing.T) {
+	dir, id := t.TempDir(), "0123456789"
+	l, err := LockRun(t.Context(), dir, id)
+	must(t, err)
+	cmd := exec.Command("sleep", "600")
+	cmd.ExtraFiles = []*os.File{l.File()}
+	must(t, cmd.Start())
+	must(t, l.HandOver(cmd.Process.Pid))
+	must(t, cmd.Process.Signal(syscall.SIGSTOP))
+	l, err = TakeRun(t.Context(), dir, id, 20*time.Millisecond)
+	must(t, err)
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("it ended: %v", err)
+	}
+	must(t, l.Release())
 }

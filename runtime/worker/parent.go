@@ -123,8 +123,8 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	for _, s := range sources {
 		job.Sources[s.Path] = string(s.Body)
 	}
-	// An old child that still lives ends within moments: its parent is gone.
-	lock, err := journal.LockRun(ctx, p.Journal.Dir(), id)
+	// An old child that still lives ends within moments, for its parent is gone, or is killed.
+	lock, err := journal.TakeRun(ctx, p.Journal.Dir(), r.ID, grace)
 	if err != nil {
 		return nil, err
 	}
