@@ -1,0 +1,512 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/lab"
+	"moonseal/modules/lab/faults"
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+)
+
+// newWorld is a world whose lab is in this process, so that it can be of any kind.
+func newWorld(t *testing.T, o lab.Options) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir()}
+	o.Dir = w.dir
+	l, err := lab.Start(context.WithoutCancel(t.Context()), o)
+	w.check(err)
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.lab, err = lab.Open(w.dir)
+	w.check(err)
+	w.readEnv()
+	t.Cleanup(w.noSecrets)
+	return w
+}
+
+// configure adds lines to the config.
+func (w *world) configure(lines string) {
+	w.t.Helper()
+	text, err := os.ReadFile(w.config())
+	w.check(err)
+	w.check(os.WriteFile(w.config(), append(text, lines...), 0o600))
+}
+
+// served is a moonseal serve.
+type served struct {
+	*process
+
+	api   *api.Client
+	state string
+}
+
+// serve starts the daemon and waits until it is ready.
+func (w *world) serve() *served {
+	w.t.Helper()
+	cfg, err := config.Load(w.config(), os.Getenv)
+	w.check(err)
+	d := &served{process: w.start("", "serve", "--config", w.config()), api: api.Dial(cfg.Listen.Socket), state: cfg.State}
+	w.t.Cleanup(d.kill)
+	w.until("the daemon answers", func() bool {
+		if d.done.Err() != nil {
+			w.t.Fatalf("the daemon ended with %d:\n%s", d.wait(), d.out.String())
+		}
+		_, err := d.api.Status(w.t.Context())
+		return err == nil
+	})
+	return d
+}
+
+// until waits until it is so, looking again and again.
+func (w *world) until(what string, so func() bool) {
+	w.t.Helper()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	late := time.After(patience)
+	for !so() {
+		select {
+		case <-again.C:
+		case <-late:
+			w.t.Fatalf("it never happens: %s", what)
+		}
+	}
+}
+
+// ended waits until the run has the status, and gives it.
+func (d *served) is(id string, want journal.Status) journal.Run {
+	d.w.t.Helper()
+	j, err := journal.OpenReadOnly(d.w.t.Context(), d.state)
+	d.w.check(err)
+	defer func() { d.w.check(j.Close()) }()
+	var r journal.Run
+	d.w.until(id+" is "+string(want), func() bool {
+		r, err = j.Run(d.w.t.Context(), id)
+		d.w.check(err)
+		if !r.Ended.IsZero() && r.Status != want {
+			d.w.t.Fatalf("run %s of %s is %s: %v", id, r.Playbook, r.Status, r.Error)
+		}
+		return r.Status == want
+	})
+	return r
+}
+
+func (d *served) begin(playbook string) string {
+	d.w.t.Helper()
+	r, err := d.api.Run(d.w.t.Context(), api.RunRequest{Playbook: playbook, Force: true})
+	d.w.check(err)
+	return r.ID
+}
+
+// TestServeIsKilled kills the daemon, and only it, while 50 runs are in flight,
+// each renewing the certificate of a node of its own. One child is stopped: it
+// cannot notice by itself that its parent is gone.
+func TestServeIsKilled(t *testing.T) {
+	t.Parallel()
+	n := 50
+	if raceDetector {
+		n = 8
+	}
+	var nodes []cucmtest.NodeOptions
+	for i := range n {
+		nodes = append(nodes, cucmtest.NodeOptions{Host: fmt.Sprintf("cucm%02d", i)})
+	}
+	w := newWorld(t, lab.Options{Nodes: nodes, Behavior: cucmtest.Behavior{RestartOutage: -1}, SpareKeys: n})
+	w.configure("concurrency: 64\n")
+	for _, node := range nodes {
+		w.script(node.Host, fmt.Sprintf(`return require("moonseal.renew").tomcat {
+  name = %q,
+  node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+}
+`, node.Host, node.Host))
+	}
+	d := w.serve()
+	var runs []string
+	for _, node := range nodes {
+		runs = append(runs, d.begin(node.Host))
+	}
+	w.until("some are done, and many are under way", func() bool { return len(w.ledger().Uploads) > n/2 })
+	old := d.children()
+	stopped := 0
+	for _, pid := range old {
+		if stopped == 0 && syscall.Kill(pid, syscall.SIGSTOP) == nil {
+			stopped = pid
+		}
+	}
+	w.check(syscall.Kill(d.cmd.Process.Pid, syscall.SIGKILL))
+	d.process.wait()
+	killed := time.Now()
+	d = w.serve()
+	for _, id := range runs {
+		d.is(id, journal.Done)
+	}
+	for _, pid := range old {
+		if alive(pid) {
+			t.Errorf("the old process %d lives", pid)
+		}
+	}
+	// A second is what it takes on a machine that is not busy with tests.
+	if after := w.firstStep(killed).Sub(killed); after > 10*time.Second {
+		t.Errorf("the first run goes on %s after the start", after)
+	} else {
+		t.Logf("the first run goes on %s after the start", after.Round(time.Millisecond))
+	}
+	w.renewedEach(nodes)
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.process.wait(); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, d.out.String())
+	}
+}
+
+// firstStep gives the first thing that a run did after the moment.
+func (w *world) firstStep(after time.Time) time.Time {
+	w.t.Helper()
+	var first time.Time
+	for _, h := range w.histories() {
+		for _, s := range h.Steps {
+			for _, at := range []time.Time{s.AttemptAt, s.Ended} {
+				if at.After(after) && (first.IsZero() || at.Before(first)) {
+					first = at
+				}
+			}
+		}
+	}
+	if first.IsZero() {
+		w.t.Fatal("no run did anything")
+	}
+	return first
+}
+
+// alive says that there is such a process, and that it is no zombie.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	return len(fields) > 0 && fields[0] != "Z"
+}
+
+// renewedEach checks that each node has one certificate of its own, uploaded once.
+func (w *world) renewedEach(nodes []cucmtest.NodeOptions) {
+	w.t.Helper()
+	l := w.ledger()
+	if len(l.Certificates) != len(nodes) {
+		w.t.Errorf("%d certificates were issued, want %d", len(l.Certificates), len(nodes))
+	}
+	issued := map[string]bool{}
+	for _, c := range l.Certificates {
+		issued[c.SHA256] = true
+	}
+	uploads := map[string]int{}
+	for _, u := range l.Uploads {
+		if u.Kind == "identity" {
+			uploads[u.Node]++
+			if !u.Accepted {
+				w.t.Errorf("an upload to %s was refused: %s", u.Node, u.Reason)
+			}
+		}
+	}
+	for node, sha := range l.Served {
+		if !issued[sha] {
+			w.t.Errorf("%s serves what was not issued", node)
+		}
+		if uploads[node] != 1 {
+			w.t.Errorf("%s got %d certificates", node, uploads[node])
+		}
+	}
+	if len(l.Served) != len(nodes) || len(l.TXT.Present) > 0 {
+		w.t.Errorf("%d nodes serve; TXT records that are left: %v", len(l.Served), l.TXT.Present)
+	}
+}
+
+// A stop lets running steps end, what they do not end goes on at the next start,
+// and a second signal stops at once.
+func TestServeStops(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.configure("stop_timeout: 200ms\n")
+	d := w.serve()
+	hold := w.fault(faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	id := d.begin(demoPlaybook)
+	w.held(d.process, hold)
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.process.wait(); code != exitDone {
+		t.Fatalf("exit code %d:\n%s", code, d.out.String())
+	}
+	w.dropped(hold)
+	w.clearFaults()
+
+	w.configure("") // the config as it is, and the run goes on
+	hold = w.fault(faults.Fault{Call: "cucm.upload-identity", Kind: faults.HoldBefore})
+	d = w.serve()
+	w.held(d.process, hold)
+	text, err := os.ReadFile(w.config())
+	w.check(err)
+	w.check(os.WriteFile(w.config(), bytes.Replace(text, []byte("stop_timeout: 200ms"), []byte("stop_timeout: 1h"), 1), 0o600))
+	if _, err := d.api.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	w.until("it stops", func() bool { _, err := d.api.Status(t.Context()); return err != nil })
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.process.wait(); code != exitFailed {
+		t.Errorf("exit code %d after the second signal:\n%s", code, d.out.String())
+	}
+	w.dropped(hold)
+	w.clearFaults()
+
+	d = w.serve()
+	d.is(id, journal.Done)
+	w.renewed()
+	w.check(d.cmd.Process.Signal(os.Interrupt))
+	if code := d.process.wait(); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, d.out.String())
+	}
+}
+
+// moonseal runs a command to its end.
+func (w *world) moonseal(want int, args ...string) string {
+	w.t.Helper()
+	p := w.start("", append(args, "--config", w.config())...)
+	if code := p.wait(); code != want {
+		w.t.Fatalf("moonseal %s: exit code %d, want %d:\n%s", strings.Join(args, " "), code, want, p.out.String())
+	}
+	return p.out.String()
+}
+
+// A person's day with the daemon, typed.
+func TestServeByHand(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	if out := w.moonseal(exitFailed, "status"); !strings.Contains(out, "no daemon is running") || !strings.Contains(out, "moonseal serve") {
+		t.Errorf("without a daemon: %s", out)
+	}
+	path := filepath.Join(w.dir, "scripts", demoPlaybook+".lua")
+	text, err := os.ReadFile(path)
+	w.check(err)
+	asking := strings.Replace(string(text), `schedule =`, "mode = \"ask\",\n  schedule =", 1)
+	w.script(demoPlaybook, asking)
+	d := w.serve()
+
+	out := w.moonseal(exitWaiting, "run", demoPlaybook, "--force")
+	if !strings.Contains(out, "approv") {
+		t.Errorf("asked to run: %s", out)
+	}
+	s := w.statusJSON()
+	running, _ := s["running"].(map[string]any)
+	id, _ := running["id"].(string)
+	if waits, _ := running["waits_for"].(string); id == "" || !strings.HasPrefix(waits, "approval: ") || s["last_run"] != nil || s["error"] != nil {
+		t.Fatalf("status: %v", s)
+	}
+	if l := w.ledger(); len(l.CSRs)+len(l.Orders) > 0 {
+		t.Errorf("something was changed before the approval: %+v", l)
+	}
+	w.moonseal(exitDone, "approve", id, "--ticket", "CHG0042", "--reason", "in the window")
+	d.is(id, journal.Done)
+	w.renewed()
+	s = w.statusJSON()
+	served, _ := s["served"].([]any)
+	last, _ := s["last_run"].(map[string]any)
+	if len(served) != 1 || last["id"] != id || last["status"] != "done" || s["running"] != nil || s["next_run"] == nil {
+		t.Errorf("status: %v", s)
+	}
+	if one, _ := served[0].(map[string]any); one["sha256"] != w.ledger().Certificates[0].SHA256 || one["subject"] == nil || one["not_after"] == nil {
+		t.Errorf("served: %v", served)
+	}
+
+	w.script(demoPlaybook, asking+"\nhalf a script")
+	if out := w.moonseal(exitFailed, "reload"); !strings.Contains(out, demoPlaybook+".lua") {
+		t.Errorf("reload of a broken script: %s", out)
+	}
+	if s = w.statusJSON(); s["error"] == nil || s["bundle"] == nil {
+		t.Errorf("status of a broken script: %v", s)
+	}
+	w.script(demoPlaybook, string(text))
+	w.check(d.cmd.Process.Signal(syscall.SIGHUP))
+	w.until("the script is mended", func() bool { return w.statusJSON()["error"] == nil })
+
+	w.moonseal(exitDone, "pause")
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.process.wait(); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, d.out.String())
+	}
+	d = w.serve()
+	if s = w.statusJSON(); s["next_run"] != nil {
+		t.Errorf("status while all is paused: %v", s)
+	}
+	w.moonseal(exitDone, "unpause")
+	if s = w.statusJSON(); s["next_run"] == nil {
+		t.Errorf("status: %v", s)
+	}
+	if out := w.moonseal(exitFailed, "approve", id); !strings.Contains(out, "ended already: done") {
+		t.Errorf("approved twice: %s", out)
+	}
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	d.process.wait()
+}
+
+// statusJSON gives the demo playbook's part of status --json, whose keys are all
+// there.
+func (w *world) statusJSON() map[string]any {
+	w.t.Helper()
+	var s struct {
+		Playbooks []map[string]any `json:"playbooks"`
+	}
+	w.check(json.Unmarshal([]byte(w.moonseal(exitDone, "status", "--json")), &s))
+	for _, p := range s.Playbooks {
+		for _, key := range []string{"name", "script", "bundle", "error", "next_run", "served", "last_run", "running"} {
+			if _, ok := p[key]; !ok {
+				w.t.Errorf("there is no %s in %v", key, p)
+			}
+		}
+		if p["name"] == demoPlaybook {
+			return p
+		}
+	}
+	w.t.Fatalf("%s is not in %v", demoPlaybook, s)
+	return nil
+}
+
+// Two clusters' worth of restarts never go on at once: the ledger would show it.
+func TestServeKeepsLocks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lab.Options{})
+	body := `return playbook { name = %q, locks = { "cluster:dfw" }, run = function(ctx)
+  ctx:step("one", function() end)
+  ctx:sleep("300ms")
+  ctx:step("two", function() end)
+end }
+`
+	for _, name := range []string{"a", "b", "c"} {
+		w.script(name, fmt.Sprintf(body, name))
+	}
+	d := w.serve()
+	var ids []string
+	for _, name := range []string{"a", "b", "c"} {
+		ids = append(ids, d.begin(name))
+	}
+	var runs []journal.Run
+	for _, id := range ids {
+		runs = append(runs, d.is(id, journal.Done))
+	}
+	slices.SortFunc(runs, func(a, b journal.Run) int { return a.Started.Compare(b.Started) })
+	for i := range runs[1:] {
+		if runs[i+1].Started.Before(runs[i].Ended) {
+			t.Errorf("%s began at %s, %s ended at %s", runs[i+1].Playbook, runs[i+1].Started, runs[i].Playbook, runs[i].Ended)
+		}
+	}
+	d.kill()
+	d.process.wait()
+}
+
+// manager plays the service manager: it has the socket that sd_notify writes to.
+type manager struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (m *manager) has(prefix string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.said, func(s string) bool {
+		return strings.HasPrefix(s, prefix) || strings.Contains(s, "\n"+prefix)
+	})
+}
+
+func TestServeTellsTheServiceManager(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
+	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
+	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\n"), 0o600))
+	path := filepath.Join(w.dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	w.check(err)
+	m := &manager{}
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		buf := make([]byte, 4096)
+		for {
+			n, err := l.Read(buf)
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.said = append(m.said, string(buf[:n]))
+			m.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-listening
+	})
+	w.env["NOTIFY_SOCKET"], w.env["WATCHDOG_USEC"] = path, "100000"
+	d := w.serve()
+	w.until("READY", func() bool { return m.has("READY=1") && m.has("STATUS=0 playbooks") })
+	w.until("WATCHDOG", func() bool { return m.has("WATCHDOG=1") })
+	w.script("bad", "half a script")
+	w.check(d.cmd.Process.Signal(syscall.SIGHUP))
+	w.until("RELOADING", func() bool { return m.has("RELOADING=1\nMONOTONIC_USEC=") })
+	w.until("READY again", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		i := slices.IndexFunc(m.said, func(s string) bool { return strings.HasPrefix(s, "RELOADING=1") })
+		return slices.ContainsFunc(m.said[i:], func(s string) bool { return strings.HasPrefix(s, "READY=1") })
+	})
+	w.until("STATUS", func() bool { return m.has("STATUS=0 playbooks, 1 broken script") })
+	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	if code := d.process.wait(); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, d.out.String())
+	}
+	w.until("STOPPING", func() bool { return m.has("STOPPING=1") })
+}
+
+// What the state folder cannot do is said plainly, at once.
+func TestServeWithoutAState(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil func(state string) error
+		says  string
+	}{
+		"damaged journal": {func(state string) error {
+			return os.WriteFile(filepath.Join(state, "moonseal.db"), []byte(strings.Repeat("no database ", 1000)), 0o600)
+		}, "moonseal.db"},
+		"damaged pauses": {func(state string) error {
+			return os.WriteFile(filepath.Join(state, "paused.json"), []byte("{"), 0o600)
+		}, "cannot read what is paused"},
+		"a file in the way of the socket": {func(state string) error {
+			return os.WriteFile(filepath.Join(state, "moonseal.sock"), nil, 0o600)
+		}, "no socket"},
+	} {
+		w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
+		w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
+		w.check(os.MkdirAll(filepath.Join(w.dir, "state"), 0o700))
+		w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\n"), 0o600))
+		w.check(c.spoil(filepath.Join(w.dir, "state")))
+		p := w.start("", "serve", "--config", w.config())
+		code := p.wait()
+		if out := p.out.String(); code != exitUsage && code != exitFailed || !strings.Contains(out, c.says) || strings.Contains(out, "goroutine") {
+			t.Errorf("%s: exit code %d:\n%s", name, code, out)
+		}
+	}
+}
