@@ -131,7 +131,7 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	work.Playbook = "start"
-	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}}}
+	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}, Jail: &worker.Jail{Write: []string{cfg.State}}}}
 	var took, floor []time.Duration
 	p := &worker.Parent{
 		Journal: j, Spawner: spawner, Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Embedded: scripts.Embedded(), Clock: a.clock,
