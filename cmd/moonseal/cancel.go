@@ -49,7 +49,7 @@ another terminal is interrupted there, with Ctrl-C.`,
 // goes on.
 func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn bool) (r journal.Run, err error) {
 	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
-		return a.cancelInDaemon(ctx, cfg, c, id, goesOn)
+		return a.cancelInDaemon(ctx, c, id, goesOn)
 	}
 	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
@@ -86,7 +86,7 @@ func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn 
 }
 
 // leftOver says what of a run could not be cleaned up.
-func leftOver(ctx context.Context, j *journal.Journal, id string) error {
+func leftOver(ctx context.Context, j api.Records, id string) error {
 	undos, err := j.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err

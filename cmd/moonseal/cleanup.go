@@ -46,7 +46,7 @@ func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	undos, err := pendingUndos(ctx, cfg)
+	undos, err := a.pendingUndos(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -81,12 +81,12 @@ func leftWhat(u journal.Undo) string {
 }
 
 // pendingUndos reads what is left; nothing where nothing has run yet.
-func pendingUndos(ctx context.Context, cfg *config.Config) ([]journal.Undo, error) {
-	j, err := journal.OpenReadOnly(ctx, cfg.State)
+func (a *app) pendingUndos(ctx context.Context, cfg *config.Config) ([]journal.Undo, error) {
+	j, _, closeIt, err := a.records(ctx, cfg)
 	if err != nil {
 		return nil, orNothing(err)
 	}
-	defer func() { _ = j.Close() }()
+	defer closeIt()
 	return j.Undos(ctx, journal.UndoPending)
 }
 

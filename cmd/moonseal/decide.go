@@ -156,11 +156,11 @@ func (a *app) settle(ctx context.Context, cfg *config.Config, id string, decide 
 // askAs shows what is known of a parked run and asks how its unclear calls count;
 // "" where there are none.
 func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ string, err error) {
-	j, err := journal.OpenReadOnly(ctx, cfg.State)
+	j, _, closeIt, err := a.records(ctx, cfg)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
+	defer closeIt()
 	h, err := j.History(ctx, id)
 	if err != nil {
 		return "", err

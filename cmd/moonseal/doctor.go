@@ -126,8 +126,9 @@ func (e *examination) scripts(ctx context.Context) {
 
 // state looks at the state folder: the daemon, the journal, and the modes of files.
 func (e *examination) state(ctx context.Context) {
-	if api.Dial(e.cfg.Listen.Socket).Alive(ctx) {
-		e.add("daemon", "listens on "+e.cfg.Listen.Socket, nil)
+	if c := api.Dial(e.cfg.Listen.Socket); c.Alive(ctx) {
+		_, err := c.Status(ctx)
+		e.add("daemon", "listens on "+e.cfg.Listen.Socket, err)
 	} else {
 		e.add("daemon", "none runs", nil)
 	}

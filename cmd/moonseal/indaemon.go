@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -83,12 +82,8 @@ func outcomeOf(r *journal.Run) *run.Outcome {
 }
 
 // cancelInDaemon lets the daemon end a run, and waits until it has.
-func (a *app) cancelInDaemon(ctx context.Context, cfg *config.Config, c *api.Client, id string, goesOn bool) (r journal.Run, err error) {
-	j, err := journal.OpenReadOnly(ctx, cfg.State)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, j.Close()) }()
+func (a *app) cancelInDaemon(ctx context.Context, c *api.Client, id string, goesOn bool) (r journal.Run, err error) {
+	j := c.Records()
 	if r, err = findRun(ctx, j, id); err != nil {
 		return r, err
 	}

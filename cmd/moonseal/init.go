@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 //
 //go:embed templates
 var templates embed.FS
+
+// systemDir is where the config of a machine's daemon is looked for.
+const systemDir = "/etc/moonseal"
 
 func (a *app) initCommand() *cobra.Command {
 	return &cobra.Command{
@@ -48,6 +52,9 @@ func (a *app) init(dir string) error {
 		if err != nil {
 			return err
 		}
+		if filepath.Clean(dir) == systemDir { // all who read it are to find the one daemon
+			data = bytes.Replace(data, []byte("\n# state: "), []byte("\nstate: "), 1)
+		}
 		if err := a.writeNew(filepath.Join(dir, f.to), data); err != nil {
 			return err
 		}
@@ -60,7 +67,7 @@ func (a *app) init(dir string) error {
 		return err
 	}
 	config := ""
-	if clean := filepath.Clean(dir); clean != "." && clean != "/etc/moonseal" { // these are looked into anyway
+	if clean := filepath.Clean(dir); clean != "." && clean != systemDir { // these are looked into anyway
 		config = " --config " + filepath.Join(dir, "moonseal.yaml")
 	}
 	_, _ = fmt.Fprintf(a.stdout, `next:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
 )
 
@@ -26,11 +27,11 @@ func (a *app) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			j, err := journal.OpenReadOnly(cmd.Context(), cfg.State)
+			j, _, closeIt, err := a.records(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = j.Close() }()
+			defer closeIt()
 			run, err := findRun(cmd.Context(), j, args[0])
 			if err != nil {
 				return err
@@ -49,7 +50,7 @@ func (a *app) logsCommand() *cobra.Command {
 const logPause = 500 * time.Millisecond
 
 // showLog shows the lines of a run's log, and with follow those to come.
-func (a *app) showLog(ctx context.Context, j *journal.Journal, id string, follow bool, show func(journal.Log) error) error {
+func (a *app) showLog(ctx context.Context, j api.Records, id string, follow bool, show func(journal.Log) error) error {
 	var after int64
 	for {
 		run, err := j.Run(ctx, id) // before its lines: all are there once it has ended

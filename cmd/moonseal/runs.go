@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -27,7 +28,7 @@ func (a *app) runsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			runs, err := listRuns(cmd.Context(), cfg, filter)
+			runs, err := a.listRuns(cmd.Context(), cfg, filter)
 			if err != nil {
 				return err
 			}
@@ -54,12 +55,12 @@ type shownRun struct {
 }
 
 // listRuns reads the runs; none where nothing has run yet.
-func listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) ([]shownRun, error) {
-	j, err := journal.OpenReadOnly(ctx, cfg.State)
+func (a *app) listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) ([]shownRun, error) {
+	j, byDaemon, closeIt, err := a.records(ctx, cfg)
 	if err != nil {
 		return nil, orNothing(err)
 	}
-	defer func() { _ = j.Close() }()
+	defer closeIt()
 	runs, err := j.Runs(ctx, filter)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) ([
 	var out []shownRun
 	for _, r := range runs {
 		shown := shownRun{Run: r}
-		if r.Status == journal.Running {
+		if r.Status == journal.Running && !byDaemon { // a daemon knows at once when a process is gone
 			held, err := journal.RunLocked(cfg.State, r.ID)
 			if err != nil {
 				return nil, err
@@ -88,7 +89,7 @@ func orNothing(err error) error {
 }
 
 // findRun gives the run that a person named, or the error that names near ones.
-func findRun(ctx context.Context, j *journal.Journal, id string) (journal.Run, error) {
+func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error) {
 	r, err := j.Run(ctx, id)
 	if err == nil {
 		return r, nil
@@ -148,6 +149,8 @@ func (r shownRun) why() string {
 	switch {
 	case r.Interrupted:
 		return "moonseal run " + r.Playbook + " goes on"
+	case r.Status == journal.Waiting && r.WakeAt.IsZero():
+		return r.WaitFor
 	case r.Status == journal.Waiting:
 		return fmt.Sprintf("%s, until %s", r.WaitFor, when(r.WakeAt))
 	case r.Status == journal.Parked:

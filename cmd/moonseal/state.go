@@ -32,10 +32,14 @@ func ownState(cfg *config.Config) error {
 		return nil
 	}
 	name := userName(owner)
-	return &problem.Error{
+	e := &problem.Error{
 		Kind: problem.Usage, Target: cfg.State, Message: "the state folder is " + name + "'s: what another user writes there, " + name + " could not read",
 		Hint: "run it as sudo -u " + name + " moonseal …, with the secrets that it needs",
 	}
+	if owner == 0 {
+		e.Hint = "use sudo, or name a state folder of your own in the config"
+	}
+	return e
 }
 
 // uidOf gives who owns a file; -1 where that is not known.

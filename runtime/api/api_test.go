@@ -41,6 +41,27 @@ func (f *fake) note(v ...any) error {
 	return errors.Join(err, f.err)
 }
 
+func (f *fake) Records() api.Records { return rows{f} }
+
+// rows are the fake's journal.
+type rows struct{ f *fake }
+
+func (r rows) Run(_ context.Context, id string) (journal.Run, error) {
+	return journal.Run{ID: id}, r.f.note("row", id)
+}
+func (r rows) Runs(_ context.Context, filter journal.Filter) ([]journal.Run, error) {
+	return []journal.Run{{ID: "r1", Playbook: filter.Playbook}}, r.f.note("runs", filter)
+}
+func (r rows) Logs(_ context.Context, run string, after int64, limit int) ([]journal.Log, error) {
+	return []journal.Log{{Run: run, Seq: after + 1}}, r.f.note("logs", run, after, limit)
+}
+func (r rows) History(_ context.Context, id string) (*journal.History, error) {
+	return &journal.History{Run: journal.Run{ID: id}}, r.f.note("history", id)
+}
+func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo, error) {
+	return []journal.Undo{{Run: "r1", State: state}}, r.f.note("undos", state)
+}
+
 func (f *fake) Status(context.Context) (*api.Status, error) { return &f.status, f.note("status") }
 func (f *fake) Run(_ context.Context, r api.RunRequest) (*api.RunReply, error) {
 	return &api.RunReply{ID: "r1", Resumed: r.Force}, f.note("run", r)
@@ -330,5 +351,35 @@ func TestStatusHasItsShape(t *testing.T) {
 	var back api.Status
 	if err := json.Unmarshal(got, &back); err != nil || back.Playbooks[1].Script != "b.lua" || back.Playbooks[1].Running.WaitsFor != "" {
 		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	f := &fake{}
+	c := api.Dial(serve(t, f))
+	r := c.Records()
+	ctx := t.Context()
+	if runs, err := r.Runs(ctx, journal.Filter{Playbook: "a b", Limit: 3}); err != nil || len(runs) != 1 || runs[0].Playbook != "a b" {
+		t.Errorf("runs: %v, %v", runs, err)
+	}
+	if run, err := r.Run(ctx, "x/y"); err != nil || run.ID != "x/y" {
+		t.Errorf("run: %v, %v", run, err)
+	}
+	if lines, err := r.Logs(ctx, "r1", 41, 5); err != nil || len(lines) != 1 || lines[0].Seq != 42 {
+		t.Errorf("logs: %v, %v", lines, err)
+	}
+	if h, err := r.History(ctx, "r1"); err != nil || h.Run.ID != "r1" {
+		t.Errorf("history: %v, %v", h, err)
+	}
+	if undos, err := r.Undos(ctx, journal.UndoPending); err != nil || len(undos) != 1 || undos[0].State != journal.UndoPending {
+		t.Errorf("undos: %v, %v", undos, err)
+	}
+	want := `["runs",{"Playbook":"a b","Status":"","Limit":3}] ["row","x/y"] ["logs","r1",41,5] ["history","r1"] ["undos","pending"]`
+	if got := strings.Join(f.asked, " "); got != want {
+		t.Errorf("asked %s\nwant  %s", got, want)
+	}
+	f.err = &problem.Error{Kind: problem.NotFound, Message: "there is no run"}
+	if _, err := r.Run(ctx, "r2"); problem.From(err).Kind != problem.NotFound {
+		t.Errorf("got %v", err)
 	}
 }

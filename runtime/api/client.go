@@ -78,11 +78,12 @@ func (c *Client) Cleanup(ctx context.Context, run string, forget bool) error {
 	return err
 }
 
-// Alive reports whether a daemon listens.
+// Alive reports whether a daemon listens, or may: where the socket cannot be reached
+// for want of rights, the next call says so.
 func (c *Client) Alive(ctx context.Context) bool {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
 	if err != nil {
-		return false
+		return errors.Is(err, fs.ErrPermission)
 	}
 	_ = conn.Close()
 	return true

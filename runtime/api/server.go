@@ -24,6 +24,8 @@ import (
 // Daemon is what the server serves.
 type Daemon interface {
 	Status(ctx context.Context) (*Status, error)
+	// Records gives what there is to read of the journal.
+	Records() Records
 	Run(ctx context.Context, r RunRequest) (*RunReply, error)
 	Cancel(ctx context.Context, run string) error
 	// Decide answers the approval that a run waits for.
@@ -203,6 +205,7 @@ func (s *server) routes() http.Handler {
 	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
 		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
 	})
+	s.records(mux)
 	mux.HandleFunc("GET /runs/{run}/follow", s.follow)
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.daemon.Backup(r.Context(), w); err != nil {

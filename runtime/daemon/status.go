@@ -15,6 +15,9 @@ import (
 	"moonseal/runtime/run"
 )
 
+// Records implements [api.Daemon].
+func (d *Daemon) Records() api.Records { return d.journal }
+
 // Status implements [api.Daemon].
 func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	views, err := d.journal.Overviews(ctx)
