@@ -1,0 +1,91 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"moonseal/runtime/journal"
+)
+
+// Records is what there is to read of the journal: the journal itself, or what a
+// daemon shows of it to those who may not open its file.
+type Records interface {
+	Run(ctx context.Context, id string) (journal.Run, error)
+	Runs(ctx context.Context, f journal.Filter) ([]journal.Run, error)
+	Logs(ctx context.Context, run string, after int64, limit int) ([]journal.Log, error)
+	History(ctx context.Context, id string) (*journal.History, error)
+	Undos(ctx context.Context, state journal.UndoState) ([]journal.Undo, error)
+}
+
+// mostRows bounds one answer.
+const mostRows = 10_000
+
+// records are the routes that serve Records.
+func (s *server) records(mux *http.ServeMux) {
+	handle(mux, s, "GET /runs", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		q := r.URL.Query()
+		return s.daemon.Records().Runs(ctx, journal.Filter{Playbook: q.Get("playbook"), Status: journal.Status(q.Get("status")), Limit: limit(q)})
+	})
+	handle(mux, s, "GET /runs/{run}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Run(ctx, r.PathValue("run"))
+	})
+	handle(mux, s, "GET /runs/{run}/history", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().History(ctx, r.PathValue("run"))
+	})
+	handle(mux, s, "GET /runs/{run}/logs", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		q := r.URL.Query()
+		after, _ := strconv.ParseInt(q.Get("after"), 10, 64) // from the first where it is none
+		return s.daemon.Records().Logs(ctx, r.PathValue("run"), after, limit(q))
+	})
+	handle(mux, s, "GET /undos", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Undos(ctx, journal.UndoState(r.URL.Query().Get("state")))
+	})
+}
+
+func limit(q url.Values) int {
+	if n, err := strconv.Atoi(q.Get("limit")); err == nil && n > 0 && n < mostRows {
+		return n
+	}
+	return mostRows
+}
+
+// Records gives the journal as the daemon shows it.
+func (c *Client) Records() Records { return remote{c} }
+
+type remote struct{ c *Client }
+
+func (r remote) Run(ctx context.Context, id string) (journal.Run, error) {
+	out, err := get[journal.Run](ctx, r.c, "/runs/"+url.PathEscape(id))
+	if err != nil {
+		return journal.Run{}, err
+	}
+	return *out, nil
+}
+
+func (r remote) Runs(ctx context.Context, f journal.Filter) ([]journal.Run, error) {
+	q := url.Values{"playbook": {f.Playbook}, "status": {string(f.Status)}, "limit": {strconv.Itoa(f.Limit)}}
+	return getAll[journal.Run](ctx, r.c, "/runs?"+q.Encode())
+}
+
+func (r remote) Logs(ctx context.Context, run string, after int64, limit int) ([]journal.Log, error) {
+	q := url.Values{"after": {strconv.FormatInt(after, 10)}, "limit": {strconv.Itoa(limit)}}
+	return getAll[journal.Log](ctx, r.c, "/runs/"+url.PathEscape(run)+"/logs?"+q.Encode())
+}
+
+func (r remote) History(ctx context.Context, id string) (*journal.History, error) {
+	return get[journal.History](ctx, r.c, "/runs/"+url.PathEscape(id)+"/history")
+}
+
+func (r remote) Undos(ctx context.Context, state journal.UndoState) ([]journal.Undo, error) {
+	return getAll[journal.Undo](ctx, r.c, "/undos?"+url.Values{"state": {string(state)}}.Encode())
+}
+
+func getAll[T any](ctx context.Context, c *Client, path string) ([]T, error) {
+	out, err := get[[]T](ctx, c, path)
+	if err != nil {
+		return nil, err
+	}
+	return *out, nil
+}
