@@ -81,9 +81,9 @@ func (d *day) live() {
 	d.idle()
 }
 
-// firstBooks are 200: of four zones, at all hours.
+// firstBooks are of four zones, at all hours.
 func (d *day) firstBooks() {
-	for i := range 200 {
+	for i := range playbooks {
 		b := &book{zone: zones[i%len(zones)], hours: []int{(i * 7) % 24}, minute: (i * 13) % 60}
 		switch i % 10 {
 		case 1:
@@ -100,11 +100,11 @@ func (d *day) firstBooks() {
 			b.hours, b.minute, b.Next = []int{1}, i%60, "5h"
 			b.zone = "UTC"
 		case 8:
-			if i < 40 {
+			if i < playbooks/5 {
 				b.hours = nil
 			}
 		case 9: // due at the moment of the kill
-			if i < 100 {
+			if i < playbooks/2 {
 				b.zone, b.hours, b.minute = "UTC", []int{6, 15}, 30
 				b.Locks = []string{fmt.Sprintf("cluster:%d", i%20)}
 			}
@@ -142,26 +142,26 @@ func (b *book) cronHours() string {
 
 // changeSome changes, breaks and adds scripts, and lets the daemon know.
 func (d *day) changeSome() {
-	for i := 0; i < 200; i += 10 {
+	for i := 0; i < playbooks; i += 10 {
 		old := d.editions[fmt.Sprintf("book%03d", i)][0].book
 		d.publish(fmt.Sprintf("book%03d", i), &book{zone: old.zone, hours: []int{(old.hours[0] + 5) % 24}, minute: old.minute})
 	}
-	for i := 1; i < 100; i += 10 {
+	for i := 1; i < playbooks/2; i += 10 {
 		d.file(fmt.Sprintf("book%03d.lua", i), "half a script") // its last good version goes on
 		d.publish(fmt.Sprintf("fresh%03d", i), &book{zone: "UTC", hours: []int{i % 24, (i + 11) % 24}, minute: i % 60})
 	}
 	d.reload()
-	if n := len(d.daemon.reload.Current().Problems); n != 10 {
-		d.t.Errorf("%d problems, want 10", n)
+	if n := len(d.daemon.reload.Current().Problems); n != playbooks/20 {
+		d.t.Errorf("%d problems, want %d", n, playbooks/20)
 	}
 }
 
 // mendSome mends and removes scripts.
 func (d *day) mendSome() {
-	for i := 1; i < 100; i += 10 {
+	for i := 1; i < playbooks/2; i += 10 {
 		d.publish(fmt.Sprintf("book%03d", i), &book{zone: "UTC", hours: []int{14, 18, 23}, minute: i % 60})
 	}
-	for i := 8; i < 200; i += 50 {
+	for i := 8; i < playbooks; i += 50 {
 		name := fmt.Sprintf("book%03d", i)
 		d.check(os.Remove(filepath.Join(d.cfg.Scripts, name+".lua")))
 		d.editions[name] = append(d.editions[name], edition{from: d.clock.Now()})
@@ -176,14 +176,14 @@ func (d *day) mendSome() {
 // of which gets any further, and starts another later.
 func (d *day) crashInFlight(from, to time.Time) {
 	var release []func()
-	for i := 9; i < 100; i += 10 {
+	for i := 9; i < playbooks/2; i += 10 {
 		release = append(release, d.exec.hold(fmt.Sprintf("book%03d", i)))
 	}
 	before := len(d.log.of("run begun"))
 	d.advance(from)
-	d.due(before + 10)
-	if n := len(d.log.of("run begun")); n < before+10 {
-		d.t.Fatalf("%d runs are in flight, want 10", n-before)
+	d.due(before + len(release))
+	if n := len(d.log.of("run begun")); n < before+len(release) {
+		d.t.Fatalf("%d runs are in flight, want %d", n-before, len(release))
 	}
 	d.stop()
 	d.clock.Advance(to.Sub(d.clock.Now()))
@@ -376,7 +376,7 @@ func (d *day) askedFor() {
 			}
 		}
 	}
-	if asked < 40 {
+	if asked < playbooks/5 {
 		d.t.Errorf("only %d moments were asked for", asked)
 	}
 }
@@ -396,7 +396,7 @@ func (d *day) insideWindows() {
 			d.t.Errorf("%s changed something at %s", c.playbook, c.at.In(zone))
 		}
 	}
-	if inside < 30 {
+	if inside < playbooks*3/20 {
 		d.t.Errorf("only %d runs had a window", inside)
 	}
 }

@@ -24,6 +24,12 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 		}
 		return out[playbook]
 	}
+	// The unfinished ones first: a run that ends between the two looks is seen
+	// twice, not never.
+	open, err := j.Unfinished(ctx, "")
+	if err != nil {
+		return nil, err
+	}
 	last, err := list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs
 		WHERE id IN (SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook)`)
 	if err != nil {
@@ -32,14 +38,11 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	for i := range last {
 		of(last[i].Playbook).Last = &last[i]
 	}
-	open, err := j.Unfinished(ctx, "")
-	if err != nil {
-		return nil, err
-	}
 	byRun := map[string]*Overview{}
 	for i := range open {
 		o := of(open[i].Playbook)
-		if o.Unfinished == nil { // the oldest is the one that goes on
+		ended := o.Last != nil && o.Last.ID == open[i].ID
+		if o.Unfinished == nil && !ended { // the oldest is the one that goes on
 			o.Unfinished = &open[i]
 			byRun[open[i].ID] = o
 		}

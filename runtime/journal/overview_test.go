@@ -54,3 +54,50 @@ func TestARunKeepsItsLocks(t *testing.T) {
 		t.Errorf("got %v, %v", r.Locks, err)
 	}
 }
+
+// A run that ends while somebody looks is seen, as unfinished or as the last.
+func TestOverviewsSeeARunThatEnds(t *testing.T) {
+	j := openTest(t, t.TempDir())
+	must(t, j.SaveBundle(t.Context(), "h", nil))
+	done := make(chan error, 1)
+	go func() {
+		for range 300 {
+			s := Stamp{Run: j.NewRunID(), Epoch: 1, At: t0}
+			if err := j.Write(t.Context(), RunCreated{Stamp: s, Playbook: "p", Bundle: "h"}); err != nil {
+				done <- err
+				return
+			}
+			if err := j.Write(t.Context(), RunEnded{Stamp: s, Outcome: Done}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	newest := ""
+	for {
+		all, err := j.Overviews(t.Context())
+		must(t, err)
+		seen := ""
+		if o := all["p"]; o != nil {
+			for _, r := range []*Run{o.Last, o.Unfinished} {
+				if r != nil {
+					seen = max(seen, r.ID)
+				}
+			}
+			if o.Last != nil && o.Unfinished != nil && o.Last.ID == o.Unfinished.ID {
+				t.Fatalf("run %s is seen twice", seen)
+			}
+		}
+		if seen < newest {
+			t.Fatalf("run %s is not seen, after it was", newest)
+		}
+		newest = seen
+		select {
+		case err := <-done:
+			must(t, err)
+			return
+		default:
+		}
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package daemon
+
+// playbooks is how many there are on the day.
+const playbooks = 200
