@@ -44,16 +44,17 @@ editor's definition files. Files that are there already are left alone.`,
 }
 
 func (a *app) init(dir string) error {
-	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), shipped.Config); err != nil {
+	text := shipped.Config
+	if filepath.Clean(dir) == systemDir { // all who read it are to find the one daemon
+		text = bytes.Replace(text, []byte("\n# state: "), []byte("\nstate: "), 1)
+	}
+	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), text); err != nil {
 		return err
 	}
 	for _, f := range []struct{ from, to string }{{"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"}} {
 		data, err := templates.ReadFile(f.from)
 		if err != nil {
 			return err
-		}
-		if filepath.Clean(dir) == systemDir { // all who read it are to find the one daemon
-			data = bytes.Replace(data, []byte("\n# state: "), []byte("\nstate: "), 1)
 		}
 		if err := a.writeNew(filepath.Join(dir, f.to), data); err != nil {
 			return err

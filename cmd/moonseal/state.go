@@ -34,7 +34,7 @@ func ownState(cfg *config.Config) error {
 	name := userName(owner)
 	e := &problem.Error{
 		Kind: problem.Usage, Target: cfg.State, Message: "the state folder is " + name + "'s: what another user writes there, " + name + " could not read",
-		Hint: "run it as sudo -u " + name + " moonseal …, with the secrets that it needs",
+		Hint: "run it as sudo -u " + name + " moonseal …",
 	}
 	if owner == 0 {
 		e.Hint = "use sudo, or name a state folder of your own in the config"
