@@ -54,8 +54,8 @@ type arrow struct {
 func arrows() []arrow {
 	client := []string{"runtime/account", "runtime/bind", "runtime/grant", "runtime/problem", "runtime/secret", "modules/x509", "modules/ssh"}
 	return []arrow{
-		{[]string{"cmd/…"}, []string{"runtime/…", "modules/…", "scripts"}, "cmd joins all"},
-		{[]string{"scripts"}, nil, "the scripts are data"},
+		{[]string{"cmd/…"}, []string{"runtime/…", "modules/…", "scripts", "examples"}, "cmd joins all"},
+		{[]string{"scripts", "examples"}, nil, "scripts and examples are data"},
 		{[]string{"runtime/…"}, []string{"runtime/…"}, "the engine knows no module: cmd hands it the list"},
 		{[]string{"modules"}, []string{"modules/…", "runtime/bind"}, "all.go lists the modules"},
 		{[]string{"modules/lab/faults"}, []string{"runtime/problem"}, "every test double uses the faults"},
