@@ -61,7 +61,7 @@ func (d *Daemon) reloadConfig() ([]string, error) {
 	old := d.cfg
 	var restart []string
 	for name, pair := range map[string][2]any{
-		"scripts": {old.Scripts, now.Scripts}, "state": {old.State, now.State}, "listen": {old.Listen, now.Listen},
+		"scripts": {old.Scripts, now.Scripts}, "state": {old.State, now.State}, "ca_bundle": {old.CABundle, now.CABundle}, "listen": {old.Listen, now.Listen},
 		"concurrency": {old.Concurrency, now.Concurrency}, "limits": {old.Limits, now.Limits}, "secrets": {old.Secrets, now.Secrets},
 		"log": {old.Log, now.Log}, "alerts.urls": {old.Alerts.URLs, now.Alerts.URLs}, "alerts.heartbeat": {old.Alerts.Heartbeat, now.Alerts.Heartbeat},
 	} {
@@ -75,6 +75,7 @@ func (d *Daemon) reloadConfig() ([]string, error) {
 	}
 	fixed := *now
 	fixed.Scripts, fixed.State, fixed.Listen, fixed.Concurrency, fixed.Limits = old.Scripts, old.State, old.Listen, old.Concurrency, old.Limits
+	fixed.CABundle = old.CABundle // the one file that processes of runs may read
 	fixed.Secrets, fixed.Log, fixed.Alerts.URLs, fixed.Alerts.Heartbeat = old.Secrets, old.Log, old.Alerts.URLs, old.Alerts.Heartbeat
 	d.cfg = &fixed
 	return restart, nil
