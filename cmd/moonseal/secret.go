@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/daemon"
 	"moonseal/runtime/problem"
@@ -35,13 +36,6 @@ func (a *app) secretCommand() *cobra.Command {
 	return cmd
 }
 
-// secretState is what is known of a secret; never its value.
-type secretState struct {
-	Name  string         `json:"name"`
-	Where string         `json:"where,omitempty"` // the source that has it
-	Error *problem.Error `json:"error,omitempty"`
-}
-
 func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) error {
 	cfg, err := a.loadConfig()
 	if err != nil {
@@ -52,7 +46,7 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 			return err
 		}
 	}
-	states := []secretState{}
+	states := []api.SecretState{}
 	missing := false
 	for _, name := range names {
 		s := a.lookUp(ctx, cfg, name)
@@ -82,18 +76,30 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 	return ended(map[bool]int{true: exitFailed}[missing], nil)
 }
 
-// lookUp looks a secret up as a run would.
-func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) secretState {
+// lookUp looks a secret up as a run would: where a daemon runs it is asked, for what
+// systemd gives it nobody else sees.
+func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) api.SecretState {
+	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+		s, err := c.Secret(ctx, name)
+		if err != nil {
+			return api.SecretState{Name: name, Error: problem.From(err)}
+		}
+		return *s
+	}
+	return a.lookUpHere(ctx, cfg, name)
+}
+
+func (a *app) lookUpHere(ctx context.Context, cfg *config.Config, name string) api.SecretState {
 	for _, s := range a.secretSources(cfg) {
 		_, err := s.source.Value(ctx, name)
 		if err == nil {
-			return secretState{Name: name, Where: s.name}
+			return api.SecretState{Name: name, Where: s.name}
 		}
 		if e := problem.From(err); e.Kind != problem.NotFound {
-			return secretState{Name: name, Error: e}
+			return api.SecretState{Name: name, Error: e}
 		}
 	}
-	return secretState{Name: name, Error: &problem.Error{Kind: problem.NotFound, Message: "it is no systemd credential, not in the environment, and not in the config"}}
+	return api.SecretState{Name: name, Error: &problem.Error{Kind: problem.NotFound, Message: "it is no systemd credential, not in the environment, and not in the config"}}
 }
 
 // namedSecrets gives the secrets that the scripts name while they are loaded, and

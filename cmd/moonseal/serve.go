@@ -50,6 +50,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: cfg, LoadConfig: a.loadConfig, Job: job, Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
 		Send: a.alerts(cfg), Beat: a.beat(cfg),
+		Secret: func(ctx context.Context, name string) api.SecretState { return a.lookUpHere(ctx, cfg, name) },
 		Executor: func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Executor, error) {
 			return a.parent(cfg, j, observe)
 		},

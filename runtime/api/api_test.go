@@ -62,6 +62,9 @@ func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo,
 	return []journal.Undo{{Run: "r1", State: state}}, r.f.note("undos", state)
 }
 
+func (f *fake) Secret(_ context.Context, name string) api.SecretState {
+	return api.SecretState{Name: name, Where: "environment"}
+}
 func (f *fake) Status(context.Context) (*api.Status, error) { return &f.status, f.note("status") }
 func (f *fake) Run(_ context.Context, r api.RunRequest) (*api.RunReply, error) {
 	return &api.RunReply{ID: "r1", Resumed: r.Force}, f.note("run", r)
@@ -377,6 +380,9 @@ func TestRecords(t *testing.T) {
 	want := `["runs",{"Playbook":"a b","Status":"","Limit":3}] ["row","x/y"] ["logs","r1",41,5] ["history","r1"] ["undos","pending"]`
 	if got := strings.Join(f.asked, " "); got != want {
 		t.Errorf("asked %s\nwant  %s", got, want)
+	}
+	if s, err := c.Secret(ctx, "A/B"); err != nil || s.Name != "A/B" || s.Where != "environment" {
+		t.Errorf("secret: %+v, %v", s, err)
 	}
 	f.err = &problem.Error{Kind: problem.NotFound, Message: "there is no run"}
 	if _, err := r.Run(ctx, "r2"); problem.From(err).Kind != problem.NotFound {

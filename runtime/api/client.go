@@ -100,6 +100,11 @@ func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 	return post[ReloadReply](ctx, c, "/reload", struct{}{})
 }
 
+// Secret asks whether the daemon finds a secret.
+func (c *Client) Secret(ctx context.Context, name string) (*SecretState, error) {
+	return get[SecretState](ctx, c, "/secrets/"+url.PathEscape(name))
+}
+
 // Backup writes a copy of the journal, as it is at one moment, to w.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	res, err := c.do(ctx, http.MethodGet, "/backup", nil)

@@ -37,6 +37,8 @@ type Daemon interface {
 	Pause(ctx context.Context, r PauseRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
+	// Secret says whether the daemon finds a secret, never its value.
+	Secret(ctx context.Context, name string) SecretState
 	// Follow calls tell for each of the run's records until it has ended or
 	// stopped, or ctx ends.
 	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
@@ -204,6 +206,9 @@ func (s *server) routes() http.Handler {
 	})
 	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
 		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
+	})
+	handle(mux, s, "GET /secrets/{name}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Secret(ctx, r.PathValue("name")), nil
 	})
 	s.records(mux)
 	mux.HandleFunc("GET /runs/{run}/follow", s.follow)

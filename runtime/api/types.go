@@ -112,6 +112,13 @@ func (p PauseRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
 }
 
+// SecretState is what is known of a secret; never its value.
+type SecretState struct {
+	Name  string         `json:"name"`
+	Where string         `json:"where,omitempty"` // the source that has it
+	Error *problem.Error `json:"error,omitempty"` // why it is not found
+}
+
 // RunReply names the run that was begun, or that goes on.
 type RunReply struct {
 	ID      string `json:"id"`

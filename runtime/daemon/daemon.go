@@ -35,6 +35,8 @@ type Options struct {
 	Log      *slog.Logger
 	Version  string
 	Embedded map[string]string // the scripts that children bring along
+	// Secret looks a secret up.
+	Secret func(ctx context.Context, name string) api.SecretState
 	// Send sends an alert; nil: nobody is told.
 	Send alert.Send
 	// Beat shows that the daemon lives to whoever watches from outside; may be nil.

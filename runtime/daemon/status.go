@@ -18,6 +18,11 @@ import (
 // Records implements [api.Daemon].
 func (d *Daemon) Records() api.Records { return d.journal }
 
+// Secret implements [api.Daemon].
+func (d *Daemon) Secret(ctx context.Context, name string) api.SecretState {
+	return d.opt.Secret(ctx, name)
+}
+
 // Status implements [api.Daemon].
 func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	views, err := d.journal.Overviews(ctx)
