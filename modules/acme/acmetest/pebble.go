@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +27,12 @@ var environ sync.Mutex //nolint:gochecknoglobals // so is the environment
 // ordersPath is ours beside Pebble's own management paths.
 const ordersPath = "/acmetest/orders"
 
-// issueTime bounds the wait for a certificate whose order is being finalized.
-const issueTime = time.Second
+// The wait for a certificate whose order is being finalized: how long at most, and
+// how often it is looked for. Pebble takes a fraction of a millisecond.
+const (
+	issueTime = time.Second
+	issueTick = 100 * time.Microsecond
+)
 
 func startHere(o Options) (*backend, error) {
 	h, err := newPebble(o)
@@ -62,24 +68,29 @@ func newPebble(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	turn := &sync.Mutex{}
+	states := orderStates{store: store, turn: &sync.Mutex{}}
 	mux := http.NewServeMux()
-	mux.Handle("/", inTurn{turn, front.Handler()})
+	mux.Handle("/", inTurn{states, front.Handler()})
 	management := front.ManagementHandler()
 	for _, path := range []string{"/roots/", "/intermediates/", "/cert-status-by-serial/", "/set-renewal-info/"} {
 		mux.Handle(path, management)
 	}
-	mux.Handle(ordersPath, orderStates{store, turn})
+	mux.Handle(ordersPath, states)
 	return mux, nil
 }
 
-// inTurn answers one request after another. Pebble locks its store, authorizations
-// and orders one inside the other, and not always in the same order: orders that
-// are placed while others are looked at bring it to a standstill.
+// inTurn answers one request after another, and the next one after a finalization
+// once the certificate is issued. Pebble locks its store, authorizations and orders
+// one inside the other, not always in the same order, and some twice: an order that
+// is placed while another is looked at, or looked at while it is issued, brings it
+// to a standstill.
 type inTurn struct {
-	turn *sync.Mutex
-	next http.Handler
+	states orderStates
+	next   http.Handler
 }
+
+// finalizePath is what Pebble's paths of finalizations begin with; an order's id follows.
+const finalizePath = "/finalize-order/"
 
 func (t inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // nobody waits for a slow client
@@ -88,9 +99,12 @@ func (t inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	t.turn.Lock()
-	defer t.turn.Unlock()
+	t.states.turn.Lock()
+	defer t.states.turn.Unlock()
 	t.next.ServeHTTP(w, r)
+	if id, ok := strings.CutPrefix(r.URL.Path, finalizePath); ok {
+		t.states.issued(context.WithoutCancel(r.Context()), id)
+	}
 }
 
 // env gives the variables through which alone Pebble can be set.
@@ -145,16 +159,19 @@ func (s orderStates) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := make([]orderState, len(ids))
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	for i, id := range ids {
-		out[i] = s.state(r, id)
+		out[i] = s.issued(r.Context(), id)
 	}
 	_ = json.NewEncoder(w).Encode(out)
 }
 
-// state waits for a certificate that is being issued, so that what has been
-// finalized is in the ledger though its client never asked again.
-func (s orderStates) state(r *http.Request, id string) orderState {
-	tick, limit := time.NewTicker(time.Millisecond), time.NewTimer(issueTime)
+// issued gives an order's state, and waits for a certificate that is being issued,
+// so that what has been finalized is in the ledger though its client never asked
+// again. The caller has the turn.
+func (s orderStates) issued(ctx context.Context, id string) orderState {
+	tick, limit := time.NewTicker(issueTick), time.NewTimer(issueTime)
 	defer tick.Stop()
 	defer limit.Stop()
 	for {
@@ -166,15 +183,13 @@ func (s orderStates) state(r *http.Request, id string) orderState {
 		case <-tick.C:
 		case <-limit.C:
 			return state
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return state
 		}
 	}
 }
 
 func (s orderStates) look(id string) orderState {
-	s.turn.Lock()
-	defer s.turn.Unlock()
 	order := s.store.GetOrderByID(id)
 	if order == nil {
 		return orderState{}
