@@ -98,13 +98,26 @@ func (d *Daemon) queued(ctx context.Context, r journal.Run) queue.Job {
 	return queue.Job{Run: r.ID, Playbook: r.Playbook, Locks: r.Locks, Expires: d.expires(ctx, r.Playbook)}
 }
 
-// expires gives when the playbook's certificate ends, as it was recorded last.
+// expires gives when the first of the playbook's certificates ends, as they were
+// recorded last.
 func (d *Daemon) expires(ctx context.Context, playbook string) time.Time {
-	rec, err := d.journal.LastRecord(ctx, playbook)
-	if err != nil || rec == nil {
-		return time.Time{}
+	records, err := d.journal.LastRecords(ctx, playbook)
+	if err != nil {
+		d.log.Warn("it is not known what expires first", "playbook", playbook, "error", err.Error())
 	}
-	return seen(*rec).NotAfter
+	ends := map[string]time.Time{} // of each subject what was seen last
+	for _, rec := range records {
+		if f := seen(rec); !f.NotAfter.IsZero() {
+			ends[f.Subject] = f.NotAfter
+		}
+	}
+	var first time.Time
+	for _, at := range ends {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // unfinished gives the queue the runs that the journal has not seen end.
@@ -146,8 +159,7 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 		job, err = d.job(j.Run)
 	}
 	if err != nil {
-		d.log.Error("a run cannot go on", "run", j.Run, "error", err.Error())
-		return queue.Retry(err)
+		return d.stopped(ctx, j, err)
 	}
 	ctx, stop := cancellable(ctx)
 	defer stop()
