@@ -27,13 +27,7 @@ type Daemon interface {
 	// Records gives what there is to read of the journal.
 	Records() Records
 	Run(ctx context.Context, r RunRequest) (*RunReply, error)
-	Cancel(ctx context.Context, run string) error
-	// Decide answers the approval that a run waits for.
-	Decide(ctx context.Context, run string, approve bool, by string, d Decision) error
-	// Resume lets a parked run go on.
-	Resume(ctx context.Context, run, by string, d Decision) error
-	// Cleanup tries again, or forgets, what a run that has ended left behind.
-	Cleanup(ctx context.Context, run string, forget bool) error
+	Decisions
 	Pause(ctx context.Context, r PauseRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
@@ -42,6 +36,17 @@ type Daemon interface {
 	// Follow calls tell for each of the run's records until it has ended or
 	// stopped, or ctx ends.
 	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
+}
+
+// Decisions are what people decide about a run.
+type Decisions interface {
+	Cancel(ctx context.Context, run string) error
+	// Decide answers the approval that a run waits for.
+	Decide(ctx context.Context, run string, approve bool, by string, d Decision) error
+	// Resume lets a parked run go on.
+	Resume(ctx context.Context, run, by string, d Decision) error
+	// Cleanup tries again, or forgets, what a run that has ended left behind.
+	Cleanup(ctx context.Context, run string, forget bool) error
 }
 
 // maxPath bounds a socket's path, in bytes (unix(7), sun_path).
