@@ -29,7 +29,8 @@ func Settle(h *journal.History, stamp journal.Stamp, as string) ([]journal.Recor
 		for _, e := range unclear {
 			names = append(names, e.Fn)
 		}
-		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")), "look at the appliance, then give --as done or --as again; --as look asks it once more")
+		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")),
+			"look at the appliance, then give --as done or --as again; --as look asks it once more")
 	}
 	var recs []journal.Record
 	for _, e := range unclear {
