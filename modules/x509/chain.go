@@ -14,7 +14,7 @@ func FindRoot(chain, bundle []*stdx509.Certificate) (*stdx509.Certificate, bool)
 	for _, c := range slices.Backward(chain) {
 		var best *stdx509.Certificate
 		for _, root := range bundle {
-			if issued(root, c) && selfSigned(root) && (best == nil || root.NotAfter.After(best.NotAfter)) {
+			if selfIssued(root) && issued(root, c) && (best == nil || root.NotAfter.After(best.NotAfter)) {
 				best = root
 			}
 		}
@@ -23,6 +23,13 @@ func FindRoot(chain, bundle []*stdx509.Certificate) (*stdx509.Certificate, bool)
 		}
 	}
 	return nil, false
+}
+
+// selfIssued reports whether a trusted certificate is a root, and not the link from
+// one key of its name to another: such a link has to name the other key (RFC 5280
+// section 4.2.1.1). Its own signature says nothing more: it is trusted without.
+func selfIssued(c *stdx509.Certificate) bool {
+	return bytes.Equal(c.RawSubject, c.RawIssuer) && (len(c.AuthorityKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId))
 }
 
 // issued reports whether parent signed child, or is child.

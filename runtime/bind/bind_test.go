@@ -2,6 +2,7 @@ package bind_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -257,6 +258,20 @@ func TestParseDuration(t *testing.T) {
 	for _, s := range []string{"", "30", "d", "-1d", "1y", "1 d", "1d ", "101000d", "1..2h", "NaNs"} {
 		if got, err := bind.ParseDuration(s); err == nil {
 			t.Errorf("%q: %v, want an error", s, got)
+		}
+	}
+}
+
+func TestStringsAreWrittenAsJSON(t *testing.T) {
+	r := &bind.Registry{}
+	for _, want := range []string{"", "plain", "-----BEGIN X-----\nAA+/=\n", "\"\\/<&>\b\f\n\r\t\v\x00\x1f\x7f", "héé, 漢字 🌙", "$x\u2028"} {
+		raw, err := r.Encode(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := json.Unmarshal(raw, &got); err != nil || got != want {
+			t.Errorf("%q became %s: %q, %v", want, raw, got, err)
 		}
 	}
 }
