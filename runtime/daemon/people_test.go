@@ -473,3 +473,30 @@ func TestClockJumps(t *testing.T) {
 		h.sound()
 	}
 }
+
+// A playbook for several nodes is as urgent as the one that expires first.
+func TestTheFirstToExpireCounts(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{})
+	h.start()
+	id := h.begun("a")
+	h.status(id, journal.Done)
+	if at := h.daemon.expires(t.Context(), "a"); !at.IsZero() {
+		t.Errorf("nothing was recorded, and it expires at %s", at)
+	}
+	id = h.daemon.journal.NewRunID()
+	stamp := journal.Stamp{Run: id, Epoch: 1, At: h.clock.Now()}
+	h.check(h.daemon.journal.SaveBundle(t.Context(), "h", nil))
+	recs := []journal.Record{journal.RunCreated{Stamp: stamp, Playbook: "a", Bundle: "h"}}
+	for i, data := range []string{
+		`{"subject":"one","served":{"sha256":"x","not_after":1000}}`, `{"subject":"two","served":{"sha256":"x","not_after":3000}}`,
+		`{"subject":"one","served":{"sha256":"y","not_after":4000}}`, `{"subject":"note"}`,
+	} {
+		recs = append(recs, journal.Recorded{Stamp: stamp, Seq: i, Data: json.RawMessage(data)})
+	}
+	h.check(h.daemon.journal.Write(t.Context(), append(recs, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})...))
+	if at := h.daemon.expires(t.Context(), "a"); !at.Equal(time.Unix(3000, 0)) {
+		t.Errorf("it expires at %s", at)
+	}
+}

@@ -23,6 +23,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	defer tick.Stop()
 	var beaten time.Time
 	for {
+		d.schedule.Look()
 		d.requeue(ctx)
 		d.tellTroubles(ctx)
 		d.retryCleanups(ctx)

@@ -139,6 +139,8 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 // wakeAt gives when an unfinished run goes on.
 func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
+	case r.Updated.After(d.opt.Clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
+		return d.opt.Clock.Now()
 	case r.Status != journal.Waiting || d.isCancelled(r.ID):
 		return d.opt.Clock.Now()
 	case r.WakeAt.IsZero():

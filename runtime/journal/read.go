@@ -153,15 +153,11 @@ func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) 
 	}, `SELECT path, body FROM sources WHERE bundle = $1 ORDER BY path`, bundle)
 }
 
-// LastRecord gives what the newest run of playbook that recorded anything
-// recorded last; nil where none did.
-func (j *Journal) LastRecord(ctx context.Context, playbook string) (*RecordedRow, error) {
-	rows, err := list(ctx, j, j.reads, scanRecorded, `SELECT records.run, records.seq, records.at, records.data FROM runs JOIN records ON records.run = runs.id
-		WHERE runs.playbook = $1 ORDER BY runs.id DESC, records.seq DESC LIMIT 1`, playbook)
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	return &rows[0], nil
+// LastRecords gives what the newest run of playbook that recorded anything
+// recorded, in its order; none where none did.
+func (j *Journal) LastRecords(ctx context.Context, playbook string) ([]RecordedRow, error) {
+	return list(ctx, j, j.reads, scanRecorded, `SELECT run, seq, at, data FROM records
+		WHERE run = (SELECT max(runs.id) FROM runs JOIN records ON records.run = runs.id WHERE runs.playbook = $1) ORDER BY seq`, playbook)
 }
 
 // list collects the rows of a query.

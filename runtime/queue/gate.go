@@ -10,6 +10,9 @@ import (
 // wait, and after what time a grant that had no effect is made again.
 const lookAgain = time.Second
 
+// setBack is by how much a clock goes back before that is more than NTP's work.
+const setBack = time.Minute
+
 // gate lets jobs through to River, as many as there are slots, until ctx ends.
 func (q *Queue) gate(ctx context.Context) {
 	defer close(q.gateDone)
@@ -59,8 +62,14 @@ func (q *Queue) grant(ctx context.Context) error {
 		return err
 	}
 	defer q.end()
-	now := q.opt.Clock.Now()
+	now := q.opt.Clock.Now().Round(0)
 	q.mu.Lock()
+	if back := q.seen.Sub(now); back > setBack {
+		// Some wait until a moment that the wrong clock gave. Who is too early waits again.
+		q.opt.Log.Warn("the clock was set back: all runs that wait are looked at", slog.String("by", back.Round(time.Second).String()))
+		q.index.wakeAll(now)
+	}
+	q.seen = now
 	var ids []int64
 	for e := range q.index.active {
 		if e.state == granted && now.Sub(e.since).Abs() >= lookAgain {

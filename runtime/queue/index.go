@@ -105,6 +105,15 @@ func (x *index) ripen(now time.Time) {
 	}
 }
 
+// wakeAll makes due what waits.
+func (x *index) wakeAll(now time.Time) {
+	for len(x.waiting) > 0 {
+		e, _ := heap.Pop(&x.waiting).(*entry)
+		e.at = now
+		x.makeDue(e)
+	}
+}
+
 func (x *index) makeDue(e *entry) {
 	e.state = due
 	i, _ := slices.BinarySearchFunc(x.due, e, order)

@@ -40,6 +40,7 @@ type Queue struct {
 	started  bool
 	stopping bool
 	closed   bool
+	seen     time.Time // the clock, when the gate looked last
 
 	wake     chan struct{}      // for the gate
 	hard     chan struct{}      // closed when Stop waits no longer

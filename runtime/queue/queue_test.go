@@ -439,3 +439,26 @@ func TestADiskThatTakesNothingForAWhile(t *testing.T) {
 		t.Error("the end was not written")
 	}
 }
+
+// A wait that a wrong clock began ends when the clock is set right.
+func TestClockSetBack(t *testing.T) {
+	clock := clockwork.NewFakeClock()
+	var worked atomic.Int32
+	q := started(t, Options{Clock: clock, Work: func(context.Context, Job) Result {
+		worked.Add(1)
+		return Wait(clock.Now().Add(365 * 24 * time.Hour))
+	}})
+	enqueue(t, q, Job{Run: "a"}, time.Time{})
+	idle(t, q)
+	for i, back := range []time.Duration{30 * time.Second, time.Hour} {
+		q.mu.Lock()
+		q.seen = clock.Now().Add(back)
+		q.mu.Unlock()
+		must(t, clock.BlockUntilContext(t.Context(), 1))
+		enqueue(t, q, Job{Run: fmt.Sprint("other", i)}, time.Time{}) // the gate looks
+		idle(t, q)
+	}
+	if n := worked.Load(); n != 5 { // a and other0, then both again, and other1
+		t.Errorf("worked %d times, want 5", n)
+	}
+}

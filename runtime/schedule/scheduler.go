@@ -220,6 +220,15 @@ func (s *Scheduler) SetNext(name string, at time.Time) {
 	}
 }
 
+// Look looks at the clock. gocron turns a moment into a wait by itself: where the
+// clock is set back just then the wait is as much too long. Someone else's timer
+// that calls Look now and then ends it.
+func (s *Scheduler) Look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arm(s.now())
+}
+
 // Next is when the playbook is enqueued next, zero where it is not.
 func (s *Scheduler) Next(name string) time.Time {
 	s.mu.Lock()
