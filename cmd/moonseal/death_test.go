@@ -128,7 +128,7 @@ func TestCrashWhileServiceRestarts(t *testing.T) {
 			t.Parallel()
 			w := startWorld(t)
 			w.check(w.lab.Configure(t.Context(), demoNode, func(b *cucmtest.Behavior) {
-				b.RestartOutage, b.ServiceRestart = time.Second, 300*time.Millisecond
+				b.RestartOutage, b.ServiceRestart = 2*time.Second, time.Second
 			}))
 			p := w.start("", w.runArgs()...)
 			w.begun(p, service)
