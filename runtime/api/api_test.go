@@ -49,15 +49,19 @@ type rows struct{ f *fake }
 func (r rows) Run(_ context.Context, id string) (journal.Run, error) {
 	return journal.Run{ID: id}, r.f.note("row", id)
 }
+
 func (r rows) Runs(_ context.Context, filter journal.Filter) ([]journal.Run, error) {
 	return []journal.Run{{ID: "r1", Playbook: filter.Playbook}}, r.f.note("runs", filter)
 }
+
 func (r rows) Logs(_ context.Context, run string, after int64, limit int) ([]journal.Log, error) {
 	return []journal.Log{{Run: run, Seq: after + 1}}, r.f.note("logs", run, after, limit)
 }
+
 func (r rows) History(_ context.Context, id string) (*journal.History, error) {
 	return &journal.History{Run: journal.Run{ID: id}}, r.f.note("history", id)
 }
+
 func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo, error) {
 	return []journal.Undo{{Run: "r1", State: state}}, r.f.note("undos", state)
 }
