@@ -205,11 +205,9 @@ func (d *Daemon) Follow(ctx context.Context, id string, tell func(journal.Record
 	// What stops a run is a record too, so between two looks at it nothing is missed.
 	look := d.opt.Clock.NewTicker(time.Second)
 	defer look.Stop()
-	begun := false
 	for {
 		select {
 		case rec := <-records:
-			begun = true
 			if err := tell(rec); err != nil {
 				return nil, err
 			}
@@ -221,7 +219,9 @@ func (d *Daemon) Follow(ctx context.Context, id string, tell func(journal.Record
 			if err != nil {
 				return nil, err
 			}
-			if r.Status != journal.Running && r.Status != journal.Ending && (begun || r.Status != journal.Created && !d.working(r.ID)) {
+			// A record is told before it is committed: as long as someone works on the
+			// run its row may be that of before.
+			if r.Status != journal.Running && r.Status != journal.Ending && r.Status != journal.Created && !d.busy(r.ID) {
 				return &r, nil
 			}
 		case <-ctx.Done():
@@ -275,11 +275,17 @@ func orEmpty(names []string) []string {
 	return names
 }
 
-// working reports whether a worker has the run right now.
-func (d *Daemon) working(run string) bool {
+// busy reports whether a worker has the run right now, or the next free one will.
+func (d *Daemon) busy(run string) bool {
 	for _, r := range d.queue.Running() {
 		if r.Job.Run == run {
 			return true
+		}
+	}
+	now := d.opt.Clock.Now()
+	for _, w := range d.queue.Waiting() {
+		if w.Job.Run == run {
+			return !w.At.After(now)
 		}
 	}
 	return false

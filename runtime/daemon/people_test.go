@@ -500,3 +500,68 @@ func TestTheFirstToExpireCounts(t *testing.T) {
 		t.Errorf("it expires at %s", at)
 	}
 }
+
+// Who follows a run sees its end, or what it waits for, not what it was before.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("first", script{Locks: []string{"one"}})
+	h.script("works", script{Locks: []string{"one"}})
+	h.script("asks", script{Does: "approve"})
+	h.start()
+	followed := func(id string) <-chan *journal.Run {
+		end := make(chan *journal.Run, 1)
+		go func() {
+			r, err := h.daemon.Follow(t.Context(), id, func(journal.Record) error { return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			end <- r
+		}()
+		return end
+	}
+	wait := func(end <-chan *journal.Run, want journal.Status) {
+		t.Helper()
+		late := time.After(patience)
+		for {
+			select {
+			case r := <-end:
+				if r == nil || r.Status != want {
+					t.Errorf("followed to %+v, want %s", r, want)
+				}
+				return
+			case <-time.After(time.Millisecond):
+				h.clock.Advance(time.Second)
+			case <-late:
+				t.Fatal("it is followed for ever")
+			}
+		}
+	}
+	release := h.exec.hold("first")
+	defer release()
+	first := h.begun("first")
+	h.exec.await(t, "the first works", func() bool { return h.exec.active["run "+first] })
+	id := h.begun("works")
+	end := followed(id)
+	h.drifts(time.Minute, func() bool {
+		h.daemon.hub.mu.Lock()
+		defer h.daemon.hub.mu.Unlock()
+		return len(h.daemon.hub.subs[id]) > 0
+	})
+	// The child has said that it resumes, and that is on its way to the disk.
+	h.daemon.hub.publish(journal.RunResumed{Stamp: journal.Stamp{Run: id}})
+	for range 5 {
+		h.clock.Advance(time.Second)
+		select {
+		case r := <-end:
+			t.Fatalf("a run that goes on ended as %s", r.Status)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	release()
+	wait(end, journal.Done)
+	wait(followed(id), journal.Done) // it has ended long ago
+	id = h.begun("asks")
+	wait(followed(id), journal.Waiting)
+	wait(followed(id), journal.Waiting)
+}
