@@ -93,7 +93,7 @@ func (w *world) check(err error) {
 func (w *world) config() string { return filepath.Join(w.dir, "moonseal.yaml") }
 
 // program is this test binary under the name that makes it moonseal.
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("moonseal")
 	if err != nil {

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/journal/journaltest"
+)
+
+// measured is a moonseal serve that is measured, with nothing else in its folder.
+type measured struct {
+	b     *testing.B
+	cmd   *exec.Cmd
+	api   *api.Client
+	state string
+	out   bytes.Buffer
+}
+
+// serveFolder starts the daemon with n playbooks, p0 and so on, of that text, and
+// waits until it has loaded them and rests. It learns that as the service manager
+// does, since a question about 10,000 playbooks would itself be work.
+func serveFolder(b *testing.B, n int, text, settings string) *measured {
+	b.Helper()
+	dir := b.TempDir()
+	d := &measured{b: b, state: filepath.Join(dir, "state")}
+	d.api = api.Dial(filepath.Join(d.state, "moonseal.sock"))
+	d.check(os.Mkdir(filepath.Join(dir, "scripts"), 0o755))
+	config := filepath.Join(dir, "moonseal.yaml")
+	d.check(os.WriteFile(config, []byte("scripts: scripts\nstate: state\nlog: { level: warn }\n"+settings), 0o600))
+	for i := range n {
+		d.check(os.WriteFile(filepath.Join(dir, "scripts", fmt.Sprintf("p%d.lua", i)), []byte(text), 0o600))
+	}
+	path := filepath.Join(dir, "notify")
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	d.check(err)
+	defer func() { _ = notify.Close() }()
+	d.check(notify.SetReadDeadline(time.Now().Add(2 * patience)))
+	exe, err := exec.LookPath("moonseal")
+	d.check(err)
+	d.cmd = exec.Command(exe, "serve", "--config", config)
+	d.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + path, "GODEBUG=" + os.Getenv("GODEBUG")}
+	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out
+	d.check(d.cmd.Start())
+	b.Cleanup(d.stop)
+	buf := make([]byte, 4096)
+	for said := ""; !strings.Contains(said, fmt.Sprintf("STATUS=%d playbooks", n)); {
+		got, err := notify.Read(buf)
+		d.check(err)
+		said = string(buf[:got])
+	}
+	d.rest()
+	return d
+}
+
+func (d *measured) check(err error) {
+	d.b.Helper()
+	if err != nil {
+		d.b.Fatal(err)
+	}
+}
+
+func (d *measured) stop() {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(patience, func() { _ = d.cmd.Process.Kill() })
+	defer late.Stop()
+	var exit *exec.ExitError
+	if err := d.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		d.b.Error(err)
+	}
+	if d.b.Failed() {
+		d.b.Logf("%s", d.out.Bytes())
+	}
+}
+
+// rest waits until the daemon has done next to nothing for two seconds.
+func (d *measured) rest() {
+	d.b.Helper()
+	late := time.Now().Add(2 * patience)
+	for quiet := 0; quiet < 4; quiet++ {
+		if d.worked(500*time.Millisecond) > 20*time.Millisecond {
+			quiet = -1
+		}
+		if time.Now().After(late) {
+			d.b.Fatal("the daemon does not rest")
+		}
+	}
+}
+
+// worked gives the processor time that the daemon takes in a span.
+func (d *measured) worked(span time.Duration) time.Duration {
+	d.b.Helper()
+	before := d.processor()
+	<-time.After(span)
+	return d.processor() - before
+}
+
+// processor gives the processor time that the daemon has taken, without its
+// children: fields 14 and 15 of /proc/PID/stat, in hundredths of a second.
+func (d *measured) processor() time.Duration {
+	d.b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	d.check(err)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	var ticks int
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(field)
+		d.check(err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// resident gives the daemon's memory in MB: of all, and what is not of files.
+func (d *measured) resident() (rss, anonymous float64) {
+	d.b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	d.check(err)
+	of := func(name string) float64 {
+		_, after, found := strings.Cut(string(text), name+":")
+		if !found {
+			d.b.Fatalf("no %s in %s", name, text)
+		}
+		n, err := strconv.Atoi(strings.Fields(after)[0])
+		d.check(err)
+		return float64(n) * 1024 / 1e6
+	}
+	return of("VmRSS"), of("RssAnon")
+}
+
+// ended waits until the run has ended or stopped, and gives it.
+func (d *measured) ended(id string) (*journal.Run, error) {
+	return d.api.Follow(d.b.Context(), id, func(journal.Record) {})
+}
+
+// daily is a small playbook whose next run is half a day away.
+func daily() string {
+	return fmt.Sprintf(`-- A playbook as small as they get.
+local log = require "log"
+return playbook {
+  schedule = "0 %d * * *",
+  run = function(ctx)
+    ctx:step("look", function() log.info("nothing is to be done") end)
+  end,
+}
+`, time.Now().Add(12*time.Hour).Hour())
+}
+
+// BenchmarkIdle10000: what a daemon with 10,000 playbooks costs that nobody touches.
+// Goals: at most 100 MB resident, and at most 0.5 % of one core, over one rescan of
+// the folder. The floor is a daemon without playbooks.
+func BenchmarkIdle10000(b *testing.B) {
+	const rescan = 30 * time.Second
+	empty, _ := serveFolder(b, 0, "", "").resident()
+	d := serveFolder(b, 10000, daily(), "")
+	start, _ := d.resident()
+	var worked, span time.Duration
+	for b.Loop() {
+		worked += d.worked(rescan)
+		span += rescan
+	}
+	rss, anonymous := d.resident()
+	b.ReportMetric(rss, "MB-resident")
+	b.ReportMetric(start, "MB-resident-at-start")
+	b.ReportMetric(anonymous, "MB-anonymous")
+	b.ReportMetric(empty, "MB-floor")
+	b.ReportMetric(100*worked.Seconds()/span.Seconds(), "%-of-core")
+}
+
+// BenchmarkWaiting1000: what 1,000 runs that wait add to the daemon's memory.
+// Goal: at most 10 MB. The floor is the same daemon before them.
+func BenchmarkWaiting1000(b *testing.B) {
+	const n = 1000
+	for b.Loop() {
+		d := serveFolder(b, n, `return playbook { run = function(ctx) ctx:sleep("1d") end }`, "")
+		before, beforeAnonymous := d.resident()
+		d.waiting(n)
+		d.rest()
+		after, afterAnonymous := d.resident()
+		b.ReportMetric(after-before, "MB-more")
+		b.ReportMetric(afterAnonymous-beforeAnonymous, "MB-more-anonymous")
+		b.ReportMetric(before, "MB-floor")
+	}
+}
+
+// waiting begins a run of each of n playbooks and waits until all wait.
+func (d *measured) waiting(n int) {
+	d.b.Helper()
+	var g errgroup.Group
+	g.SetLimit(16)
+	for i := range n {
+		g.Go(func() error {
+			_, err := d.api.Run(d.b.Context(), api.RunRequest{Playbook: fmt.Sprintf("p%d", i)})
+			return err
+		})
+	}
+	d.check(g.Wait())
+	d.until(journal.Waiting, n)
+}
+
+// until waits until n runs have the status.
+func (d *measured) until(status journal.Status, n int) {
+	d.b.Helper()
+	j, err := journal.OpenReadOnly(d.b.Context(), d.state)
+	d.check(err)
+	defer func() { d.check(j.Close()) }()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for late := time.Now().Add(2 * patience); ; <-again.C {
+		runs, err := j.Runs(d.b.Context(), journal.Filter{Status: status})
+		d.check(err)
+		if len(runs) == n {
+			return
+		}
+		if time.Now().After(late) {
+			d.b.Fatalf("%d runs are %s, want %d", len(runs), status, n)
+		}
+	}
+}
+
+// BenchmarkDecisionToFirstStep: from the daemon's decision to run a playbook, as
+// the journal has the run's creation, to the start of its first step. Goal: at most
+// 25 ms in the median. The floor, `moonseal version`, is a process of the same program.
+func BenchmarkDecisionToFirstStep(b *testing.B) {
+	d := serveFolder(b, 1, startScript, "")
+	j, err := journal.OpenReadOnly(b.Context(), d.state)
+	d.check(err)
+	defer func() { d.check(j.Close()) }()
+	var took, floor []time.Duration
+	for b.Loop() {
+		for range 20 {
+			floor = append(floor, journaltest.Time(b, exec.CommandContext(b.Context(), d.cmd.Path, "version").Run))
+			r, err := d.api.Run(b.Context(), api.RunRequest{Playbook: "p0"})
+			d.check(err)
+			run, err := d.ended(r.ID)
+			if err != nil || run.Status != journal.Done {
+				b.Fatal(run, err)
+			}
+			h, err := j.History(b.Context(), r.ID)
+			d.check(err)
+			took = append(took, h.Steps[0].Started.Sub(h.Run.Created))
+		}
+	}
+	b.ReportMetric(milliseconds(took), "ms/first-step")
+	b.ReportMetric(milliseconds(floor), "ms/floor")
+}
