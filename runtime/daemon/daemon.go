@@ -49,6 +49,8 @@ type Options struct {
 type Executor interface {
 	Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error)
 	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)
+	// Drain lets runs stop where their steps end, with status [run.Replaying].
+	Drain()
 }
 
 // Daemon is a running daemon.
@@ -156,6 +158,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	err = api.Serve(ctx, l, d, d.log)
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
 	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
+	d.exec.Drain()
 	return errors.Join(err, d.schedule.Stop())
 }
 

@@ -88,6 +88,8 @@ func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
 	return &fakeExecutor{clock: clock, active: map[string]bool{}, changed: make(chan struct{}), gates: map[string]chan struct{}{}}
 }
 
+func (*fakeExecutor) Drain() {}
+
 func (e *fakeExecutor) update(change func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -173,6 +173,8 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	switch {
 	case !out.Status.Outcome() && d.isCancelled(j.Run): // it came to wait just when it was cancelled
 		return queue.Wait(d.opt.Clock.Now())
+	case out.Status == run.Replaying: // the daemon stops
+		return queue.Wait(d.opt.Clock.Now())
 	case out.Status == journal.Waiting && out.Until.IsZero():
 		return queue.Wait(d.opt.Clock.Now().Add(forPerson))
 	case out.Status == journal.Waiting:

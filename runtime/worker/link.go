@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"moonseal/runtime/journal"
 )
@@ -20,6 +21,8 @@ type link struct {
 	seq  uint64
 	wait map[uint64]chan *answer
 	gone chan struct{} // closed when the pair is
+
+	drain atomic.Bool // the parent wants the run to stop where a step has ended
 
 	start  chan *journal.History
 	cancel chan struct{}
@@ -83,8 +86,12 @@ func (l *link) ask(ctx context.Context, f *frame) (*answer, error) {
 // Write implements [run.Journal].
 func (l *link) Write(ctx context.Context, recs ...journal.Record) error {
 	w, err := encode(recs)
-	if err == nil {
-		_, err = l.ask(ctx, &frame{Write: w})
+	if err != nil {
+		return err
+	}
+	a, err := l.ask(ctx, &frame{Write: w})
+	if err == nil && a.Drain {
+		l.drain.Store(true)
 	}
 	return err
 }

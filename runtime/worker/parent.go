@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/jonboulle/clockwork"
 
@@ -27,6 +28,8 @@ type Parent struct {
 	Clock    clockwork.Clock
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
+
+	draining atomic.Bool
 }
 
 // Load lets a child look at the scripts of the job, which names no playbook.
@@ -96,8 +99,12 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 		out, err := p.died(context.WithoutCancel(ctx), id, died)
 		return out, err, out != nil || err != nil
 	}
-	return out, err, err != nil || out.Status != run.Replaying
+	return out, err, err != nil || out.Status != run.Replaying || p.draining.Load()
 }
+
+// Drain lets the runs that are under way stop where their steps end, with an
+// outcome of status [run.Replaying].
+func (p *Parent) Drain() { p.draining.Store(true) }
 
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {

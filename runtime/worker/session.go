@@ -152,7 +152,7 @@ func (s *session) write(ctx context.Context, f *frame) error {
 		return s.answer(f, nil, err)
 	}
 	s.observe(recs)
-	return s.answer(f, &answer{}, nil)
+	return s.answer(f, &answer{Drain: s.parent.draining.Load()}, nil)
 }
 
 func (s *session) observe(recs []journal.Record) {

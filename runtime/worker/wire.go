@@ -66,6 +66,7 @@ type journalStart struct {
 }
 
 type answer struct {
+	Drain bool              `json:"drain,omitempty"` // end at the next end of a step
 	Error *problem.Error    `json:"error,omitempty"`
 	Value string            `json:"value,omitempty"`
 	Held  map[string]string `json:"held,omitempty"`

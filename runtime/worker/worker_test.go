@@ -255,6 +255,23 @@ func TestHooksForAllSeeTheRun(t *testing.T) {
 	}
 }
 
+func TestDrainStopsWhereAStepEnds(t *testing.T) {
+	w := newWorld(t)
+	w.parent.Observe = func(r journal.Record) {
+		if _, ok := r.(journal.EffectMarked); ok {
+			w.parent.Drain()
+		}
+	}
+	out, id := w.run(`ctx:step("one", function() return o:append() end) ctx:step("two", function() return o:append() end)`)
+	if out.Status != run.Replaying || lines(w.file) != 1 {
+		t.Fatalf("%+v, %d lines", out, lines(w.file))
+	}
+	next := &worker.Parent{Journal: w.journal, Spawner: w.parent.Spawner, Secrets: w.parent.Secrets, Redactor: w.parent.Redactor, Clock: w.parent.Clock}
+	if out, err := next.Resume(t.Context(), w.job(""), id); err != nil || out.Status != journal.Done || lines(w.file) != 2 {
+		t.Errorf("%+v, %v, %d lines", out, err, lines(w.file))
+	}
+}
+
 func TestDeathIsTakenUpAgain(t *testing.T) {
 	w := newWorld(t)
 	out, id := w.run(`ctx:step("one", function() return o:die_once() end)`)
