@@ -3,9 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -302,17 +299,11 @@ func (e *examination) shown(ctx context.Context, host string, pins account.Pins)
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
 	defer cancel()
 	addr := host + ":443"
-	conn, err := e.network.Dial(ctx, "tcp", addr)
+	leaf, err := shownBy(ctx, e.network, host, addr)
 	if err != nil {
-		return problem.At(problem.Network(err), "", addr)
+		return err
 	}
-	defer func() { _ = conn.Close() }()
-	client := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // what is shown is compared with the pins
-	if err := client.HandshakeContext(ctx); err != nil {
-		return problem.At(problem.Network(err), "", addr)
-	}
-	sum := sha256.Sum256(client.ConnectionState().PeerCertificates[0].Raw)
-	if got := hex.EncodeToString(sum[:]); !slices.Contains(pins.TLS, got) {
+	if got := fingerprint(leaf); !slices.Contains(pins.TLS, got) {
 		return &problem.Error{
 			Kind: problem.Untrusted, Target: addr, Message: "it shows another certificate than the pinned one: " + got,
 			Hint: "moonseal trust " + host + " shows it and asks",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -95,24 +96,38 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	return nil
 }
 
+// shownBy gives the certificate that host shows at addr. Nothing is verified: a
+// person or a pin compares it.
+func shownBy(ctx context.Context, network *grant.Network, host, addr string) (*x509.Certificate, error) {
+	conn, err := network.Dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, problem.At(problem.Network(err), "", addr)
+	}
+	defer func() { _ = conn.Close() }()
+	client := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // see above
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, problem.At(problem.Network(err), "", addr)
+	}
+	return client.ConnectionState().PeerCertificates[0], nil
+}
+
+// fingerprint is SHA-256 over the certificate's DER, in lower-case hex.
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
 // look shows what the host shows.
 func (t *truster) look(ctx context.Context, network *grant.Network, host string) (account.Pins, error) {
 	var seen account.Pins
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
 	defer cancel()
 	addr := net.JoinHostPort(host, strconv.Itoa(t.port))
-	conn, err := network.Dial(ctx, "tcp", addr)
+	leaf, err := shownBy(ctx, network, host, addr)
 	if err != nil {
-		return seen, problem.At(problem.Network(err), "", addr)
+		return seen, err
 	}
-	defer func() { _ = conn.Close() }()
-	client := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // a person compares what is shown
-	if err := client.HandshakeContext(ctx); err != nil {
-		return seen, problem.At(problem.Network(err), "", addr)
-	}
-	leaf := client.ConnectionState().PeerCertificates[0]
-	sum := sha256.Sum256(leaf.Raw)
-	seen.TLS = []string{hex.EncodeToString(sum[:])}
+	seen.TLS = []string{fingerprint(leaf)}
 	w := t.app.stdout
 	_, _ = fmt.Fprintf(w, "%s shows the certificate\n  subject   %s\n  issuer    %s\n  valid     %s to %s\n  sha256    %s\n", addr, leaf.Subject, leaf.Issuer,
 		leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly), colons(seen.TLS[0]))
