@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -187,7 +188,8 @@ func BenchmarkWaiting1000(b *testing.B) {
 	for b.Loop() {
 		d := serveFolder(b, n, `return playbook { run = function(ctx) ctx:sleep("1d") end }`, "")
 		before, beforeAnonymous := d.resident()
-		d.waiting(n)
+		d.begin(n)
+		d.until(journal.Waiting, n)
 		d.rest()
 		after, afterAnonymous := d.resident()
 		b.ReportMetric(after-before, "MB-more")
@@ -196,8 +198,8 @@ func BenchmarkWaiting1000(b *testing.B) {
 	}
 }
 
-// waiting begins a run of each of n playbooks and waits until all wait.
-func (d *measured) waiting(n int) {
+// begin begins a run of each of n playbooks.
+func (d *measured) begin(n int) {
 	d.b.Helper()
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -208,7 +210,6 @@ func (d *measured) waiting(n int) {
 		})
 	}
 	d.check(g.Wait())
-	d.until(journal.Waiting, n)
 }
 
 // until waits until n runs have the status.
@@ -256,4 +257,79 @@ func BenchmarkDecisionToFirstStep(b *testing.B) {
 	}
 	b.ReportMetric(milliseconds(took), "ms/first-step")
 	b.ReportMetric(milliseconds(floor), "ms/floor")
+}
+
+// atOnce is how many runs go on at once.
+const atOnce = 64
+
+// BenchmarkRunsAtOnce: 64 runs at once, each of so many steps without effects, from
+// the first request to the last run's end, against 64 children of the same program
+// that each open the database themselves and make as many synced commits. Goal:
+// at least 4 times the throughput. The peer runs no Lua, is not confined and asks
+// nobody for a run, so that short runs show what a run's begin costs, and long ones
+// what a step does.
+func BenchmarkRunsAtOnce(b *testing.B) {
+	for _, steps := range []int{24, 240} {
+		b.Run(strconv.Itoa(steps), func(b *testing.B) {
+			d := serveFolder(b, atOnce, fmt.Sprintf(`return playbook { run = function(ctx)
+  for i = 1, %d do ctx:step("step", { key = tostring(i) }, function() return true end) end
+end }`, steps), fmt.Sprintf("concurrency: %d\n", atOnce))
+			var r journaltest.Ratio
+			for done := atOnce; b.Loop(); done += atOnce {
+				dir := b.TempDir()
+				floor, err := journaltest.Open(b.Context(), dir) // its log is filled, as the daemon's
+				d.check(err)
+				d.check(floor.Close())
+				r.Theirs(journaltest.Time(b, func() error { return committers(b, dir, steps) }))
+				r.Ours(journaltest.Time(b, func() error {
+					d.begin(atOnce)
+					d.until(journal.Done, done)
+					return nil
+				}))
+			}
+			r.Faster(b, "")
+		})
+	}
+}
+
+// committers is the peer's children, from their start to their end.
+func committers(b *testing.B, dir string, commits int) error {
+	b.Helper()
+	exe, err := exec.LookPath("committer")
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	for range atOnce {
+		g.Go(func() error {
+			out, err := exec.CommandContext(b.Context(), exe, dir, strconv.Itoa(commits)).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// committer is a process that commits a run's steps over a connection of its own,
+// to the database in the folder that it is given, as many as it is told.
+func committer() {
+	commits, err := strconv.Atoi(os.Args[2])
+	var floor *journaltest.Floor
+	if err == nil {
+		floor, err = journaltest.Open(context.Background(), os.Args[1])
+	}
+	for range commits {
+		if err == nil {
+			err = floor.Commit(`{"type":"step-done","run":"0vvbyzy9ra","step":12,"result":true}`)
+		}
+	}
+	if err == nil {
+		err = floor.Close()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
 }
