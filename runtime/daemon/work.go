@@ -25,6 +25,8 @@ func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 	}
 	id, resumed, err := d.begin(ctx, name, d.early(name, why))
 	switch {
+	case err != nil && ctx.Err() != nil: // the daemon stops; the next start catches it up
+		d.log.Debug("due, and not begun any more", "playbook", name)
 	case err != nil:
 		d.log.Error("a run that is due cannot begin", "playbook", name, "error", err.Error())
 	case resumed:
