@@ -159,17 +159,7 @@ func (j *Journal) Close() error {
 // written. When ctx ends first, they are taken back if that is still possible,
 // and the error is ctx's; it never leaves open whether they were written.
 func (j *Journal) Write(ctx context.Context, recs ...Record) error {
-	if j.w == nil {
-		return closed()
-	}
-	if len(recs) == 0 {
-		return nil
-	}
-	r, err := newRequest(recs)
-	if err != nil {
-		return err
-	}
-	return j.w.do(ctx, r)
+	return j.hand(ctx, recs, (*writer).do)
 }
 
 // WriteLazy queues records that need no sync of their own: they go with the
@@ -177,6 +167,11 @@ func (j *Journal) Write(ctx context.Context, recs ...Record) error {
 // queued. It tells no error of the writing itself, unless the queue is full
 // because the disk takes nothing.
 func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
+	return j.hand(ctx, recs, (*writer).queueLazy)
+}
+
+// hand gives recs to the writer.
+func (j *Journal) hand(ctx context.Context, recs []Record, how func(*writer, context.Context, *request) error) error {
 	if j.w == nil {
 		return closed()
 	}
@@ -187,7 +182,7 @@ func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
 	if err != nil {
 		return err
 	}
-	return j.w.queueLazy(ctx, r)
+	return how(j.w, ctx, r)
 }
 
 // Adopt makes the caller the only one who may write about run, and gives the

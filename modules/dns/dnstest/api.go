@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -36,8 +37,8 @@ func (w *World) startAPIs() error {
 		name    func(*http.Request) string
 		handler http.Handler
 	}{
-		{CloudflareHost, cloudflareCall, newCloudflare(w)},
-		{DigitalOceanHost, digitalOceanCall, newDigitalOcean(w)},
+		{CloudflareHost, restCall("dns.cloudflare", "/dns_records"), newCloudflare(w)},
+		{DigitalOceanHost, restCall("dns.digitalocean", "/records"), newDigitalOcean(w)},
 		{Route53Host, route53Call, newRoute53(w)},
 	} {
 		cert, err := ca.issue(api.host)
@@ -110,5 +111,22 @@ func certificate(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * 24 * time.Hour),
+	}
+}
+
+// restCall names the calls of a provider whose records stand below a path of that
+// name, by the request's method.
+func restCall(provider, records string) func(*http.Request) string {
+	return func(r *http.Request) string {
+		switch {
+		case !strings.Contains(r.URL.Path, records):
+			return provider + ".zones"
+		case r.Method == http.MethodGet:
+			return provider + ".list"
+		case r.Method == http.MethodDelete:
+			return provider + ".delete"
+		default:
+			return provider + ".create"
+		}
 	}
 }

@@ -32,19 +32,6 @@ func newCloudflare(w *World) http.Handler {
 	return c.authenticated(mux)
 }
 
-func cloudflareCall(r *http.Request) string {
-	switch {
-	case !strings.Contains(r.URL.Path, "/dns_records"):
-		return "dns.cloudflare.zones"
-	case r.Method == http.MethodGet:
-		return "dns.cloudflare.list"
-	case r.Method == http.MethodDelete:
-		return "dns.cloudflare.delete"
-	default:
-		return "dns.cloudflare.create"
-	}
-}
-
 type cfError struct {
 	Code    int       `json:"code"`
 	Message string    `json:"message"`

@@ -34,19 +34,6 @@ func newDigitalOcean(w *World) http.Handler {
 	})
 }
 
-func digitalOceanCall(r *http.Request) string {
-	switch {
-	case !strings.Contains(r.URL.Path, "/records"):
-		return "dns.digitalocean.zones"
-	case r.Method == http.MethodGet:
-		return "dns.digitalocean.list"
-	case r.Method == http.MethodDelete:
-		return "dns.digitalocean.delete"
-	default:
-		return "dns.digitalocean.create"
-	}
-}
-
 type doRecord struct {
 	ID       int     `json:"id"`
 	Type     string  `json:"type"`
