@@ -114,7 +114,11 @@ func nowDoing(p api.PlaybookStatus) string {
 	if p.Warning != "" {
 		parts = append(parts, p.Warning)
 	}
-	if p.Error != nil {
+	switch {
+	case p.Error == nil:
+	case p.Bundle == "":
+		parts = append(parts, "script broken, it does not run")
+	default:
 		parts = append(parts, "script broken, the last good one runs")
 	}
 	return cmp.Or(strings.Join(parts, "; "), "-")

@@ -81,6 +81,13 @@ func TestTroubles(t *testing.T) {
 			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
 			[]string{"failed a|a failed (10 days left): cucm.Node:upload: down|moonseal logs r0", "expiring a cucm01/tomcat|a: the certificate of cucm01/tomcat ends on 2026-12-04 (10 days left)|moonseal run a"},
 		},
+		"broken, and never in order": {
+			api.Status{
+				Playbooks: []api.PlaybookStatus{{Name: "x", Script: "x.lua", Error: down}},
+				Problems:  []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}},
+			},
+			[]string{"broken x.lua|x.lua:3 is broken, and nothing of it runs: syntax error|moonseal check"},
+		},
 		"broken and left": {
 			api.Status{Cleanups: 2, Problems: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
 			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"},

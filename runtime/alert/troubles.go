@@ -20,8 +20,12 @@ type Limits struct {
 // Troubles gives what is wrong, by key.
 func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 	var out []Trouble
+	lame := map[string]bool{} // scripts that nothing runs of
+	for _, p := range s.Playbooks {
+		lame[p.Script] = p.Error != nil && p.Bundle == ""
+	}
 	for _, e := range s.Problems {
-		out = append(out, broken(e))
+		out = append(out, broken(e, lame))
 	}
 	for _, p := range s.Playbooks {
 		left := daysLeft(p, now)
@@ -46,15 +50,18 @@ func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 	return out
 }
 
-func broken(e *problem.Error) Trouble {
-	file, at := "the scripts folder", ""
+func broken(e *problem.Error, lame map[string]bool) Trouble {
+	file, at, what := "the scripts folder", "", "is broken, and its last good version goes on"
 	if e.Place != nil {
 		file = e.Place.File
 		if e.Place.Line > 0 {
 			at = fmt.Sprintf(":%d", e.Place.Line)
 		}
+		if lame[file] {
+			what = "is broken, and nothing of it runs"
+		}
 	}
-	return Trouble{Key: "broken " + file, Text: fmt.Sprintf("%s%s is broken, and its last good version goes on: %s", file, at, e), Next: "moonseal check"}
+	return Trouble{Key: "broken " + file, Text: fmt.Sprintf("%s%s %s: %s", file, at, what, e), Next: "moonseal check"}
 }
 
 // runTrouble gives what is wrong with the playbook's runs.

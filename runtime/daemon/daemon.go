@@ -154,7 +154,9 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	defer d.watching.Wait()
 	defer stopWatch()
 	d.notify("READY=1\nSTATUS=" + d.summary())
-	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State)
+	live := d.reload.Current()
+	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State,
+		"playbooks", len(live.Playbooks), "broken", files(lameScripts(live)))
 	err = api.Serve(ctx, l, d, d.log)
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
 	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
@@ -191,7 +193,16 @@ func (d *Daemon) config() *config.Config {
 func (d *Daemon) summary() string {
 	s := d.reload.Current()
 	text := fmt.Sprintf("%d playbooks", len(s.Playbooks))
-	if n := len(s.Problems); n > 0 {
+	broken := map[string]bool{}
+	for _, e := range s.Problems {
+		if e.Place != nil {
+			broken[e.Place.File] = true
+		}
+	}
+	switch n := len(broken); {
+	case n == 1:
+		text += ", 1 broken script"
+	case n > 1:
 		text += fmt.Sprintf(", %d broken scripts", n)
 	}
 	return text

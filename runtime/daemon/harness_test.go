@@ -21,6 +21,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"moonseal/runtime/alert"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
@@ -367,6 +368,7 @@ type house struct {
 	log    *lines
 	daemon *Daemon
 	stop   func() // ends Serve, and waits for it
+	send   alert.Send
 
 	mu       sync.Mutex
 	notified []string
@@ -399,7 +401,7 @@ func (h *house) options() Options {
 			h.exec.journal, h.exec.observe = j, observe
 			return h.exec, nil
 		},
-		Clock: h.clock, Log: slog.New(h.log), Version: "test",
+		Clock: h.clock, Log: slog.New(h.log), Version: "test", Send: h.send,
 		Notify: func(state string) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -35,27 +35,11 @@ func (d *Daemon) Run(ctx context.Context, r api.RunRequest) (*api.RunReply, erro
 	return &api.RunReply{ID: id, Resumed: true}, err
 }
 
-// brokenScript says why a playbook runs as its script last was in order; nil where
-// it runs as the script is.
-func (d *Daemon) brokenScript(playbook string) *problem.Error {
-	snapshot := d.reload.Current()
-	book := snapshot.Find(playbook)
-	if book == nil {
-		return nil
-	}
-	for _, file := range book.Needs {
-		if e := snapshot.Problem(file); e != nil {
-			return e
-		}
-	}
-	return nil
-}
-
 func (d *Daemon) noPlaybook(name string) error {
 	s := d.reload.Current()
-	for _, p := range s.Problems {
-		if p.Place != nil && strings.TrimSuffix(p.Place.File, ".lua") == name {
-			return p
+	for _, l := range lameScripts(s) {
+		if l.name == name {
+			return l.error
 		}
 	}
 	var names []string

@@ -46,11 +46,19 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	for _, p := range snapshot.Playbooks {
 		names[p.Name] = true
 	}
+	broken := map[string]lame{}
+	for _, l := range lameScripts(snapshot) {
+		names[l.name], broken[l.name] = true, l
+	}
 	for name, v := range views {
 		names[name] = names[name] || v.Unfinished != nil // its script may be gone
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		s.Playbooks = append(s.Playbooks, d.playbookStatus(name, views[name]))
+		p := d.playbookStatus(name, views[name])
+		if l, is := broken[name]; is {
+			p.Script, p.Error = l.file, l.error
+		}
+		s.Playbooks = append(s.Playbooks, p)
 	}
 	return s, nil
 }
