@@ -29,6 +29,7 @@ type Parent struct {
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 
+	starting entrance
 	draining atomic.Bool
 }
 
@@ -135,6 +136,11 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	if err != nil {
 		return nil, err
 	}
+	leave, err := p.starting.enter(ctx, p.Clock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	defer leave()
 	s, err := p.start(ctx, lock, &job)
 	if err != nil {
 		return nil, err
@@ -145,6 +151,7 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	if _, err := p.Journal.Adopt(ctx, id); err != nil {
 		return nil, s.end(err)
 	}
+	leave()
 	return p.follow(ctx, s, id)
 }
 
