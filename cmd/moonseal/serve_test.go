@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/lab"
 	"moonseal/modules/lab/faults"
 	"moonseal/runtime/api"
@@ -113,130 +112,6 @@ func (d *served) begin(playbook string) string {
 	r, err := d.api.Run(d.w.t.Context(), api.RunRequest{Playbook: playbook, Force: true})
 	d.w.check(err)
 	return r.ID
-}
-
-// TestServeIsKilled kills the daemon, and only it, while 50 runs are in flight,
-// each renewing the certificate of a node of its own. One child is stopped: it
-// cannot notice by itself that its parent is gone.
-func TestServeIsKilled(t *testing.T) {
-	t.Parallel()
-	n := 50
-	if raceDetector {
-		n = 8
-	}
-	var nodes []cucmtest.NodeOptions
-	for i := range n {
-		nodes = append(nodes, cucmtest.NodeOptions{Host: fmt.Sprintf("cucm%02d", i)})
-	}
-	w := newWorld(t, lab.Options{Nodes: nodes, Behavior: cucmtest.Behavior{RestartOutage: -1}, SpareKeys: n})
-	w.configure("concurrency: 64\n")
-	for _, node := range nodes {
-		w.script(node.Host, fmt.Sprintf(`return require("moonseal.renew").tomcat {
-  name = %q,
-  node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
-  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
-  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
-}
-`, node.Host, node.Host))
-	}
-	d := w.serve()
-	var runs []string
-	for _, node := range nodes {
-		runs = append(runs, d.begin(node.Host))
-	}
-	w.until("some are done, and many are under way", func() bool { return len(w.ledger().Uploads) > n/2 })
-	old := d.children()
-	stopped := 0
-	for _, pid := range old {
-		if stopped == 0 && syscall.Kill(pid, syscall.SIGSTOP) == nil {
-			stopped = pid
-		}
-	}
-	w.check(syscall.Kill(d.cmd.Process.Pid, syscall.SIGKILL))
-	d.process.wait()
-	killed := time.Now()
-	d = w.serve()
-	for _, id := range runs {
-		d.is(id, journal.Done)
-	}
-	for _, pid := range old {
-		if alive(pid) {
-			t.Errorf("the old process %d lives", pid)
-		}
-	}
-	// A second is what it takes on a machine that is not busy with tests.
-	if after := w.firstStep(killed).Sub(killed); after > 10*time.Second {
-		t.Errorf("the first run goes on %s after the start", after)
-	} else {
-		t.Logf("the first run goes on %s after the start", after.Round(time.Millisecond))
-	}
-	w.renewedEach(nodes)
-	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
-	if code := d.process.wait(); code != exitDone {
-		t.Errorf("exit code %d:\n%s", code, d.out.String())
-	}
-}
-
-// firstStep gives the first thing that a run did after the moment.
-func (w *world) firstStep(after time.Time) time.Time {
-	w.t.Helper()
-	var first time.Time
-	for _, h := range w.histories() {
-		for _, s := range h.Steps {
-			for _, at := range []time.Time{s.AttemptAt, s.Ended} {
-				if at.After(after) && (first.IsZero() || at.Before(first)) {
-					first = at
-				}
-			}
-		}
-	}
-	if first.IsZero() {
-		w.t.Fatal("no run did anything")
-	}
-	return first
-}
-
-// alive says that there is such a process, and that it is no zombie.
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	return len(fields) > 0 && fields[0] != "Z"
-}
-
-// renewedEach checks that each node has one certificate of its own, uploaded once.
-func (w *world) renewedEach(nodes []cucmtest.NodeOptions) {
-	w.t.Helper()
-	l := w.ledger()
-	if len(l.Certificates) != len(nodes) {
-		w.t.Errorf("%d certificates were issued, want %d", len(l.Certificates), len(nodes))
-	}
-	issued := map[string]bool{}
-	for _, c := range l.Certificates {
-		issued[c.SHA256] = true
-	}
-	uploads := map[string]int{}
-	for _, u := range l.Uploads {
-		if u.Kind == "identity" {
-			uploads[u.Node]++
-			if !u.Accepted {
-				w.t.Errorf("an upload to %s was refused: %s", u.Node, u.Reason)
-			}
-		}
-	}
-	for node, sha := range l.Served {
-		if !issued[sha] {
-			w.t.Errorf("%s serves what was not issued", node)
-		}
-		if uploads[node] != 1 {
-			w.t.Errorf("%s got %d certificates", node, uploads[node])
-		}
-	}
-	if len(l.Served) != len(nodes) || len(l.TXT.Present) > 0 {
-		w.t.Errorf("%d nodes serve; TXT records that are left: %v", len(l.Served), l.TXT.Present)
-	}
 }
 
 // A stop lets running steps end, what they do not end goes on at the next start,
