@@ -159,7 +159,7 @@ func (j *Journal) Close() error {
 // written. When ctx ends first, they are taken back if that is still possible,
 // and the error is ctx's; it never leaves open whether they were written.
 func (j *Journal) Write(ctx context.Context, recs ...Record) error {
-	return j.hand(ctx, recs, (*writer).do)
+	return j.WriteAfter(ctx, nil, recs)
 }
 
 // WriteLazy queues records that need no sync of their own: they go with the
@@ -167,22 +167,27 @@ func (j *Journal) Write(ctx context.Context, recs ...Record) error {
 // queued. It tells no error of the writing itself, unless the queue is full
 // because the disk takes nothing.
 func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
-	return j.hand(ctx, recs, (*writer).queueLazy)
+	return j.WriteAfter(ctx, recs, nil)
 }
 
-// hand gives recs to the writer.
-func (j *Journal) hand(ctx context.Context, recs []Record, how func(*writer, context.Context, *request) error) error {
+// WriteAfter is WriteLazy of some records and Write of others, in one: what becomes
+// of the lazy ones is told to nobody, unless there are no others.
+func (j *Journal) WriteAfter(ctx context.Context, lazy, recs []Record) error {
 	if j.w == nil {
 		return closed()
 	}
-	if len(recs) == 0 {
+	if len(lazy)+len(recs) == 0 {
 		return nil
 	}
-	r, err := newRequest(recs)
-	if err != nil {
+	r, err := newRequest(lazy, recs)
+	switch {
+	case err != nil:
 		return err
+	case len(recs) == 0:
+		return j.w.queueLazy(ctx, r)
+	default:
+		return j.w.do(ctx, r)
 	}
-	return how(j.w, ctx, r)
 }
 
 // Adopt makes the caller the only one who may write about run, and gives the

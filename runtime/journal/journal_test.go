@@ -366,15 +366,25 @@ func TestEveryRecordGoesOverTheWire(t *testing.T) {
 		Recorded{s, 1, r},
 		HookRan{s, "k"},
 	}
-	if len(all) != len(decoders) {
-		t.Errorf("%d records, %d decoders", len(all), len(decoders))
+	if len(all) != len(types) {
+		t.Errorf("%d records, %d types", len(all), len(types))
 	}
+	var packed []byte
 	for _, rec := range all {
 		b, err := Encode(rec)
 		must(t, err)
 		if got, err := Decode(b); err != nil || !reflect.DeepEqual(got, rec) {
 			t.Errorf("%s\n%+v\n%+v, %v", b, rec, got, err)
 		}
+		packed, err = Pack(packed, rec)
+		must(t, err)
+	}
+	for _, rec := range all {
+		got, rest, err := Unpack(packed)
+		if err != nil || !reflect.DeepEqual(got, rec) {
+			t.Fatalf("%+v\n%+v, %v", rec, got, err)
+		}
+		packed = rest
 	}
 	for _, bad := range []string{``, `{}`, `null`, `{"type":"x","record":{}}`, `{"type":"step_done","record":{"stepp":1}}`, `{"type":"step_done","record":{"step":"1"}}`, `{"type":"hook_ran","record":{}} x`} {
 		if _, err := Decode([]byte(bad)); !errors.Is(err, ErrMisuse) {
@@ -399,6 +409,34 @@ func FuzzDecode(f *testing.F) {
 		}
 		if _, err := Decode(again); err != nil {
 			t.Fatalf("%s: %v", again, err)
+		}
+	})
+}
+
+func FuzzUnpack(f *testing.F) {
+	b, err := Pack(nil, StepDone{Stamp{"0123456789", 1, t0}, 1, json.RawMessage(`1`)})
+	must(f, err)
+	f.Add(b)
+	f.Add(append(b, b...))
+	f.Add(b[:len(b)-1])
+	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\x7fstep_done"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			r, rest, err := Unpack(b)
+			if err != nil {
+				if !errors.Is(err, ErrMisuse) {
+					t.Fatal(err)
+				}
+				return
+			}
+			again, err := Pack(nil, r)
+			if err != nil {
+				t.Fatalf("%+v cannot be packed: %v", r, err)
+			}
+			if same, left, err := Unpack(again); err != nil || len(left) > 0 || same.Type() != r.Type() {
+				t.Fatalf("%s: %+v, %v", again, same, err)
+			}
+			b = rest
 		}
 	})
 }

@@ -28,18 +28,23 @@ type request struct {
 	err   error      // why it was refused, without harm to the others
 }
 
-func newRequest(recs []Record) (*request, error) {
-	first := recs[0].Stamped()
-	for _, r := range recs {
-		s := r.Stamped()
-		if s.Run != first.Run || s.Epoch != first.Epoch {
-			return nil, misuse("records of two runs, or two epochs, in one write: %s/%d and %s/%d", first.Run, first.Epoch, s.Run, s.Epoch)
-		}
-		if s.At.IsZero() {
-			return nil, misuse("%s of run %s has no time", r.Type(), s.Run)
+func newRequest(lazy, recs []Record) (*request, error) {
+	var first Stamp
+	for _, list := range [][]Record{lazy, recs} {
+		for _, r := range list {
+			s := r.Stamped()
+			if first.Run == "" {
+				first = s
+			}
+			if s.Run != first.Run || s.Epoch != first.Epoch {
+				return nil, misuse("records of two runs, or two epochs, in one write: %s/%d and %s/%d", first.Run, first.Epoch, s.Run, s.Epoch)
+			}
+			if s.At.IsZero() {
+				return nil, misuse("%s of run %s has no time", r.Type(), s.Run)
+			}
 		}
 	}
-	return &request{run: first.Run, epoch: first.Epoch, recs: recs}, nil
+	return &request{run: first.Run, epoch: first.Epoch, lazy: lazy, recs: recs}, nil
 }
 
 // writer owns the writing connection, and its queue. Whoever waits for a request
@@ -138,7 +143,6 @@ func (w *writer) takeBack(r *request) bool {
 }
 
 func (w *writer) queueLazy(ctx context.Context, r *request) error {
-	r.lazy, r.recs = r.recs, nil
 	for {
 		w.mu.Lock()
 		if w.closed {

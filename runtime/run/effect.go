@@ -56,6 +56,11 @@ func (r *Run) Invoke(inv *bind.Invocation) (any, error) {
 	if f.Impl.Effect != nil {
 		return r.effect(ctx, inv)
 	}
+	if f.Impl.Where == bind.InStep && r.opt.Reach != nil {
+		if err := r.opt.Reach(); err != nil {
+			return nil, &control{stop: err}
+		}
+	}
 	if f.Impl.Where == bind.InRun && r.current == nil && !r.hook && r.replaying() {
 		return nil, nil // said already, the first time
 	}

@@ -30,7 +30,7 @@ type Journal interface {
 	HeldBy(ctx context.Context, values []string, except string) (map[string]string, error)
 }
 
-// Options are what a run needs. All but Logger, Trace and Stuck are required.
+// Options are what a run needs. All but what may be nil are required.
 type Options struct {
 	Registry *bind.Registry
 	History  *journal.History
@@ -48,6 +48,9 @@ type Options struct {
 	Jitter func() float64
 	// Trace is told of points at which a crash is worth a test; see [Point].
 	Trace func(p Point, what string)
+	// Reach is called before a function may reach outside, which can end the
+	// process; its error ends the run. May be nil.
+	Reach func() error
 	// Stuck is told of a function that goes on for Patience after its context has
 	// ended; it ends the process. May be nil.
 	Stuck    func(call string)

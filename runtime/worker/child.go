@@ -80,7 +80,7 @@ func Serve(ctx context.Context, pair net.Conn, setup Setup) error {
 	}()
 	w := &work{setup: setup, job: first.Job, link: l, secrets: map[string]bool{}}
 	result := w.do(ctx)
-	err = c.send(&frame{Result: result})
+	err = l.send(&frame{Result: result})
 	close(done)
 	<-watching
 	cancel(nil)
@@ -117,12 +117,12 @@ func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
 		return nil, err
 	}
 	if w.job.Playbook == "" {
-		return nil, w.link.conn.send(&frame{Loaded: w.loaded()})
+		return nil, w.link.send(&frame{Loaded: w.loaded()})
 	}
 	if w.bundle.Find(w.job.Playbook) == nil {
 		return nil, w.noPlaybook()
 	}
-	if err := w.link.conn.send(&frame{Loaded: w.loaded()}); err != nil {
+	if err := w.link.send(&frame{Loaded: w.loaded()}); err != nil {
 		return nil, err
 	}
 	select {
@@ -212,7 +212,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
-		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drain.Load, Window: window,
+		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drain.Load, Window: window, Reach: w.link.flush,
 		Stuck: w.setup.Stuck, Patience: cmp.Or(w.setup.Patience, run.DefaultPatience),
 	})
 	w.opening = r

@@ -10,9 +10,11 @@
 //
 // # The wire
 //
-// Frames of four bytes of length, big endian, and that much JSON. The parent
-// speaks first, with a [Job]. A child's request that wants an answer has a
-// number, and the answer bears it.
+// Frames of four bytes of length, big endian, a byte that says their form, and what
+// they say: JSON, but for what each step sends. The parent speaks first, with a
+// [Job]. A child's request that wants an answer has a number, and the answer bears
+// it. Records that need no sync of their own wait a moment for one that does, or
+// until a function reaches outside: a child that dies in it has said where it was.
 //
 // # What a child may do
 //

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +24,15 @@ const (
 	// maxTasks bounds a child's threads where there is a cgroup. RLIMIT_NPROC
 	// cannot: it counts all that the user has, the daemon included.
 	maxTasks = 256
+	// firstToGo is added to what makes the kernel choose a process where memory ends
+	// for more than a run: the daemon is not to be lost for it.
+	firstToGo = 500
 )
 
 // apply sets the limits of the process pid. grouped is whether it is in a cgroup.
 func (l Limits) apply(pid int, grouped bool) error {
+	// While the process does not yet hide from this one; see seal.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(firstToGo)), 0)
 	limits := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: maxFile}
 	// The race detector's own memory is more than any limit.
 	if l.Memory > 0 && !raceDetector {

@@ -2,10 +2,10 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"moonseal/runtime/journal"
 )
@@ -21,6 +21,10 @@ type link struct {
 	seq  uint64
 	wait map[uint64]chan *answer
 	gone chan struct{} // closed when the pair is
+
+	out  sync.Mutex       // held while something is sent: records keep their order
+	lazy []journal.Record // that wait for something to go with
+	hold *time.Timer      // sends them; nil while there are none
 
 	drain atomic.Bool // the parent wants the run to stop where a step has ended
 
@@ -67,7 +71,7 @@ func (l *link) ask(ctx context.Context, f *frame) (*answer, error) {
 	f.Seq = l.seq
 	l.wait[f.Seq] = ch
 	l.mu.Unlock()
-	if err := l.conn.send(f); err != nil {
+	if err := l.send(f); err != nil {
 		return nil, errors.Join(errParentGone, err)
 	}
 	select {
@@ -85,37 +89,67 @@ func (l *link) ask(ctx context.Context, f *frame) (*answer, error) {
 
 // Write implements [run.Journal].
 func (l *link) Write(ctx context.Context, recs ...journal.Record) error {
-	w, err := encode(recs)
-	if err != nil {
-		return err
-	}
-	a, err := l.ask(ctx, &frame{Write: w})
+	a, err := l.ask(ctx, &frame{Write: &writing{Synced: recs}})
 	if err == nil && a.Drain {
 		l.drain.Store(true)
 	}
 	return err
 }
 
+// Lazy records wait a moment for others to go with: most steps are sent whole.
+const (
+	lazyHold = time.Millisecond
+	mostHeld = 256
+)
+
 // WriteLazy implements [run.Journal].
 func (l *link) WriteLazy(_ context.Context, recs ...journal.Record) error {
-	w, err := encode(recs)
-	if err != nil {
-		return err
+	l.out.Lock()
+	defer l.out.Unlock()
+	if l.lazy = append(l.lazy, recs...); len(l.lazy) >= mostHeld {
+		return l.flushLocked()
 	}
-	w.Lazy = true
-	return l.conn.send(&frame{Write: w})
+	if l.hold == nil {
+		l.hold = time.AfterFunc(lazyHold, func() { _ = l.flush() }) // who listens hears that the pair is closed
+	}
+	return nil
 }
 
-func encode(recs []journal.Record) (*writing, error) {
-	w := &writing{}
-	for _, r := range recs {
-		raw, err := journal.Encode(r)
-		if err != nil {
-			return nil, err
-		}
-		w.Records = append(w.Records, json.RawMessage(raw))
+// flush sends the lazy records that wait.
+func (l *link) flush() error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	return l.flushLocked()
+}
+
+func (l *link) flushLocked() error {
+	if lazy := l.take(); len(lazy) > 0 {
+		return l.conn.send(&frame{Write: &writing{Lazy: lazy}})
 	}
-	return w, nil
+	return nil
+}
+
+// take gives the lazy records that wait, to be sent at once.
+func (l *link) take() []journal.Record {
+	lazy := l.lazy
+	l.lazy = nil
+	if l.hold != nil {
+		l.hold.Stop()
+		l.hold = nil
+	}
+	return lazy
+}
+
+// send sends a frame, and with or before it the lazy records that wait.
+func (l *link) send(f *frame) error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	if f.Write != nil {
+		f.Write.Lazy = l.take()
+	} else if err := l.flushLocked(); err != nil {
+		return err
+	}
+	return l.conn.send(f)
 }
 
 // HeldBy implements [run.Journal].

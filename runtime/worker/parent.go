@@ -30,7 +30,32 @@ type Parent struct {
 	Observe func(journal.Record)
 
 	starting entrance
-	draining atomic.Bool
+	draining flag
+}
+
+// flag is set once, for a parent and all that [Parent.With] makes of it.
+type flag struct {
+	set atomic.Bool
+	of  *flag // the first parent's
+}
+
+func (f *flag) first() *flag {
+	if f.of != nil {
+		return f.of
+	}
+	return f
+}
+
+// Load reports whether it is set.
+func (f *flag) Load() bool { return f.first().set.Load() }
+
+// With gives a parent for what begins, or goes on, after a change of the config.
+// What runs has the one that it began with; [Parent.Drain] of either is for both.
+func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
+	return &Parent{
+		Journal: p.Journal, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Clock: p.Clock, Observe: p.Observe,
+		draining: flag{of: p.draining.first()},
+	}
 }
 
 // Load lets a child look at the scripts of the job, which names no playbook.
@@ -43,7 +68,7 @@ func (p *Parent) Load(ctx context.Context, job Job) (*Loaded, error) {
 	if err != nil {
 		return nil, s.end(err)
 	}
-	_, err = s.result(ctx, nil)
+	_, err = s.result(ctx)
 	return loaded, s.end(err)
 }
 
@@ -105,7 +130,7 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 
 // Drain lets the runs that are under way stop where their steps end, with an
 // outcome of status [run.Replaying].
-func (p *Parent) Drain() { p.draining.Store(true) }
+func (p *Parent) Drain() { p.draining.first().set.Store(true) }
 
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
@@ -181,7 +206,7 @@ func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcom
 	if err := s.conn.send(&frame{Start: &journalStart{History: h}}); err != nil {
 		return nil, s.end(err)
 	}
-	out, err := s.result(ctx, h)
+	out, err := s.result(ctx)
 	err = s.end(err)
 	if err == nil && out.Status.Outcome() {
 		err = journal.RemoveRunLock(p.Journal.Dir(), id)

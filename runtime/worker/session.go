@@ -26,9 +26,8 @@ type session struct {
 	allowed *grant.Allowed // what its playbook may reach
 
 	// Where the run is, for the report of a death.
-	step  int
-	name  string
-	names map[int]string
+	step int
+	name string
 }
 
 // watch tells the child when someone cancels, which it goes on to its end after;
@@ -78,14 +77,8 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 	}
 }
 
-// result serves the child until it has its result. h is nil for a load.
-func (s *session) result(ctx context.Context, h *journal.History) (*run.Outcome, error) {
-	s.names = map[int]string{}
-	if h != nil {
-		for _, st := range h.Steps {
-			s.names[st.Step] = st.Name
-		}
-	}
+// result serves the child until it has its result.
+func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 	defer s.watch(ctx)()
 	for {
 		f, err := s.next(ctx)
@@ -134,24 +127,19 @@ func (s *session) secret(ctx context.Context, f *frame) error {
 
 func (s *session) write(ctx context.Context, f *frame) error {
 	ctx = context.WithoutCancel(ctx)
-	recs := make([]journal.Record, len(f.Write.Records))
-	for i, raw := range f.Write.Records {
-		rec, err := journal.Decode(raw)
-		if err != nil {
-			return s.answer(f, nil, err)
-		}
-		recs[i] = rec
-		s.track(rec)
-	}
-	if f.Write.Lazy {
-		s.failed = s.parent.Journal.WriteLazy(ctx, recs...)
-		s.observe(recs)
+	w := f.Write
+	s.track(w.Lazy)
+	s.track(w.Synced)
+	err := s.parent.Journal.WriteAfter(ctx, w.Lazy, w.Synced)
+	s.observe(w.Lazy)
+	if len(w.Synced) == 0 {
+		s.failed = err
 		return nil
 	}
-	if err := s.parent.Journal.Write(ctx, recs...); err != nil {
+	if err != nil {
 		return s.answer(f, nil, err)
 	}
-	s.observe(recs)
+	s.observe(w.Synced)
 	return s.answer(f, &answer{Drain: s.parent.draining.Load()}, nil)
 }
 
@@ -164,13 +152,14 @@ func (s *session) observe(recs []journal.Record) {
 }
 
 // track remembers which step the child is in.
-func (s *session) track(rec journal.Record) {
-	switch r := rec.(type) {
-	case journal.StepStarted:
-		s.names[r.Step] = r.Name
-		s.step, s.name = r.Step, r.Name
-	case journal.StepDone, journal.StepFailed, journal.RunEnding:
-		s.step, s.name = -1, ""
+func (s *session) track(recs []journal.Record) {
+	for _, rec := range recs {
+		switch r := rec.(type) {
+		case journal.StepStarted:
+			s.step, s.name = r.Step, r.Name
+		case journal.StepDone, journal.StepFailed, journal.RunEnding:
+			s.step, s.name = -1, ""
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ type frame struct {
 	Cancel bool          `json:"cancel,omitempty"`
 
 	// From the child.
-	Write  *writing `json:"write,omitempty"`
+	Write  *writing `json:"-"`
 	Secret string   `json:"secret,omitempty"` // asks for a secret's value
 	Held   *heldBy  `json:"held,omitempty"`
 	Loaded *Loaded  `json:"loaded,omitempty"`
@@ -65,6 +65,7 @@ type journalStart struct {
 	History *journal.History `json:"history"`
 }
 
+// answer is an answer. One without an error to a writing says that it is synced.
 type answer struct {
 	Drain bool              `json:"drain,omitempty"` // end at the next end of a step
 	Error *problem.Error    `json:"error,omitempty"`
@@ -72,9 +73,10 @@ type answer struct {
 	Held  map[string]string `json:"held,omitempty"`
 }
 
+// writing is records for the journal. Only those that are synced want an answer.
 type writing struct {
-	Lazy    bool              `json:"lazy,omitempty"`
-	Records []json.RawMessage `json:"records"`
+	Lazy   []journal.Record // go with the next commit
+	Synced []journal.Record
 }
 
 type heldBy struct {
@@ -82,28 +84,73 @@ type heldBy struct {
 	Except string   `json:"except"`
 }
 
+// The forms of a frame's body. What each step sends has one of its own, for it is
+// sent often; all else is JSON.
+const (
+	formJSON   = 'j'
+	formWrite  = 'w' // the number of lazy records, and all records as [journal.Pack] has them
+	formSynced = 's' // whether to drain: the answer that all is well
+)
+
 // conn sends and receives frames. Sending is safe for concurrent use.
 type conn struct {
-	rw net.Conn
-	r  *bufio.Reader // of rw
-	mu sync.Mutex
+	rw  net.Conn
+	r   *bufio.Reader // of rw
+	in  []byte        // the body that was received last
+	mu  sync.Mutex
+	out []byte // the frame that was sent last
 }
+
+// keptBuffer is what a buffer for frames may have, in bytes, to be used again.
+const keptBuffer = 64 << 10
 
 func newConn(rw net.Conn) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
 
 func (c *conn) send(f *frame) error {
-	body, err := json.Marshal(f) //nolint:gosec // secrets cross the pair, to a child that asked for them
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const head = 4
+	b, err := f.append(append(c.out[:0], make([]byte, head)...))
 	if err != nil {
 		return err
 	}
-	if len(body) > maxFrame {
-		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", len(body), maxFrame)
+	n := len(b) - head
+	if n > maxFrame {
+		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
 	}
-	buf := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))) //nolint:gosec // maxFrame is below it
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, err = c.rw.Write(append(buf, body...))
+	binary.BigEndian.PutUint32(b, uint32(n)) //nolint:gosec // maxFrame is below it
+	c.out = nil
+	if cap(b) <= keptBuffer {
+		c.out = b
+	}
+	_, err = c.rw.Write(b)
 	return err
+}
+
+// append adds the frame's body to b.
+func (f *frame) append(b []byte) (_ []byte, err error) {
+	switch {
+	case f.Write != nil:
+		b = binary.AppendUvarint(append(b, formWrite), f.Seq)
+		b = binary.AppendUvarint(b, uint64(len(f.Write.Lazy)))
+		for _, recs := range [][]journal.Record{f.Write.Lazy, f.Write.Synced} {
+			for _, rec := range recs {
+				if b, err = journal.Pack(b, rec); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return b, nil
+	case f.Answer != nil && f.Answer.Error == nil && f.Answer.Value == "" && f.Answer.Held == nil:
+		b = binary.AppendUvarint(append(b, formSynced), f.Seq)
+		if f.Answer.Drain {
+			return append(b, 1), nil
+		}
+		return append(b, 0), nil
+	default:
+		body, err := json.Marshal(f) //nolint:gosec // secrets cross the pair, to a child that asked for them
+		return append(append(b, formJSON), body...), err
+	}
 }
 
 func (c *conn) receive() (*frame, error) {
@@ -111,17 +158,69 @@ func (c *conn) receive() (*frame, error) {
 	if _, err := io.ReadFull(c.r, head[:]); err != nil {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
+	n := int(binary.BigEndian.Uint32(head[:]))
 	if n > maxFrame {
 		return nil, fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
 	}
-	body := make([]byte, n)
+	if cap(c.in) < n || cap(c.in) > keptBuffer {
+		c.in = make([]byte, n)
+	}
+	body := c.in[:n]
 	if _, err := io.ReadFull(c.r, body); err != nil {
 		return nil, err
 	}
-	f := &frame{}
-	if err := json.Unmarshal(body, f); err != nil {
+	f, err := readFrame(body)
+	if err != nil {
 		return nil, fmt.Errorf("a message between the run's processes that is none: %w", err)
 	}
 	return f, nil
+}
+
+// readFrame reads what append wrote. Nothing of the frame shares b.
+func readFrame(b []byte) (*frame, error) {
+	if len(b) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	f := &frame{}
+	if b[0] == formJSON {
+		return f, json.Unmarshal(b[1:], f)
+	}
+	seq, n := binary.Uvarint(b[1:])
+	if n <= 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	f.Seq = seq
+	switch rest := b[1+n:]; b[0] {
+	case formWrite:
+		var err error
+		f.Write, err = readWriting(rest)
+		return f, err
+	case formSynced:
+		if len(rest) != 1 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		f.Answer = &answer{Drain: rest[0] != 0}
+		return f, nil
+	default:
+		return nil, fmt.Errorf("form %q", b[0])
+	}
+}
+
+func readWriting(b []byte) (*writing, error) {
+	lazy, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	var recs []journal.Record
+	for b = b[n:]; len(b) > 0; {
+		rec, rest, err := journal.Unpack(b)
+		if err != nil {
+			return nil, err
+		}
+		recs, b = append(recs, rec), rest
+	}
+	if lazy > uint64(len(recs)) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return &writing{Lazy: recs[:lazy:lazy], Synced: recs[lazy:]}, nil
 }
