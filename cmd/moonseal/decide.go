@@ -290,16 +290,16 @@ func (a *app) showReload(r *api.ReloadReply) error {
 	for _, g := range []struct {
 		what  string
 		names []string
-	}{{"added", r.Added}, {"changed", r.Changed}, {"removed", r.Removed}} {
+	}{{"added", r.Added}, {"changed", r.Changed}, {"removed", r.Removed}, {"config", r.Config}} {
 		if len(g.names) > 0 {
 			_, _ = fmt.Fprintf(a.stdout, "%-8s %s\n", g.what, strings.Join(g.names, " "))
 		}
 	}
-	if len(r.Added)+len(r.Changed)+len(r.Removed)+len(r.Restart)+len(r.Problems) == 0 {
+	if len(r.Added)+len(r.Changed)+len(r.Removed)+len(r.Config)+len(r.Restart)+len(r.Problems) == 0 {
 		_, _ = fmt.Fprintln(a.stdout, "nothing to change: all is live as it is in the folder")
 	}
 	if len(r.Restart) > 0 {
-		_, _ = fmt.Fprintf(a.stdout, "these settings change at the next start: %s\n", strings.Join(r.Restart, ", "))
+		_, _ = fmt.Fprintf(a.stdout, "these settings stay as they are until the daemon is started again: %s\n", strings.Join(r.Restart, " "))
 	}
 	for _, e := range r.Problems {
 		_, _ = fmt.Fprintf(a.stdout, "broken   %s\n", e)

@@ -17,7 +17,7 @@ type journald struct {
 	text slog.Handler
 }
 
-func newJournald(w io.Writer, opts *slog.HandlerOptions) *journald {
+func newJournald(w io.Writer, opts *slog.HandlerOptions, form func(io.Writer, *slog.HandlerOptions) slog.Handler) *journald {
 	o := *opts
 	o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
@@ -26,7 +26,7 @@ func newJournald(w io.Writer, opts *slog.HandlerOptions) *journald {
 		return a
 	}
 	buf := &bytes.Buffer{}
-	return &journald{mu: &sync.Mutex{}, w: w, buf: buf, text: slog.NewTextHandler(buf, &o)}
+	return &journald{mu: &sync.Mutex{}, w: w, buf: buf, text: form(buf, &o)}
 }
 
 func (j *journald) Enabled(ctx context.Context, l slog.Level) bool { return j.text.Enabled(ctx, l) }

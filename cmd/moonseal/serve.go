@@ -20,6 +20,7 @@ import (
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/worker"
 	"moonseal/scripts"
 )
 
@@ -46,14 +47,11 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	if err := ownState(cfg); err != nil {
 		return err
 	}
-	log := a.logger(cfg)
+	lines := newLiveLog()
+	lines.use(a.logHandler(cfg))
+	log := slog.New(lines)
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: cfg, LoadConfig: a.loadConfig, Job: job, Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
-		Send: a.alerts(cfg), Beat: a.beat(cfg),
-		Secret: func(ctx context.Context, name string) api.SecretState { return a.lookUpHere(ctx, cfg, name) },
-		Executor: func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Executor, error) {
-			return a.parent(cfg, j, observe)
-		},
+		Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines), Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
 	})
 	if err != nil {
 		return err
@@ -67,6 +65,37 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	defer a.signals(ctx, d, log)()
 	defer a.watchdog(ctx, d)()
 	return d.Serve(ctx, l)
+}
+
+// parts gives what makes a config's parts: the first parent of children, and those
+// that come after it, which share what is the process's.
+func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, func(journal.Record)) (daemon.Parts, error) {
+	var first *worker.Parent
+	return func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Parts, error) {
+		if _, err := grant.New(cfg.Network()); err != nil {
+			return daemon.Parts{}, err
+		}
+		work, err := job(cfg)
+		if err != nil {
+			return daemon.Parts{}, err
+		}
+		if first == nil {
+			first, err = a.parent(cfg, j, observe)
+			if err != nil {
+				return daemon.Parts{}, err
+			}
+		}
+		spawner := first.Spawner
+		if exec, ok := spawner.(worker.Exec); ok {
+			exec.Limits, exec.Jail, exec.Log = limits(cfg), a.jail(cfg), slog.New(lines)
+			spawner = exec
+		}
+		return daemon.Parts{
+			Job: work, Executor: first.With(spawner, a.secrets(cfg)), Send: a.alerts(cfg), Beat: a.beat(cfg),
+			Secret: func(ctx context.Context, name string) api.SecretState { return a.lookUpHere(ctx, cfg, name) },
+			Begin:  func() { lines.use(a.logHandler(cfg)) },
+		}, nil
+	}
 }
 
 // signals reloads at SIGHUP, and ends the process at the second signal to stop.
@@ -132,16 +161,6 @@ func (a *app) watchdog(ctx context.Context, d *daemon.Daemon) func() {
 		close(quit)
 		<-done
 	}
-}
-
-// logger is the daemon's log: under systemd with journald's levels and without
-// the time, which journald knows.
-func (a *app) logger(cfg *config.Config) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.Log.Level}
-	if a.getenv("JOURNAL_STREAM") == "" {
-		return slog.New(slog.NewTextHandler(a.stderr, opts))
-	}
-	return slog.New(newJournald(a.stderr, opts))
 }
 
 // alerts sends to the services whose URLs the config's secrets hold; nil where

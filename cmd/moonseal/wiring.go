@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,16 +129,23 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journa
 			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the folder", Cause: err, Server: err.Error()}
 		}
 	}
-	log := a.logger(cfg)
+	log := slog.New(a.logHandler(cfg))
 	return &worker.Parent{
 		Journal: j, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
 		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg),
 		Spawner: worker.Exec{
 			Path: exe, Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
-			Limits: worker.Limits{Memory: int64(cfg.Limits.Memory), Files: cfg.Limits.Files, CPU: float64(cfg.Limits.CPU)},
-			Jail:   &worker.Jail{Write: []string{accounts}, Read: []string{cfg.CABundle}, Signals: a.trace != nil},
+			Limits: limits(cfg), Jail: a.jail(cfg),
 		},
 	}, nil
+}
+
+func limits(cfg *config.Config) worker.Limits {
+	return worker.Limits{Memory: int64(cfg.Limits.Memory), Files: cfg.Limits.Files, CPU: float64(cfg.Limits.CPU)}
+}
+
+func (a *app) jail(cfg *config.Config) *worker.Jail {
+	return &worker.Jail{Write: []string{filepath.Join(cfg.State, "accounts")}, Read: []string{cfg.CABundle}, Signals: a.trace != nil}
 }
 
 // environment is what a child inherits: nothing that could be a secret.

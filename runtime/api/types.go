@@ -159,6 +159,7 @@ type ReloadReply struct {
 	Changed  []string         `json:"changed"`
 	Removed  []string         `json:"removed"`
 	Problems []*problem.Error `json:"problems"`
+	Config   []string         `json:"config"`            // settings that are as they are now in the file
 	Restart  []string         `json:"restart,omitempty"` // settings that changed and need a restart
 }
 

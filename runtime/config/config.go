@@ -91,22 +91,34 @@ type Secret struct {
 
 // Log says what is logged, and how.
 type Log struct {
-	Level slog.Level `yaml:"level"` // debug, info, warn or error
+	Level  slog.Level `yaml:"level"`  // debug, info, warn or error
+	Format string     `yaml:"format"` // text or json, of the daemon's log; text unless set
 }
 
 // UnmarshalYAML implements [yaml.Unmarshaler]: slog's own error names no line.
 func (l *Log) UnmarshalYAML(node *yaml.Node) error {
 	var keys struct {
-		Level yaml.Node `yaml:"level"`
+		Level  yaml.Node `yaml:"level"`
+		Format yaml.Node `yaml:"format"`
 	}
-	if err := node.Decode(&keys); err != nil || keys.Level.IsZero() {
+	if err := node.Decode(&keys); err != nil {
 		return err
 	}
-	if err := l.Level.UnmarshalText([]byte(keys.Level.Value)); err != nil {
+	if err := l.Level.UnmarshalText([]byte(keys.Level.Value)); err != nil && !keys.Level.IsZero() {
 		return fmt.Errorf("line %d: there is no level %q: it is debug, info, warn or error", keys.Level.Line, keys.Level.Value)
 	}
-	return nil
+	switch l.Format = keys.Format.Value; l.Format {
+	case "", LogText, LogJSON:
+		return nil
+	}
+	return fmt.Errorf("line %d: there is no format %q: it is text or json", keys.Format.Line, l.Format)
 }
+
+// Formats of the daemon's log.
+const (
+	LogText = "text"
+	LogJSON = "json"
+)
 
 const (
 	defaultConcurrency = 8

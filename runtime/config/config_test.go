@@ -39,6 +39,7 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"secrets: { A: {} }\n":                  "secret A names no file, no env and no exec",
 		"secrets: { A: { file: a, env: B } }\n": "secret A names more than one of file, env and exec",
 		"log:\n  level: loud\n":                 `moonseal.yaml:2: there is no level "loud": it is debug, info, warn or error`,
+		"log:\n  format: xml\n":                 `moonseal.yaml:2: there is no format "xml": it is text or json`,
 		strings.Repeat("# x\n", 300_000):        "over 1 MiB",
 		"limits: { memory: 9999999GiB }\n":      "x",
 	} {
@@ -93,6 +94,31 @@ func TestStateIsTheUsers(t *testing.T) {
 		c, err = config.Load(path, func(name string) string { return env[name] })
 		if err != nil || c.State != "/home/u/.local/state/moonseal" {
 			t.Errorf("%q: %v, %v", path, c, err)
+		}
+	}
+}
+
+// What stands elsewhere in the file, or is written in another way, is no change.
+func TestDiff(t *testing.T) {
+	load := func(text string) *config.Config {
+		t.Helper()
+		c, err := config.Load(write(t, "scripts: /s\nstate: /t\n"+text), os.Getenv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, c := range []struct{ a, b, want string }{
+		{"", "# nothing\n\nconcurrency: 8\nlimits: { memory: 256MiB }\n", ""},
+		{"modules:\n  acme: { x: 1 } # one\nlog: { level: warn }", "log:\n  level: warn\nmodules:\n\n  acme:\n    x: 1\n", ""},
+		{"modules: { acme: { x: 1 }, dns: { y: 1 } }", "modules: { acme: { x: 2 } }", "modules.acme modules.dns"},
+		{"secrets: { A: { env: B } }", "secrets: { A: { env: C }, D: { env: E } }", "secrets.A secrets.D"},
+		{"alerts: { urls: [A], heartbeat: H }", "alerts: { urls: [B], heartbeat: H }\nproxy: http://a", "alerts.urls proxy"},
+		{"hosts: { 'a:1': 'b:2' }\ngrants: { dfw: { hosts: [a] } }", "listen: { group: g }\nlog: { format: json }", "grants.dfw hosts listen.group log.format"},
+	} {
+		got, err := config.Diff(load(c.a), load(c.b))
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%q to %q: %v, %v; want %s", c.a, c.b, got, err, c.want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -27,20 +28,13 @@ type Options struct {
 	Config *config.Config
 	// LoadConfig reads the config again, for a reload.
 	LoadConfig func() (*config.Config, error)
-	// Job gives a job with everything that a config says but for the scripts.
-	Job func(*config.Config) (worker.Job, error)
-	// Executor runs children: a *worker.Parent, or a test's.
-	Executor func(*config.Config, *journal.Journal, func(journal.Record)) (Executor, error)
+	// Parts makes what a config says, at the start and at each change of it.
+	// Executors of one call after the other drain together.
+	Parts    func(*config.Config, *journal.Journal, func(journal.Record)) (Parts, error)
 	Clock    clockwork.Clock
 	Log      *slog.Logger
 	Version  string
 	Embedded map[string]string // the scripts that children bring along
-	// Secret looks a secret up.
-	Secret func(ctx context.Context, name string) api.SecretState
-	// Send sends an alert; nil: nobody is told.
-	Send alert.Send
-	// Beat shows that the daemon lives to whoever watches from outside; may be nil.
-	Beat func(ctx context.Context) error
 	// Notify tells the service manager a state (sd_notify(3)); may be nil.
 	Notify func(state string)
 }
@@ -58,7 +52,6 @@ type Daemon struct {
 	opt      Options
 	log      *slog.Logger
 	journal  *journal.Journal
-	exec     Executor
 	queue    *queue.Queue
 	schedule *schedule.Scheduler
 	reload   *reload.Reloader
@@ -67,10 +60,12 @@ type Daemon struct {
 	watching sync.WaitGroup
 	since    time.Time
 
-	beginning sync.Mutex // held while a run is created
+	setup     atomic.Pointer[setup] // never nil once the daemon is open
+	beginning sync.Mutex            // held while a run is created
+	reloads   sync.Mutex            // held while config and scripts are read again
+	look      chan struct{}         // makes watch look now
 
 	mu        sync.Mutex
-	cfg       *config.Config
 	paused    map[string]bool   // playbooks that begin no runs; "" stands for all
 	cancel    map[string]bool   // runs that a person has cancelled, and that have not ended yet
 	schedules map[string]known  // by playbook
@@ -79,7 +74,7 @@ type Daemon struct {
 
 // Open opens the state folder and loads the scripts. Nothing works yet.
 func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
-	d := &Daemon{opt: opt, log: opt.Log, cfg: opt.Config, hub: newHub(), since: opt.Clock.Now()}
+	d := &Daemon{opt: opt, log: opt.Log, hub: newHub(), look: make(chan struct{}, 1), since: opt.Clock.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -88,17 +83,21 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	if d.journal, err = journal.Open(ctx, opt.Config.State, journal.Options{Clock: opt.Clock, Log: opt.Log}); err != nil {
 		return nil, err
 	}
-	send := opt.Send
-	if send == nil {
-		send = func(context.Context, string, string) error { return nil }
+	s, err := d.parts(opt.Config)
+	if err != nil {
+		return nil, err
+	}
+	d.use(s)
+	send := func(ctx context.Context, title, message string) error {
+		if now := d.now().Send; now != nil {
+			return now(ctx, title, message)
+		}
+		return nil
 	}
 	if d.alerts, err = alert.Open(opt.Config.State, send, opt.Clock, opt.Log); err != nil {
 		return nil, err
 	}
 	if err = d.readKept(opt.Config.State); err != nil {
-		return nil, err
-	}
-	if d.exec, err = opt.Executor(opt.Config, d.journal, d.hub.publish); err != nil {
 		return nil, err
 	}
 	if d.queue, err = queue.Open(ctx, queue.Options{
@@ -160,7 +159,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	err = api.Serve(ctx, l, d, d.log)
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
 	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
-	d.exec.Drain()
+	d.now().Executor.Drain()
 	return errors.Join(err, d.schedule.Stop())
 }
 
@@ -183,16 +182,13 @@ func (d *Daemon) notify(state string) {
 	}
 }
 
-func (d *Daemon) config() *config.Config {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.cfg
-}
-
 // summary is the line that systemctl status shows.
 func (d *Daemon) summary() string {
 	s := d.reload.Current()
 	text := fmt.Sprintf("%d playbooks", len(s.Playbooks))
+	if len(s.Playbooks) == 1 {
+		text = "1 playbook"
+	}
 	broken := map[string]bool{}
 	for _, e := range s.Problems {
 		if e.Place != nil {

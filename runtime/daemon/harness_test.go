@@ -369,6 +369,9 @@ type house struct {
 	daemon *Daemon
 	stop   func() // ends Serve, and waits for it
 	send   alert.Send
+	load   func() (*config.Config, error) // nil: cfg
+	// makeParts makes the daemon's parts; nil: of exec and send.
+	makeParts func(*config.Config, *journal.Journal, func(journal.Record)) (Parts, error)
 
 	mu       sync.Mutex
 	notified []string
@@ -394,20 +397,27 @@ func (h *house) check(err error) {
 }
 
 func (h *house) options() Options {
+	load, parts := h.load, h.makeParts
+	if load == nil {
+		load = func() (*config.Config, error) { return h.cfg, nil }
+	}
+	if parts == nil {
+		parts = h.parts
+	}
 	return Options{
-		Config: h.cfg, LoadConfig: func() (*config.Config, error) { return h.cfg, nil },
-		Job: func(*config.Config) (worker.Job, error) { return worker.Job{}, nil },
-		Executor: func(_ *config.Config, j *journal.Journal, observe func(journal.Record)) (Executor, error) {
-			h.exec.journal, h.exec.observe = j, observe
-			return h.exec, nil
-		},
-		Clock: h.clock, Log: slog.New(h.log), Version: "test", Send: h.send,
+		Config: h.cfg, LoadConfig: load, Parts: parts,
+		Clock: h.clock, Log: slog.New(h.log), Version: "test",
 		Notify: func(state string) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.notified = append(h.notified, state)
 		},
 	}
+}
+
+func (h *house) parts(_ *config.Config, j *journal.Journal, observe func(journal.Record)) (Parts, error) {
+	h.exec.journal, h.exec.observe = j, observe
+	return Parts{Executor: h.exec, Send: h.send}, nil
 }
 
 // start opens the daemon and lets it serve.

@@ -96,7 +96,7 @@ func (d *Daemon) setCancelled(run string, is bool) error {
 	} else {
 		delete(cancel, run)
 	}
-	if err := writeKept(d.cfg.State, cancelFile, cancel); err != nil {
+	if err := writeKept(d.opt.Config.State, cancelFile, cancel); err != nil {
 		return err
 	}
 	d.cancel = cancel
@@ -233,31 +233,6 @@ func (d *Daemon) runNow(ctx context.Context, id string) (*journal.Run, error) {
 
 // Backup implements [api.Daemon].
 func (d *Daemon) Backup(ctx context.Context, w io.Writer) error { return d.journal.Backup(ctx, w) }
-
-// Reload implements [api.Daemon].
-func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
-	d.notify(reloading())
-	defer func() { d.notify("READY=1\nSTATUS=" + d.summary()) }()
-	restart, err := d.reloadConfig()
-	if err != nil {
-		return nil, err
-	}
-	old := d.reload.Current()
-	now, err := d.reload.Reload(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := now.Since(old)
-	reply := &api.ReloadReply{Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: now.Problems, Restart: restart}
-	return reply, nil
-}
-
-func orEmpty(names []string) []string {
-	if names == nil {
-		return []string{}
-	}
-	return names
-}
 
 // busy reports whether a worker has the run right now, or the next free one will.
 func (d *Daemon) busy(run string) bool {

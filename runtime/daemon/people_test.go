@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"moonseal/runtime/api"
-	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -333,42 +332,6 @@ func TestARunThatWasNotQueued(t *testing.T) {
 	}
 }
 
-func TestReloadNamesWhatNeedsARestart(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, noon)
-	h.script("a", script{})
-	h.start()
-	old := *h.cfg
-	changed := old
-	changed.Concurrency, changed.Scripts, changed.Blackouts = 3, "/elsewhere", []string{"2026-12-20..2027-01-06"}
-	changed.Secrets = map[string]config.Secret{"X": {File: "/x"}}
-	changed.Alerts.URLs = []string{"X"}
-	h.daemon.opt.LoadConfig = func() (*config.Config, error) { return &changed, nil }
-	reply, err := h.daemon.Reload(t.Context())
-	h.check(err)
-	if want := []string{"alerts.urls", "concurrency", "scripts", "secrets"}; !slices.Equal(reply.Restart, want) {
-		t.Errorf("got %v, want %v", reply.Restart, want)
-	}
-	now := h.daemon.config()
-	if now.Scripts != old.Scripts || now.Concurrency != old.Concurrency || len(now.Blackouts) != 1 {
-		t.Errorf("the config is %+v", now)
-	}
-	h.daemon.opt.LoadConfig = func() (*config.Config, error) {
-		return nil, &problem.Error{Kind: problem.Usage, Message: "line 3: unknown key"}
-	}
-	_, err = h.daemon.Reload(t.Context())
-	kind(t, err, problem.Usage, "line 3")
-	if h.daemon.config() != now {
-		t.Error("a config that cannot be read changes something")
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	last := h.notified[len(h.notified)-2:]
-	if !strings.HasPrefix(last[0], "RELOADING=1\nMONOTONIC_USEC=") || !strings.HasPrefix(last[1], "READY=1") {
-		t.Errorf("the service manager was told %q", last)
-	}
-}
-
 // A window that can never open is an error of the script.
 func TestWindowsThatNeverOpen(t *testing.T) {
 	t.Parallel()
@@ -380,8 +343,13 @@ func TestWindowsThatNeverOpen(t *testing.T) {
 	h.start()
 	s, err := h.daemon.Status(t.Context())
 	h.check(err)
-	if len(s.Playbooks) != 1 || s.Playbooks[0].Name != "well" || len(s.Problems) != 2 {
+	if len(s.Playbooks) != 3 || s.Playbooks[2].Name != "well" || s.Playbooks[2].Error != nil || len(s.Problems) != 2 {
 		t.Fatalf("got %+v", s)
+	}
+	for _, p := range s.Playbooks[:2] {
+		if p.Error == nil || p.Bundle != "" || p.NextRun != nil {
+			t.Errorf("%s: %+v", p.Name, p)
+		}
 	}
 	if e := s.Problems[1]; !strings.Contains(e.Error(), "never opens") || e.Place.File != "never.lua" {
 		t.Errorf("got %v", e)

@@ -138,7 +138,7 @@ func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
 	if !changed {
 		return
 	}
-	if err := writeKept(d.cfg.State, scheduleFile, d.schedules); err != nil {
+	if err := writeKept(d.opt.Config.State, scheduleFile, d.schedules); err != nil {
 		d.log.Warn("cannot keep since when schedules are as they are", "error", err.Error())
 	}
 }

@@ -20,7 +20,7 @@ func (d *Daemon) Records() api.Records { return d.journal }
 
 // Secret implements [api.Daemon].
 func (d *Daemon) Secret(ctx context.Context, name string) api.SecretState {
-	return d.opt.Secret(ctx, name)
+	return d.now().Secret(ctx, name)
 }
 
 // Status implements [api.Daemon].

@@ -27,12 +27,13 @@ func (d *Daemon) watch(ctx context.Context) {
 		d.requeue(ctx)
 		d.tellTroubles(ctx)
 		d.retryCleanups(ctx)
-		if now := d.opt.Clock.Now(); d.opt.Beat != nil && now.Sub(beaten) >= beatEvery {
+		if now := d.opt.Clock.Now(); d.now().Beat != nil && now.Sub(beaten) >= beatEvery {
 			beaten = now
-			d.beat(ctx)
+			d.beat(ctx, d.now().Beat)
 		}
 		select {
 		case <-tick.Chan():
+		case <-d.look:
 		case <-ctx.Done():
 			return
 		}
@@ -66,17 +67,20 @@ func (d *Daemon) requeue(ctx context.Context) {
 	}
 }
 
-func (d *Daemon) beat(ctx context.Context) {
+func (d *Daemon) beat(ctx context.Context, beat func(context.Context) error) {
 	if !d.Healthy(ctx) {
 		return
 	}
-	if err := d.opt.Beat(ctx); err != nil && ctx.Err() == nil {
+	if err := beat(ctx); err != nil && ctx.Err() == nil {
 		d.log.Warn("heartbeat not sent", "error", err.Error())
 	}
 }
 
 // tellTroubles tells people what they have to look at.
 func (d *Daemon) tellTroubles(ctx context.Context) {
+	if d.now().Send == nil {
+		return // what nobody was told is told once there is somebody
+	}
 	status, err := d.Status(ctx)
 	if err == nil {
 		a := d.config().Alerts
@@ -113,12 +117,10 @@ func (d *Daemon) retryCleanups(ctx context.Context) {
 
 // cleanUp tries the pending undos of a run that has ended.
 func (d *Daemon) cleanUp(ctx context.Context, id string) error {
-	job, err := d.opt.Job(d.config())
-	if err != nil {
-		return err
-	}
+	s := d.now()
+	job := s.Job
 	job.Mode = run.Cleanup
-	_, err = d.exec.Resume(ctx, job, id)
+	_, err := s.Executor.Resume(ctx, job, id)
 	return err
 }
 

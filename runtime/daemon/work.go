@@ -158,16 +158,13 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	if err == nil && !r.Ended.IsZero() || err != nil && problem.From(err).Kind == problem.NotFound {
 		return queue.Done() // the queue may know less than the journal after a power cut, or more than a restored one
 	}
-	var job worker.Job
-	if err == nil {
-		job, err = d.job(j.Run)
-	}
 	if err != nil {
 		return d.stopped(ctx, j, err)
 	}
+	s := d.now()
 	ctx, stop := cancellable(ctx)
 	defer stop()
-	out, err := d.exec.Resume(ctx, job, j.Run)
+	out, err := s.Executor.Resume(ctx, d.job(s, j.Run), j.Run)
 	if err != nil {
 		return d.stopped(ctx, j, err)
 	}
@@ -234,29 +231,24 @@ func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
 }
 
 // job gives what a child needs beside the run's own sources.
-func (d *Daemon) job(id string) (worker.Job, error) {
-	job, err := d.opt.Job(d.config())
-	if err != nil {
-		return job, err
-	}
+func (d *Daemon) job(s *setup, id string) worker.Job {
+	job := s.Job
 	if d.isCancelled(id) {
 		job.Mode = run.Cancel
 	}
-	return job, nil
+	return job
 }
 
 // load implements the reloader's Load.
 func (d *Daemon) load(ctx context.Context, files map[string]string) (*reload.Loaded, error) {
-	job, err := d.opt.Job(d.config())
-	if err != nil {
-		return nil, err
-	}
+	s := d.now()
+	job := s.Job
 	job.Files = files
-	loaded, err := d.exec.Load(ctx, job)
+	loaded, err := s.Executor.Load(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	if err := Check(loaded, files, d.config().Blackouts, d.opt.Clock.Now()); err != nil {
+	if err := Check(loaded, files, s.cfg.Blackouts, d.opt.Clock.Now()); err != nil {
 		return nil, err
 	}
 	return &reload.Loaded{Playbooks: loaded.Playbooks, Problems: loaded.Problems}, nil

@@ -13,6 +13,9 @@ const lookAgain = time.Second
 // setBack is by how much a clock goes back before that is more than NTP's work.
 const setBack = time.Minute
 
+// mostSlots is how many jobs may be worked on at once.
+const mostSlots = 10_000
+
 // gate lets jobs through to River, as many as there are slots, until ctx ends.
 func (q *Queue) gate(ctx context.Context) {
 	defer close(q.gateDone)
@@ -76,7 +79,7 @@ func (q *Queue) grant(ctx context.Context) error {
 			ids = append(ids, e.id)
 		}
 	}
-	fresh := q.index.grant(now, q.opt.Concurrency-len(q.index.active))
+	fresh := q.index.grant(now, q.slots-len(q.index.active))
 	for _, e := range fresh {
 		ids = append(ids, e.id)
 	}

@@ -15,7 +15,7 @@ type Options struct {
 	// Dir is the state folder, which the caller has locked: the file queue.db
 	// (0600) in it is this queue's alone.
 	Dir         string
-	Concurrency int // jobs worked on at once, 1 to 10,000
+	Concurrency int // jobs worked on at once, 1 to 10,000; see [Queue.SetConcurrency]
 	// Work works on a job until its context ends, and obeys that at once. It is
 	// called in many goroutines.
 	Work func(ctx context.Context, job Job) Result
@@ -36,6 +36,7 @@ type Queue struct {
 
 	mu       sync.Mutex // over what follows
 	index    *index
+	slots    int           // jobs worked on at once
 	changed  chan struct{} // closed at the next change
 	started  bool
 	stopping bool
@@ -51,7 +52,7 @@ type Queue struct {
 // Open opens the queue in the state folder. What was being worked on when the
 // last process ended is due at once. Nothing is worked on before Start.
 func Open(ctx context.Context, o Options) (*Queue, error) {
-	if o.Work == nil || o.Concurrency < 1 || o.Concurrency > 10_000 {
+	if o.Work == nil || o.Concurrency < 1 || o.Concurrency > mostSlots {
 		return nil, misuse("the queue needs work, and a concurrency from 1 to 10,000, not %d", o.Concurrency)
 	}
 	if o.Clock == nil {
@@ -61,7 +62,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	q := &Queue{
-		opt: o, listener: newListener(), index: newIndex(), turn: make(chan struct{}, 1), changed: make(chan struct{}),
+		opt: o, listener: newListener(), index: newIndex(), slots: o.Concurrency, turn: make(chan struct{}, 1), changed: make(chan struct{}),
 		wake: make(chan struct{}, 1), hard: make(chan struct{}), gateDone: make(chan struct{}),
 	}
 	s, old, fresh, err := openStore(ctx, &q.opt, q.listener, &worker{q: q})
@@ -163,6 +164,19 @@ func (q *Queue) Start(ctx context.Context) error {
 	ctx, q.endGate = context.WithCancel(ctx)
 	q.started = true
 	go q.gate(ctx)
+	return nil
+}
+
+// SetConcurrency lets n jobs be worked on at once from now on. What is worked on
+// already goes on, though it be more.
+func (q *Queue) SetConcurrency(n int) error {
+	if n < 1 || n > mostSlots {
+		return misuse("a concurrency is 1 to 10,000, not %d", n)
+	}
+	q.mu.Lock()
+	q.slots = n
+	q.mu.Unlock()
+	q.announce()
 	return nil
 }
 

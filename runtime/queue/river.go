@@ -27,7 +27,8 @@ func newClient(db *sql.DB, l *listener, o *Options, w *worker) (*river.Client[*s
 		return nil, err
 	}
 	return river.NewClient(&driver{Driver: riversqlite.New(db), listener: l}, &river.Config{
-		Queues:                 map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: o.Concurrency}},
+		// How many it is in truth the gate decides.
+		Queues:                 map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: mostSlots}},
 		Workers:                workers,
 		JobTimeout:             -1,
 		FetchCooldown:          river.FetchCooldownMin,

@@ -184,6 +184,18 @@ func (c *comparison) affected() func(name string, s *script) bool {
 	}
 }
 
+// scriptsOf gives all that may return playbooks, sorted.
+func scriptsOf(tree *bundle.Tree) []string {
+	var names []string
+	for name := range tree.Files {
+		if !bundle.Library(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // lost reports whether a playbook is no longer where it was: another script that
 // was refused because of its name may have it now.
 func lost(was, is []*Playbook) bool {

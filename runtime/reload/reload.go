@@ -51,7 +51,7 @@ type Reloader struct {
 	log     *slog.Logger
 	rest    time.Duration // what was touched less than this ago may be half done
 	current atomic.Pointer[Snapshot]
-	asked   chan chan<- answer
+	asked   chan request
 	done    chan struct{} // closed by Close
 	close   sync.Once
 	cancel  context.CancelFunc
@@ -69,6 +69,13 @@ type Reloader struct {
 	failed   *problem.Error       // the folder as a whole
 	root     fs.FileInfo          // the folder that was last loaded from
 	said     map[string]said      // problems that were logged
+}
+
+// request is to look now.
+type request struct {
+	dir     string // another folder than before; "" for the same
+	all     bool   // load what has not changed too
+	answers chan<- answer
 }
 
 type answer struct {
@@ -93,7 +100,7 @@ func New(o Options) *Reloader {
 		o.Dir = abs
 	}
 	r := &Reloader{
-		options: o, clock: o.Clock, log: o.Log, asked: make(chan chan<- answer), done: make(chan struct{}),
+		options: o, clock: o.Clock, log: o.Log, asked: make(chan request), done: make(chan struct{}),
 		// A timer of Settle ends a little later, a file's time may be a little earlier.
 		rest:    o.Settle * 3 / 4,
 		scripts: map[string]*script{}, libs: map[string]*library{},
@@ -111,7 +118,7 @@ func (r *Reloader) Current() *Snapshot { return r.current.Load() }
 // bounds the first reading only.
 func (r *Reloader) Start(ctx context.Context) error {
 	r.watch = newWatch(r.log)
-	if err := r.now(ctx); err != nil && ctx.Err() != nil {
+	if err := r.now(ctx, request{}); err != nil && ctx.Err() != nil {
 		r.watch.close()
 		return context.Cause(ctx)
 	}
@@ -139,9 +146,24 @@ var ErrClosed = errors.New("the scripts are not watched any more")
 // snapshot that came of it. The error is that nothing could be read or loaded at all;
 // what is wrong with single scripts is in the snapshot.
 func (r *Reloader) Reload(ctx context.Context) (*Snapshot, error) {
+	return r.ask(ctx, request{})
+}
+
+// Renew loads every script anew, from the folder dir from now on, because what
+// scripts may do, or where they are, has changed. Else it is Reload.
+func (r *Reloader) Renew(ctx context.Context, dir string) (*Snapshot, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return r.ask(ctx, request{dir: dir, all: true})
+}
+
+func (r *Reloader) ask(ctx context.Context, q request) (*Snapshot, error) {
 	answers := make(chan answer, 1)
+	q.answers = answers
 	select {
-	case r.asked <- answers:
+	case r.asked <- q:
 	case <-r.done:
 		return nil, ErrClosed
 	case <-ctx.Done():
@@ -193,9 +215,9 @@ func (r *Reloader) run(ctx context.Context) {
 			if r.rescan() {
 				s.hint()
 			}
-		case answers := <-r.asked:
-			err := r.now(ctx)
-			answers <- answer{r.Current(), err}
+		case q := <-r.asked:
+			err := r.now(ctx, q)
+			q.answers <- answer{r.Current(), err}
 		}
 	}
 }
@@ -216,7 +238,10 @@ func (r *Reloader) look(ctx context.Context, capped bool) (settled bool, err err
 }
 
 // now takes the folder as it is, read anew, and tries again what was broken.
-func (r *Reloader) now(ctx context.Context) error {
+func (r *Reloader) now(ctx context.Context, q request) error {
+	if q.dir != "" && q.dir != r.options.Dir {
+		r.options.Dir, r.root = q.dir, nil
+	}
 	r.verify()
 	tree, err := r.read()
 	if err != nil {
@@ -224,6 +249,9 @@ func (r *Reloader) now(ctx context.Context) error {
 		return err
 	}
 	d := r.compare(tree, true)
+	if q.all {
+		d.scripts = scriptsOf(tree)
+	}
 	d.scripts = union(d.scripts, r.broken(tree, d.scripts))
 	return r.take(ctx, tree, d)
 }
