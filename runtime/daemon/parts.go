@@ -51,7 +51,7 @@ func (d *Daemon) use(s *setup) {
 
 // parts makes the parts of a config.
 func (d *Daemon) parts(cfg *config.Config) (*setup, error) {
-	p, err := d.opt.Parts(cfg, d.journal, d.hub.publish)
+	p, err := d.opt.Parts(cfg, d.journal, d.observe)
 	return &setup{p, cfg}, err
 }
 

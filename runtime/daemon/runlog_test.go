@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"moonseal/runtime/journal"
+)
+
+// What runs log is in the daemon's log too, with run and step.
+func TestRunsLogToTheDaemonsLog(t *testing.T) {
+	h := newHouse(t, time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
+	h.start()
+	say := func(level, message, fields string) {
+		h.exec.observe(journal.Logged{Stamp: journal.Stamp{Run: "r1"}, Level: level, Step: "uploading", Message: message, Fields: json.RawMessage(fields)})
+	}
+	say("warn", "the clock is slow", `{"host":"cucm01","by":3000000}`)
+	say("info", "a step is done", `{"_event":"step"}`)
+	say("warn", "retrying", `{"_event":"step","attempt":2}`)
+	say("info", "run done", `{"_event":"run"}`)
+	say("error", "the run's process died", ``)
+
+	for message, want := range map[string]map[string]string{
+		"the clock is slow":      {"level": "WARN", "run": "r1", "step": "uploading", "host": "cucm01", "by": "3000000"},
+		"a step is done":         {"level": "DEBUG", "run": "r1"}, // many, and status shows them
+		"retrying":               {"level": "WARN", "attempt": "2"},
+		"the run's process died": {"level": "ERROR", "run": "r1"},
+	} {
+		said := h.log.of(message)
+		if len(said) != 1 {
+			t.Fatalf("%q was logged %d times", message, len(said))
+		}
+		for key, value := range want {
+			if got := said[0].args[key]; got != value {
+				t.Errorf("%q: %s is %q, want %q", message, key, got, value)
+			}
+		}
+		if _, ok := said[0].args["_event"]; ok {
+			t.Errorf("%q shows what is for readers of the journal", message)
+		}
+	}
+	if said := h.log.of("run done"); len(said) > 0 {
+		t.Errorf("the daemon says it itself: %v", said)
+	}
+}
