@@ -52,11 +52,21 @@ func check(cert *x509.Certificate, csr *x509.CSR, roots []*x509.Certificate, now
 	return chain, warnings, nil
 }
 
+// ahead is how far a CA's clock may be ahead of this machine's: what it issues
+// begins then, and is waited for.
+const ahead = 5 * time.Minute
+
 func checkDates(cert *stdx509.Certificate, what string, now time.Time) error {
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(cert.NotAfter):
 		return mismatch(fmt.Sprintf("%s expired on %s", what, cert.NotAfter.UTC().Format(day)), "a new run orders a new one")
+	case now.Before(cert.NotBefore) && cert.NotBefore.Sub(now) <= ahead:
+		return &problem.Error{
+			Kind: problem.Unavailable, Work: problem.NotDone, RetryAfter: cert.NotBefore,
+			Message: fmt.Sprintf("%s is not valid before %s, in %s", what, cert.NotBefore.UTC().Format(day), cert.NotBefore.Sub(now).Round(time.Millisecond)),
+			Hint:    "this machine's clock is behind the CA's: let NTP keep it",
+		}
 	case now.Before(cert.NotBefore):
 		return mismatch(fmt.Sprintf("%s is not valid before %s", what, cert.NotBefore.UTC().Format(day)), "check this machine's clock")
 	}
