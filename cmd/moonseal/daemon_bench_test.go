@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -15,11 +17,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"golang.org/x/sync/errgroup"
 
+	"moonseal/modules"
+	"moonseal/runtime/account"
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
+	"moonseal/runtime/run"
+	"moonseal/runtime/sandbox"
+	"moonseal/runtime/secret"
+	"moonseal/scripts"
 )
 
 // measured is a moonseal serve that is measured, with nothing else in its folder.
@@ -263,24 +275,20 @@ func BenchmarkDecisionToFirstStep(b *testing.B) {
 const atOnce = 64
 
 // BenchmarkRunsAtOnce: 64 runs at once, each of so many steps without effects, from
-// the first request to the last run's end, against 64 children of the same program
-// that each open the database themselves and make as many synced commits. Goal:
-// at least 4 times the throughput. The peer runs no Lua, is not confined and asks
-// nobody for a run, so that short runs show what a run's begin costs, and long ones
-// what a step does.
+// the first request to the last run's end, against 64 processes of the same program
+// that do the same runs and each open the journal themselves, as children would do
+// that had connections of their own. Goal: at least 4 times the throughput. The peers
+// are not confined, have no parent, and are in no queue. The floor is as many bare
+// synced commits as there are steps, over as many connections of one process.
 func BenchmarkRunsAtOnce(b *testing.B) {
 	for _, steps := range []int{24, 240} {
 		b.Run(strconv.Itoa(steps), func(b *testing.B) {
-			d := serveFolder(b, atOnce, fmt.Sprintf(`return playbook { run = function(ctx)
-  for i = 1, %d do ctx:step("step", { key = tostring(i) }, function() return true end) end
-end }`, steps), fmt.Sprintf("concurrency: %d\n", atOnce))
+			d := serveFolder(b, atOnce, stepsScript(steps), fmt.Sprintf("concurrency: %d\n", atOnce))
 			var r journaltest.Ratio
 			for done := atOnce; b.Loop(); done += atOnce {
 				dir := b.TempDir()
-				floor, err := journaltest.Open(b.Context(), dir) // its log is filled, as the daemon's
-				d.check(err)
-				d.check(floor.Close())
-				r.Theirs(journaltest.Time(b, func() error { return committers(b, dir, steps) }))
+				d.check(share(b, dir))
+				r.Theirs(journaltest.Time(b, func() error { return loners(b, dir, steps) }))
 				r.Ours(journaltest.Time(b, func() error {
 					d.begin(atOnce)
 					d.until(journal.Done, done)
@@ -292,17 +300,48 @@ end }`, steps), fmt.Sprintf("concurrency: %d\n", atOnce))
 	}
 }
 
-// committers is the peer's children, from their start to their end.
-func committers(b *testing.B, dir string, commits int) error {
+func stepsScript(steps int) string {
+	return fmt.Sprintf(`return playbook { run = function(ctx)
+  for i = 1, %d do ctx:step("step", { key = tostring(i) }, function() return true end) end
+end }`, steps)
+}
+
+// share makes a journal, with its log filled as the daemon's is, and a state folder
+// beside it for each process that is to share it.
+func share(b *testing.B, dir string) error {
 	b.Helper()
-	exe, err := exec.LookPath("committer")
+	ctx := b.Context()
+	j, err := journal.Open(ctx, filepath.Join(dir, "shared"), journal.Options{})
+	if err != nil {
+		return err
+	}
+	stamp := journal.Stamp{Run: j.NewRunID(), Epoch: 1, At: time.Now()}
+	err = errors.Join(
+		j.SaveBundle(ctx, "hash", nil),
+		j.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "p", Bundle: "hash"}),
+		journaltest.Fill(func(text string) error { return j.Write(ctx, journal.Logged{Stamp: stamp, Message: text}) }),
+		j.Close(),
+	)
+	for i := range atOnce {
+		own := filepath.Join(dir, strconv.Itoa(i))
+		err = errors.Join(err, os.Mkdir(own, 0o700), os.Symlink("../shared/moonseal.db", filepath.Join(own, "moonseal.db")))
+	}
+	return err
+}
+
+// loners is the peers, from their start to their end.
+func loners(b *testing.B, dir string, steps int) error {
+	b.Helper()
+	exe, err := exec.LookPath("loner")
 	if err != nil {
 		return err
 	}
 	var g errgroup.Group
-	for range atOnce {
+	for i := range atOnce {
 		g.Go(func() error {
-			out, err := exec.CommandContext(b.Context(), exe, dir, strconv.Itoa(commits)).CombinedOutput()
+			cmd := exec.CommandContext(b.Context(), exe, filepath.Join(dir, strconv.Itoa(i)), strconv.Itoa(steps))
+			cmd.Env = []string{"GOMAXPROCS=1"} // as the daemon's children have it
+			out, err := cmd.CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
@@ -312,24 +351,67 @@ func committers(b *testing.B, dir string, commits int) error {
 	return g.Wait()
 }
 
-// committer is a process that commits a run's steps over a connection of its own,
-// to the database in the folder that it is given, as many as it is told.
-func committer() {
-	commits, err := strconv.Atoi(os.Args[2])
-	var floor *journaltest.Floor
+// loner is a process that does a run by itself, of as many steps as it is told, with
+// a connection of its own to the journal in the folder that it is given.
+func loner() {
+	steps, err := strconv.Atoi(os.Args[2])
 	if err == nil {
-		floor, err = journaltest.Open(context.Background(), os.Args[1])
-	}
-	for range commits {
-		if err == nil {
-			err = floor.Commit(`{"type":"step-done","run":"0vvbyzy9ra","step":12,"result":true}`)
-		}
-	}
-	if err == nil {
-		err = floor.Close()
+		err = alone(context.Background(), os.Args[1], stepsScript(steps))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(exitFailed)
 	}
+}
+
+func alone(ctx context.Context, state, script string) error {
+	j, err := journal.Open(ctx, state, journal.Options{})
+	if err != nil {
+		return err
+	}
+	id := j.NewRunID()
+	stamp := journal.Stamp{Run: id, Epoch: 1, At: time.Now()}
+	if err := errors.Join(
+		j.SaveBundle(ctx, "hash", []journal.Source{{Path: "p.lua", Body: []byte(script)}}),
+		j.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "p", Bundle: "hash"}),
+	); err != nil {
+		return err
+	}
+	h, err := j.History(ctx, id)
+	if err != nil {
+		return err
+	}
+	reg, err := bind.NewRegistry(modules.All()...)
+	if err != nil {
+		return err
+	}
+	network, err := grant.New(grant.Options{})
+	if err != nil {
+		return err
+	}
+	var r *run.Run
+	env := bundle.Env{Embedded: scripts.Embedded(), Open: func(*sandbox.State) bundle.World { return bundle.World{Globals: r.Binding().Globals()} }}
+	l := sandbox.New(ctx, sandbox.Options{})
+	defer l.Close()
+	r = run.New(l, run.Options{
+		Registry: reg, History: h, Journal: j, Clock: clockwork.NewRealClock(), Network: network, Account: account.Open(state, ""),
+		Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Logger: slog.New(slog.DiscardHandler), Jitter: rand.Float64,
+	})
+	scripts, err := bundle.FromSources(ctx, map[string]string{"p.lua": script}, env)
+	if err != nil {
+		return err
+	}
+	table, err := scripts.Playbook(ctx, l, "p")
+	if err != nil {
+		return err
+	}
+	p, err := run.ReadPlaybook(l.L, "p", table)
+	if err != nil {
+		return err
+	}
+	out, err := r.Execute(ctx, p)
+	if err == nil && out.Status != journal.Done {
+		err = fmt.Errorf("the run ended as %+v", out)
+	}
+	return errors.Join(err, j.Close())
 }

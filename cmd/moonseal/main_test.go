@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	_ = os.Setenv(raceVariable, cmp.Or(os.Getenv(raceVariable), "atexit_sleep_ms=0"))
 	// The tests here wait for other processes, and for time to pass in them.
 	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
-	testscript.Main(m, map[string]func(){"committer": committer, "moonseal": func() {
+	testscript.Main(m, map[string]func(){"loner": loner, "moonseal": func() {
 		a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
 		a.childEnv = []string{raceVariable + "=" + os.Getenv(raceVariable)}
 		if kill := os.Getenv(killVariable); kill != "" {

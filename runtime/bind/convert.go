@@ -30,7 +30,11 @@ func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient boo
 		}
 	}
 	for _, f := range fields {
-		if err := r.fillField(f, o.Values[f.Name], v, path+"."+f.Name, lenient); err != nil {
+		got := o.Values[f.Name]
+		if got == nil && (lenient || f.Optional && f.Default == "") {
+			continue
+		}
+		if err := r.fillField(f, got, v, path+"."+f.Name, lenient); err != nil {
 			return err
 		}
 	}
@@ -38,14 +42,15 @@ func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient boo
 }
 
 func knownKeys(o *Object, fields []field, path string) error {
-	var names []string
-	for _, f := range fields {
-		names = append(names, f.Name)
-	}
 	for _, k := range o.Keys {
-		if !slices.Contains(names, k) {
-			return fmt.Errorf("%s has no key %q%s", path, k, didYouMean(k, names))
+		if slices.ContainsFunc(fields, func(f field) bool { return f.Name == k }) {
+			continue
 		}
+		var names []string
+		for _, f := range fields {
+			names = append(names, f.Name)
+		}
+		return fmt.Errorf("%s has no key %q%s", path, k, didYouMean(k, names))
 	}
 	return nil
 }
@@ -60,9 +65,6 @@ func didYouMean(got string, names []string) string {
 func (r *Registry) fillField(f field, got any, v reflect.Value, path string, lenient bool) error {
 	dst := v.FieldByIndex(f.index)
 	if got == nil {
-		if lenient {
-			return nil
-		}
 		return f.fillDefault(dst, path)
 	}
 	if err := r.toGo(got, dst, path, lenient); err != nil {

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -17,11 +18,11 @@ const hookTimeout = 30 * time.Second
 
 // runHook runs the hooks of an event, the playbook's own first, each at most once
 // in the run's life. One that fails is logged and changes no outcome.
-func (r *Run) runHook(ctx context.Context, event string, arg lua.LValue) {
-	if r.hook {
+func (r *Run) runHook(ctx context.Context, event string, told func() lua.LValue) {
+	if r.hook || !r.hooked(event) {
 		return
 	}
-	key := event
+	key, arg := event, told()
 	if t, ok := arg.(*lua.LTable); ok {
 		if step := t.RawGetString("step"); step != lua.LNil {
 			key = fmt.Sprintf("%s %s %s", event, step, t.RawGetString("attempt"))
@@ -33,6 +34,10 @@ func (r *Run) runHook(ctx context.Context, event string, arg lua.LValue) {
 	for _, h := range r.playbook.ForAll {
 		r.runOneHook(ctx, event, h.File+" "+key, h.On[event], arg)
 	}
+}
+
+func (r *Run) hooked(event string) bool {
+	return r.playbook.On[event] != nil || slices.ContainsFunc(r.playbook.ForAll, func(h Hooks) bool { return h.On[event] != nil })
 }
 
 func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFunction, arg lua.LValue) {
@@ -53,6 +58,7 @@ func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFuncti
 	}
 }
 
+// waitEvent is what wait is told.
 func (r *Run) waitEvent(out *Outcome) lua.LValue {
 	t := r.state.L.NewTable()
 	t.RawSetString("reason", lua.LString(out.Reason))

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	lua "github.com/yuin/gopher-lua"
+
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -49,7 +51,7 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 			}
 			s.state = journal.StepRetrying
 			r.logger.Warn("retrying", EventKey, EventStep, "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
-			r.runHook(ctx, "retry", r.event(s, e))
+			r.runHook(ctx, "retry", func() lua.LValue { return r.event(s, e) })
 			return r.wait(ctx, wait)
 		}
 	}
@@ -101,7 +103,7 @@ func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Recor
 	if err := r.write(ctx, append(before, rec)...); err != nil {
 		return err
 	}
-	r.runHook(ctx, "wait", r.waitEvent(out))
+	r.runHook(ctx, "wait", func() lua.LValue { return r.waitEvent(out) })
 	return &control{outcome: out}
 }
 

@@ -161,7 +161,7 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 		}
 	}
 	if !r.ending {
-		r.runHook(ctx, "start", lua.LNil)
+		r.runHook(ctx, "start", func() lua.LValue { return lua.LNil })
 	}
 	bodyErr := r.body(ctx)
 	var c *control

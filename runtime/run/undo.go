@@ -237,10 +237,11 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	if out.Error != nil || out.Status == journal.Cancelled {
 		event = "failure"
 	}
+	told := func() lua.LValue { return r.outcomeEvent(out) }
 	if out.Status != journal.Skipped {
-		r.runHook(ctx, event, r.outcomeEvent(out))
+		r.runHook(ctx, event, told)
 	}
-	r.runHook(ctx, "finish", r.outcomeEvent(out))
+	r.runHook(ctx, "finish", told)
 	end := []any{EventKey, EventRun}
 	if out.Error != nil {
 		end = append(end, "error", out.Error.Error())

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"time"
 
@@ -50,7 +49,7 @@ type Result struct {
 
 // Serve is the child: it takes one job from conn, does it, and returns. It ends
 // early when conn closes.
-func Serve(ctx context.Context, pair net.Conn, setup Setup) error {
+func Serve(ctx context.Context, pair Pair, setup Setup) error {
 	c := newConn(pair)
 	first, err := c.receive()
 	if err != nil || first.Job == nil {

@@ -4,7 +4,7 @@
 //
 // The parent owns the journal, the secrets and the terminal. It starts the child
 // ([Parent.Run]), caps its memory through the kernel, and gives it one end of a
-// socketpair. The child ([Serve]) loads the scripts and runs the playbook; each
+// pair of pipes. The child ([Serve]) loads the scripts and runs the playbook; each
 // record that must be synced goes over the pair and is answered when it is. The
 // child holds the run's lock for life and ends when the pair closes.
 //

@@ -382,8 +382,8 @@ func TestOnlyThePairAndTheLockAreInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := w.tries("open", "state")
-	// The pair has been taken in: 4 is the lock.
-	if got["open"] != "0 1 2 4" {
+	// The pair has been taken in: 5 is the lock.
+	if got["open"] != "0 1 2 5" {
 		t.Errorf("open: %s", got["open"])
 	}
 	if want := fmt.Sprintf("no_new_privs=1 dumpable=0 leads=true 0 %d 200", 64<<20); got["state"] != want {

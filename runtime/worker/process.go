@@ -5,23 +5,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"moonseal/runtime/journal"
 )
 
+// Pair is one end of what a child and its parent speak through.
+type Pair interface {
+	io.ReadWriteCloser
+	SetReadDeadline(at time.Time) error
+}
+
 // Process is a started child.
 type Process interface {
-	Pair() net.Conn
+	Pair() Pair
 	// Wait waits for the process's end and says how it ended, "" when it ended well.
 	Wait() string
 	Kill()
@@ -33,18 +40,46 @@ type Spawner interface {
 	Start(ctx context.Context, lock *journal.RunLock) (Process, error)
 }
 
-// PairFD is the descriptor of the pair in a child that [Exec] started.
-const PairFD = 3
+// The descriptors of the pair in a child that [Exec] started.
+const (
+	fromParent = 3
+	toParent   = 4
+)
+
+// pipes is a pair of pipes. A socketpair would do, but the kernel then wakes the
+// sender too whenever the other side has read, with every step twice for nothing.
+type pipes struct{ in, out *os.File }
+
+func (p *pipes) Read(b []byte) (int, error)         { return p.in.Read(b) }
+func (p *pipes) Write(b []byte) (int, error)        { return p.out.Write(b) }
+func (p *pipes) Close() error                       { return errors.Join(p.in.Close(), p.out.Close()) }
+func (p *pipes) SetReadDeadline(at time.Time) error { return p.in.SetReadDeadline(at) }
+
+// newPipes gives both ends of a pair.
+func newPipes() (ours, theirs *pipes, err error) {
+	ours, theirs = &pipes{}, &pipes{}
+	if ours.in, theirs.out, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if theirs.in, ours.out, err = os.Pipe(); err != nil {
+		return nil, nil, errors.Join(err, ours.in.Close(), theirs.out.Close())
+	}
+	return ours, theirs, nil
+}
 
 // Inherited is the child's end of the pair, in a process that [Exec] started.
 //
 // The process is sealed: it starts no program from then on, and nobody may look
 // into its memory.
-func Inherited() (net.Conn, error) {
+func Inherited() (Pair, error) {
 	seal()
-	f := os.NewFile(PairFD, "pair")
-	defer func() { _ = f.Close() }()
-	return net.FileConn(f)
+	for _, fd := range []int{fromParent, toParent} {
+		unix.CloseOnExec(fd)
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return nil, err
+		}
+	}
+	return &pipes{in: os.NewFile(fromParent, "from the parent"), out: os.NewFile(toParent, "to the parent")}, nil
 }
 
 // Exec starts children as processes.
@@ -60,44 +95,38 @@ type Exec struct {
 
 // Start implements [Spawner].
 func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := newPipes()
 	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
+		return nil, fmt.Errorf("cannot make the pipes to the run's process: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "pair"), os.NewFile(uintptr(fds[1]), "pair")
-	defer func() { _ = ours.Close() }()
 	cmd := exec.Command(e.Path, e.Args...) //nolint:noctx // it ends with the pair, not with a context: see Parent
 	// A run does one thing at a time: with one processor its process starts sooner,
 	// and hands over to this one and back without waking a thread between.
 	cmd.Env = append(slices.Clip(e.Env), "GOMAXPROCS=1")
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.ExtraFiles = []*os.File{theirs.in, theirs.out}
 	if lock != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lock.File())
 	}
 	// A signal of the terminal is for the parent, which decides what the child does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = grace // whoever else has its stderr does not hold the parent up
-	p := &process{cmd: cmd}
+	p := &process{cmd: cmd, pair: ours}
 	cmd.Stderr = &p.stderr
 	err = e.begin(cmd, lock != nil)
 	_ = theirs.Close()
 	if err != nil {
+		_ = ours.Close()
 		return nil, fmt.Errorf("cannot start the run's process: %w", err)
 	}
 	// It does nothing before it has its job.
 	p.group = e.Groups.add(cmd.Process.Pid, e.Limits)
-	if err = e.Limits.apply(cmd.Process.Pid, p.group != nil); err == nil {
-		p.pair, err = net.FileConn(ours)
-	}
-	if err == nil && lock != nil {
+	if err = e.Limits.apply(cmd.Process.Pid, p.group != nil); err == nil && lock != nil {
 		err = lock.HandOver(cmd.Process.Pid)
 	}
 	if err != nil {
 		p.Kill()
 		_ = p.Wait()
-		if p.pair != nil {
-			_ = p.pair.Close()
-		}
+		_ = ours.Close()
 		return nil, err
 	}
 	return p, nil
@@ -106,11 +135,11 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 type process struct {
 	cmd    *exec.Cmd
 	group  *group // nil: none
-	pair   net.Conn
+	pair   *pipes
 	stderr tail
 }
 
-func (p *process) Pair() net.Conn { return p.pair }
+func (p *process) Pair() Pair { return p.pair }
 
 func (p *process) Kill() { _ = p.cmd.Process.Kill() }
 

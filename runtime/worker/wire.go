@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 
 	"moonseal/runtime/bundle"
@@ -94,7 +93,7 @@ const (
 
 // conn sends and receives frames. Sending is safe for concurrent use.
 type conn struct {
-	rw  net.Conn
+	rw  Pair
 	r   *bufio.Reader // of rw
 	in  []byte        // the body that was received last
 	mu  sync.Mutex
@@ -104,7 +103,7 @@ type conn struct {
 // keptBuffer is what a buffer for frames may have, in bytes, to be used again.
 const keptBuffer = 64 << 10
 
-func newConn(rw net.Conn) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
+func newConn(rw Pair) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
 
 func (c *conn) send(f *frame) error {
 	c.mu.Lock()

@@ -38,8 +38,8 @@ type child struct {
 	err   error // of Serve, once ended
 }
 
-func (p *child) Pair() net.Conn { return p.pair }
-func (p *child) Kill()          { p.kill() }
+func (p *child) Pair() worker.Pair { return p.pair }
+func (p *child) Kill()             { p.kill() }
 
 func (p *child) Wait() string {
 	<-p.ended
