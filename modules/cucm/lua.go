@@ -28,7 +28,7 @@ func Module() *bind.Module {
 		Types: []*bind.Type{
 			bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
 				b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
-				b.restart(), b.services(), b.served(), b.serves()),
+				b.restart(), b.services(), b.login(), b.served(), b.serves()),
 		},
 		Plain: append([]*bind.Type{
 			bind.Table[Uploaded]("cucm.Uploaded", "What an upload did."),
@@ -143,6 +143,18 @@ func (b *binding) services() *bind.Func {
 		Example: `for _, s in ipairs(node:services()) do if s.state ~= "STARTED" then log.warn(s.name, { state = s.state }) end end`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, _ *none) ([]Service, error) {
 			return with(b, c, n, func(cl *Client) ([]Service, error) { return cl.Services(c.Context) })
+		}),
+	}
+}
+
+func (b *binding) login() *bind.Func {
+	return &bind.Func{
+		Name: "login",
+		Doc: "Logs in over SSH, waits for the prompt, and leaves: what a restart needs, tried before anything is changed. " +
+			"A wrong password is an error of kind `auth`, after one attempt.",
+		Example: `node:login()`,
+		Impl: bind.Read(func(c *bind.Call, n *Node, _ *none) (any, error) {
+			return with(b, c, n, func(cl *Client) (any, error) { return nil, cl.Login(c.Context) })
 		}),
 	}
 }

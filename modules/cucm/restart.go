@@ -76,6 +76,16 @@ func (c *Client) Services(ctx context.Context) ([]Service, error) {
 	return list, nil
 }
 
+// Login logs in over SSH, waits for the prompt, and leaves.
+func (c *Client) Login(ctx context.Context) error {
+	shell, err := c.shell(ctx)
+	if err != nil {
+		return c.failed("logging in over SSH", err)
+	}
+	_ = shell.Close() // nothing is lost
+	return nil
+}
+
 func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
 	s, err := ssh.Dial(ctx, ssh.Config{
 		Addr: c.addr(c.o.SSHPort), User: c.o.Username, Password: c.o.Password, HostKeys: c.o.HostKeys,

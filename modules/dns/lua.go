@@ -36,7 +36,7 @@ func Module() *bind.Module {
 			Impl:    bind.Pure(func(z *Zone) (*Zone, error) { return z, z.Check() }),
 		}},
 		Types: []*bind.Type{
-			bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.", b.present(), b.propagated(), b.remove(), b.records()),
+			bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.", b.check(), b.present(), b.propagated(), b.remove(), b.records()),
 		},
 		Plain: []*bind.Type{
 			bind.Table[Challenge]("dns.Challenge", "What has to be published to prove a name. An order's challenges are such tables."),
@@ -88,6 +88,23 @@ func (b *binding) client(c *bind.Call) *Client {
 	})
 	b.clients[key] = &bound{Client: made, transport: transport}
 	return made
+}
+
+type checkArgs struct {
+	Names []string `lua:"names" doc:"DNS names that are to be proven; those in no zone are left out, and so are those in another than this one, unless all are"`
+}
+
+func (b *binding) check() *bind.Func {
+	return &bind.Func{
+		Name: "check",
+		Doc: "Looks whether the provider takes the credentials and has the zones of the names, and changes nothing: a wrong token fails the run before it has changed anything. " +
+			"Whether the credentials may write shows only when a record is written.",
+		Returns: "the zones",
+		Example: `zone:check(node:identity("tomcat").names)`,
+		Impl: bind.Read(func(c *bind.Call, z *Zone, a *checkArgs) ([]string, error) {
+			return b.client(c).Check(c.Context, *z, a.Names)
+		}),
+	}
 }
 
 type challengesArgs struct {

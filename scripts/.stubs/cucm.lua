@@ -158,6 +158,9 @@ function cucm_Node:restart(service, options) end
 ---@return cucm.Service[] # the services
 function cucm_Node:services() end
 
+---Logs in over SSH, waits for the prompt, and leaves: what a restart needs, tried before anything is changed. A wrong password is an error of kind `auth`, after one attempt.
+function cucm_Node:login() end
+
 ---Makes a TLS handshake with the node and gives the certificate that it shows. It need not be trusted for that.
 ---@return x509.Certificate # the certificate, with the chain that it was shown with
 function cucm_Node:served() end

@@ -38,6 +38,11 @@ local dns = {}
 ---@field ttl? duration time to live of new records
 local dns_Zone = {}
 
+---Looks whether the provider takes the credentials and has the zones of the names, and changes nothing: a wrong token fails the run before it has changed anything. Whether the credentials may write shows only when a record is written.
+---@param names string[] DNS names that are to be proven; those in no zone are left out, and so are those in another than this one, unless all are
+---@return string[] # the zones
+function dns_Zone:check(names) end
+
 ---Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads. When the run has ended, or at `ctx:undo`, the values are removed again.
 ---@param challenges dns.Challenge[] an order's challenges
 ---@return dns.Record[] # the records, as the provider knows them

@@ -25,7 +25,15 @@ func (a *authoritative) answer(ctx context.Context, w dns.ResponseWriter, q *dns
 	if q.Opcode == dns.OpcodeQuery && q.Question[0].Qtype == dns.TypeAXFR {
 		return a.world.transfer(ctx, w, q, a.view)
 	}
-	return faulty(ctx, a.world.opt.Faults, q, func() *dns.Msg { return a.lookup(q) }, callName(a.view), "dns.query")
+	m := faulty(ctx, a.world.opt.Faults, q, func() *dns.Msg {
+		if q.IsTsig() != nil { // one who signs wants to be known, whatever the question (RFC 8945 section 5.2)
+			if rcode, tsigError := a.world.authenticate(w, q); rcode != dns.RcodeSuccess {
+				return refusedTsig(q, rcode, tsigError)
+			}
+		}
+		return a.lookup(q)
+	}, callName(a.view), "dns.query")
+	return a.world.sign(m, w, q)
 }
 
 func (a *authoritative) lookup(q *dns.Msg) *dns.Msg {

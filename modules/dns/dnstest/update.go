@@ -13,18 +13,22 @@ import (
 // update serves a dynamic update (RFC 2136) that a TSIG (RFC 8945) must sign.
 func (w *World) update(ctx context.Context, rw dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 	a := faulty(ctx, w.opt.Faults, q, func() *dns.Msg {
-		m := new(dns.Msg)
 		if rcode, tsigError := w.authenticate(rw, q); rcode != dns.RcodeSuccess {
-			m.SetRcode(q, rcode)
-			if tsigError != 0 {
-				m.SetTsig(q.IsTsig().Hdr.Name, q.IsTsig().Algorithm, 300, signingTime())
-				m.IsTsig().Error = tsigError
-			}
-			return m
+			return refusedTsig(q, rcode, tsigError)
 		}
-		return m.SetRcode(q, w.applyUpdate(q))
+		return new(dns.Msg).SetRcode(q, w.applyUpdate(q))
 	}, "dns.rfc2136.update")
 	return w.sign(a, rw, q)
+}
+
+// refusedTsig is the answer to a signature that is not accepted.
+func refusedTsig(q *dns.Msg, rcode int, tsigError uint16) *dns.Msg {
+	m := new(dns.Msg).SetRcode(q, rcode)
+	if tsigError != 0 {
+		m.SetTsig(q.IsTsig().Hdr.Name, q.IsTsig().Algorithm, 300, signingTime())
+		m.IsTsig().Error = tsigError
+	}
+	return m
 }
 
 // sign signs the answer to a question whose own signature was good.

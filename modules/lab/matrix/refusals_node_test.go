@@ -27,6 +27,17 @@ func accountRefusals() []refusal {
 			}
 		}
 	}
+	another := func(t *testing.T, r *renewal) {
+		t.Helper()
+		right, _ := r.secrets.Value(t.Context(), "CUCM_PASSWORD")
+		r.secrets.set("RIGHT", right)
+		r.before(t, cucmtest.CallSSHLogin, func() { r.secrets.set("CUCM_PASSWORD", "changed-meanwhile") })
+	}
+	right := func(t *testing.T, r *renewal) {
+		t.Helper()
+		right, _ := r.secrets.Value(t.Context(), "RIGHT")
+		r.secrets.set("CUCM_PASSWORD", right)
+	}
 	return []refusal{
 		{
 			name: "wrong password", script: dropIn{password: "WRONG"}, step: "checking_certificate", kind: problem.Auth,
@@ -34,18 +45,20 @@ func accountRefusals() []refusal {
 			check: logins(1),
 		},
 		{
-			name: "wrong password over SSH", step: "restarting_services", kind: problem.Auth,
-			arrange: func(t *testing.T, r *renewal) {
-				right, _ := r.secrets.Value(t.Context(), "CUCM_PASSWORD")
-				r.secrets.set("RIGHT", right)
-				r.before(t, cucmtest.CallSSHLogin, func() { r.secrets.set("CUCM_PASSWORD", "changed-meanwhile") })
+			name: "wrong password over SSH", step: "checking_certificate", kind: problem.Auth, arrange: another,
+			says: []string{"cucm.Node:login: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
+			check: func(t *testing.T, r *renewal, l *lab.Ledger) {
+				t.Helper()
+				logins(1)(t, r, l)
+				untouched(t, r, l)
 			},
-			says: []string{"cucm.Node:restart: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
-			check: logins(1),
-			mend: func(t *testing.T, r *renewal) {
-				right, _ := r.secrets.Value(t.Context(), "RIGHT")
-				r.secrets.set("CUCM_PASSWORD", right)
-			},
+			mend: right,
+		},
+		{
+			name: "password that changes before the restart", step: "restarting_services", kind: problem.Auth,
+			arrange: func(t *testing.T, r *renewal) { r.after("uploading_certificate", func() { another(t, r) }) },
+			says:    []string{"cucm.Node:restart: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
+			check: logins(1), mend: right,
 		},
 		{
 			name: "privilege 0", script: dropIn{username: "CUCM_READER_USERNAME", password: "CUCM_READER_PASSWORD"}, step: "generating_csr", kind: problem.Auth,
@@ -154,6 +167,13 @@ func warnedOfClientAuth(t *testing.T, r *renewal, _ *lab.Ledger) {
 	t.Error("nobody warned")
 }
 
+func hostKey(t *testing.T, r *renewal) {
+	t.Helper()
+	if err := r.node().ChangeHostKey(); err != nil {
+		t.Error(err)
+	}
+}
+
 func restartRefusals() []refusal {
 	return []refusal{
 		{
@@ -172,13 +192,14 @@ func restartRefusals() []refusal {
 			says: []string{"cucm.Node:restart: " + pub, "another certificate is installed than expected"}, hint: []string{"someone changed it meanwhile"},
 		},
 		{
-			name: "changed host key", step: "restarting_services", kind: problem.Untrusted,
-			arrange: func(t *testing.T, r *renewal) {
-				if err := r.node().ChangeHostKey(); err != nil {
-					t.Fatal(err)
-				}
-			},
-			says: []string{"cucm.Node:restart: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
+			name: "changed host key", step: "checking_certificate", kind: problem.Untrusted, arrange: hostKey,
+			says: []string{"cucm.Node:login: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
+			check: untouched, mend: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
+		},
+		{
+			name: "host key that changes meanwhile", step: "restarting_services", kind: problem.Untrusted,
+			arrange: func(t *testing.T, r *renewal) { r.after("uploading_certificate", func() { hostKey(t, r) }) },
+			says:    []string{"cucm.Node:restart: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
 			mend: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
 		},
 	}

@@ -10,51 +10,74 @@ import (
 	"moonseal/runtime/problem"
 )
 
+// untouched checks that nothing was changed yet, nor ordered.
+func untouched(t *testing.T, _ *renewal, l *lab.Ledger) {
+	t.Helper()
+	if len(l.CSRs)+len(l.Orders)+len(l.TXT.History) > 0 {
+		t.Errorf("%d signing requests, %d orders, %d changes of TXT records", len(l.CSRs), len(l.Orders), len(l.TXT.History))
+	}
+}
+
 func dnsRefusals() []refusal {
 	var asked func() int
 	return []refusal{
 		{
-			name: "unknown zone at the provider", step: "creating_dns_challenge", kind: problem.NotFound,
+			name: "unknown zone at the provider", step: "checking_certificate", kind: problem.NotFound,
 			arrange: func(t *testing.T, r *renewal) {
 				none := `{"success":true,"errors":[],"messages":[],"result":[],"result_info":{"page":1,"per_page":20,"count":0,"total_count":0}}`
 				r.fault(t, faults.Fault{Call: "dns.cloudflare.zones", Kind: faults.Status, Code: 200, Times: -1, Body: none})
 			},
-			says: []string{"dns.Zone:present: automate.builders", "Cloudflare shows no zone automate.builders to this token"}, hint: []string{"Zone:Read"},
-			mend: nothing,
+			says: []string{"dns.Zone:check: automate.builders", "Cloudflare shows no zone automate.builders to this token"}, hint: []string{"Zone:Read"},
+			check: untouched, mend: nothing,
 		},
 		{
 			name: "wrong zone", script: dropIn{zone: `{ provider = "cloudflare", name = "example.org", api_token = secret "CF_API_TOKEN" }`},
-			step: "creating_dns_challenge", kind: problem.Mismatch,
-			says: []string{"dns.Zone:present: _acme-challenge." + pub, "the name is not in the zone example.org"}, hint: []string{"set the zone that the name is in"},
+			step: "checking_certificate", kind: problem.Mismatch,
+			says: []string{"dns.Zone:check: _acme-challenge." + pub, "the name is not in the zone example.org"}, hint: []string{"set the zone that the name is in"},
+			check: untouched,
 		},
 		{
 			name: "name without a zone", script: dropIn{csr: `alt_names = { "phones.nowhere.test" },`}, step: "creating_dns_challenge", kind: problem.NotFound,
 			says: []string{"dns.Zone:present: _acme-challenge.phones.nowhere.test", "no zone holds this name"}, hint: []string{"check the name"},
 		},
 		{
-			name: "refused DNS token", script: dropIn{zone: `{ provider = "cloudflare", api_token = secret "WRONG" }`}, step: "creating_dns_challenge", kind: problem.Auth,
+			name: "refused DNS token", script: dropIn{zone: `{ provider = "cloudflare", api_token = secret "WRONG" }`}, step: "checking_certificate", kind: problem.Auth,
 			arrange: func(t *testing.T, r *renewal) { asked = r.count(t, "dns.cloudflare.*") },
-			says:    []string{"dns.Zone:present: api.cloudflare.com", "answered 40"}, hint: []string{"check the zone's credentials"},
-			check: func(t *testing.T, _ *renewal, _ *lab.Ledger) {
+			says:    []string{"dns.Zone:check: api.cloudflare.com", "answered 40"}, hint: []string{"check the zone's credentials"},
+			check: func(t *testing.T, r *renewal, l *lab.Ledger) {
 				t.Helper()
+				untouched(t, r, l)
 				if n := asked(); n != 1 {
 					t.Errorf("asked %d times", n)
 				}
 			},
 		},
 		{
-			name: "refused token at DigitalOcean", script: dropIn{zone: `{ provider = "digitalocean", api_token = secret "WRONG" }`}, step: "creating_dns_challenge", kind: problem.Auth,
-			says: []string{"dns.Zone:present: api.digitalocean.com", "answered 401"}, hint: []string{"check the zone's credentials"},
+			name: "refused token at DigitalOcean", script: dropIn{zone: `{ provider = "digitalocean", api_token = secret "WRONG" }`}, step: "checking_certificate", kind: problem.Auth,
+			says: []string{"dns.Zone:check: api.digitalocean.com", "answered 401"}, hint: []string{"check the zone's credentials"},
+			check: untouched,
 		},
 		{
 			name: "refused key at Route 53", script: dropIn{zone: `{ provider = "route53", access_key_id = secret "AWS_ACCESS_KEY_ID", secret_access_key = secret "WRONG" }`},
-			step: "creating_dns_challenge", kind: problem.Auth,
-			says: []string{"dns.Zone:present: route53.amazonaws.com", "SignatureDoesNotMatch"}, hint: []string{"check the zone's credentials"},
+			step: "checking_certificate", kind: problem.Auth,
+			says: []string{"dns.Zone:check: route53.amazonaws.com", "SignatureDoesNotMatch"}, hint: []string{"check the zone's credentials"},
+			check: untouched,
 		},
 		{
 			name: "refused key of dynamic updates", script: dropIn{zone: `{ provider = "rfc2136", server = "ns1.automate.builders", key_name = "other", key = secret "TSIG_KEY" }`},
-			step: "creating_dns_challenge", kind: problem.Auth,
-			says: []string{"dns.Zone:present: ns1.automate.builders:53", "TSIG key"}, hint: []string{"check key_name, key_algorithm and key"},
+			step: "checking_certificate", kind: problem.Auth,
+			says: []string{"dns.Zone:check: ns1.automate.builders:53", "TSIG key"}, hint: []string{"check key_name, key_algorithm and key"},
+			check: untouched,
+		},
+		{
+			name: "DNS token that is revoked meanwhile", step: "creating_dns_challenge", kind: problem.Auth,
+			arrange: func(t *testing.T, r *renewal) {
+				r.after("requesting_certificate", func() {
+					r.fault(t, faults.Fault{Call: "dns.cloudflare.*", Kind: faults.Status, Code: 403, Times: -1, Body: `{"success":false,"errors":[{"code":9109,"message":"Invalid access token"}]}`})
+				})
+			},
+			says: []string{"dns.Zone:present: api.cloudflare.com", "Invalid access token"}, hint: []string{"check the zone's credentials"},
+			mend: nothing,
 		},
 		{
 			name: "propagation that never comes", step: "waiting_dns_propagation", kind: problem.Timeout,

@@ -69,15 +69,53 @@ end
 
 local stages = {}
 
+-- decide gives the stage to begin at, from what is found, and why where that is not
+-- the first: a deploy that failed half-way is repaired, not repeated.
+local function decide(found)
+  local renewal, installed = found.renewal, found.installed
+  local due = renewal.due and not renewal.forced
+  if not due and same(installed, found.ours) and not same(installed, found.served) then
+    return "restarting_services", "the installed certificate is ours and is not served: restarting is all that is missing"
+  end
+  if found.held and not same(installed, found.held) then
+    return "uploading_certificate", "an earlier run got a certificate for the pending signing request: going on with its upload"
+  end
+  if renewal.due then return "generating_csr" end
+end
+
+-- expected gives the names that the new certificate will have, as far as they are
+-- known before there is a signing request.
+local function expected(s, installed)
+  local csr, all = s.spec.csr or {}, {}
+  for _, name in ipairs(installed and installed.names or {}) do all[#all + 1] = name end
+  if #all == 0 then all[1] = s.node.host end
+  for _, name in ipairs(csr.alt_names or {}) do all[#all + 1] = name end
+  all[#all + 1] = csr.common_name
+  return all
+end
+
+-- rehearse uses the credentials of what comes later, and changes nothing: a wrong
+-- one fails the run before the signing request takes the place of an older one.
+local function rehearse(s, found)
+  local first, replaced = decide(found), s.spec.stages or {}
+  if not first then return end
+  if first == "generating_csr" and not replaced.creating_dns_challenge then s.zone:check(expected(s, found.installed)) end
+  if not replaced.restarting_services then
+    for _, node in ipairs(nodes(s)) do node:login() end
+  end
+end
+
 function stages.checking_certificate(ctx, s)
   s.found = ctx:step("checking_certificate", function()
     local installed = s.node:identity(s.service)
     local renewal = s.ca:renewal(installed, { renew_before = s.spec.renew_before })
     local pending = s.node:pending_csr(s.service)
-    return {
+    local found = {
       installed = installed, served = s.node:served(), renewal = renewal, pending = pending,
       ours = s.node:issued(s.service), held = pending and s.ca:issued(pending),
     }
+    rehearse(s, found)
+    return found
   end)
 end
 
@@ -143,23 +181,27 @@ local function subject(s)
   return s.node.host .. "/" .. s.service
 end
 
--- start decides where to begin, from what is found: a deploy that failed half-way
--- is repaired, not repeated.
+-- start gives the stage to begin at, and what the stages before it would have left.
 local function start(s)
-  local found = s.found
-  local renewal, installed = found.renewal, found.installed
-  local due = renewal.due and not renewal.forced
-  if not due and same(installed, found.ours) and not same(installed, found.served) then
-    log.info("the installed certificate is ours and is not served: restarting is all that is missing")
-    s.cert = found.ours
-    return "restarting_services"
+  local first, why = decide(s.found)
+  if why then log.info(why) end
+  if first == "restarting_services" then
+    s.cert = s.found.ours
+  elseif first == "uploading_certificate" then
+    s.csr, s.cert = s.found.pending, s.found.held
   end
-  if found.held and not same(installed, found.held) then
-    log.info("an earlier run got a certificate for the pending signing request: going on with its upload")
-    s.csr, s.cert = found.pending, found.held
-    return "uploading_certificate"
+  return first
+end
+
+-- describe makes what the specification describes, into s.
+local function describe(s, spec)
+  s.node, s.zone, s.ca, s.members = cucm.node(spec.node), dns.zone(spec.zone), acme.ca(spec.ca), {}
+  for i, member in ipairs(spec.members or {}) do
+    local all = {}
+    for k, v in pairs(spec.node) do all[k] = v end
+    for k, v in pairs(member) do all[k] = v end
+    s.members[i] = cucm.node(all)
   end
-  if renewal.due then return "generating_csr" end
 end
 
 local function body(spec, service)
@@ -171,14 +213,8 @@ local function body(spec, service)
     stage[name] = fn
   end
   return function(ctx)
-    local s = { spec = spec, service = service, members = {} }
-    s.node, s.zone, s.ca = cucm.node(spec.node), dns.zone(spec.zone), acme.ca(spec.ca)
-    for i, member in ipairs(spec.members or {}) do
-      local all = {}
-      for k, v in pairs(spec.node) do all[k] = v end
-      for k, v in pairs(member) do all[k] = v end
-      s.members[i] = cucm.node(all)
-    end
+    local s = { spec = spec, service = service }
+    describe(s, spec)
     stage.checking_certificate(ctx, s)
     ctx:record { subject = subject(s), installed = s.found.installed, served = s.found.served, next = s.found.renewal.at }
     local first = start(s)
@@ -203,9 +239,8 @@ local function renew(service)
       if type(spec[key]) ~= "table" then error(key .. " wants a table", 2) end
     end
     -- What can be refused is refused while loading, not at three in the morning.
-    cucm.node(spec.node)
-    dns.zone(spec.zone)
-    acme.ca(spec.ca)
+    -- "moonseal doctor" looks at all that is described here.
+    describe({}, spec)
     return playbook {
       name = spec.name, schedule = spec.schedule, window = spec.window, mode = spec.mode, locks = spec.locks,
       timeout = spec.timeout or "2h", give_up = spec.give_up, on = spec.on, run = body(spec, service),

@@ -1,0 +1,108 @@
+package dns
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	mdns "github.com/miekg/dns"
+
+	"moonseal/runtime/problem"
+)
+
+// checker is a provider whose list does not need its credentials.
+type checker interface {
+	// check asks something that only its credentials' owner may.
+	check(ctx context.Context, apex string) error
+}
+
+// Check looks, and changes nothing, whether the provider takes the credentials of z
+// and has the zones in which the challenges of names would stand; it gives these
+// zones. A name that is in no zone is left out, and so is one that is in another than
+// z names, unless all are: which names the CA asks for is not known here. Whether the credentials may write is not either:
+// no provider says so without being written to.
+func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []string, err error) {
+	p, err := c.provider(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.lookup(z)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 && l.zone != "" {
+		names = []string{l.zone}
+	}
+	var strange error // the first name of another zone
+	for _, name := range names {
+		clean, err := cleanName(strings.TrimPrefix(name, "*."))
+		if err != nil || !strings.Contains(clean, ".") || isAddress(clean) {
+			continue
+		}
+		target, apex, err := l.follow(ctx, "_acme-challenge."+clean)
+		switch {
+		case err != nil && problem.From(err).Kind == problem.NotFound:
+			continue
+		case err == nil && l.zone != "" && apex != l.zone:
+			if strange == nil {
+				strange = outside("_acme-challenge."+clean, target, l.zone)
+			}
+			continue
+		case err != nil:
+			return zones, err
+		case slices.Contains(zones, apex):
+			continue
+		}
+		if k, ok := p.(checker); ok {
+			err = k.check(ctx, apex)
+		} else {
+			_, err = p.list(ctx, apex, target, "TXT")
+		}
+		if err != nil {
+			return zones, err
+		}
+		zones = append(zones, apex)
+	}
+	if len(zones) == 0 {
+		return nil, strange
+	}
+	return zones, nil
+}
+
+// isAddress reports whether a name is an IP address, whose last label is a number.
+func isAddress(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	return strings.Trim(last, "0123456789") == ""
+}
+
+// tsigFudge is by how many seconds clocks may differ (RFC 8945 section 10).
+const tsigFudge = 300
+
+// check implements [checker]: it signs a question for the zone's SOA record. A
+// server answers a signature that it does not accept with an error, whatever the
+// question (RFC 8945 section 5.2).
+func (p *rfc2136Zone) check(ctx context.Context, apex string) error {
+	ctx, cancel := context.WithTimeout(ctx, p.c.opt.RequestTimeout)
+	defer cancel()
+	conn, err := p.c.opt.Dial(ctx, "tcp", p.server)
+	if err != nil {
+		return problem.At(problem.Network(err), "", p.server)
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	key := mdns.CanonicalName(p.lib.KeyName)
+	q := new(mdns.Msg).SetQuestion(fqdn(apex), mdns.TypeSOA)
+	q.RecursionDesired = false
+	q.SetTsig(key, fqdn(p.lib.KeyAlg), tsigFudge, time.Now().Unix()) //nolint:forbidigo // the library that checks the answer's signature asks no other clock
+	client := mdns.Client{Net: "tcp", Timeout: p.c.opt.RequestTimeout, TsigSecret: map[string]string{key: p.lib.Key}}
+	a, _, err := client.ExchangeWithConnContext(ctx, q, &mdns.Conn{Conn: conn})
+	switch {
+	case a != nil && a.Rcode != mdns.RcodeSuccess && a.Rcode != mdns.RcodeNameError:
+		return p.refused(apex, a.Rcode)
+	case err != nil:
+		return p.problemOf(ctx, apex, err)
+	default:
+		return nil
+	}
+}
