@@ -29,32 +29,25 @@ type Parent struct {
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 
+	of       *Parent // the one that [Parent.With] was called on first; nil: this is it
 	starting entrance
-	draining flag
+	draining atomic.Bool
 }
 
-// flag is set once, for a parent and all that [Parent.With] makes of it.
-type flag struct {
-	set atomic.Bool
-	of  *flag // the first parent's
-}
-
-func (f *flag) first() *flag {
-	if f.of != nil {
-		return f.of
+// first is the parent that has what all those share that came of it.
+func (p *Parent) first() *Parent {
+	if p.of != nil {
+		return p.of
 	}
-	return f
+	return p
 }
-
-// Load reports whether it is set.
-func (f *flag) Load() bool { return f.first().set.Load() }
 
 // With gives a parent for what begins, or goes on, after a change of the config.
 // What runs has the one that it began with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
 		Journal: p.Journal, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Clock: p.Clock, Observe: p.Observe,
-		draining: flag{of: p.draining.first()},
+		of: p.first(),
 	}
 }
 
@@ -125,12 +118,12 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 		out, err := p.died(context.WithoutCancel(ctx), id, died)
 		return out, err, out != nil || err != nil
 	}
-	return out, err, err != nil || out.Status != run.Replaying || p.draining.Load()
+	return out, err, err != nil || out.Status != run.Replaying || p.first().draining.Load()
 }
 
 // Drain lets the runs that are under way stop where their steps end, with an
 // outcome of status [run.Replaying].
-func (p *Parent) Drain() { p.draining.first().set.Store(true) }
+func (p *Parent) Drain() { p.first().draining.Store(true) }
 
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
@@ -161,7 +154,7 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	if err != nil {
 		return nil, err
 	}
-	leave, err := p.starting.enter(ctx, p.Clock)
+	leave, err := p.first().starting.enter(ctx, p.Clock)
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}

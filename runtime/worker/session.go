@@ -140,7 +140,7 @@ func (s *session) write(ctx context.Context, f *frame) error {
 		return s.answer(f, nil, err)
 	}
 	s.observe(w.Synced)
-	return s.answer(f, &answer{Drain: s.parent.draining.Load()}, nil)
+	return s.answer(f, &answer{Drain: s.parent.first().draining.Load()}, nil)
 }
 
 func (s *session) observe(recs []journal.Record) {
