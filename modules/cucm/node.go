@@ -68,7 +68,7 @@ func (n *Node) complete() error {
 	default:
 		return usage("username wants a string or a secret")
 	}
-	if !hostName.MatchString(n.Host) && net.ParseIP(n.Host) == nil {
+	if !hostName(n.Host) && net.ParseIP(n.Host) == nil {
 		return usage("host is no host name")
 	}
 	for i, pin := range n.Pins {

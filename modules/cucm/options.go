@@ -70,13 +70,15 @@ func (p Paths) withDefaults() Paths {
 	}
 }
 
-// hostName is what may stand in a URL's host: nothing that begins a port, a
-// path or a user name.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
+// hostForm is what may stand in a URL's host: nothing that begins a port, a path
+// or a user name.
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+
+func hostName(s string) bool { return len(s) <= 254 && hostForm.MatchString(s) }
 
 func (o Options) withDefaults() (Options, error) {
 	switch {
-	case !hostName.MatchString(o.Host) && net.ParseIP(o.Host) == nil:
+	case !hostName(o.Host) && net.ParseIP(o.Host) == nil:
 		return o, &problem.Error{Kind: problem.Usage, Target: o.Host, Message: "a node needs its fully qualified host name"}
 	case o.Username == "" || o.Password == nil:
 		return o, &problem.Error{Kind: problem.Usage, Target: o.Host, Message: "a node needs a user name and a password"}
