@@ -20,8 +20,8 @@ func (d *Daemon) observe(rec journal.Record) {
 	}
 }
 
-// logged writes a line of a run into the daemon's log. What the engine tells of
-// each step that went well is debug there; how a run ended the daemon says itself.
+// logged writes a line of a run into the daemon's log. How a run ended, and of
+// what, the daemon says itself; that a step has ended, well or not, is debug here.
 func (d *Daemon) logged(line journal.Logged) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(line.Level)); err != nil {
@@ -34,7 +34,7 @@ func (d *Daemon) logged(line journal.Logged) {
 	switch event := fields[run.EventKey]; {
 	case event == run.EventRun:
 		return
-	case event != nil && level == slog.LevelInfo:
+	case event == run.EventStep && level != slog.LevelWarn, event != nil && level == slog.LevelInfo:
 		level = slog.LevelDebug
 	}
 	delete(fields, run.EventKey)

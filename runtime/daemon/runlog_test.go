@@ -18,14 +18,18 @@ func TestRunsLogToTheDaemonsLog(t *testing.T) {
 	say("warn", "the clock is slow", `{"host":"cucm01","by":3000000}`)
 	say("info", "a step is done", `{"_event":"step"}`)
 	say("warn", "retrying", `{"_event":"step","attempt":2}`)
+	say("error", "failed", `{"_event":"step"}`)
+	say("error", "clean-up failed; it is kept", `{"_event":"clean-up"}`)
 	say("info", "run done", `{"_event":"run"}`)
 	say("error", "the run's process died", ``)
 
 	for message, want := range map[string]map[string]string{
-		"the clock is slow":      {"level": "WARN", "run": "r1", "step": "uploading", "host": "cucm01", "by": "3000000"},
-		"a step is done":         {"level": "DEBUG", "run": "r1"}, // many, and status shows them
-		"retrying":               {"level": "WARN", "attempt": "2"},
-		"the run's process died": {"level": "ERROR", "run": "r1"},
+		"the clock is slow":           {"level": "WARN", "run": "r1", "step": "uploading", "host": "cucm01", "by": "3000000"},
+		"a step is done":              {"level": "DEBUG", "run": "r1"}, // many, and status shows them
+		"retrying":                    {"level": "WARN", "attempt": "2"},
+		"failed":                      {"level": "DEBUG"}, // the daemon says that the run has failed, and of what
+		"clean-up failed; it is kept": {"level": "ERROR"},
+		"the run's process died":      {"level": "ERROR", "run": "r1"},
 	} {
 		said := h.log.of(message)
 		if len(said) != 1 {
