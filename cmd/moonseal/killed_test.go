@@ -139,7 +139,8 @@ type doors struct {
 	config []byte // without them
 
 	mu   sync.Mutex
-	last map[string]time.Time // by host: when something last came in
+	last map[string]time.Time     // by host: when something last came in
+	shut map[string]chan struct{} // by host:port: nobody more is let in until it is closed
 	all  sync.WaitGroup
 }
 
@@ -147,7 +148,7 @@ type doors struct {
 // servers, which are only asked.
 func (w *world) openDoors() *doors {
 	w.t.Helper()
-	d := &doors{w: w, last: map[string]time.Time{}}
+	d := &doors{w: w, last: map[string]time.Time{}, shut: map[string]chan struct{}{}}
 	var err error
 	d.config, err = os.ReadFile(w.config())
 	w.check(err)
@@ -157,7 +158,7 @@ func (w *world) openDoors() *doors {
 	w.check(err)
 	var listeners []net.Listener
 	for name, to := range cfg.Hosts {
-		host, port, err := net.SplitHostPort(name)
+		_, port, err := net.SplitHostPort(name)
 		w.check(err)
 		if port == "53" {
 			continue
@@ -166,7 +167,7 @@ func (w *world) openDoors() *doors {
 		w.check(err)
 		listeners = append(listeners, l)
 		cfg.Hosts[name] = l.Addr().String()
-		d.all.Go(func() { d.stand(l, host, to) })
+		d.all.Go(func() { d.stand(l, name, to) })
 	}
 	w.t.Cleanup(func() {
 		for _, l := range listeners {
@@ -188,14 +189,23 @@ func (d *doors) leave() {
 }
 
 // stand lets in who comes, until l is closed.
-func (d *doors) stand(l net.Listener, host, to string) {
+func (d *doors) stand(l net.Listener, name, to string) {
+	host, _, _ := net.SplitHostPort(name)
 	for {
 		from, err := l.Accept()
 		if err != nil {
 			return
 		}
 		d.passed(host)
-		d.all.Go(func() { d.letIn(from, host, to) })
+		d.all.Go(func() {
+			d.mu.Lock()
+			shut := d.shut[name]
+			d.mu.Unlock()
+			if shut != nil {
+				<-shut
+			}
+			d.letIn(from, host, to)
+		})
 	}
 }
 
@@ -226,6 +236,22 @@ func (d *doors) letIn(from net.Conn, host, to string) {
 			return
 		}
 	}
+}
+
+// close keeps out who comes to host:port from now on, until the function is called.
+func (d *doors) close(name string) (open func()) {
+	shut := make(chan struct{})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shut[name] = shut
+	open = sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.shut, name)
+		close(shut)
+	})
+	d.w.t.Cleanup(open)
+	return open
 }
 
 func (d *doors) passed(host string) {

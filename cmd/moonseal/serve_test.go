@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
@@ -112,51 +110,6 @@ func (d *served) begin(playbook string) string {
 	r, err := d.api.Run(d.w.t.Context(), api.RunRequest{Playbook: playbook, Force: true})
 	d.w.check(err)
 	return r.ID
-}
-
-// A stop lets running steps end, what they do not end goes on at the next start,
-// and a second signal stops at once.
-func TestServeStops(t *testing.T) {
-	t.Parallel()
-	w := startWorld(t)
-	w.configure("stop_timeout: 200ms\n")
-	d := w.serve()
-	hold := w.fault(faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
-	id := d.begin(demoPlaybook)
-	w.held(d.process, hold)
-	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
-	if code := d.process.wait(); code != exitDone {
-		t.Fatalf("exit code %d:\n%s", code, d.out.String())
-	}
-	w.dropped(hold)
-	w.clearFaults()
-
-	w.configure("") // the config as it is, and the run goes on
-	hold = w.fault(faults.Fault{Call: "cucm.upload-identity", Kind: faults.HoldBefore})
-	d = w.serve()
-	w.held(d.process, hold)
-	text, err := os.ReadFile(w.config())
-	w.check(err)
-	w.check(os.WriteFile(w.config(), bytes.Replace(text, []byte("stop_timeout: 200ms"), []byte("stop_timeout: 1h"), 1), 0o600))
-	if _, err := d.api.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
-	w.until("it stops", func() bool { _, err := d.api.Status(t.Context()); return err != nil })
-	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
-	if code := d.process.wait(); code != exitFailed {
-		t.Errorf("exit code %d after the second signal:\n%s", code, d.out.String())
-	}
-	w.dropped(hold)
-	w.clearFaults()
-
-	d = w.serve()
-	d.is(id, journal.Done)
-	w.renewed()
-	w.check(d.cmd.Process.Signal(os.Interrupt))
-	if code := d.process.wait(); code != exitDone {
-		t.Errorf("exit code %d:\n%s", code, d.out.String())
-	}
 }
 
 // moonseal runs a command to its end.
@@ -300,19 +253,9 @@ type manager struct {
 	said []string
 }
 
-func (m *manager) has(prefix string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.ContainsFunc(m.said, func(s string) bool {
-		return strings.HasPrefix(s, prefix) || strings.Contains(s, "\n"+prefix)
-	})
-}
-
-func TestServeTellsTheServiceManager(t *testing.T) {
-	t.Parallel()
-	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
-	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
-	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\n"), 0o600))
+// manager plays the service manager for the processes that are started from now on.
+func (w *world) manager() *manager {
+	w.t.Helper()
 	path := filepath.Join(w.dir, "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	w.check(err)
@@ -331,11 +274,36 @@ func TestServeTellsTheServiceManager(t *testing.T) {
 			m.mu.Unlock()
 		}
 	}()
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		_ = l.Close()
 		<-listening
 	})
-	w.env["NOTIFY_SOCKET"], w.env["WATCHDOG_USEC"] = path, "100000"
+	w.env["NOTIFY_SOCKET"] = path
+	return m
+}
+
+// forget forgets what was said.
+func (m *manager) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.said = nil
+}
+
+func (m *manager) has(prefix string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.said, func(s string) bool {
+		return strings.HasPrefix(s, prefix) || strings.Contains(s, "\n"+prefix)
+	})
+}
+
+func TestServeTellsTheServiceManager(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
+	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
+	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\n"), 0o600))
+	m := w.manager()
+	w.env["WATCHDOG_USEC"] = "100000"
 	d := w.serve()
 	w.until("READY", func() bool { return m.has("READY=1") && m.has("STATUS=0 playbooks") })
 	w.until("WATCHDOG", func() bool { return m.has("WATCHDOG=1") })
