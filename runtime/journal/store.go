@@ -25,6 +25,7 @@ func dsn(path, mode string) string {
 		"_foreign_keys": {"on"}, "_synchronous": {"FULL"}, "_dqs": {"0"}, "_defensive": {"1"},
 	}
 	if mode == "ro" {
+		q.Set("_pragma", "cache_size(-256)") // KiB: each reader has its own, and the file is in the system's
 		q.Set("_txlock", "deferred")
 		q.Set("_query_only", "1")
 	}

@@ -86,7 +86,7 @@ func tryStore(ctx context.Context, path string, o *Options, l *listener, w *work
 func openDB(path string) (*sql.DB, error) {
 	q := url.Values{
 		"mode": {"rw"}, "_txlock": {"immediate"}, "_busy_timeout": {"5000"}, "_dqs": {"0"},
-		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "temp_store(MEMORY)"},
+		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "temp_store(MEMORY)", "cache_size(-256)"},
 	}
 	c, err := sqlite.NewConnector((&url.URL{Scheme: "file", Path: path}).String() + "?" + q.Encode())
 	if err != nil {
