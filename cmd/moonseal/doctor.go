@@ -6,21 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"moonseal/modules/acme"
 	"moonseal/modules/ssh"
 	"moonseal/runtime/account"
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/config"
+	"moonseal/runtime/daemon"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -31,10 +28,13 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check config, secrets, scripts, clock, CA, hosts and file modes, and say how to mend each",
-		Long: `Looks at everything that a renewal needs, changes nothing, and logs in nowhere: the
-config, the secrets that scripts name, the scripts, this machine's clock against the
-CA's, each CA's directory, the certificate and SSH key of each host that
-"moonseal trust" pinned, the modes of files, the journal, and the daemon.`,
+		Long: `Looks at everything that a renewal needs, and changes nothing: the config, the
+scripts, the secrets that they name, the modes of files, the journal and the daemon;
+and what the playbooks name: each node's REST API and SSH prompt, each DNS zone, each
+CA's directory, and this machine's clock against the CA's. Each node is logged in to,
+with one attempt: a wrong password is not tried again. What a playbook names in its
+run function only is known once a run of it has changed something. Where a daemon
+runs it does the looking, since it may have secrets that nobody else has.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), asJSON) },
 	}
@@ -42,27 +42,40 @@ CA's, each CA's directory, the certificate and SSH key of each host that
 	return cmd
 }
 
-// finding is one thing that doctor looked at.
-type finding struct {
-	What  string         `json:"what"`
-	Note  string         `json:"note,omitempty"`
-	Error *problem.Error `json:"error,omitempty"`
-}
-
 // examination collects findings.
 type examination struct {
 	app      *app
 	cfg      *config.Config
 	network  *grant.Network
-	findings []finding
+	said     map[string]bool // what was looked at for the playbooks
+	findings []bind.Finding
 }
 
 func (e *examination) add(what, note string, err error) {
-	f := finding{What: what, Note: note}
+	f := bind.Finding{What: what, Note: note}
 	if err != nil {
 		f.Error, f.Note = problem.From(err), ""
 	}
-	e.findings = append(e.findings, f)
+	e.findings = append(e.findings, hinted(f))
+}
+
+// hinted says how to mend what names no way by itself.
+func hinted(f bind.Finding) bind.Finding {
+	if f.Error == nil || f.Error.Hint != "" {
+		return f
+	}
+	p := *f.Error
+	switch p.Kind {
+	case problem.Unavailable, problem.Timeout:
+		p.Hint = "look whether it is up, whether this machine resolves its name, and whether a firewall lets this machine through"
+	case problem.Auth:
+		p.Hint = "correct the secret, then run doctor again"
+	case problem.Untrusted:
+		p.Hint = "moonseal trust HOST shows what the host shows, and pins it; ca_bundle in the config names a CA of your own"
+	default: // it says by itself what is wrong
+	}
+	f.Error = &p
+	return f
 }
 
 func (a *app) doctor(ctx context.Context, asJSON bool) error {
@@ -82,7 +95,7 @@ func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	e.add("config", path, nil)
 	e.scripts(ctx)
 	e.state(ctx)
-	e.directories(ctx)
+	e.named(ctx)
 	e.hosts(ctx)
 	return a.showFindings(e.findings, asJSON)
 }
@@ -203,64 +216,44 @@ func (e *examination) modes() error {
 	return nil
 }
 
-// maxSkew is how far this machine's clock may be from a CA's.
-const maxSkew = time.Minute
-
-// directories looks at each CA that accounts were made at, and at Let's Encrypt
-// where there is none yet, and compares clocks.
-func (e *examination) directories(ctx context.Context) {
-	known := acme.Directories()
-	used := map[string]string{}
-	for name, url := range known {
-		host, _, _ := strings.Cut(strings.TrimPrefix(url, "https://"), "/")
-		if _, err := os.Stat(filepath.Join(e.cfg.State, "accounts", "_acme", host)); err == nil {
-			used[name] = url
-		}
+// named looks at what the playbooks name: by the daemon where one runs.
+func (e *examination) named(ctx context.Context) {
+	findings, err := e.examine(ctx)
+	if err != nil {
+		e.add("what playbooks name", "", err)
+		return
 	}
-	if len(used) == 0 {
-		used["letsencrypt"] = known["letsencrypt"]
-	}
-	transport := e.network.Transport()
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: trustTimeout}
-	for _, name := range slices.Sorted(maps.Keys(used)) {
-		skew, err := directory(ctx, client, used[name])
-		e.add("CA "+name, used[name], err)
-		if err != nil {
-			continue
-		}
-		if skew.Abs() > maxSkew {
-			err = &problem.Error{
-				Kind: problem.Usage, Message: fmt.Sprintf("it is %s off from the clock of %s", skew.Round(time.Second), name),
-				Hint: "set it, and let NTP keep it: timedatectl set-ntp true",
-			}
-		}
-		e.add("clock", "within "+maxSkew.String()+" of the CA's", err)
+	e.said = map[string]bool{}
+	for _, f := range findings {
+		e.said[f.What] = true
+		e.findings = append(e.findings, hinted(f))
 	}
 }
 
-// directory asks for a CA's directory, and gives how far its clock is ahead.
-func directory(ctx context.Context, client *http.Client, url string) (time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
+	if c := api.Dial(e.cfg.Listen.Socket); c.Alive(ctx) {
+		return c.Examine(ctx)
+	}
+	work, err := job(e.cfg)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	res, err := client.Do(req)
+	if err := readScripts(&work, e.cfg.Scripts); err != nil {
+		return nil, nil // it is among the findings already
+	}
+	parent, err := e.app.parent(e.cfg, nil, nil)
 	if err != nil {
-		return 0, problem.At(problem.Network(err), "", url)
+		return nil, err
 	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode >= http.StatusBadRequest {
-		return 0, problem.At(problem.Status(res.StatusCode, nil, "", time.Time{}), "", url)
+	var records api.Records
+	if j, err := journal.OpenReadOnly(ctx, e.cfg.State); err == nil {
+		defer func() { _ = j.Close() }()
+		records = j
 	}
-	at, err := http.ParseTime(res.Header.Get("Date"))
-	if err != nil {
-		return 0, nil // a server need not have a clock (RFC 9110 section 6.6.1)
-	}
-	return time.Until(at), nil //nolint:forbidigo // this machine's clock is in question
+	return daemon.Examine(ctx, parent, work, work.Files, records)
 }
 
-// hosts compares what each pinned host shows with its pins.
+// hosts compares with its pins what each further host shows that is trusted.
 func (e *examination) hosts(ctx context.Context) {
 	accounts := filepath.Join(e.cfg.State, "accounts")
 	var files []string
@@ -286,10 +279,10 @@ func (e *examination) hosts(ctx context.Context) {
 			e.add("host "+host, "", err)
 			continue
 		}
-		if len(pins.TLS) > 0 {
+		if len(pins.TLS) > 0 && !e.said["node "+host+" REST"] {
 			e.add("host "+host+" REST", "shows the pinned certificate", e.shown(ctx, host, pins))
 		}
-		if len(pins.SSH) > 0 {
+		if len(pins.SSH) > 0 && !e.said["node "+host+" SSH"] {
 			e.add("host "+host+" SSH", "shows the pinned key", e.key(ctx, host, pins))
 		}
 	}
@@ -327,7 +320,7 @@ func (e *examination) key(ctx context.Context, host string, pins account.Pins) e
 	return nil
 }
 
-func (a *app) showFindings(findings []finding, asJSON bool) error {
+func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {
 	bad := 0
 	for _, f := range findings {
 		if f.Error != nil {

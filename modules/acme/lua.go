@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -34,7 +35,8 @@ func Module() *bind.Module {
 			Impl:    bind.Pure(b.ca),
 		}},
 		Types: []*bind.Type{
-			bind.Handle[CA]("acme.CA", 1, "A certificate authority, and how to use it.", b.renewal(), b.issued(), b.account()),
+			bind.Examined(bind.Handle[CA]("acme.CA", 1, "A certificate authority, and how to use it.", b.renewal(), b.issued(), b.account()),
+				func(ca *CA) string { return cmp.Or(ca.Directory, "letsencrypt") }, b.look),
 			bind.Handle[Account]("acme.Account", 1, "An account at a CA. Its key is a file below accounts/_acme.", b.order(), b.state(), b.validate(), b.finalize()),
 		},
 		Plain: append([]*bind.Type{

@@ -26,9 +26,9 @@ func Module() *bind.Module {
 			Impl: bind.Pure(func(n *Node) (*Node, error) { return n, n.complete() }),
 		}},
 		Types: []*bind.Type{
-			bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
+			bind.Examined(bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
 				b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
-				b.restart(), b.services(), b.login(), b.served(), b.serves()),
+				b.restart(), b.services(), b.login(), b.served(), b.serves()), (*Node).account, b.look),
 		},
 		Plain: append([]*bind.Type{
 			bind.Table[Uploaded]("cucm.Uploaded", "What an upload did."),

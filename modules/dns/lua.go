@@ -36,7 +36,8 @@ func Module() *bind.Module {
 			Impl:    bind.Pure(func(z *Zone) (*Zone, error) { return z, z.Check() }),
 		}},
 		Types: []*bind.Type{
-			bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.", b.check(), b.present(), b.propagated(), b.remove(), b.records()),
+			bind.Examined(bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.",
+				b.check(), b.present(), b.propagated(), b.remove(), b.records()), func(z *Zone) string { return z.key() }, b.look),
 		},
 		Plain: []*bind.Type{
 			bind.Table[Challenge]("dns.Challenge", "What has to be published to prove a name. An order's challenges are such tables."),

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -68,6 +69,10 @@ func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo,
 
 func (f *fake) Secret(_ context.Context, name string) api.SecretState {
 	return api.SecretState{Name: name, Where: "environment"}
+}
+
+func (f *fake) Examine(context.Context) ([]bind.Finding, error) {
+	return []bind.Finding{{What: "node a REST", Note: "well"}}, f.note("examine")
 }
 func (f *fake) Status(context.Context) (*api.Status, error) { return &f.status, f.note("status") }
 func (f *fake) Run(_ context.Context, r api.RunRequest) (*api.RunReply, error) {

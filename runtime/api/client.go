@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"syscall"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -103,6 +104,11 @@ func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 // Secret asks whether the daemon finds a secret.
 func (c *Client) Secret(ctx context.Context, name string) (*SecretState, error) {
 	return get[SecretState](ctx, c, "/secrets/"+url.PathEscape(name))
+}
+
+// Examine lets the daemon look at all that playbooks name.
+func (c *Client) Examine(ctx context.Context) ([]bind.Finding, error) {
+	return getAll[bind.Finding](ctx, c, "/examine")
 }
 
 // Backup writes a copy of the journal, as it is at one moment, to w.

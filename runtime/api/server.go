@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -31,6 +32,8 @@ type Daemon interface {
 	Pause(ctx context.Context, r PauseRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
+	// Examine looks at all that playbooks name, and changes nothing.
+	Examine(ctx context.Context) ([]bind.Finding, error)
 	// Secret says whether the daemon finds a secret, never its value.
 	Secret(ctx context.Context, name string) SecretState
 	// Follow calls tell for each of the run's records until it has ended or
@@ -215,6 +218,7 @@ func (s *server) routes() http.Handler {
 	handle(mux, s, "GET /secrets/{name}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Secret(ctx, r.PathValue("name")), nil
 	})
+	handle(mux, s, "GET /examine", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Examine(ctx) })
 	s.records(mux)
 	mux.HandleFunc("GET /runs/{run}/follow", s.follow)
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {

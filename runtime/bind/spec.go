@@ -31,6 +31,10 @@ type Type struct {
 	Methods []*Func // called as handle:method
 	Go      reflect.Type
 	Upgrade func(version int, data map[string]any) error // mends data of an older version; nil: there is none
+
+	// Of what can be looked at; see [Examined].
+	Key  func(v any) string
+	Look func(c *Call, v any, names []string) []Finding
 }
 
 // Handle describes T as a read-only handle: a userdata with T's fields and the

@@ -25,6 +25,8 @@ type Env struct {
 	// Open makes, in a fresh state, the modules for require and the global
 	// variables. It is called for each state that a script is loaded in; may be nil.
 	Open func(s *sandbox.State) World
+	// Loading is told, before Open is called, whose state it is for; may be nil.
+	Loading func(file string)
 	// Allow refuses a module to a playbook, with an error that says why. May be nil.
 	Allow func(playbook, module string) error
 }

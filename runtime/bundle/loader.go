@@ -40,6 +40,9 @@ type made struct {
 func (b *Bundle) loader(s *sandbox.State, file string) *loader {
 	l := &loader{bundle: b, state: s, file: file, cache: map[string]lua.LValue{}, made: map[*lua.LTable]*Playbook{}}
 	if b.env.Open != nil {
+		if b.env.Loading != nil {
+			b.env.Loading(file)
+		}
 		l.world = b.env.Open(s)
 	}
 	for name, value := range l.world.Globals {

@@ -43,8 +43,9 @@ type Setup struct {
 
 // Result is how a child ended its job.
 type Result struct {
-	Outcome *run.Outcome   `json:"outcome,omitempty"`
-	Error   *problem.Error `json:"error,omitempty"` // why there is no outcome
+	Outcome  *run.Outcome   `json:"outcome,omitempty"`
+	Error    *problem.Error `json:"error,omitempty"`    // why there is no outcome
+	Findings []bind.Finding `json:"findings,omitempty"` // of an examination
 }
 
 // Serve is the child: it takes one job from conn, does it, and returns. It ends
@@ -97,21 +98,31 @@ type work struct {
 	network  *grant.Network
 	bundle   *bundle.Bundle
 	secrets  map[string]bool // that scripts named while they were loaded
+	made     made            // by scripts while they were loaded
+	loading  string          // the script whose state is opened
 	opening  *run.Run        // the run whose state is being opened, nil while scripts are only loaded
 }
 
 func (w *work) do(ctx context.Context) *Result {
-	out, err := w.outcome(ctx)
+	r, err := w.result(ctx)
 	if err != nil {
 		return &Result{Error: problem.From(err)}
 	}
-	return &Result{Outcome: out}
+	return r
 }
 
-func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
+func (w *work) result(ctx context.Context) (*Result, error) {
 	if err := w.prepare(); err != nil {
 		return nil, err
 	}
+	if w.job.Examine != nil {
+		return w.examine(ctx)
+	}
+	out, err := w.outcome(ctx)
+	return &Result{Outcome: out}, err
+}
+
+func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
 	if err := w.load(ctx); err != nil {
 		return nil, err
 	}
@@ -146,12 +157,13 @@ func (w *work) prepare() (err error) {
 	if w.registry, err = bind.NewRegistry(modules...); err != nil {
 		return err
 	}
+	w.made.registry = w.registry
 	w.network, err = grant.New(w.job.Network)
 	return err
 }
 
 func (w *work) load(ctx context.Context) (err error) {
-	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Allow: w.allow}
+	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Loading: func(file string) { w.loading = file }, Allow: w.allow}
 	if w.job.Sources != nil {
 		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
 		return err
@@ -170,7 +182,7 @@ func (w *work) open(s *sandbox.State) bundle.World {
 	if w.opening != nil {
 		b = w.opening.Binding()
 	} else {
-		b = w.registry.Bind(s.L, loadOnly{w.secrets}, sandbox.Raise)
+		b = w.registry.Bind(s.L, loadOnly{w, w.loading}, sandbox.Raise)
 	}
 	world := bundle.World{Modules: map[string]lua.LValue{}, Globals: b.Globals()}
 	for _, m := range w.registry.Modules {
@@ -179,22 +191,31 @@ func (w *work) open(s *sandbox.State) bundle.World {
 	return world
 }
 
-// loadOnly is the host of a state that only loads.
-type loadOnly struct{ secrets map[string]bool }
+// loadOnly is the host of a state that only loads a script.
+type loadOnly struct {
+	*work
+
+	file string
+}
 
 // SecretNamed notes a secret's name, for whoever wants to know which are needed.
 func (l loadOnly) SecretNamed(name string) { l.secrets[name] = true }
 
-func (loadOnly) Invoke(inv *bind.Invocation) (any, error) {
+func (l loadOnly) Invoke(inv *bind.Invocation) (any, error) {
 	if inv.Func.Impl.Where != bind.Anywhere {
 		return nil, run.ErrLoading(inv.Func)
 	}
-	return inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
+	v, err := inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
+	if err == nil && l.job.Handles {
+		l.made.note(l.file, v)
+	}
+	return v, err
 }
 
 func (w *work) loaded() *Loaded {
 	if w.job.Playbook == "" {
-		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems, Secrets: slices.Sorted(maps.Keys(w.secrets))}
+		w.made.journaled(w.job.Journaled)
+		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems, Secrets: slices.Sorted(maps.Keys(w.secrets)), Made: w.made.list}
 	}
 	return &Loaded{Playbooks: []*bundle.Playbook{w.bundle.Find(w.job.Playbook)}}
 }

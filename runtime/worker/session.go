@@ -77,8 +77,17 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 	}
 }
 
-// result serves the child until it has its result.
+// result serves the child until it has an outcome.
 func (s *session) result(ctx context.Context) (*run.Outcome, error) {
+	r, err := s.served(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.Outcome, nil
+}
+
+// served serves the child until it has its result.
+func (s *session) served(ctx context.Context) (*Result, error) {
 	defer s.watch(ctx)()
 	for {
 		f, err := s.next(ctx)
@@ -89,7 +98,7 @@ func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 		case f.Result != nil && f.Result.Error != nil:
 			return nil, f.Result.Error
 		case f.Result != nil:
-			return f.Result.Outcome, nil
+			return f.Result, nil
 		case f.Write != nil:
 			err = s.write(ctx, f)
 		case f.Secret != "":

@@ -50,6 +50,12 @@ type Job struct {
 	// When no appliance is changed, whatever the playbook's window; Now lifts both.
 	Blackouts []string `json:"blackouts,omitempty"`
 	Now       bool     `json:"now,omitempty"`
+
+	// Handles asks a load for the handles that scripts make, and for those among
+	// Journaled, which their runs have journaled, by file.
+	Handles   bool                         `json:"handles,omitempty"`
+	Journaled map[string][]json.RawMessage `json:"journaled,omitempty"`
+	Examine   *Examination                 `json:"examine,omitempty"` // to look at, instead of running
 }
 
 // Loaded tells what is in the scripts.
@@ -57,6 +63,7 @@ type Loaded struct {
 	Playbooks []*bundle.Playbook `json:"playbooks"`
 	Problems  []*problem.Error   `json:"problems,omitempty"`
 	Secrets   []string           `json:"secrets,omitempty"` // names that the scripts name at the top, of a load
+	Made      []Made             `json:"made,omitempty"`    // handles that can be looked at, of a load
 }
 
 // journalStart begins the run in a child that has loaded it.
