@@ -23,9 +23,10 @@ func dsn(path, mode string) string {
 	q := url.Values{
 		"mode": {mode}, "_txlock": {"immediate"}, "_busy_timeout": {"5000"},
 		"_foreign_keys": {"on"}, "_synchronous": {"FULL"}, "_dqs": {"0"}, "_defensive": {"1"},
+		"_pragma": {"cache_size(-1024)"}, // KiB; the file is in the system's cache
 	}
 	if mode == "ro" {
-		q.Set("_pragma", "cache_size(-256)") // KiB: each reader has its own, and the file is in the system's
+		q.Set("_pragma", "cache_size(-256)") // each reader has its own
 		q.Set("_txlock", "deferred")
 		q.Set("_query_only", "1")
 	}
