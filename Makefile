@@ -28,6 +28,15 @@ demo: build ## Watch a playbook renew a certificate, with CA, DNS and appliance 
 test: ## Run all tests, with the race detector
 	$(GO) test $(RACE) -timeout 10m ./...
 
+VM := bin/vm
+
+.PHONY: vmtest
+vmtest: $(VM)/root ## Test the daemon in a virtual machine: systemd, cgroups, a power cut (Debian; some minutes)
+	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) test -v -count=1 -run '^TestMachine$$' -timeout 20m ./cmd/moonseal
+
+$(VM)/root: $(wildcard cmd/moonseal/testdata/vm/*)
+	cmd/moonseal/testdata/vm/image $(VM)
+
 .PHONY: lint
 lint: tools ## Check the code with golangci-lint (.golangci.yml)
 	$(LINT) run --allow-parallel-runners ./...
