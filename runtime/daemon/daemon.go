@@ -157,7 +157,8 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State,
 		"playbooks", len(live.Playbooks), "broken", files(lameScripts(live)))
 	err = api.Serve(ctx, l, d, d.log)
-	d.now().Executor.Drain() // from here on no step begins
+	d.queue.Halt() // from here on nothing begins, neither a run nor a step
+	d.now().Executor.Drain()
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
 	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
 	return errors.Join(err, d.schedule.Stop())

@@ -39,6 +39,7 @@ type Queue struct {
 	slots    int           // jobs worked on at once
 	changed  chan struct{} // closed at the next change
 	started  bool
+	halted   bool
 	stopping bool
 	closed   bool
 	seen     time.Time // the clock, when the gate looked last
@@ -152,7 +153,7 @@ func (q *Queue) Start(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.stopping {
+	if q.halted {
 		return closed()
 	}
 	if q.started {
@@ -180,6 +181,23 @@ func (q *Queue) SetConcurrency(n int) error {
 	return nil
 }
 
+// Halt begins nothing new from now on. What runs, and jobs that are added, are for
+// Stop to see to.
+func (q *Queue) Halt() {
+	q.mu.Lock()
+	halted := q.halted
+	q.halted = true
+	started := q.started
+	q.mu.Unlock()
+	if !started {
+		return
+	}
+	if !halted {
+		q.endGate()
+	}
+	<-q.gateDone
+}
+
 // Stop begins nothing new and waits for the running Work. When ctx ends, it
 // ends the contexts of what still runs, with ErrStopped, and waits for that.
 // Until then the queue takes jobs; then it is closed. A second Stop gives
@@ -193,9 +211,8 @@ func (q *Queue) Stop(ctx context.Context) error {
 	q.stopping = true
 	started := q.started
 	q.mu.Unlock()
+	q.Halt()
 	if started {
-		q.endGate()
-		<-q.gateDone
 		q.drain(ctx)
 	}
 	q.turn <- struct{}{}

@@ -344,6 +344,19 @@ func TestStopWaitsForWhatRuns(t *testing.T) {
 	}
 }
 
+func TestHaltBeginsNothingMore(t *testing.T) {
+	h := newHands()
+	q := started(t, Options{Work: h.work, Concurrency: 2})
+	enqueue(t, q, Job{Run: "1"}, time.Time{})
+	next(t, h.began)
+	q.Halt()
+	enqueue(t, q, Job{Run: "2"}, time.Time{})
+	h.of("1") <- Wait(time.Time{}) // it is due again at once
+	h.none(t)
+	must(t, q.Stop(t.Context()))
+	h.none(t)
+}
+
 func TestStopEndsWorkWhenItsTimeIsOver(t *testing.T) {
 	cause := make(chan error, 1)
 	began := make(chan struct{}, 1)

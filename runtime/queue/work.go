@@ -55,7 +55,7 @@ func (q *Queue) take(ctx context.Context, id int64) (e *entry, work *call, ok bo
 		return nil, nil, false
 	}
 	e.state, e.since = running, q.opt.Clock.Now()
-	if q.stopping && !errors.Is(e.cause, ErrCancelled) {
+	if q.halted && !errors.Is(e.cause, ErrCancelled) {
 		return e, nil, true
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -128,6 +128,9 @@ func (p *Parent) Drain() { p.first().draining.Store(true) }
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
 	for {
+		if p.first().draining.Load() && job.Mode != run.Cancel {
+			return &run.Outcome{Status: run.Replaying}, nil
+		}
 		out, err := p.resumeOnce(ctx, job, id)
 		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err

@@ -266,6 +266,9 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 	if out.Status != run.Replaying || lines(w.file) != 1 {
 		t.Fatalf("%+v, %d lines", out, lines(w.file))
 	}
+	if out, err := w.parent.Resume(t.Context(), w.job(""), id); err != nil || out.Status != run.Replaying || lines(w.file) != 1 {
+		t.Fatalf("taken up again by who drains: %+v, %v, %d lines", out, err, lines(w.file))
+	}
 	next := &worker.Parent{Journal: w.journal, Spawner: w.parent.Spawner, Secrets: w.parent.Secrets, Redactor: w.parent.Redactor, Clock: w.parent.Clock}
 	if out, err := next.Resume(t.Context(), w.job(""), id); err != nil || out.Status != journal.Done || lines(w.file) != 2 {
 		t.Errorf("%+v, %v, %d lines", out, err, lines(w.file))
