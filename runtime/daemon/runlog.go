@@ -27,6 +27,11 @@ func (d *Daemon) logged(line journal.Logged) {
 	if err := level.UnmarshalText([]byte(line.Level)); err != nil {
 		return
 	}
+	ctx := context.Background()
+	quiet := !d.log.Enabled(ctx, slog.LevelDebug)
+	if !d.log.Enabled(ctx, level) || quiet && level <= slog.LevelInfo && bytes.Contains(line.Fields, []byte(`"`+run.EventKey+`":`)) {
+		return // known without a look at what it says: there is one for each step
+	}
 	var fields map[string]any
 	dec := json.NewDecoder(bytes.NewReader(line.Fields))
 	dec.UseNumber()         // 1000000 is not 1e+06
@@ -38,7 +43,6 @@ func (d *Daemon) logged(line journal.Logged) {
 		level = slog.LevelDebug
 	}
 	delete(fields, run.EventKey)
-	ctx := context.Background()
 	if !d.log.Enabled(ctx, level) {
 		return
 	}
