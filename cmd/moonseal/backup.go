@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -49,7 +48,7 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err 
 			_ = os.Remove(path) // half a copy must not look like a whole one
 		}
 	}()
-	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
 		err = c.Backup(ctx, f)
 	} else {
 		err = a.backupHere(ctx, cfg, f)

@@ -35,7 +35,7 @@ another terminal is interrupted there, with Ctrl-C.`,
 				return err
 			}
 			opts := runOptions{force: r.Force}
-			if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+			if c := a.daemon(cfg); c.Alive(ctx) {
 				return ended(a.runInDaemon(ctx, cfg, c, r.Playbook, opts))
 			}
 			return ended(a.run(ctx, cfg, r.Playbook, opts))
@@ -48,7 +48,7 @@ another terminal is interrupted there, with Ctrl-C.`,
 // cancel ends a run. What could not be cleaned up is an error, unless the caller
 // goes on.
 func (a *app) cancel(ctx context.Context, cfg *config.Config, id string, goesOn bool) (r journal.Run, err error) {
-	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
 		return a.cancelInDaemon(ctx, c, id, goesOn)
 	}
 	j, err := a.openJournal(ctx, cfg)

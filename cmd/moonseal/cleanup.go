@@ -90,26 +90,49 @@ func (a *app) pendingUndos(ctx context.Context, cfg *config.Config) ([]journal.U
 	return j.Undos(ctx, journal.UndoPending)
 }
 
-// withPending opens the journal and calls do for each ended run that has
-// something left to clean up: the named one, or all.
-func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, *config.Config, *journal.Journal, journal.Run) error) (err error) {
+// pending is what is left to clean up, and who does it: the daemon, or this process.
+type pending struct {
+	api.Records
+
+	retry, forget func(ctx context.Context, r journal.Run) error
+	close         func() error
+}
+
+func (a *app) pending(ctx context.Context, cfg *config.Config) (*pending, error) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
+		ask := func(forget bool) func(context.Context, journal.Run) error {
+			return func(ctx context.Context, r journal.Run) error { return c.Cleanup(ctx, r.ID, forget) }
+		}
+		return &pending{c.Records(), ask(false), ask(true), func() error { return nil }}, nil
+	}
+	j, err := a.openJournal(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	retry := func(ctx context.Context, r journal.Run) error { return a.cleanUp(ctx, cfg, j, r) }
+	forget := func(ctx context.Context, r journal.Run) error { return j.Forget(ctx, r.ID) }
+	return &pending{j, retry, forget, j.Close}, nil
+}
+
+// withPending calls do for each ended run that has something left to clean up: the
+// named one, or all.
+func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, *pending, journal.Run) error) (err error) {
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
-	j, err := a.pending(ctx, cfg)
+	p, err := a.pending(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	undos, err := j.Undos(ctx, journal.UndoPending)
+	defer func() { err = errors.Join(err, p.close()) }()
+	undos, err := p.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}
-	seen := map[string]bool{}
 	var only string
 	if len(args) > 0 {
-		r, err := findRun(ctx, j, args[0])
+		r, err := findRun(ctx, p, args[0])
 		if err != nil {
 			return err
 		}
@@ -121,20 +144,21 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 		}
 		only = r.ID
 	}
+	seen := map[string]bool{}
 	var failed error
 	for _, u := range undos {
 		if seen[u.Run] || (only != "" && u.Run != only) {
 			continue
 		}
 		seen[u.Run] = true
-		r, err := j.Run(ctx, u.Run)
+		r, err := p.Run(ctx, u.Run)
 		if err != nil {
 			return err
 		}
 		if r.Ended.IsZero() {
 			continue
 		}
-		failed = errors.Join(failed, do(ctx, cfg, j, r))
+		failed = errors.Join(failed, do(ctx, p, r))
 	}
 	if len(seen) == 0 {
 		_, _ = fmt.Fprintln(a.stdout, map[bool]string{true: "nothing is left to clean up", false: "nothing of run " + only + " is left to clean up"}[only == ""])
@@ -142,15 +166,11 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 	return failed
 }
 
-func (a *app) cleanupRetry(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
-	asked, err := a.askDaemon(ctx, cfg, j, r, false)
-	if !asked {
-		err = a.cleanUp(ctx, cfg, j, r)
-	}
-	if err != nil {
+func (a *app) cleanupRetry(ctx context.Context, p *pending, r journal.Run) error {
+	if err := p.retry(ctx, r); err != nil {
 		return err
 	}
-	undos, err := j.Undos(ctx, journal.UndoPending)
+	undos, err := p.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}
@@ -164,18 +184,19 @@ func (a *app) cleanupRetry(ctx context.Context, cfg *config.Config, j *journal.J
 	return nil
 }
 
-func (a *app) cleanupForget(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
-	if asked, err := a.askDaemon(ctx, cfg, j, r, true); asked {
-		return err
-	}
-	undos, err := j.Undos(ctx, journal.UndoPending)
+func (a *app) cleanupForget(ctx context.Context, p *pending, r journal.Run) error {
+	undos, err := p.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}
-	if err := j.Forget(ctx, r.ID); err != nil {
+	if err := p.forget(ctx, r); err != nil {
 		return err
 	}
-	a.sayForgotten(r, undos)
+	for _, u := range undos {
+		if u.Run == r.ID {
+			_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
+		}
+	}
 	return nil
 }
 
@@ -192,37 +213,4 @@ func (a *app) cleanUp(ctx context.Context, cfg *config.Config, j *journal.Journa
 	work.Mode = run.Cleanup
 	_, err = parent.Resume(ctx, work, r.ID)
 	return err
-}
-
-func (a *app) sayForgotten(r journal.Run, undos []journal.Undo) {
-	for _, u := range undos {
-		if u.Run == r.ID {
-			_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
-		}
-	}
-}
-
-// pending is how the journal of the pending undos is opened: for writing, or,
-// beside a daemon, for reading.
-func (a *app) pending(ctx context.Context, cfg *config.Config) (*journal.Journal, error) {
-	if api.Dial(cfg.Listen.Socket).Alive(ctx) {
-		return journal.OpenReadOnly(ctx, cfg.State)
-	}
-	return a.openJournal(ctx, cfg)
-}
-
-// askDaemon lets the daemon do it where one runs.
-func (a *app) askDaemon(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run, forget bool) (done bool, err error) {
-	c := api.Dial(cfg.Listen.Socket)
-	if !c.Alive(ctx) {
-		return false, nil
-	}
-	undos, err := j.Undos(ctx, journal.UndoPending)
-	if err == nil {
-		err = c.Cleanup(ctx, r.ID, forget)
-	}
-	if err == nil && forget {
-		a.sayForgotten(r, undos)
-	}
-	return true, err
 }

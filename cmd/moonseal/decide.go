@@ -40,7 +40,6 @@ func (a *app) decideCommand(verb, short string, approve bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d.User = a.getenv("SUDO_USER")
 			return a.decide(cmd.Context(), cfg, args[0], approve, d)
 		},
 	}
@@ -69,7 +68,6 @@ Without --as, what is known is shown first and you are asked.`,
 					return err
 				}
 			}
-			d.User = a.getenv("SUDO_USER")
 			return a.resumeParked(cmd.Context(), cfg, args[0], d)
 		},
 	}
@@ -80,7 +78,7 @@ Without --as, what is known is shown first and you are asked.`,
 // decide answers the approval that a run waits for: through the daemon, or where
 // none runs in the journal itself.
 func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve bool, d api.Decision) error {
-	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
 		ask := c.Deny
 		if approve {
 			ask = c.Approve
@@ -88,7 +86,7 @@ func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve
 		return a.goesOn(id, ask(ctx, id, d))
 	}
 	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
-		answer := run.Approval{By: api.Who(os.Getuid(), d.User), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At}
+		answer := run.Approval{By: api.Who(os.Getuid(), a.getenv("SUDO_USER")), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At}
 		rec, asked, err := run.Decide(h, stamp, approve, answer)
 		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
 			err = &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it waits for no approval", Hint: "moonseal runs shows what it waits for"}
@@ -99,7 +97,7 @@ func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve
 
 // resumeParked lets a parked run go on.
 func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d api.Decision) error {
-	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
 		return a.goesOn(id, c.Resume(ctx, id, d))
 	}
 	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
@@ -107,7 +105,7 @@ func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d
 			return nil, &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status)}
 		}
 		recs, err := run.Settle(h, stamp, d.As)
-		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), d.User) + " " + d.As)}
+		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), a.getenv("SUDO_USER")) + " " + d.As)}
 		return append(recs, line), err
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ type examination struct {
 	app      *app
 	cfg      *config.Config
 	network  *grant.Network
+	apart    bool            // the state folder cannot be looked into, and a daemon runs
 	said     map[string]bool // what was looked at for the playbooks
 	findings []bind.Finding
 }
@@ -81,34 +83,30 @@ func hinted(f bind.Finding) bind.Finding {
 func (a *app) doctor(ctx context.Context, asJSON bool) error {
 	e := &examination{app: a}
 	var err error
-	if e.cfg, err = a.loadConfig(); err == nil {
-		e.network, err = grant.New(e.cfg.Network())
-	}
-	if err != nil {
+	if e.cfg, err = a.loadConfig(); err != nil {
 		e.add("config", "", err)
 		return a.showFindings(e.findings, asJSON)
 	}
-	path := e.cfg.Path
-	if path == "" {
-		path = "no file, defaults"
-	}
-	e.add("config", path, nil)
+	e.network, err = grant.New(e.cfg.Network())
+	e.add("config", cmp.Or(e.cfg.Path, "no file, defaults"), err)
 	e.scripts(ctx)
 	e.state(ctx)
 	e.named(ctx)
-	e.hosts(ctx)
+	if e.network != nil && !e.apart {
+		e.hosts(ctx)
+	}
 	return a.showFindings(e.findings, asJSON)
 }
 
 // scripts looks at the scripts and the secrets that they name.
 func (e *examination) scripts(ctx context.Context) {
-	loaded, err := e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts)
+	playbooks, problems, err := e.live(ctx)
 	if err != nil {
 		e.add("scripts "+e.cfg.Scripts, "", err)
 		return
 	}
-	e.add("scripts "+e.cfg.Scripts, count(len(loaded.Playbooks), "playbook"), nil)
-	for _, p := range loaded.Problems {
+	e.add("scripts "+e.cfg.Scripts, count(playbooks, "playbook"), nil)
+	for _, p := range problems {
 		file := "?"
 		if p.Place != nil {
 			file = fmt.Sprintf("%s:%d", p.Place.File, p.Place.Line)
@@ -134,13 +132,45 @@ func (e *examination) scripts(ctx context.Context) {
 	}
 }
 
+// live counts the playbooks that are in order, and gives what is wrong with scripts:
+// as the folder is, or, where only the daemon may read it, as the daemon has it.
+func (e *examination) live(ctx context.Context) (playbooks int, problems []*problem.Error, err error) {
+	loaded, err := e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts)
+	if err == nil {
+		return len(loaded.Playbooks), loaded.Problems, nil
+	}
+	c := e.app.daemon(e.cfg)
+	if !errors.Is(err, fs.ErrPermission) || !c.Alive(ctx) {
+		return 0, nil, err
+	}
+	s, err := c.Status(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, p := range s.Playbooks {
+		if p.Bundle != "" {
+			playbooks++
+		}
+	}
+	return playbooks, s.Problems, nil
+}
+
 // state looks at the state folder: the daemon, the journal, and the modes of files.
 func (e *examination) state(ctx context.Context) {
-	if c := api.Dial(e.cfg.Listen.Socket); c.Alive(ctx) {
+	c := e.app.daemon(e.cfg)
+	runs := c.Alive(ctx)
+	if runs {
 		_, err := c.Status(ctx)
 		e.add("daemon", "listens on "+e.cfg.Listen.Socket, err)
 	} else {
 		e.add("daemon", "none runs", nil)
+	}
+	if _, err := os.ReadDir(e.cfg.State); runs && errors.Is(err, fs.ErrPermission) {
+		_, err := c.Records().Runs(ctx, journal.Filter{Limit: 1})
+		e.add("journal", "the daemon reads it", err)
+		e.add("modes of files", "not looked at: the state folder is the daemon's user's alone, and only that one sees into it", nil)
+		e.apart = true
+		return
 	}
 	switch j, err := journal.OpenReadOnly(ctx, e.cfg.State); {
 	case err != nil && problem.From(err).Kind == problem.NotFound:
@@ -231,7 +261,7 @@ func (e *examination) named(ctx context.Context) {
 }
 
 func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
-	if c := api.Dial(e.cfg.Listen.Socket); c.Alive(ctx) {
+	if c := e.app.daemon(e.cfg); c.Alive(ctx) {
 		return c.Examine(ctx)
 	}
 	work, err := job(e.cfg)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -34,7 +33,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 			if err != nil {
 				return err
 			}
-			if c := api.Dial(cfg.Listen.Socket); c.Alive(cmd.Context()) {
+			if c := a.daemon(cfg); c.Alive(cmd.Context()) {
 				return ended(a.runInDaemon(cmd.Context(), cfg, c, args[0], opts))
 			}
 			return ended(a.run(cmd.Context(), cfg, args[0], opts))

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"text/tabwriter"
 
@@ -79,7 +78,7 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 // lookUp looks a secret up as a run would: where a daemon runs it is asked, for what
 // systemd gives it nobody else sees.
 func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) api.SecretState {
-	if c := api.Dial(cfg.Listen.Socket); c.Alive(ctx) {
+	if c := a.daemon(cfg); c.Alive(ctx) {
 		s, err := c.Secret(ctx, name)
 		if err != nil {
 			return api.SecretState{Name: name, Error: problem.From(err)}
@@ -105,23 +104,16 @@ func (a *app) lookUpHere(ctx context.Context, cfg *config.Config, name string) a
 // namedSecrets gives the secrets that the scripts name while they are loaded, and
 // those of the config.
 func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, error) {
-	names := map[string]bool{}
-	for name := range cfg.Secrets {
-		names[name] = true
-	}
-	for _, name := range append(slices.Clone(cfg.Alerts.URLs), cfg.Alerts.Heartbeat) {
-		if name != "" {
-			names[name] = true
-		}
+	if c := a.daemon(cfg); c.Alive(ctx) {
+		return c.SecretNames(ctx)
 	}
 	loaded, err := a.loadScripts(ctx, cfg, cfg.Scripts)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range loaded.Secrets {
-		names[name] = true
-	}
-	return slices.Sorted(maps.Keys(names)), nil
+	names := append(cfg.SecretNames(), loaded.Secrets...)
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // loadScripts loads a scripts folder in a child, and checks what is in it as the

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/run"
 )
@@ -45,7 +46,12 @@ func (a *app) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.Dial(cfg.Listen.Socket), nil
+	return a.daemon(cfg), nil
+}
+
+// daemon gives a client that speaks for the user behind sudo.
+func (a *app) daemon(cfg *config.Config) *api.Client {
+	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER"))
 }
 
 func (a *app) showStatus(s *api.Status) error {

@@ -67,6 +67,10 @@ func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo,
 	return []journal.Undo{{Run: "r1", State: state}}, r.f.note("undos", state)
 }
 
+func (f *fake) SecretNames(context.Context) ([]string, error) {
+	return []string{"A"}, f.note("secrets")
+}
+
 func (f *fake) Secret(_ context.Context, name string) api.SecretState {
 	return api.SecretState{Name: name, Where: "environment"}
 }
@@ -191,15 +195,21 @@ func check(t *testing.T, err error) {
 // Only root may say that someone else stands behind it.
 func TestWhoIsTakenFromTheSocket(t *testing.T) {
 	f := &fake{}
-	check(t, api.Dial(serve(t, f)).Approve(t.Context(), "r1", api.Decision{User: "alice"}))
+	check(t, api.Dial(serve(t, f)).As("alice").Approve(t.Context(), "r1", api.Decision{}))
 	me, err := user.Current()
 	check(t, err)
-	want := `["decide","r1",true,"` + me.Username + `",{"user":"alice"}]`
+	want := `["decide","r1",true,"` + me.Username + `",{}]`
 	if me.Uid == "0" {
-		want = `["decide","r1",true,"alice (as ` + me.Username + `)",{"user":"alice"}]`
+		want = `["decide","r1",true,"alice (as ` + me.Username + `)",{}]`
 	}
 	if f.asked[0] != want {
 		t.Errorf("got %s, want %s", f.asked[0], want)
+	}
+	for _, odd := range []string{"two words", "a\tb", strings.Repeat("a", 300)} { // no user has such a name
+		check(t, api.Dial(serve(t, f)).As(odd).Approve(t.Context(), "r1", api.Decision{}))
+		if got := f.asked[len(f.asked)-1]; got != `["decide","r1",true,"`+me.Username+`",{}]` {
+			t.Errorf("%.10q: %s", odd, got)
+		}
 	}
 }
 

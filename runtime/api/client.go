@@ -25,7 +25,18 @@ var ErrNoDaemon = errors.New("no daemon is running")
 // Client speaks with a daemon. It is safe for concurrent use.
 type Client struct {
 	socket string
+	user   string // behind sudo
 	http   *http.Client
+}
+
+// userHeader names the user behind sudo. It counts where the socket says root.
+const userHeader = "Moonseal-User"
+
+// As gives a client that speaks for a user, where it runs as root; "" is nobody.
+func (c *Client) As(user string) *Client {
+	as := *c
+	as.user = user
+	return &as
 }
 
 // Dial gives a client for the daemon behind socket. Nothing is connected yet.
@@ -99,6 +110,11 @@ func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
 // Reload reads config and scripts again.
 func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 	return post[ReloadReply](ctx, c, "/reload", struct{}{})
+}
+
+// SecretNames asks which secrets scripts and config name.
+func (c *Client) SecretNames(ctx context.Context) ([]string, error) {
+	return getAll[string](ctx, c, "/secrets")
 }
 
 // Secret asks whether the daemon finds a secret.
@@ -187,6 +203,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 	req, err := http.NewRequestWithContext(ctx, method, "http://moonseal"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
+	}
+	if c.user != "" {
+		req.Header.Set(userHeader, c.user)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

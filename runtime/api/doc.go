@@ -9,7 +9,7 @@
 // The socket is 0600, or 0660 with a group that the config names: whoever can
 // open it may do everything. Who it was is taken from the socket (SO_PEERCRED,
 // unix(7)) and, for sudo, from what the client says of its own user when it runs
-// as root.
+// as root: the header Moonseal-User. The daemon logs it with whatever is changed.
 //
 // # Errors
 //

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,8 @@ type Daemon interface {
 	Backup(ctx context.Context, w io.Writer) error
 	// Examine looks at all that playbooks name, and changes nothing.
 	Examine(ctx context.Context) ([]bind.Finding, error)
+	// SecretNames gives the secrets that scripts and config name.
+	SecretNames(ctx context.Context) ([]string, error)
 	// Secret says whether the daemon finds a secret, never its value.
 	Secret(ctx context.Context, name string) SecretState
 	// Follow calls tell for each of the run's records until it has ended or
@@ -168,13 +171,20 @@ func peer(c net.Conn) int {
 }
 
 // who names the person behind a request.
-func who(ctx context.Context, said string) string {
-	uid, ok := ctx.Value(peerKey{}).(int)
+func who(r *http.Request) string {
+	uid, ok := r.Context().Value(peerKey{}).(int)
 	if !ok {
 		uid = -1
 	}
+	said := r.Header.Get(userHeader)
+	if len(said) > mostName || strings.ContainsFunc(said, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		said = ""
+	}
 	return Who(uid, said)
 }
+
+// mostName bounds a user's name, in bytes (useradd(8)).
+const mostName = 256
 
 // Who names a person by their uid; said is the user who root says is behind sudo.
 func Who(uid int, said string) string {
@@ -206,15 +216,16 @@ func (s *server) routes() http.Handler {
 	})
 	for verb, approve := range map[string]bool{"approve": true, "deny": false} {
 		handle(mux, s, "POST /runs/{run}/"+verb, func(ctx context.Context, r *http.Request, d Decision) (any, error) {
-			return done(s.daemon.Decide(ctx, r.PathValue("run"), approve, who(ctx, d.User), d))
+			return done(s.daemon.Decide(ctx, r.PathValue("run"), approve, who(r), d))
 		})
 	}
 	handle(mux, s, "POST /runs/{run}/resume", func(ctx context.Context, r *http.Request, d Decision) (any, error) {
-		return done(s.daemon.Resume(ctx, r.PathValue("run"), who(ctx, d.User), d))
+		return done(s.daemon.Resume(ctx, r.PathValue("run"), who(r), d))
 	})
 	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
 		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
 	})
+	handle(mux, s, "GET /secrets", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.SecretNames(ctx) })
 	handle(mux, s, "GET /secrets/{name}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Secret(ctx, r.PathValue("name")), nil
 	})
@@ -248,12 +259,12 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 			}
 		}
 		out, err := do(r.Context(), r, in)
+		if r.Method == http.MethodPost {
+			s.note(r, in, err)
+		}
 		if err != nil {
 			s.fail(w, err)
 			return
-		}
-		if r.Method == http.MethodPost {
-			s.note(r, in)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(out); err != nil {
@@ -262,19 +273,19 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 	})
 }
 
-// note logs who changed what.
-func (s *server) note(r *http.Request, in any) {
-	said := ""
-	if d, ok := in.(Decision); ok {
-		said = d.User
-	}
-	args := []any{"what", r.URL.Path, "by", who(r.Context(), said)}
+// note logs who changed what, or could not.
+func (s *server) note(r *http.Request, in any, err error) {
+	args := []any{"what", r.URL.Path, "by", who(r)}
 	if a, ok := in.(interface{ attrs() []slog.Attr }); ok {
 		for _, attr := range a.attrs() {
 			if attr.Value.String() != "" {
 				args = append(args, attr)
 			}
 		}
+	}
+	if err != nil {
+		s.log.Warn("asked by a person, and refused", append(args, "error", err.Error())...)
+		return
 	}
 	s.log.Info("asked by a person", args...)
 }

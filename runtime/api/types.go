@@ -132,8 +132,7 @@ type RunReply struct {
 type Decision struct {
 	Ticket string `json:"ticket,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	As     string `json:"as,omitempty"`   // of resume: "done" or "again"; "" where nothing is unclear
-	User   string `json:"user,omitempty"` // who, where the socket says root: the user behind sudo
+	As     string `json:"as,omitempty"` // of resume: "done" or "again"; "" where nothing is unclear
 }
 
 // CleanupRequest is about what an ended run left behind.

@@ -20,8 +20,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -262,6 +264,19 @@ func defaultState(getenv func(string) string) string {
 	default:
 		return filepath.Join(getenv("HOME"), ".local", "state", "moonseal")
 	}
+}
+
+// SecretNames gives the secrets that the config itself names, each once.
+func (c *Config) SecretNames() []string {
+	names := map[string]bool{}
+	for name := range c.Secrets {
+		names[name] = true
+	}
+	for _, name := range append(slices.Clone(c.Alerts.URLs), c.Alerts.Heartbeat) {
+		names[name] = true
+	}
+	delete(names, "")
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Network gives the options of the way out.

@@ -146,11 +146,30 @@ func (d *Daemon) Examine(ctx context.Context) ([]bind.Finding, error) {
 	if !ok {
 		return []bind.Finding{}, nil
 	}
+	return Examine(ctx, e, s.Job, d.liveFiles(), d.journal)
+}
+
+// liveFiles are the sources of all that is live.
+func (d *Daemon) liveFiles() map[string]string {
 	files := map[string]string{}
 	for _, p := range d.reload.Current().Playbooks {
 		for _, source := range p.Sources {
 			files[source.Path] = source.Text
 		}
 	}
-	return Examine(ctx, e, s.Job, files, d.journal)
+	return files
+}
+
+// SecretNames implements [api.Daemon].
+func (d *Daemon) SecretNames(ctx context.Context) ([]string, error) {
+	s := d.now()
+	job := s.Job
+	job.Files = d.liveFiles()
+	loaded, err := s.Executor.Load(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	names := append(s.cfg.SecretNames(), loaded.Secrets...)
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
