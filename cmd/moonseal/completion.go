@@ -51,7 +51,7 @@ func (a *app) completeRuns(unfinished bool) completion {
 		if err != nil {
 			return nil, err
 		}
-		runs, err := a.listRuns(ctx, cfg, journal.Filter{Limit: latest})
+		runs, _, err := a.listRuns(ctx, cfg, journal.Filter{Limit: latest})
 		if err != nil {
 			return nil, err
 		}

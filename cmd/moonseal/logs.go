@@ -36,8 +36,20 @@ func (a *app) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			show := func(l journal.Log) error { return a.showLine(l, asJSON, debug) }
-			return a.showLog(cmd.Context(), j, run.ID, follow, show)
+			lines := 0
+			show := func(l journal.Log) error {
+				lines++
+				return a.showLine(l, asJSON, debug)
+			}
+			err = a.showLog(cmd.Context(), j, run.ID, follow, show)
+			if err != nil || lines > 0 || run.Ended.IsZero() {
+				return err
+			}
+			horizon, err := j.Horizon(cmd.Context())
+			if err == nil && run.Ended.Before(horizon.Logs) {
+				_, err = fmt.Fprintf(a.stderr, "moonseal: the log of run %s was removed: keep.logs is %s, and it ended %s\n", run.ID, cfg.Keep.Logs, when(run.Ended))
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run has ended")

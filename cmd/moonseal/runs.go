@@ -28,7 +28,7 @@ func (a *app) runsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			runs, err := a.listRuns(cmd.Context(), cfg, filter)
+			runs, horizon, err := a.listRuns(cmd.Context(), cfg, filter)
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,12 @@ func (a *app) runsCommand() *cobra.Command {
 				}
 				return writeJSON(a.stdout, runs)
 			}
-			return a.showRuns(runs)
+			if err := a.showRuns(runs); err != nil || horizon.Runs.IsZero() || len(runs) >= filter.Limit {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
+				horizon.Runs.Local().Format(time.DateOnly), cfg.Keep.Runs)
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -55,29 +60,31 @@ type shownRun struct {
 }
 
 // listRuns reads the runs; none where nothing has run yet.
-func (a *app) listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) ([]shownRun, error) {
+func (a *app) listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) (out []shownRun, horizon journal.Horizon, err error) {
 	j, byDaemon, closeIt, err := a.records(ctx, cfg)
 	if err != nil {
-		return nil, orNothing(err)
+		return nil, horizon, orNothing(err)
 	}
 	defer closeIt()
 	runs, err := j.Runs(ctx, filter)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		horizon, err = j.Horizon(ctx)
 	}
-	var out []shownRun
+	if err != nil {
+		return nil, horizon, err
+	}
 	for _, r := range runs {
 		shown := shownRun{Run: r}
 		if r.Status == journal.Running && !byDaemon { // a daemon knows at once when a process is gone
 			held, err := journal.RunLocked(cfg.State, r.ID)
 			if err != nil {
-				return nil, err
+				return nil, horizon, err
 			}
 			shown.Interrupted = !held
 		}
 		out = append(out, shown)
 	}
-	return out, nil
+	return out, horizon, nil
 }
 
 // orNothing drops the error of a journal that is not there yet.
@@ -113,6 +120,11 @@ func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error)
 	}
 	if near := suggest.Closest(id, ids); near != "" {
 		e.Hint = "did you mean " + near + "? " + e.Hint
+		return r, e
+	}
+	horizon, err := j.Horizon(ctx)
+	if gone := horizon.Gone(id); err == nil && gone != nil {
+		return r, gone
 	}
 	return r, e
 }

@@ -67,6 +67,10 @@ func (r rows) Undos(_ context.Context, state journal.UndoState) ([]journal.Undo,
 	return []journal.Undo{{Run: "r1", State: state}}, r.f.note("undos", state)
 }
 
+func (r rows) Horizon(context.Context) (journal.Horizon, error) {
+	return journal.Horizon{Runs: time.Unix(1, 0).UTC()}, r.f.note("horizon")
+}
+
 func (f *fake) SecretNames(context.Context) ([]string, error) {
 	return []string{"A"}, f.note("secrets")
 }

@@ -17,6 +17,8 @@ type Records interface {
 	Logs(ctx context.Context, run string, after int64, limit int) ([]journal.Log, error)
 	History(ctx context.Context, id string) (*journal.History, error)
 	Undos(ctx context.Context, state journal.UndoState) ([]journal.Undo, error)
+	// Horizon tells what was removed because it was old.
+	Horizon(ctx context.Context) (journal.Horizon, error)
 }
 
 // mostRows bounds one answer.
@@ -38,6 +40,9 @@ func (s *server) records(mux *http.ServeMux) {
 		q := r.URL.Query()
 		after, _ := strconv.ParseInt(q.Get("after"), 10, 64) // from the first where it is none
 		return s.daemon.Records().Logs(ctx, r.PathValue("run"), after, limit(q))
+	})
+	handle(mux, s, "GET /horizon", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Horizon(ctx)
 	})
 	handle(mux, s, "GET /undos", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Undos(ctx, journal.UndoState(r.URL.Query().Get("state")))
@@ -80,6 +85,14 @@ func (r remote) History(ctx context.Context, id string) (*journal.History, error
 
 func (r remote) Undos(ctx context.Context, state journal.UndoState) ([]journal.Undo, error) {
 	return getAll[journal.Undo](ctx, r.c, "/undos?"+url.Values{"state": {string(state)}}.Encode())
+}
+
+func (r remote) Horizon(ctx context.Context) (journal.Horizon, error) {
+	h, err := get[journal.Horizon](ctx, r.c, "/horizon")
+	if err != nil {
+		return journal.Horizon{}, err
+	}
+	return *h, nil
 }
 
 func getAll[T any](ctx context.Context, c *Client, path string) ([]T, error) {

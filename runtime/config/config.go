@@ -53,6 +53,7 @@ type Config struct {
 	StopTimeout Duration `yaml:"stop_timeout"` // what running steps get at a stop; 30s unless set
 	Blackouts   []string `yaml:"blackouts"`    // when no appliance is changed, such as "2026-12-20..2027-01-06"
 	Alerts      Alerts   `yaml:"alerts"`       //
+	Keep        Keeping  `yaml:"keep"`         // how long what has ended is kept
 
 	Path string `yaml:"-"` // the file that it came from, "" where there was none
 }
@@ -209,6 +210,7 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	if c.Alerts.Waiting == 0 {
 		c.Alerts.Waiting = Duration(defaultWaiting)
 	}
+	c.Keep.defaults()
 	if c.StopTimeout == 0 {
 		c.StopTimeout = Duration(defaultStop)
 	}

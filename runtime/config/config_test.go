@@ -40,6 +40,8 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"secrets: { A: { file: a, env: B } }\n": "secret A names more than one of file, env and exec",
 		"log:\n  level: loud\n":                 `moonseal.yaml:2: there is no level "loud": it is debug, info, warn or error`,
 		"log:\n  format: xml\n":                 `moonseal.yaml:2: there is no format "xml": it is text or json`,
+		"keep:\n  logs: 5m\n":                   `moonseal.yaml:2: it is a day ("1d") or more, or "forever", not "5m"`,
+		"keep: { runs: long }\n":                `moonseal.yaml:1: `,
 		strings.Repeat("# x\n", 300_000):        "over 1 MiB",
 		"limits: { memory: 9999999GiB }\n":      "x",
 	} {
@@ -66,6 +68,18 @@ func TestDefaultsAndRelativePaths(t *testing.T) {
 	if c.Scripts != filepath.Join(dir, "scripts") || c.State != filepath.Join(dir, "st") || c.CABundle != filepath.Join(dir, "ca.pem") ||
 		c.Secrets["A"].File != filepath.Join(dir, "a") || c.Limits.Memory != 64<<20 {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestKeep(t *testing.T) {
+	for text, want := range map[string]string{"": "400d 90d", "keep: { runs: forever, logs: 36h }": "forever 36h0m0s", "keep: { logs: 7d }": "400d 7d"} {
+		c, err := config.Load(write(t, text), os.Getenv)
+		if got := c.Keep.Runs.String() + " " + c.Keep.Logs.String(); err != nil || got != want {
+			t.Errorf("%q: %s, %v", text, got, err)
+		}
+	}
+	if config.Forever.Duration() != 0 {
+		t.Error("for ever is not without end")
 	}
 }
 

@@ -150,6 +150,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	}
 	watch, stopWatch := context.WithCancel(base)
 	d.watching.Go(func() { d.watch(watch) })
+	d.watching.Go(func() { d.tidy(watch) })
 	defer d.watching.Wait()
 	defer stopWatch()
 	d.notify("READY=1\nSTATUS=" + d.summary())

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"moonseal/runtime/bind"
+)
+
+// Keeping says how long the daemon keeps what has ended.
+type Keeping struct {
+	Runs Age `yaml:"runs"` // with all that belongs to them; 400d unless set
+	Logs Age `yaml:"logs"` // 90d unless set
+}
+
+// Age is a time span of a day or more, written as "90d", or "forever".
+type Age time.Duration
+
+// Forever is the age of what is never removed.
+const Forever Age = -1
+
+const (
+	defaultRuns = Age(400 * 24 * time.Hour) // more than a year: what the last renewal did, and the one before
+	defaultLogs = Age(90 * 24 * time.Hour)
+	leastAge    = Age(24 * time.Hour)
+	forever     = "forever"
+)
+
+// UnmarshalYAML implements [yaml.Unmarshaler].
+func (a *Age) UnmarshalYAML(node *yaml.Node) error {
+	if node.Value == forever {
+		*a = Forever
+		return nil
+	}
+	d, err := bind.ParseDuration(node.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", node.Line, err)
+	}
+	if *a = Age(d); *a < leastAge {
+		return fmt.Errorf(`line %d: it is a day ("1d") or more, or "forever", not %q`, node.Line, node.Value)
+	}
+	return nil
+}
+
+// Duration gives the age; 0 is for ever.
+func (a Age) Duration() time.Duration { return time.Duration(max(a, 0)) }
+
+// String gives the age as people write it.
+func (a Age) String() string {
+	const day = Age(24 * time.Hour)
+	switch {
+	case a == Forever:
+		return forever
+	case a%day == 0:
+		return fmt.Sprintf("%dd", a/day)
+	default:
+		return time.Duration(a).String()
+	}
+}
+
+func (k *Keeping) defaults() {
+	if k.Runs == 0 {
+		k.Runs = defaultRuns
+	}
+	if k.Logs == 0 {
+		k.Logs = defaultLogs
+	}
+}

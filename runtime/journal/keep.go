@@ -1,0 +1,264 @@
+package journal
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// Keep says how long what has ended is kept.
+type Keep struct {
+	Runs time.Duration // with all that belongs to them; 0: for ever
+	Logs time.Duration // the lines of their logs; 0: as long as the run
+	// Pause is between two transactions; others write meanwhile.
+	Pause time.Duration
+	// Begin is held while a bundle is removed. Whoever saves a bundle and then begins
+	// a run with it holds it for both. May be nil.
+	Begin sync.Locker
+}
+
+// Removed counts what a Purge removed.
+type Removed struct{ Runs, Logs, Bundles int }
+
+// Bounds of one transaction of a purge: it holds up whoever else writes.
+const (
+	purgeTime = 2 * time.Millisecond
+	purgeRuns = 50  // where no time passes
+	purgeRows = 200 // of one log
+)
+
+// Purge removes what has ended too long ago, in small transactions: logs first, then
+// runs, then the bundles that no run needs any more. What is needed stays, however
+// old: unfinished runs, those with clean-up that is pending, and of each playbook the
+// run that ended last and the newest one that recorded anything. It ends early, with
+// what it has removed until then, when ctx ends.
+//
+// The file does not shrink: the room is used again. A backup has only what is kept.
+func (j *Journal) Purge(ctx context.Context, keep Keep) (Removed, error) {
+	p := &purge{j: j, keep: keep}
+	if j.w == nil {
+		return p.removed, closed()
+	}
+	err := p.logs(ctx)
+	if err == nil {
+		err = p.runs(ctx)
+	}
+	if err == nil {
+		err = p.bundles(ctx)
+	}
+	return p.removed, err
+}
+
+type purge struct {
+	j       *Journal
+	keep    Keep
+	removed Removed
+}
+
+// old gives the runs that ended before, but for those that are needed, oldest first.
+// more is a further condition.
+func (p *purge) old(ctx context.Context, before time.Time, more string) ([]string, error) {
+	j := p.j
+	text := func(scan func(...any) error) (string, error) {
+		var s string
+		err := scan(&s)
+		return s, err
+	}
+	kept, err := list(ctx, j, j.reads, text, `
+		SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook
+		UNION SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook
+		UNION SELECT run FROM undos WHERE state = 'pending'`)
+	if err != nil {
+		return nil, err
+	}
+	needed := make(map[string]bool, len(kept))
+	for _, id := range kept {
+		needed[id] = true
+	}
+	all, err := list(ctx, j, j.reads, text, `SELECT id FROM runs WHERE ended_at < $1`+more+` ORDER BY id`, before.UnixNano())
+	out := all[:0]
+	for _, id := range all {
+		if !needed[id] {
+			out = append(out, id)
+		}
+	}
+	return out, err
+}
+
+// logs removes the logs of runs that ended long ago.
+func (p *purge) logs(ctx context.Context) error {
+	if p.keep.Logs == 0 {
+		return nil
+	}
+	before := p.j.clock.Now().Add(-p.keep.Logs)
+	ids, err := p.old(ctx, before, ` AND EXISTS (SELECT 1 FROM logs WHERE logs.run = runs.id)`)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return p.each(ctx, "logs", before, ids, func(w *conn, id string) (done bool, err error) {
+		n, err := w.exec(`DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
+		p.removed.Logs += int(n)
+		return n < purgeRows, err
+	})
+}
+
+// runs removes runs that ended long ago, with all that belongs to them.
+func (p *purge) runs(ctx context.Context) error {
+	if p.keep.Runs == 0 {
+		return nil
+	}
+	before := p.j.clock.Now().Add(-p.keep.Runs)
+	ids, err := p.old(ctx, before, "")
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return p.each(ctx, "runs", before, ids, func(w *conn, id string) (done bool, err error) {
+		n, err := w.exec(`DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
+		p.removed.Logs += int(n)
+		if err != nil || n == purgeRows {
+			return false, err
+		}
+		for _, table := range []string{"hooks", "records", "undos", "effects", "steps"} { // each before what it refers to
+			if _, err := w.exec(`DELETE FROM `+table+` WHERE run = $1`, id); err != nil {
+				return false, err
+			}
+		}
+		if _, err := w.exec(`DELETE FROM runs WHERE id = $1`, id); err != nil {
+			return false, err
+		}
+		delete(w.runs, id)
+		p.removed.Runs++
+		return true, nil
+	})
+}
+
+// each calls remove for each id, again while it is not done, in transactions that
+// are short. It is on record first what is removed.
+func (p *purge) each(ctx context.Context, what string, before time.Time, ids []string, remove func(w *conn, id string) (done bool, err error)) error {
+	err := p.write(ctx, func(w *conn) error {
+		_, err := w.exec(`INSERT INTO removed (what, before) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET before = max(before, excluded.before)`,
+			what, before.UnixNano())
+		return err
+	})
+	for err == nil && len(ids) > 0 {
+		counted, left := p.removed, ids
+		err = p.write(ctx, func(w *conn) error {
+			p.removed, left = counted, ids // it may be tried again
+			begun := p.j.clock.Now()
+			for n := 0; len(left) > 0 && n < purgeRuns && p.j.clock.Since(begun) < purgeTime; n++ {
+				done, err := remove(w, left[0])
+				if err != nil {
+					return err
+				}
+				if done {
+					left = left[1:]
+				}
+			}
+			return nil
+		})
+		ids = left
+	}
+	return err
+}
+
+// bundles removes the sources that no run needs any more.
+func (p *purge) bundles(ctx context.Context) error {
+	hashes, err := list(ctx, p.j, p.j.reads, func(scan func(...any) error) (string, error) {
+		var s string
+		err := scan(&s)
+		return s, err
+	}, `SELECT hash FROM bundles WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.bundle = bundles.hash) ORDER BY hash`)
+	for _, hash := range hashes {
+		if err == nil {
+			err = p.bundle(ctx, hash)
+		}
+	}
+	return err
+}
+
+func (p *purge) bundle(ctx context.Context, hash string) error {
+	if p.keep.Begin != nil {
+		p.keep.Begin.Lock()
+		defer p.keep.Begin.Unlock()
+	}
+	return p.write(ctx, func(w *conn) error {
+		var needed bool
+		if err := w.row(`SELECT EXISTS (SELECT 1 FROM runs WHERE bundle = $1)`, hash).Scan(&needed); err != nil || needed {
+			return err
+		}
+		if _, err := w.exec(`DELETE FROM sources WHERE bundle = $1`, hash); err != nil {
+			return err
+		}
+		n, err := w.exec(`DELETE FROM bundles WHERE hash = $1`, hash)
+		p.removed.Bundles += int(n)
+		return err
+	})
+}
+
+// write makes one transaction, and lets others make theirs.
+func (p *purge) write(ctx context.Context, fn func(*conn) error) error {
+	if err := p.j.w.do(ctx, &request{fn: fn}); err != nil || p.keep.Pause == 0 {
+		return err
+	}
+	select {
+	case <-p.j.clock.After(p.keep.Pause):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Horizon is before which instant what has ended was removed; zero where nothing
+// was.
+type Horizon struct {
+	Runs time.Time `json:"runs,omitzero"`
+	Logs time.Time `json:"logs,omitzero"`
+}
+
+// Horizon tells what was removed so far.
+func (j *Journal) Horizon(ctx context.Context) (Horizon, error) {
+	type row struct {
+		what   string
+		before time.Time
+	}
+	var h Horizon
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
+		var r row
+		err := scan(&r.what, at(&r.before))
+		return r, err
+	}, `SELECT what, before FROM removed`)
+	for _, r := range rows {
+		switch r.what {
+		case "runs":
+			h.Runs = r.before
+		case "logs":
+			h.Logs = r.before
+		}
+	}
+	return h, err
+}
+
+// Gone explains why a run is not there that was removed; nil where it never was.
+func (h Horizon) Gone(id string) error {
+	run, err := ParseRunID(id)
+	if err != nil {
+		return nil //nolint:nilerr // no run has such an id
+	}
+	begun := runBegun(run)
+	if h.Runs.IsZero() || !begun.Before(h.Runs) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.NotFound, Target: "run " + run, Work: problem.NotDone,
+		Message: "it is not there: what ended before " + h.Runs.Local().Format(time.DateOnly) + " was removed, and it would be of " + begun.Local().Format(time.DateOnly),
+		Hint:    "keep.runs in the config says how long runs are kept; a backup may have it",
+	}
+}
+
+// runBegun is the moment in a run's id.
+func runBegun(id string) time.Time {
+	ms := int64(idNumber(id) >> idRandom) // 41 bits
+	return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(ms) * time.Millisecond)
+}
