@@ -231,7 +231,7 @@ func (d *measured) until(status journal.Status, n int) {
 	j, err := journal.OpenReadOnly(d.b.Context(), d.state)
 	d.check(err)
 	defer func() { d.check(j.Close()) }()
-	again := time.NewTicker(10 * time.Millisecond)
+	again := time.NewTicker(25 * time.Millisecond) // to look is work too
 	defer again.Stop()
 	for late := time.Now().Add(2 * patience); ; <-again.C {
 		runs, err := j.Runs(d.b.Context(), journal.Filter{Status: status})
