@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -78,6 +79,12 @@ func Restore(ctx context.Context, dir, from string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
 		return storeError(from, err)
+	}
+	// A log that is left here is another journal's, and would be played into this one.
+	for _, beside := range []string{"-wal", "-shm"} {
+		if err := os.Remove(path + beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return storeError(path+beside, err)
+		}
 	}
 	return account.WriteFile(path, data)
 }

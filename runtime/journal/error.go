@@ -47,7 +47,7 @@ func storeError(path string, err error) error {
 		e.Message, e.Hint = "another program holds the journal locked", "close whatever has the file open, such as sqlite3"
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
 		e.Kind, e.Message = problem.Usage, "the journal is damaged: "+err.Error()
-		e.Hint = "restore it from a backup; without one, move it away, and look for leftover TXT records and half-done restarts by hand"
+		e.Hint = "move " + path + " away, and put a backup back with moonseal restore FILE; without one, look for leftover TXT records and half-done restarts by hand"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 		e.Kind, e.Message, e.Hint = problem.Usage, "cannot open or write the journal: "+err.Error(), hintRights
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -252,6 +253,18 @@ func (j *Journal) SaveBundle(ctx context.Context, hash string, sources []Source)
 			}
 		}
 		return nil
+	}})
+}
+
+// Probe finds out whether anything can be written, by a commit that changes nothing.
+func (j *Journal) Probe(ctx context.Context) error {
+	if j.w == nil {
+		return closed()
+	}
+	same := fmt.Sprintf("PRAGMA user_version = %d", len(j.w.steps))
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
+		_, err := w.exec(same)
+		return err
 	}})
 }
 

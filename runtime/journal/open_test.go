@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -294,4 +295,45 @@ func TestTakeRunFromAStoppedProcess(t *testing.T) {
 		t.Errorf("it ended: %v", err)
 	}
 	must(t, l.Release())
+}
+
+// A damaged journal is moved away; what SQLite left beside it belongs to no copy that
+// is put in its place.
+func TestRestoreBesideALeftLog(t *testing.T) {
+	dir := t.TempDir()
+	j := openTest(t, dir)
+	kept := newRun(t, j, "kept")
+	var copied bytes.Buffer
+	must(t, j.Backup(t.Context(), &copied))
+	for range 50 {
+		newRun(t, j, "later")
+	}
+	log, err := os.ReadFile(filepath.Join(dir, fileName+"-wal")) // as kill -9 leaves it
+	must(t, err)
+	must(t, j.Close())
+	must(t, os.Remove(filepath.Join(dir, fileName)))
+	must(t, os.WriteFile(filepath.Join(dir, fileName+"-wal"), log, 0o600))
+	from := filepath.Join(t.TempDir(), "copy")
+	must(t, os.WriteFile(from, copied.Bytes(), 0o600))
+	must(t, Restore(t.Context(), dir, from))
+	j = openTest(t, dir)
+	runs, err := j.Runs(t.Context(), Filter{})
+	if err != nil || len(runs) != 1 || runs[0].ID != kept.Run {
+		t.Errorf("%d runs, %v", len(runs), err)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	j := openTest(t, t.TempDir())
+	before := j.Stats().Commits
+	must(t, j.Probe(t.Context()))
+	if j.Stats().Commits != before+1 {
+		t.Error("nothing is committed")
+	}
+	must(t, j.w.do(t.Context(), &request{fn: func(w *conn) error {
+		return w.c.QueryRowContext(w.ctx, "PRAGMA query_only = 1").Err()
+	}}))
+	if err := j.Probe(t.Context()); err == nil {
+		t.Error("a journal that cannot be written takes all")
+	}
 }
