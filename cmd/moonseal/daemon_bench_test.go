@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -403,8 +404,15 @@ func again(do func() error) error {
 
 func alone(ctx context.Context, state, script string) error {
 	var j stubborn
-	err := again(func() (err error) {
-		j.Journal, err = journal.Open(ctx, state, journal.Options{})
+	err := again(func() error {
+		// With its own number for the random part of a run's id: nobody else sees to
+		// it that no two have the same.
+		n, err := strconv.ParseUint(filepath.Base(state), 10, 16)
+		if err != nil {
+			return err
+		}
+		random := bytes.NewReader(binary.BigEndian.AppendUint16(nil, uint16(n)))
+		j.Journal, err = journal.Open(ctx, state, journal.Options{Rand: random})
 		return err
 	})
 	if err != nil {
