@@ -331,7 +331,8 @@ func TestProbe(t *testing.T) {
 		t.Error("nothing is committed")
 	}
 	must(t, j.w.do(t.Context(), &request{fn: func(w *conn) error {
-		return w.c.QueryRowContext(w.ctx, "PRAGMA query_only = 1").Err()
+		_, err := w.c.ExecContext(w.ctx, "PRAGMA query_only = 1")
+		return err
 	}}))
 	if err := j.Probe(t.Context()); err == nil {
 		t.Error("a journal that cannot be written takes all")
