@@ -411,3 +411,28 @@ func (w *world) renewedEach(nodes []cucmtest.NodeOptions) {
 		w.t.Errorf("%d nodes serve; TXT records that are left: %v", len(l.Served), l.TXT.Present)
 	}
 }
+
+// setConfig sets a key of the config.
+func (w *world) setConfig(key string, value any) {
+	w.t.Helper()
+	text, err := os.ReadFile(w.config())
+	w.check(err)
+	var all map[string]any
+	w.check(yaml.Unmarshal(text, &all))
+	all[key] = value
+	text, err = yaml.Marshal(all)
+	w.check(err)
+	w.check(os.WriteFile(w.config(), text, 0o600))
+}
+
+// renewal puts a playbook into the scripts folder that renews the host's certificate.
+func (w *world) renewal(host string) {
+	w.t.Helper()
+	w.script(host, fmt.Sprintf(`return require("moonseal.renew").tomcat {
+  name = %q,
+  node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+}
+`, host, host))
+}

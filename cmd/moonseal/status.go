@@ -56,6 +56,12 @@ func (a *app) daemon(cfg *config.Config) *api.Client {
 
 func (a *app) showStatus(s *api.Status) error {
 	now := a.clock.Now()
+	if e := s.State; e != nil {
+		_, _ = fmt.Fprintf(a.stdout, "the state folder takes nothing: %s\n", e)
+		if e.Hint != "" {
+			_, _ = fmt.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+		}
+	}
 	if s.Paused {
 		_, _ = fmt.Fprintln(a.stdout, "all playbooks are paused: moonseal unpause lets them go on")
 	}

@@ -24,6 +24,9 @@ func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 	for _, p := range s.Playbooks {
 		lame[p.Script] = p.Error != nil && p.Bundle == ""
 	}
+	if e := s.State; e != nil {
+		out = append(out, Trouble{Key: "state", Text: "the state folder takes nothing, and no run goes on until it does: " + e.Error(), Next: "moonseal doctor"})
+	}
 	for _, e := range s.Problems {
 		out = append(out, broken(e, lame))
 	}

@@ -17,6 +17,7 @@ type Status struct {
 	Playbooks []PlaybookStatus `json:"playbooks"`          // by name
 	Problems  []*problem.Error `json:"problems"`           // of scripts, by file
 	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
+	State     *problem.Error   `json:"state,omitempty"`    // why the state folder takes nothing, so that no run goes on
 }
 
 // PlaybookStatus is one playbook's line. What is not known is null.

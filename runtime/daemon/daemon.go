@@ -64,6 +64,7 @@ type Daemon struct {
 	beginning sync.Mutex            // held while a run is created
 	reloads   sync.Mutex            // held while config and scripts are read again
 	look      chan struct{}         // makes watch look now
+	storage   storage
 
 	mu        sync.Mutex
 	paused    map[string]bool   // playbooks that begin no runs; "" stands for all

@@ -60,6 +60,7 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 		}
 		s.Playbooks = append(s.Playbooks, p)
 	}
+	s.State = d.storage.trouble.Load()
 	return s, nil
 }
 

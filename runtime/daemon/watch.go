@@ -24,6 +24,7 @@ func (d *Daemon) watch(ctx context.Context) {
 	var beaten time.Time
 	for {
 		d.schedule.Look()
+		d.probe(ctx)
 		d.requeue(ctx)
 		d.tellTroubles(ctx)
 		d.retryCleanups(ctx)
@@ -33,6 +34,7 @@ func (d *Daemon) watch(ctx context.Context) {
 		}
 		select {
 		case <-tick.Chan():
+		case <-d.again():
 		case <-d.look:
 		case <-ctx.Done():
 			return
@@ -87,7 +89,7 @@ func (d *Daemon) tellTroubles(ctx context.Context) {
 		limits := alert.Limits{Expiring: time.Duration(a.Expiring), Waiting: time.Duration(a.Waiting)}
 		err = d.alerts.Update(ctx, alert.Troubles(status, limits, d.opt.Clock.Now()))
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && d.storage.trouble.Load() == nil {
 		d.log.Error("troubles could not be looked for", "error", err.Error())
 	}
 }

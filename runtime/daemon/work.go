@@ -27,6 +27,10 @@ func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 	switch {
 	case err != nil && ctx.Err() != nil: // the daemon stops; the next start catches it up
 		d.log.Debug("due, and not begun any more", "playbook", name)
+	case ofStorage(err):
+		d.log.Error("a run that is due cannot begin yet", "playbook", name, "error", err.Error())
+		d.miss(name, why)
+		d.suspect(err)
 	case err != nil:
 		d.log.Error("a run that is due cannot begin", "playbook", name, "error", err.Error())
 	case resumed:
@@ -207,6 +211,7 @@ func (d *Daemon) stopped(ctx context.Context, j queue.Job, err error) queue.Resu
 	}
 	e := problem.From(err)
 	d.log.Error("run stopped", "run", j.Run, "playbook", j.Playbook, "error", e.Error())
+	d.suspect(e)
 	return queue.Retry(e)
 }
 
