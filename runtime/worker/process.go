@@ -67,6 +67,9 @@ func newPipes() (ours, theirs *pipes, err error) {
 	return ours, theirs, nil
 }
 
+// errNoParent is the error of a process that no [Exec] has started.
+var errNoParent = errors.New("this process has no parent that it works for")
+
 // Inherited is the child's end of the pair, in a process that [Exec] started.
 //
 // The process is sealed: it starts no program from then on, and nobody may look
@@ -74,6 +77,10 @@ func newPipes() (ours, theirs *pipes, err error) {
 func Inherited() (Pair, error) {
 	seal()
 	for _, fd := range []int{fromParent, toParent} {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+			return nil, errors.Join(errNoParent, err) // whoever started it has opened them for something else
+		}
 		unix.CloseOnExec(fd)
 		if err := unix.SetNonblock(fd, true); err != nil {
 			return nil, err
