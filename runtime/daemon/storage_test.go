@@ -34,11 +34,11 @@ func TestDueWhileTheDiskIsFull(t *testing.T) {
 	}
 	h.check(f.Close())
 	h.drifts(2*time.Hour, func() bool { return len(h.log.of("a run that is due cannot begin yet")) > 0 })
-	h.drifts(time.Hour, func() bool { return h.daemon.full.Load() != nil })
+	h.drifts(time.Hour, func() bool { return h.daemon.storage.trouble.Load() != nil })
 	if s, err := h.daemon.Status(t.Context()); err != nil || s.State == nil || len(h.runs()) > 0 {
 		t.Errorf("status %+v, %v; runs %v", s, err, h.runs())
 	}
 	h.check(os.Remove(filler))
 	h.drifts(5*time.Minute, func() bool { return len(h.runs()) == 1 })
-	h.drifts(5*time.Minute, func() bool { return h.daemon.full.Load() == nil })
+	h.drifts(5*time.Minute, func() bool { return h.daemon.storage.trouble.Load() == nil })
 }
