@@ -24,7 +24,7 @@ accounts/ in the state folder, account keys among them, are not in it: copy them
 with what you back files up with.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}

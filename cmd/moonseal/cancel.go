@@ -19,14 +19,14 @@ func (a *app) cancelCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel RUN",
 		Short: "End an unfinished run, and clean up what it left",
-		Long: `Ends a run that waits, is parked, or was interrupted: it begins nothing any more,
-undoes what it has to (TXT records), and is cancelled. A run that goes on in
-another terminal is interrupted there, with Ctrl-C.`,
+		Long: `Ends a run: it begins nothing any more, undoes what it has to (TXT records), and is
+cancelled. Where a daemon runs it may be one that is being worked on; else a run that
+goes on in another terminal is interrupted there first, with Ctrl-C.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(ctx)
 			if err != nil {
 				return err
 			}

@@ -42,7 +42,7 @@ kept until it is done or a person forgets it.`,
 }
 
 func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
-	cfg, err := a.loadConfig()
+	cfg, err := a.reachConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *app) pending(ctx context.Context, cfg *config.Config) (*pending, error)
 // withPending calls do for each ended run that has something left to clean up: the
 // named one, or all.
 func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, *pending, journal.Run) error) (err error) {
-	cfg, err := a.loadConfig()
+	cfg, err := a.reachConfig(ctx)
 	if err != nil {
 		return err
 	}

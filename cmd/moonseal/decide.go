@@ -36,7 +36,7 @@ func (a *app) decideCommand(verb, short string, approve bool) *cobra.Command {
 		Long:  short + ".\nWho decided, when, and the ticket are written into the run's record.",
 		Args:  arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ appliance itself once more, which does no harm: right where it could not be reac
 Without --as, what is known is shown first and you are asked.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve
 		if approve {
 			ask = c.Approve
 		}
-		return a.goesOn(id, ask(ctx, id, d))
+		return a.decided(id, approve, ask(ctx, id, d))
 	}
 	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
 		answer := run.Approval{By: api.Who(os.Getuid(), a.getenv("SUDO_USER")), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At}
@@ -98,7 +98,7 @@ func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve
 // resumeParked lets a parked run go on.
 func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d api.Decision) error {
 	if c := a.daemon(cfg); c.Alive(ctx) {
-		return a.goesOn(id, c.Resume(ctx, id, d))
+		return a.decided(id, true, c.Resume(ctx, id, d))
 	}
 	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
 		if h.Run.Status != journal.Parked {
@@ -110,10 +110,15 @@ func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d
 	})
 }
 
-func (a *app) goesOn(id string, err error) error {
-	if err == nil {
-		_, err = fmt.Fprintf(a.stdout, "run %s goes on\n", id)
+func (a *app) decided(id string, goesOn bool, err error) error {
+	if err != nil {
+		return err
 	}
+	what := "goes on"
+	if !goesOn {
+		what = "is denied: it fails, and cleans up"
+	}
+	_, err = fmt.Fprintf(a.stdout, "run %s %s\n", id, what)
 	return err
 }
 
@@ -238,13 +243,17 @@ func withoutTexts(v any) any {
 
 func (a *app) pauseCommand(paused bool) *cobra.Command {
 	use, short := "pause [PLAYBOOK]", "Begin no more runs, of one playbook or of all"
+	long := `Lets no run begin by schedule any more, of the playbook or of all, also after a restart
+of the daemon, until "moonseal unpause". Runs that are under way go on: "moonseal cancel
+RUN" ends one. "moonseal run NAME" still begins one.`
 	if !paused {
 		use, short = "unpause [PLAYBOOK]", "Begin runs again, of one playbook or of all"
+		long = "Lets runs begin by schedule again. What was due meanwhile is caught up once.\nA playbook that was paused by name wants to be unpaused by name."
 	}
 	return &cobra.Command{
-		Use: use, Short: short, Args: arguments(0, 1),
+		Use: use, Short: short, Long: long, Args: arguments(0, 1), ValidArgsFunction: first(a.completePlaybooks),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
+			c, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -252,26 +261,44 @@ func (a *app) pauseCommand(paused bool) *cobra.Command {
 			if err := c.Pause(cmd.Context(), api.PauseRequest{Playbook: name, Paused: paused}); err != nil {
 				return err
 			}
-			return a.paused(name, paused)
+			return a.paused(cmd.Context(), c, name, paused)
 		},
 	}
 }
 
-func (a *app) paused(name string, paused bool) error {
+func (a *app) paused(ctx context.Context, c *api.Client, name string, paused bool) error {
 	who, goesOn := cmp.Or(name, "all"), strings.TrimSpace("moonseal unpause "+name)
-	text := fmt.Sprintf("%s: nothing begins by schedule until %s; unfinished runs go on\n", who, goesOn)
-	if !paused {
-		text = who + ": runs begin by schedule again\n"
+	if paused {
+		_, err := fmt.Fprintf(a.stdout, "%s: nothing begins by schedule until %s; unfinished runs go on\n", who, goesOn)
+		return err
 	}
-	_, err := fmt.Fprint(a.stdout, text)
-	return err
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Paused && name != "" {
+		_, err = fmt.Fprintf(a.stdout, "%s is not paused by itself any more, but all are: moonseal unpause\n", name)
+		return err
+	}
+	_, _ = fmt.Fprintf(a.stdout, "%s: runs begin by schedule again\n", who)
+	for _, p := range s.Playbooks {
+		if p.Paused && name == "" {
+			_, _ = fmt.Fprintf(a.stdout, "but for %s, which is paused by itself: moonseal unpause %s\n", p.Name, p.Name)
+		}
+	}
+	return nil
 }
 
 func (a *app) reloadCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "reload", Short: "Read config and scripts again, and say what changed", Args: arguments(0, 0),
+		Long: `Makes the daemon read config and scripts again, as SIGHUP does, and says what is other
+than before. Scripts are live when they are saved, without it. A config that is wrong
+changes nothing (exit code 2); a broken script leaves its last good version at work
+(exit code 1). What cannot change while the daemon runs is named.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			c, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -279,9 +306,17 @@ func (a *app) reloadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				if err := writeJSON(a.stdout, r); err != nil {
+					return err
+				}
+				return ended(map[bool]int{true: exitFailed}[len(r.Problems) > 0], nil)
+			}
 			return a.showReload(r)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func (a *app) showReload(r *api.ReloadReply) error {

@@ -23,7 +23,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}

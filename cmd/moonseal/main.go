@@ -101,13 +101,33 @@ is a playbook: a Lua script in the scripts folder.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &problem.Error{Kind: problem.Usage, Message: err.Error(), Hint: cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(
-		a.serveCommand(), a.statusCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
-		a.initCommand(), a.doctorCommand(), a.alertCommand(), a.secretCommand(), a.backupCommand(), a.restoreCommand(),
-		a.demoCommand(), a.labCommand(), a.runCommand(), a.checkCommand(), a.runsCommand(), a.logsCommand(),
-		a.cancelCommand(), a.cleanupCommand(), a.trustCommand(), a.stubsCommand(), a.versionCommand(),
-	)
+	a.addCommands(root)
 	return root
+}
+
+// addCommands adds the commands, sorted by when one needs them.
+func (a *app) addCommands(root *cobra.Command) {
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"look", "See how things are:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
+		{"act", "Do something about it:", []*cobra.Command{
+			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.cleanupCommand(),
+			a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
+		}},
+		{"set", "Set it up, and keep it:", []*cobra.Command{
+			a.initCommand(), a.secretCommand(), a.trustCommand(), a.alertCommand(), a.serveCommand(), a.backupCommand(), a.restoreCommand(),
+		}},
+		{"try", "Rehearse, and write playbooks:", []*cobra.Command{a.demoCommand(), a.labCommand(), a.stubsCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(a.versionCommand())
 }
 
 // arguments checks a command's arguments against their names in its use line, of

@@ -29,7 +29,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completePlaybooks),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -24,9 +25,15 @@ func (a *app) runsCommand() *cobra.Command {
 		Short: "List runs, the latest first",
 		Args:  arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if s := string(filter.Status); s != "" && !slices.Contains(statuses(), s) {
+				return &problem.Error{
+					Kind: problem.Usage, Message: fmt.Sprintf("there is no status %q%s", s, suggest.Phrase(s, statuses())),
+					Hint: "there are " + strings.Join(statuses(), ", "),
+				}
 			}
 			runs, horizon, err := a.listRuns(cmd.Context(), cfg, filter)
 			if err != nil {
@@ -48,9 +55,21 @@ func (a *app) runsCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&filter.Playbook, "playbook", "", "only runs of this playbook")
+	f.StringVar((*string)(&filter.Status), "status", "", "only runs that are "+strings.Join(statuses(), ", "))
 	f.IntVar(&filter.Limit, "limit", 20, "how many")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// statuses are those that a run can have.
+func statuses() []string {
+	var out []string
+	for _, s := range []journal.Status{
+		journal.Created, journal.Running, journal.Waiting, journal.Parked, journal.Ending, journal.Done, journal.Skipped, journal.Failed, journal.Cancelled,
+	} {
+		out = append(out, string(s))
+	}
+	return out
 }
 
 // shownRun is a run, and whether its process is gone.

@@ -28,10 +28,12 @@ func (a *app) secretCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.showSecrets(cmd.Context(), nil, asJSON) },
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.AddCommand(list, &cobra.Command{
+	test := &cobra.Command{
 		Use: "test [NAME…]", Short: "Look up secrets, and say why where one is not found", Args: arguments(0, -1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.showSecrets(cmd.Context(), args, false) },
-	})
+		RunE: func(cmd *cobra.Command, args []string) error { return a.showSecrets(cmd.Context(), args, asJSON) },
+	}
+	test.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(list, test)
 	return cmd
 }
 

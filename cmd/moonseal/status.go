@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -22,7 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show each playbook: what is served, what is next, what waits for whom",
 		Args:  arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.client()
+			c, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -41,12 +42,28 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 // client gives a client for the config's daemon.
-func (a *app) client() (*api.Client, error) {
-	cfg, err := a.loadConfig()
+func (a *app) client(ctx context.Context) (*api.Client, error) {
+	cfg, err := a.reachConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return a.daemon(cfg), nil
+}
+
+// reachConfig reads the config for what the daemon does. Where it is wrong, and a
+// daemon goes on with what it was, it says so, and knows no more than where that is.
+func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
+	cfg, err := a.loadConfig()
+	if err == nil {
+		return cfg, nil
+	}
+	where, lost := config.Where(a.config, a.getenv)
+	if lost != nil || !a.daemon(where).Alive(ctx) {
+		return nil, err
+	}
+	a.printError(err)
+	_, _ = fmt.Fprintln(a.stderr, "the daemon goes on with the config as it was")
+	return where, nil
 }
 
 // daemon gives a client that speaks for the user behind sudo.
@@ -139,6 +156,9 @@ func nowDoing(p api.PlaybookStatus) string {
 // showTrouble says below the table what someone has to look at, and how.
 func (a *app) showTrouble(s *api.Status) {
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(a.stdout, format+"\n", args...) }
+	if s.Config != nil {
+		say("\nthe config is wrong, and the daemon goes on with the one before: %s\n  moonseal reload   once it is mended", s.Config)
+	}
 	for _, e := range s.Problems {
 		say("\nbroken script: %s", e)
 		printPlace(a.stdout, e.Place)
@@ -153,7 +173,7 @@ func (a *app) showTrouble(s *api.Status) {
 		case r != nil && r.Error != nil:
 			say("\n%s: %s", p.Name, r.Error)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
-			say("\n%s failed: %s\n  moonseal logs %s shows the whole run", p.Name, p.LastRun.Error, p.LastRun.ID)
+			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}
 	}
 	if s.Cleanups > 0 {

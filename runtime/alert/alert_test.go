@@ -81,6 +81,10 @@ func TestTroubles(t *testing.T) {
 			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
 			[]string{"failed a|a failed (10 days left): cucm.Node:upload: down|moonseal logs r0", "expiring a cucm01/tomcat|a: the certificate of cucm01/tomcat ends on 2026-12-04 (10 days left)|moonseal run a"},
 		},
+		"wrong config": {
+			api.Status{Config: &problem.Error{Target: "moonseal.yaml:3", Message: "unknown key"}},
+			[]string{"config|the config is wrong, and the daemon goes on with the one before: moonseal.yaml:3: unknown key|moonseal reload"},
+		},
 		"broken, and never in order": {
 			api.Status{
 				Playbooks: []api.PlaybookStatus{{Name: "x", Script: "x.lua", Error: down}},

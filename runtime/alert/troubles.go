@@ -20,6 +20,9 @@ type Limits struct {
 // Troubles gives what is wrong, by key.
 func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 	var out []Trouble
+	if s.Config != nil {
+		out = append(out, Trouble{Key: "config", Text: fmt.Sprintf("the config is wrong, and the daemon goes on with the one before: %s", s.Config), Next: "moonseal reload"})
+	}
 	lame := map[string]bool{} // scripts that nothing runs of
 	for _, p := range s.Playbooks {
 		lame[p.Script] = p.Error != nil && p.Bundle == ""

@@ -14,6 +14,7 @@ type Status struct {
 	Version   string           `json:"version"`
 	Since     time.Time        `json:"since"`              // the daemon's start
 	Paused    bool             `json:"paused,omitempty"`   // nothing begins
+	Config    *problem.Error   `json:"config,omitempty"`   // why the config's file was refused, and the one before is in force
 	Playbooks []PlaybookStatus `json:"playbooks"`          // by name
 	Problems  []*problem.Error `json:"problems"`           // of scripts, by file
 	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left

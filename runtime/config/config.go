@@ -138,12 +138,38 @@ const maxFile = 1 << 20
 // /etc/moonseal/moonseal.yaml; where neither is there the defaults hold:
 // ./scripts and a state folder of the user's.
 func Load(path string, getenv func(string) string) (*Config, error) {
+	return load(path, getenv, Decode)
+}
+
+// Where reads no more of a config than where its daemon is, whatever else is wrong
+// with it: that one may go on with what the file was.
+func Where(path string, getenv func(string) string) (*Config, error) {
+	return load(path, getenv, func(data []byte, into any, source string) error {
+		var keys struct {
+			State  string    `yaml:"state"`
+			Listen Listen    `yaml:"listen"`
+			Keep   yaml.Node `yaml:"keep"`
+		}
+		err := yaml.Unmarshal(data, &keys)
+		if _, partly := errors.AsType[*yaml.TypeError](err); err != nil && !partly {
+			return explain(source, err, data)
+		}
+		c, _ := into.(*Config)
+		c.State, c.Listen = keys.State, keys.Listen
+		_ = keys.Keep.Decode(&c.Keep) // else its defaults
+		return nil
+	})
+}
+
+type decoder func(data []byte, into any, source string) error
+
+func load(path string, getenv func(string) string, decode decoder) (*Config, error) {
 	if path != "" {
-		return read(path, getenv)
+		return read(path, getenv, decode)
 	}
 	for _, p := range []string{"moonseal.yaml", "/etc/moonseal/moonseal.yaml"} {
 		if _, err := os.Stat(p); err == nil {
-			return read(p, getenv)
+			return read(p, getenv, decode)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, explain(p, err, nil)
 		}
@@ -152,7 +178,7 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 	return c, c.defaults(".", getenv)
 }
 
-func read(path string, getenv func(string) string) (*Config, error) {
+func read(path string, getenv func(string) string, decode decoder) (*Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
@@ -171,7 +197,7 @@ func read(path string, getenv func(string) string) (*Config, error) {
 		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
 	}
 	c := &Config{}
-	if err := Decode(data, c, path); err != nil {
+	if err := decode(data, c, path); err != nil {
 		return nil, err
 	}
 	c.Path = path

@@ -71,6 +71,26 @@ func TestDefaultsAndRelativePaths(t *testing.T) {
 	}
 }
 
+// A config that is wrong elsewhere still says where its daemon is.
+func TestWhere(t *testing.T) {
+	for text, want := range map[string]string{
+		"state: /st\nconcurency: 3\n":                                      "/st/moonseal.sock",
+		"state: /st\nlisten: { socket: /run/s, grupp: x }\nlog: [1]\n":     "/run/s",
+		"state: /st\nlimits: { memory: much }\nkeep: { runs: 1s }\nx: y\n": "/st/moonseal.sock",
+	} {
+		path := write(t, text)
+		if _, err := config.Load(path, os.Getenv); err == nil {
+			t.Errorf("%q is right", text)
+		}
+		if c, err := config.Where(path, os.Getenv); err != nil || c.Listen.Socket != want {
+			t.Errorf("%q: %+v, %v", text, c, err)
+		}
+	}
+	if _, err := config.Where(write(t, "a: b: c\n"), os.Getenv); err == nil {
+		t.Error("what is no YAML says nothing")
+	}
+}
+
 func TestKeep(t *testing.T) {
 	for text, want := range map[string]string{"": "400d 90d", "keep: { runs: forever, logs: 36h }": "forever 36h0m0s", "keep: { logs: 7d }": "400d 7d"} {
 		c, err := config.Load(write(t, text), os.Getenv)

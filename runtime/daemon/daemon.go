@@ -16,6 +16,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
 	"moonseal/runtime/reload"
 	"moonseal/runtime/run"
@@ -71,6 +72,7 @@ type Daemon struct {
 	cancel    map[string]bool   // runs that a person has cancelled, and that have not ended yet
 	schedules map[string]known  // by playbook
 	tight     map[string]string // by playbook: why its window may be too narrow
+	refused   *problem.Error    // why the config's file is not in force; nil: it is
 }
 
 // Open opens the state folder and loads the scripts. Nothing works yet.

@@ -137,6 +137,9 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 	d.notify(reloading())
 	defer func() { d.notify("READY=1\nSTATUS=" + d.summary()) }()
 	r, err := d.reloadConfig(ctx)
+	if ctx.Err() == nil {
+		d.refusedConfig(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +160,17 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 		Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: now.Problems,
 		Config: orEmpty(r.changed), Restart: r.restart,
 	}, nil
+}
+
+// refusedConfig remembers, for status, why the config's file is not in force; nil: it
+// is.
+func (d *Daemon) refusedConfig(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused = nil
+	if err != nil {
+		d.refused = problem.From(err)
+	}
 }
 
 func orEmpty(names []string) []string {

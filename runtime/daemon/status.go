@@ -37,6 +37,9 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	s := &api.Status{
 		Version: d.opt.Version, Since: d.since, Paused: d.isPaused(""), Playbooks: []api.PlaybookStatus{}, Problems: snapshot.Problems,
 	}
+	d.mu.Lock()
+	s.Config = d.refused
+	d.mu.Unlock()
 	for _, u := range undos {
 		if u.Error != nil {
 			s.Cleanups++
