@@ -83,6 +83,7 @@ type fakeExecutor struct {
 	gates   map[string]chan struct{} // by playbook: its runs wait until it is closed
 	linger  chan struct{}            // not nil: what has stopped ends when it is closed
 	loadErr error
+	taken   bool // the next run is adopted by someone else as soon as it is taken up
 }
 
 func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
@@ -227,6 +228,13 @@ func (e *fakeExecutor) take(ctx context.Context, id string) (*journal.History, s
 	h, err := e.journal.History(ctx, id)
 	if err != nil {
 		return nil, s, err
+	}
+	taken := false
+	e.update(func() { taken, e.taken = e.taken, false })
+	if taken {
+		if _, err := e.journal.Adopt(ctx, id); err != nil {
+			return nil, s, err
+		}
 	}
 	return h, s, e.write(h, journal.RunResumed{Stamp: e.stamp(h)})
 }

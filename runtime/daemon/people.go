@@ -162,11 +162,15 @@ func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) erro
 // killed now lets it go on when it is back.
 func (d *Daemon) settle(ctx context.Context, h *journal.History, decide func(journal.Stamp) ([]journal.Record, error)) error {
 	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
-	epoch, err := d.journal.Adopt(ctx, h.Run.ID)
-	if err != nil {
+	stamp := journal.Stamp{Run: h.Run.ID, Epoch: h.Run.Epoch, At: d.opt.Clock.Now().UTC()}
+	// What is refused must not take the run from a process that works on it again.
+	if _, err := decide(stamp); err != nil {
 		return err
 	}
-	stamp := journal.Stamp{Run: h.Run.ID, Epoch: epoch, At: d.opt.Clock.Now().UTC()}
+	var err error
+	if stamp.Epoch, err = d.journal.Adopt(ctx, h.Run.ID); err != nil {
+		return err
+	}
 	recs, err := decide(stamp)
 	if err != nil {
 		return err

@@ -109,6 +109,7 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 	h.status(waits, journal.Waiting)
 	h.status(parks, journal.Parked)
 	ctx := t.Context()
+	epoch := h.run(parks).Epoch + h.run(waits).Epoch
 	kind(t, h.daemon.Decide(ctx, waits, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
 	kind(t, h.daemon.Decide(ctx, parks, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
 	kind(t, h.daemon.Decide(ctx, "0hawnb4r1y", true, "alice", api.Decision{}), problem.NotFound, "there is no run")
@@ -117,6 +118,9 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 	kind(t, h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"}), problem.Usage, "somebody has to say")
 	if got := h.run(parks); got.Status != journal.Parked {
 		t.Errorf("the run is %s", got.Status)
+	}
+	if h.run(parks).Epoch+h.run(waits).Epoch != epoch {
+		t.Error("what is refused takes a run away from whoever may work on it")
 	}
 	_, err := h.daemon.Run(ctx, api.RunRequest{Playbook: "wait"})
 	kind(t, err, problem.Usage, `no playbook "wait"`)
@@ -192,6 +196,22 @@ func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
 			t.Fatal("the next run does not wait for the one before")
 		}
 		h.status(second, journal.Done)
+	}
+	h.sound()
+}
+
+// A person's answer takes the run from a process that has just begun to work on it:
+// the next one goes on, at once.
+func TestAnAnswerTakesTheRunAway(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("a", script{})
+	h.start()
+	h.exec.update(func() { h.exec.taken = true })
+	id := h.begun("a")
+	h.status(id, journal.Done)
+	if lines := h.log.of("run stopped"); len(lines) > 0 {
+		t.Errorf("an error is logged: %v", lines)
 	}
 	h.sound()
 }

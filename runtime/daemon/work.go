@@ -210,6 +210,10 @@ func (d *Daemon) stopped(ctx context.Context, j queue.Job, err error) queue.Resu
 		return queue.Wait(d.opt.Clock.Now())
 	}
 	e := problem.From(err)
+	if e.Kind == problem.Conflict && e.Message == journal.ErrStaleEpoch.Error() { // a person has answered meanwhile
+		d.log.Info("run taken over", "run", j.Run, "playbook", j.Playbook)
+		return queue.Wait(d.opt.Clock.Now())
+	}
 	d.log.Error("run stopped", "run", j.Run, "playbook", j.Playbook, "error", e.Error())
 	d.suspect(e)
 	return queue.Retry(e)

@@ -275,6 +275,61 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 	}
 }
 
+// A person answers while the run's process is still at its last hook: what that
+// writes is too late, and harms nothing.
+func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
+	w := newWorld(t)
+	pid := w.file + ".pid"
+	job := w.job(`ctx:approve("go?") ctx:step("one", function() return o:append() end)`)
+	job.Files["p.lua"] = strings.Replace(job.Files["p.lua"], "playbook {", `playbook { on = { wait = function() o:pause() require("outside").say { text = "too late" } end },`, 1)
+	var id string
+	ended := make(chan error, 1)
+	go func() {
+		out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+		if err == nil && out.Status != journal.Waiting {
+			err = fmt.Errorf("%+v", out)
+		}
+		ended <- err
+	}()
+	for look := time.NewTicker(5 * time.Millisecond); ; <-look.C {
+		if _, err := os.Stat(pid); err == nil {
+			break
+		}
+		if len(ended) > 0 {
+			t.Fatal(<-ended)
+		}
+	}
+	epoch, err := w.journal.Adopt(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := w.journal.History(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp := journal.Stamp{Run: id, Epoch: epoch, At: time.Now()}
+	rec, asked, err := run.Decide(h, stamp, true, run.Approval{By: "alice", At: stamp.At})
+	if err != nil || !asked {
+		t.Fatal(asked, err)
+	}
+	if err := w.journal.Write(t.Context(), rec, journal.RunWaiting{Stamp: stamp, For: "a free worker", Until: stamp.At}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.file+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the first process: %v", err)
+	}
+	out, err := w.parent.Resume(t.Context(), job, id)
+	if err != nil || out.Status != journal.Done || lines(w.file) != 1 {
+		t.Errorf("%+v, %v, %d lines", out, err, lines(w.file))
+	}
+	if h, err = w.journal.History(t.Context(), id); err != nil || h.Run.Deaths != 0 || h.Run.Failures != 0 {
+		t.Errorf("%+v, %v", h.Run, err)
+	}
+}
+
 func TestDeathIsTakenUpAgain(t *testing.T) {
 	w := newWorld(t)
 	out, id := w.run(`ctx:step("one", function() return o:die_once() end)`)
