@@ -73,7 +73,7 @@ func hinted(f bind.Finding) bind.Finding {
 	case problem.Auth:
 		p.Hint = "correct the secret, then run doctor again"
 	case problem.Untrusted:
-		p.Hint = "moonseal trust HOST shows what the host shows, and pins it; ca_bundle in the config names a CA of your own"
+		p.Hint = "look who answers there in place of it, and whether this machine's clock is right"
 	default: // it says by itself what is wrong
 	}
 	f.Error = &p

@@ -13,6 +13,16 @@
 // is written with the sources that it needs, and its id is queued. A free worker
 // resumes it in a child process. A run that waits costs a row in the queue.
 //
+// # Change
+//
+// A new config is made into [Parts], tried, and put into force as a whole: what
+// begins or goes on afterwards takes all from them, what runs has what it began
+// with. One that does not work changes nothing.
+//
+// # Keep
+//
+// Once a day what has ended long ago is removed from the journal.
+//
 // # Stop
 //
 // The socket and the schedule close first. Runs that are under way get the stop

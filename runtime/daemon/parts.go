@@ -9,8 +9,10 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/reload"
+	"moonseal/runtime/run"
 	"moonseal/runtime/worker"
 )
 
@@ -154,12 +156,27 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 	}
 	if slices.Contains(r.changed, "blackouts") {
 		d.reschedule(now) // what asks for a slot of its window gets another
+		d.lookAtWindows(ctx)
 	}
 	c := now.Since(old)
 	return &api.ReloadReply{
 		Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: now.Problems,
 		Config: orEmpty(r.changed), Restart: r.restart,
 	}, nil
+}
+
+// lookAtWindows makes the runs that wait for their window look again: it may be open
+// now. One that is not waits again.
+func (d *Daemon) lookAtWindows(ctx context.Context) {
+	runs, err := d.journal.Unfinished(ctx, "")
+	for _, r := range runs {
+		if err == nil && r.Status == journal.Waiting && r.WaitFor == run.WaitWindow {
+			_, err = d.queue.Wake(ctx, r.ID)
+		}
+	}
+	if err != nil {
+		d.log.Error("runs that wait for their window do not look again", "error", err.Error())
+	}
 }
 
 // refusedConfig remembers, for status, why the config's file is not in force; nil: it

@@ -192,6 +192,28 @@ func TestReloadOfWhereScriptsAre(t *testing.T) {
 	}
 }
 
+// A run that waits for its window looks again when the blackouts are others.
+func TestReloadOfBlackoutsWakes(t *testing.T) {
+	t.Parallel()
+	h, file, _ := changeable(t)
+	h.script("closed", script{Window: "Sat 10:00-12:00"}) // it is Tuesday
+	h.script("waits", script{Does: "approve"})
+	h.start()
+	id, other := h.ask("closed"), h.ask("waits")
+	h.exec.await(t, "both wait", func() bool { return len(h.exec.calls) == 2 })
+	h.idle()
+	next := *h.cfg
+	next.Blackouts = []string{"2026-12-20..2027-01-06"}
+	file.Store(&next)
+	_, err := h.daemon.Reload(t.Context())
+	h.check(err)
+	h.exec.await(t, "it looks again", func() bool { return len(h.exec.calls) == 3 && h.exec.calls[2].run == id })
+	h.idle()
+	h.status(id, journal.Waiting)
+	h.status(other, journal.Waiting)
+	h.sound()
+}
+
 // While the config changes again and again, no run and no load meets a mixture.
 func TestConfigIsNeverAMixture(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package problem
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -28,6 +29,9 @@ func Network(err error) *Error {
 	case errors.As(err, &untrusted):
 		e.Kind, e.Work = Untrusted, NotDone
 		e.Message = "its TLS certificate is not trusted: " + untrusted.Err.Error()
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](untrusted.Err); unknown {
+			e.Hint = "a CA of your own, or a proxy that looks into TLS, wants its root named in the config: ca_bundle"
+		}
 	case errors.As(err, &dns):
 		e.Message, e.Work = "cannot resolve "+dns.Name, NotDone
 		e.Hint = "check the host's name and this machine's resolver"

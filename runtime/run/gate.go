@@ -32,6 +32,9 @@ const approvalStep = firstDefer - 1
 // WaitApproval is what a run waits for that a person has to approve or deny.
 const WaitApproval = "approval"
 
+// WaitWindow is what a run waits for that may not change the appliance now.
+const WaitWindow = "window"
+
 // mayChange lets a call that changes the outside world pass, or ends the body.
 func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	switch {
@@ -57,7 +60,7 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 		return misuse(inv.Func.Full(), "the playbook's window never opens: blackouts cover all of it",
 			"mend window or blackouts; moonseal run NAME --now changes the appliance all the same")
 	}
-	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "window", Until: opens.UTC()})
+	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: WaitWindow, Until: opens.UTC()})
 }
 
 // approved passes once a person has approved the run.
