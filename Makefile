@@ -34,7 +34,12 @@ VM := bin/vm
 vmtest: $(VM)/root ## Test the daemon in a virtual machine: systemd, cgroups, a power cut (Debian; some minutes)
 	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) test -v -count=1 -run '^TestMachine$$' -timeout 20m ./cmd/moonseal
 
-$(VM)/root: $(wildcard cmd/moonseal/testdata/vm/*)
+.PHONY: imagetest
+imagetest: $(VM)/root ## Build the container image, and test it in the virtual machine
+	cmd/moonseal/testdata/vm/container $(VM)
+	MOONSEAL_VM=$(CURDIR)/$(VM) MOONSEAL_IMAGE=$(CURDIR)/$(VM)/moonseal.tar $(GO) test -v -count=1 -run '^TestImage$$' -timeout 20m ./cmd/moonseal
+
+$(VM)/root: $(addprefix cmd/moonseal/testdata/vm/,image agent agent.service ether.network)
 	cmd/moonseal/testdata/vm/image $(VM)
 
 .PHONY: lint

@@ -9,8 +9,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// There is no container engine where these tests run: what can be seen without one
-// is that both files are well formed, fit each other, and start nothing as root.
+// What can be seen without a container engine: both files are well formed, fit each
+// other, and start nothing as root. TestImage builds and runs them.
 func TestContainerFilesFitEachOther(t *testing.T) {
 	folder := filepath.Join(examples, "container")
 	last := map[string]string{} // instructions of the last stage, lines joined

@@ -136,7 +136,7 @@ install -d -m 0700 secrets`)
 	m.write("/etc/systemd/system/moonseal.service.d/override.conf", credentials) // systemctl edit needs a terminal
 	m.do("systemctl daemon-reload")
 	m.says(0, m.typed("Under systemd,\nas that user", "^sudo (systemctl enable|moonseal)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
-	m.says(0, "sudo -u moonseal moonseal doctor", "ok   daemon", "ok   host cucm01-pub.automate.builders SSH", "ok   clock")
+	m.says(0, "sudo -u moonseal moonseal doctor", "ok   daemon", "ok   node cucm01-pub.automate.builders SSH", "ok   clock")
 	m.says(0, m.typed("watch the first renewal", "secret test"), "CUCM_PASSWORD")
 	m.says(0, "systemctl status moonseal", "Active: active (running)", `Status: "1 playbook"`)
 	m.says(0, "systemd-analyze verify --man=no moonseal.service")
@@ -151,29 +151,38 @@ install -d -m 0700 secrets`)
 // init wrote.
 func (m *installation) configure(lines string) {
 	m.t.Helper()
+	m.do("cd /etc/moonseal && [ -e init.yaml ] || cp moonseal.yaml init.yaml")
+	m.write("/etc/moonseal/world.yaml", m.toWorld("listen: { socket: /run/moonseal/moonseal.sock, group: moonseal }\n"+lines))
+	m.do("cd /etc/moonseal && cat init.yaml world.yaml >new.yaml && mv new.yaml moonseal.yaml")
+}
+
+// toWorld gives what a config needs to lead from the machine to the world, and the lines.
+func (m *installation) toWorld(lines string) string {
+	m.t.Helper()
 	var cfg map[string]any
 	text := strings.ReplaceAll(read(m.t, m.w.config()), "127.0.0.1", "10.0.2.2")
 	m.check(yaml.Unmarshal([]byte(text), &cfg))
 	maps.DeleteFunc(cfg, func(key string, _ any) bool { return !slices.Contains([]string{"hosts", "modules", "ca_bundle"}, key) })
-	cfg["listen"] = map[string]string{"socket": "/run/moonseal/moonseal.sock", "group": "moonseal"}
 	out, err := yaml.Marshal(cfg)
 	m.check(err)
-	m.do("cd /etc/moonseal && [ -e init.yaml ] || cp moonseal.yaml init.yaml")
-	m.write("/etc/moonseal/world.yaml", string(out)+lines)
-	m.do("cd /etc/moonseal && cat init.yaml world.yaml >new.yaml && mv new.yaml moonseal.yaml")
+	return string(out) + lines
 }
 
 // playbook makes a playbook live that renews the node's certificate.
 func (m *installation) playbook(host string) {
 	m.t.Helper()
-	m.write("/etc/moonseal/scripts/"+host+".lua", fmt.Sprintf(`return require("moonseal.renew").tomcat {
+	m.write("/etc/moonseal/scripts/"+host+".lua", renewal(host))
+	m.do("sudo -u alice moonseal reload")
+}
+
+func renewal(host string) string {
+	return fmt.Sprintf(`return require("moonseal.renew").tomcat {
   name = %q,
   node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
   zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
   ca = { directory = "letsencrypt", email = "admin@automate.builders" },
 }
-`, host, host))
-	m.do("sudo -u alice moonseal reload")
+`, host, host)
 }
 
 // begin lets the playbook begin, while a fault holds its call, and gives its run.
@@ -208,6 +217,12 @@ func (m *installation) latest(playbook string) string {
 func (m *installation) ends(run, host string) {
 	m.t.Helper()
 	m.says(0, "timeout 120 sudo -u alice moonseal logs -f "+run, "run done")
+	m.once(host)
+}
+
+// once checks that the host has one certificate, uploaded once and served.
+func (m *installation) once(host string) {
+	m.t.Helper()
 	issued := m.issued(host)
 	host += ".automate.builders"
 	l := m.w.ledger()
@@ -242,5 +257,5 @@ func (m *installation) property(name string) string {
 // until waits until the script says so.
 func (m *installation) until(script string) {
 	m.t.Helper()
-	m.do("timeout 120 bash -c 'until " + script + "; do sleep 0.2; done'")
+	m.do("timeout 60 bash -c 'until " + script + "; do sleep 0.2; done'")
 }
