@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"golang.org/x/sys/unix"
 
 	"moonseal/runtime/bind"
@@ -263,6 +264,93 @@ func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	beside.noticedNothing()
+}
+
+// A stopped process keeps its run for a while only, and no longer once the run is
+// cancelled; then the run goes on in the next process.
+func TestStoppedProcessIsReplaced(t *testing.T) {
+	for name, cancels := range map[string]bool{"left alone": false, "cancelled": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			clock := clockwork.NewFakeClockAt(time.Now())
+			w.parent.Clock = clock
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			var id string
+			ended := make(chan *run.Outcome, 1)
+			go func() {
+				out, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() return o:append() end)`), false, func(run string) { id = run })
+				if err != nil {
+					t.Error(err)
+				}
+				ended <- out
+			}()
+			<-w.started("zero")
+			pid := w.paused()
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(w.file+".go", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := journal.Done
+			if cancels {
+				cancel(run.ErrCancelled)
+				want = journal.Cancelled
+			}
+			out := w.passes(clock, ended)
+			if out == nil || out.Status != want {
+				t.Fatalf("%+v", out)
+			}
+			h, err := w.journal.History(t.Context(), id)
+			if err != nil || h.Steps[0].Deaths != 1 {
+				t.Errorf("%+v, %v", h, err)
+			}
+			if text := w.logText(id); !strings.Contains(text, "it was stopped (SIGSTOP), and was killed for it") {
+				t.Errorf("log:\n%s", text)
+			}
+			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+				t.Errorf("the stopped process is still there: %v", err)
+			}
+		})
+	}
+}
+
+// paused waits until a step has called pause, and gives its process.
+func (w *world) paused() int {
+	w.t.Helper()
+	late := time.After(30 * time.Second)
+	for look := time.NewTicker(time.Millisecond); ; {
+		select {
+		case <-look.C:
+		case <-late:
+			w.t.Fatal("no step pauses")
+		}
+		text, err := os.ReadFile(w.file + ".pid")
+		if err == nil && len(text) > 0 {
+			pid, err := strconv.Atoi(string(text))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return pid
+		}
+	}
+}
+
+// passes lets time pass until the run has ended.
+func (w *world) passes(clock *clockwork.FakeClock, ended <-chan *run.Outcome) *run.Outcome {
+	w.t.Helper()
+	late := time.After(30 * time.Second)
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			clock.Advance(5 * time.Second)
+		case out := <-ended:
+			return out
+		case <-late:
+			w.t.Fatal("the run does not end")
+		}
+	}
 }
 
 // tries runs attacks in a child, each "what" or "what on", and gives how they went.

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"moonseal/runtime/grant"
@@ -21,7 +22,8 @@ type session struct {
 	conn   *conn
 	how    string // how the child ended, once it was waited for
 	ended  bool
-	failed error // the journal takes nothing any more
+	failed error       // the journal takes nothing any more
+	frozen atomic.Bool // it was killed because it was stopped
 
 	allowed *grant.Allowed // what its playbook may reach
 
@@ -33,6 +35,7 @@ type session struct {
 // watch tells the child when someone cancels, which it goes on to its end after;
 // any other end of ctx breaks off the reading. stop waits until that is done.
 func (s *session) watch(ctx context.Context) (stop func()) {
+	unguard := s.guard(ctx)
 	done := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(done)
@@ -46,6 +49,7 @@ func (s *session) watch(ctx context.Context) (stop func()) {
 		if !unwatch() {
 			<-done
 		}
+		unguard()
 	}
 }
 
@@ -176,7 +180,10 @@ func (s *session) track(recs []journal.Record) {
 func (s *session) death() error {
 	s.wait()
 	how := s.how
-	if how == "" {
+	switch {
+	case s.frozen.Load():
+		how = "it was stopped (SIGSTOP), and was killed for it"
+	case how == "":
 		how = "it ended without a result"
 	}
 	return &deathError{how: how, step: s.step, name: s.name}
