@@ -29,6 +29,7 @@
 //
 // A child that ends without a result has died: of its memory limit, of a bug, by
 // someone's hand, or by its own because a function went on for long after it was
-// told to end ([Setup.Stuck]), or of its parent's because it was stopped for long. The run is taken up again by a new child; after [MaxDeaths] in
-// one step it parks, and says how the last one died.
+// told to end ([Setup.Stuck]), or of its parent's because it was stopped for long.
+// The run is taken up again by a new child; after [MaxDeaths] in one step it parks,
+// and says how the last one died.
 package worker

@@ -282,10 +282,10 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 	pid := w.file + ".pid"
 	job := w.job(`ctx:approve("go?") ctx:step("one", function() return o:append() end)`)
 	job.Files["p.lua"] = strings.Replace(job.Files["p.lua"], "playbook {", `playbook { on = { wait = function() o:pause() require("outside").say { text = "too late" } end },`, 1)
-	var id string
+	begun := make(chan string, 1)
 	ended := make(chan error, 1)
 	go func() {
-		out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+		out, err := w.parent.Begin(t.Context(), job, false, func(run string) { begun <- run })
 		if err == nil && out.Status != journal.Waiting {
 			err = fmt.Errorf("%+v", out)
 		}
@@ -299,6 +299,7 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 			t.Fatal(<-ended)
 		}
 	}
+	id := <-begun
 	epoch, err := w.journal.Adopt(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
