@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
 	"time"
 
 	"moonseal/runtime/journal"
+	"moonseal/runtime/queue"
+	"moonseal/runtime/run"
 )
 
 // What runs log is in the daemon's log too, with run and step.
@@ -46,5 +49,22 @@ func TestRunsLogToTheDaemonsLog(t *testing.T) {
 	}
 	if said := h.log.of("run done"); len(said) > 0 {
 		t.Errorf("the daemon says it itself: %v", said)
+	}
+}
+
+// The log says which runs a stop has interrupted, and that nothing is lost.
+func TestStopSaysWhatGoesOn(t *testing.T) {
+	h := newHouse(t, time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
+	h.start()
+	stopping, stop := context.WithCancel(t.Context())
+	stop()
+	h.daemon.after(stopping, queue.Job{Run: "r1", Playbook: "dfw"}, &run.Outcome{Status: run.Replaying})
+	h.daemon.stopped(stopping, queue.Job{Run: "r2", Playbook: "lab"}, context.Canceled)
+	said := h.log.of("run interrupted; it goes on at the next start")
+	if len(said) != 2 || said[0].args["run"] != "r1" || said[0].args["playbook"] != "dfw" || said[1].args["run"] != "r2" || said[1].args["level"] != "INFO" {
+		t.Errorf("it says: %v", said)
+	}
+	if said := h.log.of("run replaying"); len(said) > 0 {
+		t.Error("it says what only the engine understands")
 	}
 }

@@ -206,7 +206,10 @@ func cancellable(ctx context.Context) (context.Context, func()) {
 
 // stopped is a run whose process ended without an outcome.
 func (d *Daemon) stopped(ctx context.Context, j queue.Job, err error) queue.Result {
-	if ctx.Err() != nil { // the daemon stops; the next start takes it up
+	if ctx.Err() != nil { // the daemon stops, or a person has cancelled the run: it is taken up again
+		if !errors.Is(context.Cause(ctx), run.ErrCancelled) {
+			d.interrupted(j)
+		}
 		return queue.Wait(d.opt.Clock.Now())
 	}
 	e := problem.From(err)
@@ -219,8 +222,17 @@ func (d *Daemon) stopped(ctx context.Context, j queue.Job, err error) queue.Resu
 	return queue.Retry(e)
 }
 
+// interrupted says that a run stops because the daemon does.
+func (d *Daemon) interrupted(j queue.Job) {
+	d.log.Info("run interrupted; it goes on at the next start", "run", j.Run, "playbook", j.Playbook)
+}
+
 // after notes what a run ended or stopped with.
 func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
+	if out.Status == run.Replaying {
+		d.interrupted(j)
+		return
+	}
 	level, args := d.outcomeLine(j, out)
 	d.log.Log(ctx, level, "run "+string(out.Status), args...)
 	if !out.Status.Outcome() {
