@@ -129,8 +129,9 @@ func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 		err = tooNew(path, have, len(steps))
 	case err == nil && have < len(steps):
 		err = &problem.Error{
-			Kind: problem.Usage, Target: path, Message: "the journal is of an older version", Work: problem.NotDone,
-			Hint: "the next `moonseal run` brings it up to date",
+			Kind: problem.Usage, Target: path, Work: problem.NotDone,
+			Message: fmt.Sprintf("the journal is of version %d, this moonseal reads version %d", have, len(steps)),
+			Hint:    "start moonseal serve, or run any playbook with moonseal run: that brings it up to date; where an older moonseal still serves, restart it",
 		}
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -295,6 +296,31 @@ func TestTakeRunFromAStoppedProcess(t *testing.T) {
 		t.Errorf("it ended: %v", err)
 	}
 	must(t, l.Release())
+}
+
+// Who only reads brings no journal up to date, and says who does.
+func TestOlderJournalIsNotRead(t *testing.T) {
+	steps, err := migrations()
+	must(t, err)
+	dir := t.TempDir()
+	j, err := open(t.Context(), dir, Options{}, steps[:1])
+	must(t, err)
+	must(t, j.Close())
+	before, err := os.ReadFile(filepath.Join(dir, fileName))
+	must(t, err)
+	_, err = OpenReadOnly(t.Context(), dir)
+	e := problem.From(err)
+	if err == nil || e.Kind != problem.Usage || !strings.Contains(e.Error(), fmt.Sprintf("version 1, this moonseal reads version %d", len(steps))) || !strings.Contains(e.Hint, "moonseal serve") {
+		t.Errorf("%v; hint: %s", err, e.Hint)
+	}
+	after, err := os.ReadFile(filepath.Join(dir, fileName))
+	if err != nil || !bytes.Equal(after, before) {
+		t.Errorf("it was changed: %v", err)
+	}
+	must(t, openTest(t, dir).Close())
+	j, err = OpenReadOnly(t.Context(), dir)
+	must(t, err)
+	must(t, j.Close())
 }
 
 // A damaged journal is moved away; what SQLite left beside it belongs to no copy that
