@@ -65,6 +65,9 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 		}
 	}
 	loaded, err := a.loadScripts(ctx, cfg, dir)
+	if errors.Is(err, fs.ErrPermission) && dir == cfg.Scripts {
+		return a.checkedByDaemon(ctx, cfg, report, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -78,6 +81,26 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 			report.Problems = append(report.Problems, p)
 		}
 	}
+	return nil
+}
+
+// checkedByDaemon reports what the daemon found in the scripts that only it may read;
+// where there is none that tells, it gives why they cannot be read here.
+func (a *app) checkedByDaemon(ctx context.Context, cfg *config.Config, report *checked, unreadable error) error {
+	c := a.daemon(cfg)
+	if !c.Alive(ctx) {
+		return unreadable
+	}
+	s, err := c.Status(ctx)
+	if err != nil {
+		return errors.Join(unreadable, err)
+	}
+	for _, p := range s.Playbooks {
+		if p.Bundle != "" && p.Error == nil {
+			report.Playbooks = append(report.Playbooks, &bundle.Playbook{Name: p.Name, File: p.Script, Hash: p.Bundle})
+		}
+	}
+	report.Problems = append(report.Problems, s.Problems...)
 	return nil
 }
 

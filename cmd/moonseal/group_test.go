@@ -117,6 +117,7 @@ func TestGroupMember(t *testing.T) {
 	m.says("begin by schedule again", "unpause", "ask")
 	m.says("nothing to change", "reload")
 	m.says("nothing is left to clean up", "cleanup", "list")
+	m.says("2 playbooks in order", "check")
 	m.says("CF_API_TOKEN", "secret", "test") // though the scripts are not his to read
 	w.check(os.Chmod(filepath.Join(w.dir, "ca.pem"), 0o644))
 	m.says("takes the login", "doctor")

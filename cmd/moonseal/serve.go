@@ -47,6 +47,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	if err := ownState(cfg); err != nil {
 		return err
 	}
+	if cfg.Path != "" {
+		a.config = cfg.Path // where that is gone at a reload, no other is meant, and not the defaults
+	}
 	lines := newLiveLog()
 	lines.use(a.logHandler(cfg))
 	log := slog.New(lines)

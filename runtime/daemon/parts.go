@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -127,6 +128,7 @@ func (d *Daemon) tried(ctx context.Context, cfg *config.Config) (*setup, error) 
 	if _, err := s.Executor.Load(ctx, job); err != nil {
 		e := *problem.From(err)
 		e.Message = "the new config does not work, and the old one goes on: " + e.Message
+		e.Hint = cmp.Or(e.Hint, "a process without a script could not be started with it: are limits.memory or limits.files too small?")
 		return nil, &e
 	}
 	return s, nil
