@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -50,7 +51,7 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 				return err
 			}
 			s.state = journal.StepRetrying
-			r.logger.Warn("retrying", EventKey, EventStep, "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
+			r.tell(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
 			r.runHook(ctx, "retry", func() lua.LValue { return r.event(s, e) })
 			return r.wait(ctx, wait)
 		}
