@@ -145,6 +145,7 @@ func (m *installation) reloads() {
 	}
 	m.configure("stop_timeout: 60s\nblackouts: [whenever]\n")
 	m.says(1, "systemctl reload moonseal")
+	m.do("sed -i 's/cpu: none/cpu: 50%/' /etc/moonseal/init.yaml") // of the runs that begin from now on
 	m.configure("stop_timeout: 60s\n")
 	m.do("systemctl reload moonseal")
 }
@@ -153,6 +154,9 @@ func (m *installation) reloads() {
 func (m *installation) drains() {
 	m.playbook("stopped")
 	run, hold := m.begin("stopped", faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	if limit := m.do("cat " + cgroup + "/run-*/cpu.max"); limit != "50000 100000" {
+		m.t.Errorf("the run has %s of a processor", limit)
+	}
 	m.do("systemctl stop --no-block moonseal")
 	m.until(`systemctl status moonseal | grep -q "Status: .waiting for running steps"`)
 	m.w.check(m.w.lab.Release(m.t.Context(), hold))
@@ -164,6 +168,7 @@ func (m *installation) drains() {
 	if len(m.issued("stopped")) != 1 {
 		m.t.Error("no certificate is issued when it has stopped: the step was to end")
 	}
+	m.says(0, "journalctl --no-pager -u moonseal", `msg="run interrupted; it goes on at the next start" run=`+run)
 	m.do("systemctl start moonseal")
 	m.ends(run, "stopped")
 }
