@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/problem"
+	"moonseal/runtime/api"
+	"moonseal/runtime/daemon"
 )
 
 func (a *app) alertCommand() *cobra.Command {
@@ -19,31 +19,28 @@ func (a *app) alertCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "test",
 		Short: "Send a message to each service under alerts, and ask for the heartbeat's URL",
-		Args:  arguments(0, 0),
+		Long: `Sends a message to each service under alerts, and asks for the heartbeat's URL. Where a
+daemon runs it does that, with the config and the secrets that it has.`,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig()
+			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
 			}
-			send, beat := a.alerts(cfg), a.beat(cfg)
-			if send == nil && beat == nil {
-				return &problem.Error{
-					Kind: problem.Usage, Target: cfg.Path, Message: "there are no alerts in the config",
-					Hint: "alerts: { urls: [TEAMS_URL] }, where TEAMS_URL is a secret that holds a service's URL",
-				}
+			var r *api.AlertReply
+			if c := a.daemon(cfg); c.Alive(cmd.Context()) {
+				r, err = c.TestAlerts(cmd.Context())
+			} else {
+				r, err = daemon.TestAlerts(cmd.Context(), cfg, a.alerts(cfg), a.beat(cfg))
 			}
-			if send != nil {
-				host, _ := os.Hostname()
-				if err := send(cmd.Context(), "moonseal: test", "alerts of moonseal on "+host+" arrive here"); err != nil {
-					return err
-				}
-				_, _ = fmt.Fprintf(a.stdout, "sent to %s\n", count(len(cfg.Alerts.URLs), "service"))
+			if err != nil {
+				return err
 			}
-			if beat != nil {
-				if err := beat(cmd.Context()); err != nil {
-					return problem.At(err, "", "the URL of "+cfg.Alerts.Heartbeat)
-				}
-				_, _ = fmt.Fprintln(a.stdout, "the heartbeat's URL answers")
+			if r.Services > 0 {
+				_, _ = fmt.Fprintf(a.stdout, "sent to %s\n", count(r.Services, "service"))
+			}
+			if r.Heartbeat != "" {
+				_, _ = fmt.Fprintf(a.stdout, "the heartbeat's URL answers (%s)\n", r.Heartbeat)
 			}
 			return nil
 		},

@@ -21,7 +21,11 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
-		if err == nil && (r.Method == http.MethodGet || strings.Contains(string(body), "bad.lua:1 is broken")) {
+		switch {
+		case err != nil:
+		case strings.Contains(string(body), "arrive here"):
+			got["test"]++
+		case r.Method == http.MethodGet, strings.Contains(string(body), "bad.lua:1 is broken"):
 			got[r.URL.Path]++
 		}
 	}))
@@ -31,12 +35,15 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 	plain := "state: state\nscripts: scripts\n"
 	w.check(os.WriteFile(w.config(), []byte(plain), 0o600))
 	w.script("bad", "half a script")
+	w.env["BEAT"] = service.URL + "/beat"
 	d := w.serve()
-	for name, url := range map[string]string{"one": "generic://" + service.Listener.Addr().String() + "/one?disabletls=yes", "beat": service.URL + "/beat"} {
-		w.check(os.WriteFile(filepath.Join(w.dir, name), []byte(url), 0o600))
+	delete(w.env, "BEAT") // the daemon alone has it, as it has what systemd gives it
+	w.check(os.WriteFile(filepath.Join(w.dir, "one"), []byte("generic://"+service.Listener.Addr().String()+"/one?disabletls=yes"), 0o600))
+	if out := w.moonseal(exitUsage, "alert", "test"); !strings.Contains(out, "there are no alerts in the config") {
+		t.Errorf("alert test: %s", out)
 	}
-	w.check(os.WriteFile(w.config(), []byte(plain+"secrets: { ONE: { file: one }, BEAT: { file: beat } }\nalerts: { urls: [ONE], heartbeat: BEAT }\n"), 0o600))
-	if out := w.moonseal(exitFailed, "reload"); !strings.Contains(out, "config   alerts.heartbeat alerts.urls secrets.BEAT secrets.ONE\n") {
+	w.check(os.WriteFile(w.config(), []byte(plain+"secrets: { ONE: { file: one } }\nalerts: { urls: [ONE], heartbeat: BEAT }\n"), 0o600))
+	if out := w.moonseal(exitFailed, "reload"); !strings.Contains(out, "config   alerts.heartbeat alerts.urls secrets.ONE\n") {
 		t.Errorf("reload: %s", out)
 	}
 	w.until("the alert and the heartbeat arrive", func() bool {
@@ -44,6 +51,12 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 		defer mu.Unlock()
 		return got["/one"] == 1 && got["/beat"] == 1
 	})
+	out := w.moonseal(exitDone, "alert", "test")
+	mu.Lock()
+	defer mu.Unlock()
+	if out != "sent to 1 service\nthe heartbeat's URL answers (BEAT)\n" || got["test"] != 1 {
+		t.Errorf("alert test: %s", out)
+	}
 	d.kill()
 	d.process.wait()
 }

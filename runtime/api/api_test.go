@@ -71,6 +71,10 @@ func (r rows) Horizon(context.Context) (journal.Horizon, error) {
 	return journal.Horizon{Runs: time.Unix(1, 0).UTC()}, r.f.note("horizon")
 }
 
+func (f *fake) TestAlerts(context.Context) (*api.AlertReply, error) {
+	return &api.AlertReply{Services: 2}, f.note("alerts")
+}
+
 func (f *fake) SecretNames(context.Context) ([]string, error) {
 	return []string{"A"}, f.note("secrets")
 }

@@ -112,6 +112,11 @@ func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 	return post[ReloadReply](ctx, c, "/reload", struct{}{})
 }
 
+// TestAlerts lets the daemon try whether its alerts arrive.
+func (c *Client) TestAlerts(ctx context.Context) (*AlertReply, error) {
+	return post[AlertReply](ctx, c, "/alerts/test", struct{}{})
+}
+
 // SecretNames asks which secrets scripts and config name.
 func (c *Client) SecretNames(ctx context.Context) ([]string, error) {
 	return getAll[string](ctx, c, "/secrets")

@@ -35,6 +35,8 @@ type Daemon interface {
 	Backup(ctx context.Context, w io.Writer) error
 	// Examine looks at all that playbooks name, and changes nothing.
 	Examine(ctx context.Context) ([]bind.Finding, error)
+	// TestAlerts sends a message to all who are told, and asks for the heartbeat's URL.
+	TestAlerts(ctx context.Context) (*AlertReply, error)
 	// SecretNames gives the secrets that scripts and config name.
 	SecretNames(ctx context.Context) ([]string, error)
 	// Secret says whether the daemon finds a secret, never its value.
@@ -225,6 +227,7 @@ func (s *server) routes() http.Handler {
 	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
 		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
 	})
+	handle(mux, s, "POST /alerts/test", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.TestAlerts(ctx) })
 	handle(mux, s, "GET /secrets", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.SecretNames(ctx) })
 	handle(mux, s, "GET /secrets/{name}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Secret(ctx, r.PathValue("name")), nil

@@ -114,6 +114,12 @@ func (p PauseRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
 }
 
+// AlertReply tells where a test of the alerts has arrived.
+type AlertReply struct {
+	Services  int    `json:"services"`            // that took the message
+	Heartbeat string `json:"heartbeat,omitempty"` // the secret whose URL answered
+}
+
 // SecretState is what is known of a secret; never its value.
 type SecretState struct {
 	Name  string         `json:"name"`
