@@ -181,12 +181,15 @@ func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ strin
 	}
 	for _, e := range unclear {
 		_, _ = fmt.Fprintf(w, "  asked for    %s at %s\n", e.Fn, when(e.Marked))
+		if text := brief(e.Args); text != "" {
+			_, _ = fmt.Fprintf(w, "  with         %s\n", text)
+		}
 		if text := brief(e.Progress); text != "" {
 			_, _ = fmt.Fprintf(w, "  came as far  %s\n", text)
 		}
 	}
-	if h.Run.Error != nil {
-		_, _ = fmt.Fprintf(w, "  last error   %s\n", h.Run.Error)
+	if e := lastError(h); e != nil {
+		_, _ = fmt.Fprintf(w, "  last error   %s\n", e)
 	}
 	_, _ = fmt.Fprint(w, `Look at the appliance, and type
   done    it has happened
@@ -202,6 +205,20 @@ or stop here (Ctrl-C): a parked run does no harm. done, again or look: `)
 		return "", &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "give --as done, --as again or --as look"}
 	}
 	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is none of done, again and look; nothing is changed", answer)}
+}
+
+// lastError gives what a parked run met last: its own error, or that of the step that
+// has not ended.
+func lastError(h *journal.History) *problem.Error {
+	if h.Run.Error != nil {
+		return h.Run.Error
+	}
+	for _, s := range slices.Backward(h.Steps) {
+		if s.State != journal.StepIsDone && s.Error != nil {
+			return s.Error
+		}
+	}
+	return nil
 }
 
 // brief gives what a call noted of how far it came in one short line: without
@@ -222,12 +239,16 @@ func brief(raw json.RawMessage) string {
 	return string(text)
 }
 
-// withoutTexts drops strings of more than one line.
+// withoutTexts drops strings of more than one line, and lists of such.
 func withoutTexts(v any) any {
+	long := func(e any) bool {
+		text, ok := e.(string)
+		return ok && strings.Contains(text, "\n")
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		for key, e := range v {
-			if text, ok := e.(string); ok && strings.Contains(text, "\n") {
+			if list, ok := e.([]any); long(e) || ok && slices.ContainsFunc(list, long) {
 				delete(v, key)
 				continue
 			}
