@@ -92,7 +92,10 @@ is a playbook: a Lua script in the scripts folder.
   moonseal check          are the scripts in order?
   moonseal run NAME       renew now, or go on where it was interrupted
   moonseal serve          the daemon: runs each when it is due
-  moonseal status         what is served, what is next, what waits for whom`,
+  moonseal status         what is served, what is next, what waits for whom
+
+Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong use; 4 parked: a person has
+to look; 5 waiting: it goes on later.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

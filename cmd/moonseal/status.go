@@ -171,7 +171,7 @@ func (a *app) showTrouble(s *api.Status) {
 		case r != nil && strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
 		case r != nil && r.Error != nil:
-			say("\n%s: %s", p.Name, r.Error)
+			say("\n%s goes on failing: %s\n  moonseal run %s   tries again now, once it is mended; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
 			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}
