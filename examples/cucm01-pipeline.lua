@@ -2,16 +2,17 @@
 -- the same and more: it also goes on with what an earlier run left.
 local acme, cucm, dns = require "acme", require "cucm", require "dns"
 
+-- Made here, "moonseal doctor" looks at them before a run needs them.
+local node = cucm.node {
+  host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD",
+}
+local zone = dns.zone { provider = "cloudflare", api_token = secret "CF_API_TOKEN" }
+local ca = acme.ca { directory = "letsencrypt", email = "admin@automate.builders" }
+
 return playbook {
   name = "cucm01-pipeline", schedule = "17 3 * * *", timeout = "2h",
 
   run = function(ctx)
-    local node = cucm.node {
-      host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD",
-    }
-    local zone = dns.zone { provider = "cloudflare", api_token = secret "CF_API_TOKEN" }
-    local ca = acme.ca { directory = "letsencrypt", email = "admin@automate.builders" }
-
     local found = ctx:step("checking_certificate", function()
       local installed = node:identity "tomcat"
       return { installed = installed, served = node:served(), renewal = ca:renewal(installed, { renew_before = "30d" }) }
