@@ -125,7 +125,7 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 	}
 	work, err := job(cfg)
 	if err == nil {
-		err = readScripts(&work, cfg.Scripts)
+		err = readScripts(&work, cfg, cfg.Scripts)
 	}
 	if err != nil {
 		b.Fatal(err)

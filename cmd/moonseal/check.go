@@ -60,7 +60,7 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 	}
 	dir, only := path, ""
 	if !info.IsDir() {
-		if dir, only, err = scriptIn(cfg.Scripts, path); err != nil {
+		if dir, only, err = scriptIn(cfg, path); err != nil {
 			return err
 		}
 	}
@@ -113,14 +113,17 @@ func reason(err error) string {
 }
 
 // scriptIn gives the scripts folder of a file, and its name in it: the config's
-// folder where the file is below it, else the one that it stands in.
-func scriptIn(scripts, path string) (dir, name string, err error) {
+// folder where the file is below it, or among its hooks, else the one that it stands in.
+func scriptIn(cfg *config.Config, path string) (dir, name string, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", "", err
 	}
-	if rel, err := filepath.Rel(scripts, abs); err == nil && !strings.HasPrefix(rel, "..") {
-		return scripts, filepath.ToSlash(rel), nil
+	if rel, err := filepath.Rel(cfg.Scripts, abs); err == nil && !strings.HasPrefix(rel, "..") {
+		return cfg.Scripts, filepath.ToSlash(rel), nil
+	}
+	if rel, err := filepath.Rel(cfg.Hooks, abs); cfg.Hooks != "" && err == nil && !strings.HasPrefix(rel, "..") {
+		return cfg.Scripts, "hooks/" + filepath.ToSlash(rel), nil
 	}
 	return filepath.Dir(abs), filepath.Base(abs), nil
 }

@@ -268,7 +268,7 @@ func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := readScripts(&work, e.cfg.Scripts); err != nil {
+	if err := readScripts(&work, e.cfg, e.cfg.Scripts); err != nil {
 		return nil, nil // it is among the findings already
 	}
 	parent, err := e.app.parent(e.cfg, nil, nil)

@@ -142,7 +142,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if err != nil {
 		return nil, "", err
 	}
-	if err := readScripts(&work, cfg.Scripts); err != nil {
+	if err := readScripts(&work, cfg, cfg.Scripts); err != nil {
 		return nil, "", err
 	}
 	work.Playbook, work.Mode = name, opts.mode()

@@ -125,7 +125,7 @@ func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string) (
 	if err != nil {
 		return nil, err
 	}
-	if err := readScripts(&work, dir); err != nil {
+	if err := readScripts(&work, cfg, dir); err != nil {
 		return nil, err
 	}
 	parent, err := a.parent(cfg, nil, nil)

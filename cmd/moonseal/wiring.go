@@ -106,9 +106,14 @@ func job(cfg *config.Config) (worker.Job, error) {
 	return j, nil
 }
 
-// readScripts puts the scripts folder into a job.
-func readScripts(j *worker.Job, dir string) error {
-	tree, err := bundle.Read(dir)
+// readScripts puts a scripts folder into a job: the config's with the hooks that the
+// config has for it.
+func readScripts(j *worker.Job, cfg *config.Config, dir string) error {
+	var with bundle.Reading
+	if dir == cfg.Scripts {
+		with.Hooks = cfg.Hooks
+	}
+	tree, err := bundle.ReadWith(dir, with)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,8 @@
 // Each *.lua file returns a playbook, or a list of them. A folder in it is a
 // tenant: the playbook bar in foo/baz.lua is called foo/bar. Files under lib/,
 // and under a tenant's lib/, are for require only. A file under hooks/ returns a
-// table of hooks, by event, that see the runs of all playbooks. Names that begin with a dot,
+// table of hooks, by event, that see the runs of all playbooks; another folder can
+// stand in for it ([Reading.Hooks]). Names that begin with a dot,
 // tests (*_test.lua), and files that are no *.lua are left alone.
 //
 // # require

@@ -17,8 +17,11 @@ type Hooks struct {
 	On   map[string]*lua.LFunction
 }
 
+// hooksFolder holds the hooks for all playbooks.
+const hooksFolder = "hooks"
+
 // Hook reports whether file holds hooks for all playbooks.
-func Hook(file string) bool { return strings.HasPrefix(file, "hooks/") }
+func Hook(file string) bool { return strings.HasPrefix(file, hooksFolder+"/") }
 
 // hookFiles gives the scripts under hooks/, sorted.
 func (b *Bundle) hookFiles() []string {

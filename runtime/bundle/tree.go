@@ -58,6 +58,8 @@ func Read(dir string) (*Tree, error) { return ReadWith(dir, Reading{}) }
 // Reading lets a caller take part who reads the same folder again and again. Each
 // of its functions may be nil.
 type Reading struct {
+	// Hooks is a folder that stands in for hooks/, which is not read then; "" for none.
+	Hooks string
 	// Folder is called before the folder at path is listed.
 	Folder func(path string)
 	// Known gives the text of a file that is as it was when it was last read; the
@@ -80,11 +82,45 @@ func ReadWith(dir string, with Reading) (*Tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !r.moved(dir) {
+		moved := false
+		if with.Hooks != "" {
+			h, err := read(with.Hooks, with.inHooks())
+			if err != nil {
+				return nil, err
+			}
+			moved = h.moved(with.Hooks)
+			r.tree.add(hooksFolder, h.tree)
+		}
+		if !moved && !r.moved(dir) {
 			return r.tree, nil
 		}
 	}
 	return nil, &problem.Error{Kind: problem.Conflict, Target: dir, Message: "its links keep changing while it is read"}
+}
+
+// inHooks is the reading of the folder that stands in for hooks/.
+func (with Reading) inHooks() Reading {
+	in := Reading{Folder: with.Folder}
+	if with.Known != nil {
+		in.Known = func(name string, info fs.FileInfo) (string, bool) {
+			return with.Known(path.Join(hooksFolder, name), info)
+		}
+	}
+	if with.Read != nil {
+		in.Read = func(name string, info fs.FileInfo, text string) { with.Read(path.Join(hooksFolder, name), info, text) }
+	}
+	return in
+}
+
+// add adds another tree, as a folder of this one.
+func (t *Tree) add(folder string, other *Tree) {
+	for name, text := range other.Files {
+		t.Files[path.Join(folder, name)] = text
+	}
+	for _, e := range other.Problems {
+		e.Place.File = path.Join(folder, e.Place.File)
+		t.Problems = append(t.Problems, e)
+	}
 }
 
 func read(dir string, with Reading) (*reader, error) {
@@ -157,7 +193,7 @@ func (r *reader) folder(name string, depth int) error {
 			// what the others lead through.
 			r.links[child], _ = os.Readlink(r.full(child))
 		}
-		if strings.HasPrefix(entry.Name(), ".") {
+		if strings.HasPrefix(entry.Name(), ".") || child == hooksFolder && r.with.Hooks != "" {
 			continue
 		}
 		info, err := entry.Info() // which a folder of a root has at hand

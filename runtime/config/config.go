@@ -37,6 +37,7 @@ import (
 // Config is moonseal.yaml.
 type Config struct {
 	Scripts  string               `yaml:"scripts"`   // the folder of the playbooks
+	Hooks    string               `yaml:"hooks"`     // the folder of the scripts that see all runs; "" is hooks/ in the scripts folder
 	State    string               `yaml:"state"`     // the folder of journal, accounts and certificates
 	CABundle string               `yaml:"ca_bundle"` // PEM file of roots that are trusted beside the system's
 	Proxy    string               `yaml:"proxy"`     // URL of an HTTP proxy for the HTTP APIs
@@ -240,7 +241,7 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	if c.StopTimeout == 0 {
 		c.StopTimeout = Duration(defaultStop)
 	}
-	for _, p := range []*string{&c.Scripts, &c.State, &c.CABundle, &c.Listen.Socket} {
+	for _, p := range []*string{&c.Scripts, &c.Hooks, &c.State, &c.CABundle, &c.Listen.Socket} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			abs, err := filepath.Abs(filepath.Join(base, *p))
 			if err != nil {
@@ -248,6 +249,9 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 			}
 			*p = abs
 		}
+	}
+	if err := c.hooksOutside(); err != nil {
+		return err
 	}
 	if c.Listen.Socket == "" {
 		c.Listen.Socket = filepath.Join(c.State, "moonseal.sock")
@@ -262,6 +266,21 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 		}
 	}
 	return nil
+}
+
+// hooksOutside refuses hooks that would be read as playbooks too. Those that the
+// scripts folder has by itself need no setting.
+func (c *Config) hooksOutside() error {
+	if c.Hooks == filepath.Join(c.Scripts, "hooks") {
+		c.Hooks = ""
+	}
+	if c.Hooks != c.Scripts && !strings.HasPrefix(c.Hooks, c.Scripts+string(filepath.Separator)) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Usage, Target: c.Path, Message: "hooks is a folder among the scripts: " + c.Hooks,
+		Hint: "leave it out, and put the hooks into " + filepath.Join(c.Scripts, "hooks") + "; or name a folder outside",
+	}
 }
 
 func (s Secret) check(name, path string) error {

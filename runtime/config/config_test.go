@@ -42,6 +42,8 @@ func TestErrorsNameTheLine(t *testing.T) {
 		"log:\n  format: xml\n":                 `moonseal.yaml:2: there is no format "xml": it is text or json`,
 		"keep:\n  logs: 5m\n":                   `moonseal.yaml:2: it is a day ("1d") or more, or "forever", not "5m"`,
 		"keep: { runs: long }\n":                `moonseal.yaml:1: `,
+		"hooks: scripts/x\n":                    "moonseal.yaml: hooks is a folder among the scripts: ",
+		"hooks: scripts\n":                      "moonseal.yaml: hooks is a folder among the scripts: ",
 		strings.Repeat("# x\n", 300_000):        "over 1 MiB",
 		"limits: { memory: 9999999GiB }\n":      "x",
 	} {

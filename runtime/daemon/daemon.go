@@ -109,7 +109,7 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.schedule = schedule.New(schedule.Options{Clock: opt.Clock, Enqueue: d.due, Log: opt.Log})
-	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Clock: opt.Clock, Log: opt.Log, Load: d.load, Last: d.last, Apply: d.apply})
+	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Hooks: opt.Config.Hooks, Clock: opt.Clock, Log: opt.Log, Load: d.load, Last: d.last, Apply: d.apply})
 	return d, nil
 }
 

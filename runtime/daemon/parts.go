@@ -83,7 +83,7 @@ func (d *Daemon) reloadConfig(ctx context.Context) (*reconfigured, error) {
 		case "state", "listen": // locked, open, and others know the way
 			r.restart = append(r.restart, name)
 			continue
-		case "scripts", "grants", "modules", "blackouts": // loading asks for them
+		case "scripts", "hooks", "grants", "modules", "blackouts": // loading asks for them
 			r.scripts = true
 		}
 		r.changed = append(r.changed, name)
@@ -118,8 +118,8 @@ func (d *Daemon) tried(ctx context.Context, cfg *config.Config) (*setup, error) 
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Scripts != d.config().Scripts {
-		if _, err := bundle.Read(cfg.Scripts); err != nil {
+	if old := d.config(); cfg.Scripts != old.Scripts || cfg.Hooks != old.Hooks {
+		if _, err := bundle.ReadWith(cfg.Scripts, bundle.Reading{Hooks: cfg.Hooks}); err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +150,8 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 	old := d.reload.Current()
 	load := d.reload.Reload
 	if r.scripts {
-		load = func(ctx context.Context) (*reload.Snapshot, error) { return d.reload.Renew(ctx, d.config().Scripts) }
+		folders := reload.Folders{Scripts: d.config().Scripts, Hooks: d.config().Hooks}
+		load = func(ctx context.Context) (*reload.Snapshot, error) { return d.reload.Renew(ctx, folders) }
 	}
 	now, err := load(ctx)
 	if err != nil {

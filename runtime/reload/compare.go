@@ -19,9 +19,10 @@ type script struct {
 	asked    bool             // [Options.Last] was asked
 }
 
-// library is what is known of a file that is for require only.
+// library is what is known of a file that is for require only, or has hooks.
 type library struct {
 	text     string
+	good     string // of hooks: as they were last in order, "" for never
 	problems []*problem.Error
 }
 

@@ -14,6 +14,10 @@ import (
 // load loads what is different, and then what an other script's name stood in the
 // way of. When that cannot be done at all, nothing has changed.
 func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) error {
+	tree, hooks, err := r.hooks(ctx, tree, d)
+	if err != nil {
+		return err
+	}
 	l := newLoading(tree, r.options.Load)
 	if err := l.all(ctx, d.scripts, d.libs); err != nil {
 		return err
@@ -26,6 +30,7 @@ func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) e
 		r.commit(l, again)
 	}
 	r.libraryProblems(l)
+	r.keepHooks(hooks)
 	return r.recall(ctx, d.scripts)
 }
 
@@ -38,7 +43,11 @@ func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 	}
 	for _, name := range d.libs {
 		if kept, text, ok := r.cache.text(name); ok {
-			r.libs[kept] = &library{text: text}
+			lib := &library{text: text}
+			if old := r.libs[kept]; old != nil {
+				lib.good = old.good
+			}
+			r.libs[kept] = lib
 		} else {
 			delete(r.libs, name)
 		}
@@ -52,7 +61,7 @@ func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 		}
 		s.text, s.problems = text, l.problems[name]
 		if found := l.playbooks[name]; len(found) > 0 {
-			good := r.playbooks(s.good, found)
+			good := r.playbooks(s.good, found, l.tree)
 			left = left || lost(s.good, good)
 			s.good = good
 		}
@@ -62,7 +71,7 @@ func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 
 // playbooks gives what was found its sources. A playbook that is as it was stays
 // the same.
-func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook) []*Playbook {
+func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook, tree *bundle.Tree) []*Playbook {
 	good := make([]*Playbook, 0, len(found))
 	var sources []Source
 	for _, p := range found {
@@ -73,8 +82,8 @@ func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook) []*Playb
 		if sources == nil { // all of a script's playbooks have the same
 			sources = make([]Source, 0, len(p.Needs))
 			for _, need := range p.Needs {
-				if name, text, ok := r.cache.text(need); ok {
-					sources = append(sources, Source{name, text})
+				if name, _, ok := r.cache.text(need); ok {
+					sources = append(sources, Source{name, tree.Files[need]})
 				}
 			}
 		}

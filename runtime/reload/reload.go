@@ -20,6 +20,7 @@ import (
 // Options of a [Reloader]. Dir and Load are needed.
 type Options struct {
 	Dir   string          // the folder of scripts; it may be a link, and need not be there yet
+	Hooks string          // the folder that stands in for its hooks/; "" for none
 	Clock clockwork.Clock // the real one where it is nil
 	Log   *slog.Logger    // slog.Default where it is nil
 
@@ -73,8 +74,8 @@ type Reloader struct {
 
 // request is to look now.
 type request struct {
-	dir     string // another folder than before; "" for the same
-	all     bool   // load what has not changed too
+	folders *Folders // others than before; nil for the same
+	all     bool     // load what has not changed too
 	answers chan<- answer
 }
 
@@ -96,8 +97,8 @@ func New(o Options) *Reloader {
 			*field = usual
 		}
 	}
-	if abs, err := filepath.Abs(o.Dir); err == nil {
-		o.Dir = abs
+	if abs, err := (Folders{o.Dir, o.Hooks}).absolute(); err == nil {
+		o.Dir, o.Hooks = abs.Scripts, abs.Hooks
 	}
 	r := &Reloader{
 		options: o, clock: o.Clock, log: o.Log, asked: make(chan request), done: make(chan struct{}),
@@ -149,14 +150,31 @@ func (r *Reloader) Reload(ctx context.Context) (*Snapshot, error) {
 	return r.ask(ctx, request{})
 }
 
-// Renew loads every script anew, from the folder dir from now on, because what
+// Folders are where scripts are; see [Options].
+type Folders struct{ Scripts, Hooks string }
+
+func (f Folders) absolute() (Folders, error) {
+	for _, p := range []*string{&f.Scripts, &f.Hooks} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return f, err
+		}
+		*p = abs
+	}
+	return f, nil
+}
+
+// Renew loads every script anew, from these folders from now on, because what
 // scripts may do, or where they are, has changed. Else it is Reload.
-func (r *Reloader) Renew(ctx context.Context, dir string) (*Snapshot, error) {
-	dir, err := filepath.Abs(dir)
+func (r *Reloader) Renew(ctx context.Context, folders Folders) (*Snapshot, error) {
+	folders, err := folders.absolute()
 	if err != nil {
 		return nil, err
 	}
-	return r.ask(ctx, request{dir: dir, all: true})
+	return r.ask(ctx, request{folders: &folders, all: true})
 }
 
 func (r *Reloader) ask(ctx context.Context, q request) (*Snapshot, error) {
@@ -239,8 +257,11 @@ func (r *Reloader) look(ctx context.Context, capped bool) (settled bool, err err
 
 // now takes the folder as it is, read anew, and tries again what was broken.
 func (r *Reloader) now(ctx context.Context, q request) error {
-	if q.dir != "" && q.dir != r.options.Dir {
-		r.options.Dir, r.root = q.dir, nil
+	if q.folders != nil {
+		if q.folders.Scripts != r.options.Dir {
+			r.root = nil
+		}
+		r.options.Dir, r.options.Hooks = q.folders.Scripts, q.folders.Hooks
 	}
 	r.verify()
 	tree, err := r.read()
@@ -282,9 +303,9 @@ func (r *Reloader) verify() {
 // read reads the tree and watches its folders.
 func (r *Reloader) read() (*bundle.Tree, error) {
 	r.stats.looks.Add(1)
-	r.watch.begin(r.options.Dir)
+	r.watch.begin(r.options.Dir, r.options.Hooks)
 	r.cache.begin()
-	tree, err := bundle.ReadWith(r.options.Dir, bundle.Reading{Folder: r.watch.folder, Known: r.cache.known, Read: r.cache.read})
+	tree, err := bundle.ReadWith(r.options.Dir, bundle.Reading{Hooks: r.options.Hooks, Folder: r.watch.folder, Known: r.cache.known, Read: r.cache.read})
 	if err != nil {
 		return nil, err
 	}

@@ -64,9 +64,14 @@ func (w *watch) close() {
 	w.listening.Wait()
 }
 
-// begin begins a look at the folder dir: what leads to it is watched first.
-func (w *watch) begin(dir string) {
-	above := lookouts(dir)
+// begin begins a look at the folders: what leads to them is watched first.
+func (w *watch) begin(folders ...string) {
+	above := map[string][]string{}
+	for _, folder := range folders {
+		for at, names := range lookouts(folder) {
+			above[at] = append(above[at], names...)
+		}
+	}
 	w.round++
 	w.mu.Lock()
 	w.above = above
