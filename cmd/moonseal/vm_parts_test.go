@@ -218,6 +218,20 @@ func (m *installation) hangs() {
 	m.groupsAreGone()
 }
 
+// timed lets a timer's service do what the daemon does, where it is stopped.
+func (m *installation) timed() {
+	m.write("/etc/moonseal/scripts/dfw.lua", strings.Replace(renewal("timed"), `name = "timed"`, `name = "dfw"`, 1))
+	m.do("systemctl stop moonseal && install -m 0644 examples/timer/* /etc/systemd/system/ && systemctl daemon-reload")
+	m.says(0, "systemd-analyze verify --man=no moonseal-run.timer moonseal-run.service")
+	m.do("systemctl start moonseal-run")
+	m.once("timed")
+	m.says(0, "journalctl --no-pager -u moonseal-run", "completed")
+	m.do("systemctl enable --now moonseal-run.timer")
+	m.says(0, "systemctl list-timers", "moonseal-run.service")
+	m.do("systemctl disable --now moonseal-run.timer && systemctl start moonseal")
+	m.says(0, "moonseal runs --playbook dfw", "done")
+}
+
 // goesDark cuts the power between an upload and its answer.
 func (m *installation) goesDark() {
 	m.playbook("dark")

@@ -31,7 +31,7 @@ type installation struct {
 // The daemon under a systemd that is a machine's first process, with cgroups that
 // it was delegated, and through a power cut. The parts follow on each other.
 func TestMachine(t *testing.T) {
-	nodes := []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "drained"}, {Host: "stopped"}, {Host: "hung"}, {Host: "dark"}}
+	nodes := []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "drained"}, {Host: "stopped"}, {Host: "hung"}, {Host: "timed"}, {Host: "dark"}}
 	m := &installation{machine: newMachine(t), w: newWorld(t, lab.Options{
 		Nodes: nodes, SpareKeys: len(nodes), Behavior: cucmtest.Behavior{RestartOutage: 50 * time.Millisecond},
 	})}
@@ -51,6 +51,7 @@ func TestMachine(t *testing.T) {
 		{"a stop lets steps end", m.drains},
 		{"a stop ends what takes too long", m.stops},
 		{"the watchdog ends a daemon that hangs", m.hangs},
+		{"a timer does without a daemon", m.timed},
 		{"the journal has levels and no secrets", m.logs},
 		{"a power cut", m.goesDark},
 	} {
@@ -85,7 +86,9 @@ func (m *installation) build() {
 		files[name], err = os.ReadFile(out)
 		m.check(err)
 	}
-	files["examples/systemd/moonseal.service"] = []byte(read(m.t, unit))
+	for _, name := range []string{"systemd/moonseal.service", "timer/moonseal-run.service", "timer/moonseal-run.timer"} {
+		files["examples/"+name] = []byte(read(m.t, filepath.Join(examples, name)))
+	}
 	files["ca.pem"] = []byte(read(m.t, filepath.Join(m.w.dir, "ca.pem")))
 	m.bring(files)
 }
@@ -127,7 +130,7 @@ install -d -m 0700 secrets`)
 	}
 	trust := m.typed("so tell moonseal once which one is right", "^sudo .*trust ")
 	m.says(0, "echo yes | "+trust, "cucm01-pub.automate.builders")
-	for _, host := range []string{"drained", "stopped", "hung", "dark"} {
+	for _, host := range []string{"drained", "stopped", "hung", "timed", "dark"} {
 		m.do("sudo -u moonseal moonseal trust --yes " + host + ".automate.builders")
 	}
 	m.do(m.typed("watch the first renewal", "^moonseal check"))
