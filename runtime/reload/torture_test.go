@@ -30,13 +30,17 @@ func versionedLibrary(version int) string {
 type torture struct {
 	*world
 
-	scripts, saves int // of each writer
+	scripts, saves int           // of each writer
+	pace           time.Duration // between two saves of one writer
 	last           sync.Map
 }
 
+// tortureVariable asks for all saves over a minute.
+const tortureVariable = "MOONSEAL_TORTURE"
+
 // write is one writer: every tenth save is broken, until the last ones.
 func (x *torture) write(writer int) error {
-	ticks := time.NewTicker(time.Millisecond)
+	ticks := time.NewTicker(x.pace)
 	defer ticks.Stop()
 	for version := 1; version <= x.saves+x.scripts; version++ {
 		name := fmt.Sprintf("w%d/s%d.lua", writer, version%x.scripts)
@@ -140,10 +144,16 @@ func whole(p *reload.Playbook) error {
 	return nil
 }
 
+// TestTorture saves 2,000 times, every tenth time something broken, as fast as it
+// can. With MOONSEAL_TORTURE=full it does so 10,000 times over a minute.
 func TestTorture(t *testing.T) {
 	const writers, readers = 4, 2
 	goroutines := runtime.NumGoroutine()
-	x := &torture{world: newWorld(t, nil), scripts: 15, saves: 500}
+	x := &torture{world: newWorld(t, nil), scripts: 15, saves: 500, pace: time.Millisecond}
+	if os.Getenv(tortureVariable) == "full" {
+		x.saves = 10000/writers - x.scripts
+		x.pace = 45 * time.Second / (10000 / writers) // every fourth takes two of it
+	}
 	for w := range writers {
 		x.put(fmt.Sprintf("lib/l%d.lua", w), versionedLibrary(0))
 		for s := range x.scripts {
