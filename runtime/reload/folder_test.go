@@ -35,6 +35,25 @@ func TestFolderThatGoesAndComesBack(t *testing.T) {
 	w.until("a new file in it", func(s *reload.Snapshot) bool { return s.Find("foo/c") != nil && s.Find("foo/b") == nil })
 }
 
+// A folder that is made anew at once often has the number of the one before.
+func TestFolderThatIsMadeAnew(t *testing.T) {
+	w := newWorld(t, map[string]string{"a.lua": script("1")}).start()
+	for range 20 {
+		w.check(os.RemoveAll(w.dir))
+		w.mkdir(w.dir)
+		if _, err := w.r.Reload(t.Context()); err == nil {
+			t.Fatal("another folder, which is empty, is taken for one whose scripts were all removed")
+		}
+	}
+	if s := w.r.Current(); s.Find("a") == nil {
+		t.Errorf("%s", show(s))
+	}
+	w.put("b.lua", script("1"))
+	if s, err := w.r.Reload(t.Context()); err != nil || s.Find("a") != nil || s.Find("b") == nil {
+		t.Errorf("%s, %v", show(s), err)
+	}
+}
+
 func TestFolderThatIsNotThereYet(t *testing.T) {
 	w := newWorld(t, nil)
 	w.dir = filepath.Join(w.dir, "some", "where")

@@ -3,9 +3,7 @@ package reload
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -68,7 +66,7 @@ type Reloader struct {
 	gone     map[string]time.Time // files that were loaded and are not there, since when
 	left     []*problem.Error     // files that could not be read
 	failed   *problem.Error       // the folder as a whole
-	root     fs.FileInfo          // the folder that was last loaded from
+	root     root                 // the folder that was last loaded from
 	said     map[string]said      // problems that were logged
 }
 
@@ -259,7 +257,7 @@ func (r *Reloader) look(ctx context.Context, capped bool) (settled bool, err err
 func (r *Reloader) now(ctx context.Context, q request) error {
 	if q.folders != nil {
 		if q.folders.Scripts != r.options.Dir {
-			r.root = nil
+			r.root = root{}
 		}
 		r.options.Dir, r.options.Hooks = q.folders.Scripts, q.folders.Hooks
 	}
@@ -310,17 +308,17 @@ func (r *Reloader) read() (*bundle.Tree, error) {
 		return nil, err
 	}
 	r.watch.end()
-	info, err := os.Stat(tree.Dir)
+	root, err := rootOf(tree.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(tree.Files) == 0 && len(r.scripts) > 0 && !os.SameFile(r.root, info) {
+	if len(tree.Files) == 0 && len(r.scripts) > 0 && r.root != root {
 		return nil, &problem.Error{
 			Kind: problem.NotFound, Target: r.options.Dir, Message: "is another folder than before, and empty",
 			Hint: "if that is meant, put a script into it; if it is a volume, mount it",
 		}
 	}
-	r.root = info
+	r.root = root
 	r.cache.end()
 	return tree, nil
 }
