@@ -29,7 +29,7 @@ const workerCommand = "worker"
 
 // worker is the child of a run: it speaks with its parent over the pair.
 func (a *app) worker() int {
-	pair, err := worker.Inherited()
+	pair, err := worker.Inherited(a.trace != nil)
 	if err != nil {
 		a.printError(&problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself"})
 		return exitUsage

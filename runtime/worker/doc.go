@@ -22,7 +22,7 @@
 // delegated to the parent ([Groups]), a cgroup. It inherits nothing but the pair
 // and the lock. It is born without the way to new privileges and inside a [Jail]
 // of Landlock, which the thread that starts it has put itself into before; it then
-// seals itself: it starts no program (seccomp) and shows nobody its memory. The
+// seals itself: it starts no program, signals nobody (seccomp) and shows nobody its memory. The
 // network is [moonseal/runtime/grant.Network]'s. What a kernel does not have is done without.
 //
 // # Deaths

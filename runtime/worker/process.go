@@ -72,10 +72,10 @@ var errNoParent = errors.New("this process has no parent that it works for")
 
 // Inherited is the child's end of the pair, in a process that [Exec] started.
 //
-// The process is sealed: it starts no program from then on, and nobody may look
-// into its memory.
-func Inherited() (Pair, error) {
-	seal()
+// The process is sealed: it starts no program and, unless signals, sends no signal to
+// another process from then on, and nobody may look into its memory.
+func Inherited(signals bool) (Pair, error) {
+	seal(signals)
 	for _, fd := range []int{fromParent, toParent} {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {

@@ -11,42 +11,63 @@ import (
 
 // seal closes, from within a child and for good, what its birth left open. Each
 // is a second line behind what its parent has set, and what a kernel refuses is
-// done without.
-func seal() {
+// done without. signals lets it signal other processes, see [Jail.Signals].
+func seal(signals bool) {
 	// Neither another process of this user nor a core file gets at its secrets.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	// A file over its limit is the writer's error, not the process's end.
 	signal.Ignore(syscall.SIGXFSZ)
-	noPrograms()
-}
-
-// noPrograms refuses every execve from now on, on all threads (seccomp(2)). It
-// wants no_new_privs, which the parent has set.
-func noPrograms() {
 	arch, ok := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if !ok {
 		return
 	}
+	filter := calls(arch, signals)
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	//nolint:dogsled // nothing of what a raw call gives is of use here
+	_, _, _ = unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+}
+
+// calls is the program (seccomp(2)) that lets a child make every system call but
+// those that start a program and, unless signals, those that signal another process:
+// Landlock keeps these in only from Linux 6.12 on. It wants no_new_privs, which the
+// parent has set.
+func calls(arch uint32, signals bool) []unix.SockFilter {
 	const (
 		load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		jump     = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		equal    = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
 		atLeast  = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K
 		ret      = unix.BPF_RET | unix.BPF_K
 		ofNumber = 0 // struct seccomp_data
 		ofArch   = 4
+		ofFirst  = 16         // the first argument's lower half, on little-endian machines
 		x32      = 0x40000000 // calls of the other ABI that amd64 has
 	)
+	refused := unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 	filter := []unix.SockFilter{
 		{Code: load, K: ofArch},
-		{Code: jump, K: arch, Jf: 5}, // another architecture's calls have other numbers
+		{Code: equal, K: arch, Jt: 1}, // another architecture's calls have other numbers
+		{Code: ret, K: refused},
 		{Code: load, K: ofNumber},
-		{Code: atLeast, K: x32, Jt: 3},
-		{Code: jump, K: unix.SYS_EXECVE, Jt: 2},
-		{Code: jump, K: unix.SYS_EXECVEAT, Jt: 1},
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: atLeast, K: x32, Jf: 1},
+		{Code: ret, K: refused},
 	}
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	//nolint:dogsled // nothing of what a raw call gives is of use here
-	_, _, _ = unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	never := []uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT}
+	var toItself []uint32
+	if !signals {
+		never = append(never, unix.SYS_TKILL, unix.SYS_PIDFD_SEND_SIGNAL)
+		toItself = []uint32{unix.SYS_KILL, unix.SYS_TGKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO}
+	}
+	for _, call := range never {
+		filter = append(filter, unix.SockFilter{Code: equal, K: call, Jf: 1}, unix.SockFilter{Code: ret, K: refused})
+	}
+	for _, call := range toItself {
+		filter = append(filter,
+			unix.SockFilter{Code: equal, K: call, Jf: 4},
+			unix.SockFilter{Code: load, K: ofFirst},
+			unix.SockFilter{Code: equal, K: uint32(unix.Getpid()), Jt: 1},
+			unix.SockFilter{Code: ret, K: refused},
+			unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW},
+		)
+	}
+	return append(filter, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 }

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
 		os.Exit(m.Run())
 	}
-	pair, err := worker.Inherited()
+	pair, err := worker.Inherited(false)
 	if err == nil {
 		err = worker.Serve(context.Background(), pair, worker.Setup{
 			Modules: modules, Clock: clockwork.NewRealClock(), Gone: func() { os.Exit(3) },
