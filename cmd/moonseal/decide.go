@@ -325,6 +325,9 @@ changes nothing (exit code 2); a broken script leaves its last good version at w
 			}
 			r, err := c.Reload(cmd.Context())
 			if err != nil {
+				if _, here := a.loadConfig(); here != nil && here.Error() == err.Error() {
+					return ended(exitUsage, nil) // it was said when the daemon was looked for
+				}
 				return err
 			}
 			if asJSON {
