@@ -69,7 +69,7 @@ func (a *app) main() int {
 		return int(code)
 	}
 	a.printError(err)
-	if e := problem.From(err); e.Kind == problem.Usage {
+	if e := problem.From(err); e.Kind == problem.Usage && e.Place == nil { // a script that is wrong has failed
 		return exitUsage
 	}
 	return exitFailed
