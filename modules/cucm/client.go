@@ -43,9 +43,6 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Host is the node's host name, in lower case.
-func (c *Client) Host() string { return c.o.Host }
-
 // maxBody bounds an answer, in bytes: a snapshot holds some hundred certificates.
 const maxBody = 8 << 20
 

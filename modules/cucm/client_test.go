@@ -307,7 +307,7 @@ func TestNew(t *testing.T) {
 			t.Errorf("%q: %v", o.Host, err)
 		}
 	}
-	if c, err := New(ok); err != nil || c.Host() != "cucm01.example.com" {
+	if c, err := New(ok); err != nil || c.o.Host != "cucm01.example.com" {
 		t.Error(err)
 	}
 }

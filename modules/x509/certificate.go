@@ -49,15 +49,6 @@ func From(cert *stdx509.Certificate) *Certificate {
 	}
 }
 
-// FromDER parses a DER certificate.
-func FromDER(der []byte) (*Certificate, error) {
-	cert, err := stdx509.ParseCertificate(der)
-	if err != nil {
-		return nil, unreadable("certificate", err)
-	}
-	return From(cert), nil
-}
-
 // Parse reads PEM: the first certificate is the leaf, the others its chain, in
 // whatever order they come. A self-signed one among the others is the root.
 func Parse(pemText string) (*Certificate, error) {

@@ -102,9 +102,8 @@ func TestParseOrdersTheChainAndSetsTheRootApart(t *testing.T) {
 }
 
 func TestSelfSigned(t *testing.T) {
-	c, err := FromDER(issue(t, nil, "cucm01", newKey(t), false, 5, "cucm01.example.com").cert.Raw)
-	if err != nil || !c.SelfSigned || c.Subject != "cucm01" {
-		t.Fatalf("got %+v, %v", c, err)
+	if c := From(issue(t, nil, "cucm01", newKey(t), false, 5, "cucm01.example.com").cert); !c.SelfSigned || c.Subject != "cucm01" {
+		t.Errorf("got %+v", c)
 	}
 	// The same name, but another key signed it.
 	forged := issue(t, issue(t, nil, "same", newKey(t), true, 5), "same", newKey(t), false, 1)

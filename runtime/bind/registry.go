@@ -110,18 +110,6 @@ func (r *Registry) checkTypes() error {
 // Func finds a function by its whole name, nil if there is none.
 func (r *Registry) Func(full string) *Func { return r.funcs[full] }
 
-// Funcs lists all functions, by whole name.
-func (r *Registry) Funcs() []*Func {
-	var out []*Func
-	for _, m := range r.Modules {
-		out = append(out, m.Functions...)
-		for _, t := range m.Types {
-			out = append(out, t.Methods...)
-		}
-	}
-	return out
-}
-
 // ref gives a pointer to a handle's struct as a Ref, false when it is none.
 func (r *Registry) ref(v reflect.Value) (*Ref, bool) {
 	if v.Kind() != reflect.Pointer || v.IsNil() {
