@@ -32,15 +32,12 @@ func printPlace(w io.Writer, p *problem.Place) {
 		_, _ = fmt.Fprintf(w, "  in %s\n", p.File)
 		return
 	}
-	if p.Source == "" {
+	excerpt := p.Excerpt()
+	if excerpt == "" {
 		_, _ = fmt.Fprintf(w, "  %s:%d\n", p.File, p.Line)
 		return
 	}
-	source := strings.ReplaceAll(p.Source, "\t", " ") // a column is a column
-	_, _ = fmt.Fprintf(w, "  %s:%d:\n  %4d | %s\n", p.File, p.Line, p.Line, source)
-	if p.Column > 0 && p.Column <= len(source)+1 {
-		_, _ = fmt.Fprintf(w, "       | %s^\n", strings.Repeat(" ", p.Column-1))
-	}
+	_, _ = fmt.Fprintf(w, "  %s:%d:\n  %s\n", p.File, p.Line, strings.ReplaceAll(excerpt, "\n", "\n  "))
 }
 
 func writeJSON(w io.Writer, v any) error {

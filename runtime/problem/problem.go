@@ -68,14 +68,6 @@ type Error struct {
 	Cause      error     `json:"-"`                    // the error below, for errors.Is
 }
 
-// Place is a position in a script.
-type Place struct {
-	File   string `json:"file"`
-	Line   int    `json:"line"`
-	Column int    `json:"column,omitempty"` // 1-based; known for syntax errors only
-	Source string `json:"source,omitempty"` // the line's text
-}
-
 // Error gives one line: call, target, message, the server's words, tracking id.
 func (e *Error) Error() string {
 	var b strings.Builder

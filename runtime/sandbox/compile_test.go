@@ -36,7 +36,7 @@ func TestSyntaxErrorsPointAtTheToken(t *testing.T) {
 			continue
 		}
 		if p := e.Place; c.line > 0 && p.Line != c.line || c.column > 0 && p.Column != c.column {
-			t.Errorf("%q: at %d:%d, want %d:%d\n%s", c.source, p.Line, p.Column, c.line, c.column, sandbox.Render(err))
+			t.Errorf("%q: at %d:%d, want %d:%d\n%s", c.source, p.Line, p.Column, c.line, c.column, render(err))
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestOrdinarySourcesCompile(t *testing.T) {
 		"loops":              strings.Repeat("for i = 1, 2 do while true do repeat local x = function() return 1 end until true break end end\n", 500),
 	} {
 		if _, err := sandbox.Compile("t.lua", source); err != nil {
-			t.Errorf("%s: %s", name, sandbox.Render(err))
+			t.Errorf("%s: %s", name, render(err))
 		}
 	}
 }
@@ -97,6 +97,6 @@ func FuzzCompile(f *testing.F) {
 		if p := problem.From(err).Place; p == nil || p.Line < 0 || p.Column < 0 || p.Column > len(p.Source)+1 && p.Source != "" {
 			t.Errorf("place %+v of %v", p, err)
 		}
-		_ = sandbox.Render(err)
+		_ = render(err)
 	})
 }

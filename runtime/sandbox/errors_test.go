@@ -163,29 +163,3 @@ func TestCallInsideOfACall(t *testing.T) {
 		t.Errorf("got %s, %v", show(values), err)
 	}
 }
-
-func TestRender(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want string
-	}{
-		{errors.New("plain"), "plain"},
-		{&problem.Error{Kind: problem.Auth, Message: "no", Hint: "try"}, "no\nhint: try"},
-		{
-			&problem.Error{Message: "bad", Place: &problem.Place{File: "a.lua", Line: 12, Column: 3, Source: "\tx = = 1"}},
-			"a.lua:12:3: bad\n   12 | \tx = = 1\n      | \t ^",
-		},
-		{
-			&problem.Error{Message: "bad", Place: &problem.Place{File: "a.lua", Line: 1, Source: "x()"}},
-			"a.lua:1: bad\n    1 | x()",
-		},
-	} {
-		if got := sandbox.Render(c.err); got != c.want {
-			t.Errorf("got\n%s\nwant\n%s", got, c.want)
-		}
-	}
-	long := &problem.Error{Message: "bad", Place: &problem.Place{File: "a.lua", Line: 1, Column: 5000, Source: strings.Repeat("x", 10000)}}
-	if got := sandbox.Render(long); len(got) > 500 || !strings.HasSuffix(got, "^") {
-		t.Errorf("a long line is shown with %d bytes", len(got))
-	}
-}

@@ -2,11 +2,13 @@ package sandbox_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/problem"
 	"moonseal/runtime/sandbox"
 )
 
@@ -24,9 +26,22 @@ func run(ctx context.Context, t testing.TB, s *sandbox.State, source string) ([]
 	s.Seal()
 	proto, err := sandbox.Compile("t.lua", source)
 	if err != nil {
-		t.Fatalf("%s\n%s", sandbox.Render(err), source)
+		t.Fatalf("%s\n%s", render(err), source)
 	}
 	return s.Call(ctx, s.L, s.L.NewFunctionFromProto(proto))
+}
+
+// render gives err with its place, the line of the script, and the hint.
+func render(err error) string {
+	e := problem.From(err)
+	out := e.Error()
+	if p := e.Place; p != nil {
+		out = fmt.Sprintf("%s:%d: %s\n%s", p.File, p.Line, out, p.Excerpt())
+	}
+	if e.Hint != "" {
+		out += "\nhint: " + e.Hint
+	}
+	return out
 }
 
 // eval runs source in a fresh state.

@@ -31,19 +31,9 @@ func contents(t *lua.LTable) (_ *lua.LTable, readOnly bool) {
 	return sh.table, true
 }
 
-// ReadOnly makes t and the tables in it read-only for scripts, in place: neither
-// an assignment, nor rawset, table.insert or setmetatable changes it. Go code
-// reads it with L.GetField or [State.Contents].
-func ReadOnly(L *lua.LState, t *lua.LTable) { Of(L).protect(t, "this table") }
-
-// Contents returns the table that holds what t shows, for iteration from Go.
-func (s *State) Contents(t *lua.LTable) *lua.LTable {
-	held, _ := contents(t)
-	return held
-}
-
-// Module makes t read-only like [ReadOnly] and lets the read of a field that it
-// does not have raise, with the name of the nearest that it has.
+// Module makes t and the tables in it read-only for scripts, in place: neither an
+// assignment, nor rawset, table.insert or setmetatable changes it. The read of a
+// field that t does not have raises, with the name of the nearest that it has.
 func (s *State) Module(name string, t *lua.LTable) {
 	held := s.protect(t, name)
 	if held == nil || held.Metatable != lua.LNil {
