@@ -23,6 +23,12 @@
 //
 // Once a day what has ended long ago is removed from the journal.
 //
+// # A state folder that takes nothing
+//
+// On a full disk, or one that fails, runs wait where they are and status says so. It
+// is tried every few seconds whether something can be written; then what waited goes
+// on, and what was due meanwhile begins.
+//
 // # Stop
 //
 // The socket and the schedule close first. Runs that are under way get the stop

@@ -34,6 +34,12 @@
 // as soon as the disk does. A record that cannot be (an effect of a step that
 // was never started) is refused alone, as [ErrMisuse].
 //
+// # What is kept
+//
+// Everything, unless [Journal.Purge] is called: it removes what has ended long ago,
+// in small transactions between which others write, and [Journal.Horizon] tells up
+// to when it did. Unfinished runs, pending undos and each playbook's last run stay.
+//
 // # Reading
 //
 // Reads never wait for the writer and see only what was committed.

@@ -13,7 +13,8 @@
 // at: those whose size, times and inode are as they were count as unchanged,
 // others are read. A file that was written to moments ago, and one that has just
 // gone, are waited for, but not for ever ([Options.Cap]): then the others go on
-// without them, and without what may need them. A rescan ([Options.Rescan]) finds what no event told of.
+// without them, and without what may need them. A rescan ([Options.Rescan]) finds
+// what no event told of.
 //
 // Scripts that changed, and those that need a file under lib/ that did, are then
 // loaded by [Options.Load], which does that in another process: nothing here runs
@@ -25,6 +26,7 @@
 // leaves its playbooks as they were, with the sources that they had, and is one of
 // the snapshot's problems; it is logged once for each text that it has. So do a
 // script that cannot be read, a missing folder, and a process that cannot be
-// started. Only a script that is gone takes its playbooks with it. Across a
-// restart the last good version is what [Options.Last] gives.
+// started. A hook for all playbooks that is broken goes on as it was last in order.
+// Only a script that is gone takes its playbooks with it. Across a restart the last
+// good version is what [Options.Last] gives.
 package reload

@@ -48,8 +48,8 @@ type Result struct {
 	Findings []bind.Finding `json:"findings,omitempty"` // of an examination
 }
 
-// Serve is the child: it takes one job from conn, does it, and returns. It ends
-// early when conn closes.
+// Serve is the child: it takes one job from the pair, does it, and returns. It ends
+// early when the pair closes.
 func Serve(ctx context.Context, pair Pair, setup Setup) error {
 	c := newConn(pair)
 	first, err := c.receive()
