@@ -14,6 +14,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -102,7 +103,12 @@ to look; 5 waiting: it goes on later.`,
 	}
 	root.PersistentFlags().StringVar(&a.config, "config", "", "config `file` (default: moonseal.yaml, then /etc/moonseal/moonseal.yaml)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &problem.Error{Kind: problem.Usage, Message: err.Error(), Hint: cmd.CommandPath() + " --help"}
+		message := err.Error()
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok { // its own words are those of strconv
+			what := map[string]string{"int": "a whole number", "duration": "a duration such as 30s", "bool": "true or false"}[bad.GetFlag().Value.Type()]
+			message = fmt.Sprintf("--%s takes %s, not %q", bad.GetFlag().Name, what, bad.GetValue())
+		}
+		return &problem.Error{Kind: problem.Usage, Message: message, Hint: cmd.CommandPath() + " --help"}
 	})
 	a.addCommands(root)
 	return root

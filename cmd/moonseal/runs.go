@@ -25,6 +25,9 @@ func (a *app) runsCommand() *cobra.Command {
 		Short: "List runs, the latest first",
 		Args:  arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if filter.Limit < 1 {
+				return &problem.Error{Kind: problem.Usage, Message: "--limit takes a whole number from 1 on", Hint: "moonseal runs --help"}
+			}
 			cfg, err := a.reachConfig(cmd.Context())
 			if err != nil {
 				return err
