@@ -40,7 +40,7 @@ with what you back files up with.`,
 func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + err.Error(), Cause: err}
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + problem.Reason(err), Cause: err}
 	}
 	defer func() {
 		err = errors.Join(err, f.Close())

@@ -56,7 +56,7 @@ type checked struct {
 func (a *app) check(ctx context.Context, cfg *config.Config, path string, report *checked) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot be read: " + reason(err), Cause: err}
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 	}
 	dir, only := path, ""
 	if !info.IsDir() {
@@ -102,14 +102,6 @@ func (a *app) checkedByDaemon(ctx context.Context, cfg *config.Config, report *c
 	}
 	report.Problems = append(report.Problems, s.Problems...)
 	return nil
-}
-
-// reason is what the system says, without the path that is named already.
-func reason(err error) string {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err.Error()
-	}
-	return err.Error()
 }
 
 // scriptIn gives the scripts folder of a file, and its name in it: the config's

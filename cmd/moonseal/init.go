@@ -86,7 +86,7 @@ func (a *app) init(dir string) error {
 func (a *app) writeNew(path string, data []byte) (err error) {
 	defer func() {
 		if err != nil {
-			err = &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + err.Error(), Cause: err}
+			err = &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + problem.Reason(err), Cause: err}
 		}
 	}()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // config and scripts hold no secrets

@@ -67,7 +67,7 @@ func stubFiles(reg *bind.Registry) map[string]string {
 
 func (a *app) writeStubs(reg *bind.Registry, dir string) error {
 	failed := func(err error) error {
-		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + err.Error(), Cause: err}
+		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + problem.Reason(err), Cause: err}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // others may read what is in every copy of moonseal
 		return failed(err)

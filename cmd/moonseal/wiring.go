@@ -131,7 +131,7 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journa
 	accounts := filepath.Join(cfg.State, "accounts")
 	if j != nil { // the children cannot make it themselves
 		if err := os.MkdirAll(accounts, 0o700); err != nil {
-			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the folder", Cause: err, Server: err.Error()}
+			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the folder: " + problem.Reason(err), Cause: err}
 		}
 	}
 	log := slog.New(a.logHandler(cfg))
@@ -201,7 +201,11 @@ func (c configured) Value(ctx context.Context, name string) (string, error) {
 	case !ok:
 		return "", secret.NotFound(name)
 	case s.Env != "":
-		return c.environment.Value(ctx, s.Env)
+		value, err := c.environment.Value(ctx, s.Env)
+		if err != nil {
+			err = &problem.Error{Kind: problem.Usage, Target: "secret " + name, Message: "the variable " + s.Env + ", which the config names, is not set"}
+		}
+		return value, err
 	case len(s.Exec) > 0:
 		return secret.Exec(ctx, s.Exec, name)
 	default:

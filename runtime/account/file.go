@@ -154,11 +154,7 @@ func fileError(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	reason := err
-	if inner, ok := errors.AsType[*fs.PathError](err); ok {
-		reason = inner.Err
-	}
-	e := &problem.Error{Kind: problem.Unavailable, Target: path, Message: "cannot " + op + ": " + reason.Error(), Cause: err}
+	e := &problem.Error{Kind: problem.Unavailable, Target: path, Message: "cannot " + op + ": " + problem.Reason(err), Cause: err}
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
 		e.Kind = problem.Usage

@@ -66,7 +66,7 @@ func Open(state string, send Send, clock clockwork.Clock, log *slog.Logger) (*Al
 	}
 	if err != nil {
 		return nil, &problem.Error{
-			Kind: problem.Usage, Target: a.path, Message: "cannot read which alerts were sent: " + err.Error(), Cause: err,
+			Kind: problem.Usage, Target: a.path, Message: "cannot read which alerts were sent: " + problem.Reason(err), Cause: err,
 			Hint: "remove the file: alerts are then sent anew",
 		}
 	}

@@ -138,10 +138,7 @@ func read(dir string, with Reading) (*reader, error) {
 }
 
 func unreadable(name string, err error) *problem.Error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		err = p.Err
-	}
-	e := &problem.Error{Kind: problem.Usage, Target: name, Message: "cannot be read: " + err.Error(), Cause: err}
+	e := &problem.Error{Kind: problem.Usage, Target: name, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 	if errors.Is(err, fs.ErrPermission) {
 		e.Hint = "let the user that runs moonseal read it: chmod, or chown"
 	}

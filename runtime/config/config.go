@@ -182,7 +182,7 @@ func load(path string, getenv func(string) string, decode decoder) (*Config, err
 func read(path string, getenv func(string) string, decode decoder) (*Config, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + problem.Reason(err), Cause: err}
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return nil, &problem.Error{
@@ -195,7 +195,7 @@ func read(path string, getenv func(string) string, decode decoder) (*Config, err
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + reason(err), Cause: err}
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + problem.Reason(err), Cause: err}
 	}
 	c := &Config{}
 	if err := decode(data, c, path); err != nil {
@@ -203,13 +203,6 @@ func read(path string, getenv func(string) string, decode decoder) (*Config, err
 	}
 	c.Path = path
 	return c, c.defaults(filepath.Dir(path), getenv)
-}
-
-func reason(err error) string {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err.Error()
-	}
-	return err.Error()
 }
 
 func (c *Config) defaults(base string, getenv func(string) string) error {

@@ -31,7 +31,10 @@ func readKept(state, file, what string, into any) error {
 		err = json.Unmarshal(data, into)
 	}
 	if err != nil {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read " + what + ": " + err.Error(), Cause: err, Hint: "mend the file, or remove it to forget " + what}
+		return &problem.Error{
+			Kind: problem.Usage, Target: path, Message: "cannot read " + what + ": " + problem.Reason(err), Cause: err,
+			Hint: "mend the file, or remove it to forget " + what,
+		}
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func New(opt Options) (*Network, error) {
 	if opt.CABundle != "" {
 		data, err := os.ReadFile(opt.CABundle)
 		if err != nil {
-			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle", Message: err.Error(), Cause: err}
+			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 		}
 		if n.extra = parseBundle(data); len(n.extra) == 0 {
 			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "no certificate in it"}

@@ -56,7 +56,7 @@ func Restore(ctx context.Context, dir, from string) error {
 		return err
 	}
 	if _, err := os.Stat(from); err != nil {
-		return &problem.Error{Kind: problem.Usage, Target: from, Message: "cannot read it: " + err.Error(), Cause: err, Work: problem.NotDone}
+		return &problem.Error{Kind: problem.Usage, Target: from, Message: "cannot read it: " + problem.Reason(err), Cause: err, Work: problem.NotDone}
 	}
 	db, err := openDB(from, "ro", 1)
 	if err != nil {

@@ -35,7 +35,7 @@ func storeError(path string, err error) error {
 	if err == nil || errors.As(err, &have) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	e := &problem.Error{Kind: problem.Unavailable, Call: "queue", Target: path, Message: "cannot use the queue: " + err.Error(), Work: problem.NotDone, Cause: err}
+	e := &problem.Error{Kind: problem.Unavailable, Call: "queue", Target: path, Message: "cannot use the queue: " + problem.Reason(err), Work: problem.NotDone, Cause: err}
 	switch code := primaryCode(err); {
 	case code == sqlite3.SQLITE_FULL, errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		e.Message, e.Hint = "the disk is full", "free some space"

@@ -93,6 +93,9 @@ func TestChainAsksEachSource(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
+	if _, err := secret.ReadFile(filepath.Join(dir, "NONE"), "A"); err == nil || problem.From(err).Kind != problem.Usage || !strings.HasSuffix(err.Error(), "cannot read secret A: no such file or directory") {
+		t.Errorf("a file that is not there: %v", err)
+	}
 	for name, want := range map[string]problem.Kind{"NONE": problem.NotFound, "../A": problem.NotFound, "EMPTY": problem.Usage, "BIG": problem.Usage} {
 		if _, err := chain.Value(context.Background(), name); err == nil || problem.From(err).Kind != want {
 			t.Errorf("%s: %v", name, err)

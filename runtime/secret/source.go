@@ -60,15 +60,16 @@ func (d Directory) Value(_ context.Context, name string) (string, error) {
 	if _, err := Named(name); err != nil {
 		return "", NotFound(name)
 	}
-	return ReadFile(filepath.Join(string(d), name), name)
-}
-
-// ReadFile reads the secret called name from a file.
-func ReadFile(path, name string) (string, error) {
-	info, err := os.Stat(path)
+	value, err := ReadFile(filepath.Join(string(d), name), name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", NotFound(name)
 	}
+	return value, err
+}
+
+// ReadFile reads the secret called name from a file, which must be there.
+func ReadFile(path, name string) (string, error) {
+	info, err := os.Stat(path)
 	if err == nil && info.Size() > maxValue {
 		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "secret " + name + " is over 64 KiB"}
 	}
@@ -77,7 +78,7 @@ func ReadFile(path, name string) (string, error) {
 		data, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read secret " + name, Cause: err, Server: err.Error()}
+		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read secret " + name + ": " + problem.Reason(err), Cause: err}
 	}
 	value := strings.TrimSuffix(string(data), "\n")
 	if value == "" {
@@ -129,7 +130,7 @@ func Exec(ctx context.Context, argv []string, name string) (string, error) {
 	}
 	e := &problem.Error{Kind: problem.Unavailable, Target: argv[0], Message: "it gives no secret " + name, Server: strings.TrimSpace(string(said)), Work: problem.NotDone, Cause: err}
 	if err != nil {
-		e.Message += ": " + err.Error()
+		e.Message += ": " + problem.Reason(err)
 	}
 	return "", e
 }
