@@ -339,7 +339,7 @@ func TestListen(t *testing.T) {
 		"a file":           {file, "", "no socket"},
 		"no folder":        {filepath.Join(dir, "no", "s"), "", "no such file"},
 		"a long path":      {filepath.Join(dir, strings.Repeat("a", 108)), "", "at most 107 bytes"},
-		"an unknown group": {filepath.Join(dir, "g"), "no-such-group-here", "no-such-group-here"},
+		"an unknown group": {filepath.Join(dir, "g"), "no-such-group-here", "cannot be opened to the group no-such-group-here: "},
 	} {
 		_, err := api.Listen(c.path, c.group)
 		if e := problem.From(err); err == nil || e.Kind != problem.Usage || !strings.Contains(e.Message, c.says) {

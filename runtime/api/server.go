@@ -65,7 +65,13 @@ const maxPath = 107
 // folder's lock, so no live one is.
 func Listen(path, group string) (net.Listener, error) {
 	failed := func(err error) error {
-		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + err.Error(), Cause: err, Hint: "listen.socket in the config names another path"}
+		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + problem.Reason(err), Cause: err, Hint: "listen.socket in the config names another path"}
+	}
+	notFor := func(err error) error {
+		return &problem.Error{
+			Kind: problem.Usage, Target: path, Message: "cannot be opened to the group " + group + ": " + problem.Reason(err), Cause: err,
+			Hint: "listen.group in the config names it",
+		}
 	}
 	if len(path) > maxPath {
 		return nil, failed(fmt.Errorf("the path of a socket has at most %d bytes, this one has %d", maxPath, len(path)))
@@ -84,14 +90,14 @@ func Listen(path, group string) (net.Listener, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return nil, errors.Join(failed(err), l.Close())
+		return nil, errors.Join(notFor(err), l.Close())
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err == nil {
 		err = share(path, gid)
 	}
 	if err != nil {
-		return nil, errors.Join(failed(err), l.Close())
+		return nil, errors.Join(notFor(err), l.Close())
 	}
 	return l, nil
 }
@@ -104,7 +110,10 @@ func share(path string, gid int) error {
 	if err == nil && int(st.Gid) != gid {
 		err = os.Chown(path, -1, gid)
 	}
-	return errors.Join(err, os.Chmod(path, 0o660)) //nolint:gosec // the group is the config's
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o660) //nolint:gosec // the group is the config's
 }
 
 // removeSocket removes what a dead daemon left, and nothing else.
