@@ -116,16 +116,36 @@ func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
 	return &control{outcome: &Outcome{Status: journal.Parked, Reason: reason, Error: e}}
 }
 
-// wait waits in the process; the time does not count as work.
+// wait waits in the process; the time does not count as work. A run that drains does
+// not wait to the end: the next process goes on here.
 func (r *Run) wait(ctx context.Context, d time.Duration) error {
+	if r.ending {
+		return r.waitUnless(ctx, d, nil)
+	}
+	return r.waitUnless(ctx, d, r.opt.Drain)
+}
+
+func (r *Run) waitUnless(ctx context.Context, d time.Duration, drain <-chan struct{}) error {
 	defer r.work.pause()()
 	timer := r.opt.Clock.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.Chan():
 		return nil
+	case <-drain:
+		return &control{outcome: &Outcome{Status: Replaying}}
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// draining reports whether the run is to stop where it can go on later.
+func (r *Run) draining() bool {
+	select {
+	case <-r.opt.Drain:
+		return true
+	default:
+		return false
 	}
 }
 

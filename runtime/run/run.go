@@ -42,8 +42,8 @@ type Options struct {
 	Secrets  secret.Source
 	Redactor *secret.Redactor
 	Mode     Mode
-	Drain    func() bool // whether to stop where a step has ended; nil: never
-	Window   Window      // when the appliance may be changed; nil: always
+	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
+	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter gives a number in [0, 1), for back-offs.
 	Jitter func() float64
 	// Trace is told of points at which a crash is worth a test; see [Point].

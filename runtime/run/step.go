@@ -217,7 +217,7 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
 	r.opt.Trace(AfterStep, s.label())
-	if (r.opt.Mode == Replay || r.opt.Drain != nil && r.opt.Drain()) && !r.ending {
+	if (r.opt.Mode == Replay || r.draining()) && !r.ending {
 		return nil, &control{outcome: &Outcome{Status: Replaying}}
 	}
 	return r.decode(s)

@@ -59,7 +59,7 @@ func (r *Run) undoOne(ctx context.Context, u *undo) error {
 	}
 	for attempt := 1; ; attempt++ {
 		if pause := u.next.Sub(r.opt.Clock.Now()); pause > 0 {
-			if err := r.wait(ctx, pause); err != nil {
+			if err := r.waitUnless(ctx, pause, nil); err != nil {
 				return err
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"moonseal/runtime/journal"
@@ -26,14 +25,21 @@ type link struct {
 	lazy []journal.Record // that wait for something to go with
 	hold *time.Timer      // sends them; nil while there are none
 
-	drain atomic.Bool // the parent wants the run to stop where a step has ended
+	// The parent wants the run to stop where it can go on later.
+	drained chan struct{} // closed by drain
+	drain   func()
 
 	start  chan *journal.History
 	cancel chan struct{}
 }
 
 func newLink(c *conn) *link {
-	return &link{conn: c, wait: map[uint64]chan *answer{}, gone: make(chan struct{}), start: make(chan *journal.History, 1), cancel: make(chan struct{})}
+	l := &link{
+		conn: c, wait: map[uint64]chan *answer{}, gone: make(chan struct{}), drained: make(chan struct{}),
+		start: make(chan *journal.History, 1), cancel: make(chan struct{}),
+	}
+	l.drain = sync.OnceFunc(func() { close(l.drained) })
+	return l
 }
 
 // listen hands out what comes in until the pair closes.
@@ -56,6 +62,8 @@ func (l *link) listen() {
 			}
 		case f.Start != nil:
 			l.start <- f.Start.History
+		case f.Drain:
+			l.drain()
 		case f.Cancel && !cancelled:
 			cancelled = true
 			close(l.cancel)
@@ -91,7 +99,7 @@ func (l *link) ask(ctx context.Context, f *frame) (*answer, error) {
 func (l *link) Write(ctx context.Context, recs ...journal.Record) error {
 	a, err := l.ask(ctx, &frame{Write: &writing{Synced: recs}})
 	if err == nil && a.Drain {
-		l.drain.Store(true)
+		l.drain()
 	}
 	return err
 }

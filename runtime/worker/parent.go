@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/jonboulle/clockwork"
 
@@ -31,7 +30,7 @@ type Parent struct {
 
 	of       *Parent // the one that [Parent.With] was called on first; nil: this is it
 	starting entrance
-	draining atomic.Bool
+	drain    drainage
 }
 
 // first is the parent that has what all those share that came of it.
@@ -118,17 +117,17 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 		out, err := p.died(context.WithoutCancel(ctx), id, died)
 		return out, err, out != nil || err != nil
 	}
-	return out, err, err != nil || out.Status != run.Replaying || p.first().draining.Load()
+	return out, err, err != nil || out.Status != run.Replaying || p.first().drain.begun()
 }
 
-// Drain lets the runs that are under way stop where their steps end, with an
-// outcome of status [run.Replaying].
-func (p *Parent) Drain() { p.first().draining.Store(true) }
+// Drain lets the runs that are under way stop where their steps end, or where they
+// wait, with an outcome of status [run.Replaying].
+func (p *Parent) Drain() { p.first().drain.begin() }
 
 // Resume takes up an unfinished run, again and again while its children die.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
 	for {
-		if p.first().draining.Load() && job.Mode != run.Cancel {
+		if p.first().drain.begun() && job.Mode != run.Cancel {
 			return &run.Outcome{Status: run.Replaying}, nil
 		}
 		out, err := p.resumeOnce(ctx, job, id)

@@ -32,10 +32,16 @@ type session struct {
 	name string
 }
 
-// watch tells the child when someone cancels, which it goes on to its end after;
-// any other end of ctx breaks off the reading. stop waits until that is done.
+// watch tells the child when someone cancels, which it goes on to its end after, and
+// when the parent drains; any other end of ctx breaks off the reading. stop waits
+// until that is done.
 func (s *session) watch(ctx context.Context) (stop func()) {
 	unguard := s.guard(ctx)
+	told := make(chan struct{})
+	undrain := context.AfterFunc(s.parent.first().drain.context(), func() {
+		defer close(told)
+		_ = s.conn.send(&frame{Drain: true})
+	})
 	done := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(done)
@@ -48,6 +54,9 @@ func (s *session) watch(ctx context.Context) (stop func()) {
 	return func() {
 		if !unwatch() {
 			<-done
+		}
+		if !undrain() {
+			<-told
 		}
 		unguard()
 	}
@@ -153,7 +162,7 @@ func (s *session) write(ctx context.Context, f *frame) error {
 		return s.answer(f, nil, err)
 	}
 	s.observe(w.Synced)
-	return s.answer(f, &answer{Drain: s.parent.first().draining.Load()}, nil)
+	return s.answer(f, &answer{Drain: s.parent.first().drain.begun()}, nil)
 }
 
 func (s *session) observe(recs []journal.Record) {

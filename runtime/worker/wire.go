@@ -27,6 +27,7 @@ type frame struct {
 	Start  *journalStart `json:"start,omitempty"`
 	Answer *answer       `json:"answer,omitempty"`
 	Cancel bool          `json:"cancel,omitempty"`
+	Drain  bool          `json:"drain,omitempty"` // stop where the run can go on later
 
 	// From the child.
 	Write  *writing `json:"-"`

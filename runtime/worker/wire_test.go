@@ -25,6 +25,7 @@ func someFrames() []*frame {
 		{Seq: 1, Answer: &answer{Value: "v"}},
 		{Seq: 1, Answer: &answer{Error: &problem.Error{Kind: problem.Auth, Message: "no"}}},
 		{Cancel: true},
+		{Drain: true},
 		{Seq: 9, Secret: "NAME"},
 	}
 }

@@ -275,6 +275,47 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 	}
 }
 
+// A run that waits has no step that ends soon: it stops where it waits, and the
+// next process goes on there.
+func TestDrainStopsWhereARunWaits(t *testing.T) {
+	w := newWorld(t)
+	ready := filepath.Join(w.dir, "ready")
+	job := w.job(fmt.Sprintf(`ctx:poll("asking", { within = "1m", every = "25s" }, function() return o:try("read", %q) == "<nil>" end)`, ready))
+	waits := make(chan struct{})
+	w.parent.Observe = func(r journal.Record) {
+		if line, ok := r.(journal.Logged); ok && line.Message == "not yet" {
+			close(waits)
+		}
+	}
+	ended := make(chan *run.Outcome, 1)
+	begun := make(chan string, 1)
+	go func() {
+		out, err := w.parent.Begin(t.Context(), job, false, func(id string) { begun <- id })
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- out
+	}()
+	id := <-begun
+	<-waits
+	w.parent.Drain()
+	select {
+	case out := <-ended:
+		if out == nil || out.Status != run.Replaying {
+			t.Fatalf("%+v", out)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits to the end")
+	}
+	if err := os.WriteFile(ready, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next := &worker.Parent{Journal: w.journal, Spawner: w.parent.Spawner, Secrets: w.parent.Secrets, Redactor: w.parent.Redactor, Clock: w.parent.Clock}
+	if out, err := next.Resume(t.Context(), job, id); err != nil || out.Status != journal.Done {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // A person answers while the run's process is still at its last hook: what that
 // writes is too late, and harms nothing.
 func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
