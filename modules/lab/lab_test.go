@@ -65,7 +65,8 @@ func TestRenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := u.issue(t, u.ca(t, acme.CA{Directory: "letsencrypt", Email: "admin@" + Domain}), zones()[0], csr)
+	ca := u.ca(t, acme.CA{Directory: "letsencrypt", Email: "admin@" + Domain})
+	cert := u.issue(t, ca, zones()[0], csr)
 	if days := cert.NotAfter.Sub(cert.NotBefore).Hours() / 24; days < 89 || days > 91 || cert.Root == "" {
 		t.Errorf("a certificate of %.0f days, root %q", days, cert.Root)
 	}
@@ -95,6 +96,14 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRenewed(t, l, before.SHA256, cert)
+	// The CA can be told to want it back.
+	was := time.Now().Add(-time.Hour)
+	if err := client(t, w).ChangeACME(ctx, ACMEChange{Certificate: cert.PEM, RenewalInfo: acmetest.RenewalInfo(was, was.Add(time.Minute))}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := ca.Renewal(ctx, cert, acme.RenewalOptions{}); err != nil || !r.Due || r.Source != "ari" {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
 
 func checkRenewed(t *testing.T, l *Ledger, before string, cert *x509.Certificate) {
