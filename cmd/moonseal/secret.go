@@ -48,10 +48,11 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 		}
 	}
 	states := []api.SecretState{}
-	missing := false
+	missing, nowhere := false, false
 	for _, name := range names {
 		s := a.lookUp(ctx, cfg, name)
 		missing = missing || s.Error != nil
+		nowhere = nowhere || s.Error != nil && s.Error.Kind == problem.NotFound
 		states = append(states, s)
 	}
 	if asJSON {
@@ -71,7 +72,7 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if missing {
+	if nowhere {
 		_, _ = fmt.Fprintln(a.stderr, "hint: set it in the environment, give it to systemd with LoadCredential=NAME:FILE, or name its place under secrets in the config")
 	}
 	return ended(map[bool]int{true: exitFailed}[missing], nil)
