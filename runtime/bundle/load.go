@@ -40,7 +40,6 @@ type World struct {
 // Bundle is an immutable, compiled snapshot of a folder of scripts. It may be
 // used by several goroutines.
 type Bundle struct {
-	Hash      string // the tree's, and the embedded scripts'
 	Playbooks []*Playbook
 	Problems  []*problem.Error // of the scripts that were left out, by file
 
@@ -60,9 +59,6 @@ func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
 	b := &Bundle{env: env, sources: map[string]string{}, protos: map[string]*lua.FunctionProto{}, Problems: slices.Clone(tree.Problems)}
 	maps.Copy(b.sources, env.Embedded)
 	maps.Copy(b.sources, tree.Files)
-	hash := sha256.New()
-	hashFiles(hash, b.sources, slices.Sorted(maps.Keys(b.sources)))
-	b.Hash = hex.EncodeToString(hash.Sum(nil))
 	broken := map[string]bool{}
 	for _, file := range slices.Sorted(maps.Keys(b.sources)) {
 		proto, err := sandbox.Compile(file, b.sources[file])

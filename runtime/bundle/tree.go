@@ -1,13 +1,10 @@
 package bundle
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,17 +27,6 @@ type Tree struct {
 	Dir      string            // with its links resolved
 	Files    map[string]string // by path inside of the folder, with slashes
 	Problems []*problem.Error  // files that were left out, and why
-}
-
-// Hash is a SHA-256, in hex, over all files and problems: when it is the same,
-// loading gives the same.
-func (t *Tree) Hash() string {
-	h := sha256.New()
-	hashFiles(h, t.Files, slices.Sorted(maps.Keys(t.Files)))
-	for _, e := range t.Problems {
-		fmt.Fprintf(h, "%d:%s", len(e.Error()), e.Error())
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 // hashFiles writes the files named by keys, unambiguously.

@@ -95,12 +95,3 @@ func TestConfigMap(t *testing.T) {
 		t.Errorf("%+v, %v", tree, err)
 	}
 }
-
-func TestTreeHash(t *testing.T) {
-	a := &bundle.Tree{Files: map[string]string{"a.lua": "1", "b.lua": "2"}}
-	b := &bundle.Tree{Files: map[string]string{"a.lua": "12", "b.lua": ""}}
-	c := &bundle.Tree{Files: a.Files, Problems: []*problem.Error{{Message: "x"}}}
-	if a.Hash() == b.Hash() || a.Hash() == c.Hash() || a.Hash() != (&bundle.Tree{Files: a.Files}).Hash() {
-		t.Error("the hash does not tell trees apart")
-	}
-}

@@ -19,10 +19,7 @@ import (
 
 // fileLock is a lock that the kernel frees when its process ends, however it
 // ends. The file holds the holder's process id.
-type fileLock struct {
-	f    *os.File
-	path string
-}
+type fileLock struct{ f *os.File }
 
 // tryLock takes the lock at path, or gives ErrLocked and the holder's process
 // id, 0 where it is not known.
@@ -46,7 +43,7 @@ func tryLock(path string) (l *fileLock, holder int, err error) {
 			_ = f.Close()
 			continue
 		}
-		l := &fileLock{f: f, path: path}
+		l := &fileLock{f: f}
 		if err := l.writePID(os.Getpid()); err != nil {
 			_ = f.Close()
 			return nil, 0, storeError(path, err)

@@ -7,7 +7,6 @@ import (
 
 // Overview is what the journal knows of a playbook at one moment.
 type Overview struct {
-	Playbook   string
 	Last       *Run          // that ended last; nil: none has
 	Unfinished *Run          // nil: there is none
 	Step       string        // that the unfinished run is in, or was last
@@ -20,7 +19,7 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	out := map[string]*Overview{}
 	of := func(playbook string) *Overview {
 		if out[playbook] == nil {
-			out[playbook] = &Overview{Playbook: playbook}
+			out[playbook] = &Overview{}
 		}
 		return out[playbook]
 	}

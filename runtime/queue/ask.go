@@ -194,7 +194,7 @@ func (q *Queue) Running() []Running {
 	defer q.mu.Unlock()
 	all := make([]Running, 0, len(q.index.active))
 	for e := range q.index.active {
-		all = append(all, Running{Job: e.job, Since: e.since, Cancelled: e.cause == ErrCancelled}) //nolint:errorlint // it is this very value
+		all = append(all, Running{Job: e.job, Since: e.since})
 	}
 	slices.SortFunc(all, func(a, b Running) int { return a.Since.Compare(b.Since) })
 	return all

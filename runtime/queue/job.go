@@ -33,9 +33,8 @@ type Waiting struct {
 
 // Running is a job that Work was called with, or is just about to be.
 type Running struct {
-	Job       Job
-	Since     time.Time
-	Cancelled bool // its context has ended, with ErrCancelled
+	Job   Job
+	Since time.Time
 }
 
 // Result says what becomes of a job; make it with Done, Wait or Retry. The zero

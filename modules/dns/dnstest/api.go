@@ -19,10 +19,7 @@ import (
 )
 
 // apiServer is one provider's API on a loopback port.
-type apiServer struct {
-	http *http.Server
-	l    net.Listener
-}
+type apiServer struct{ http *http.Server }
 
 func (a *apiServer) close() { _ = a.http.Close() }
 
@@ -49,7 +46,7 @@ func (w *World) startAPIs() error {
 		if err != nil {
 			return err
 		}
-		srv := &apiServer{l: l, http: &http.Server{
+		srv := &apiServer{http: &http.Server{
 			Handler:           w.opt.Faults.Handler(api.name, api.handler),
 			ReadHeaderTimeout: 10 * time.Second,
 			TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
