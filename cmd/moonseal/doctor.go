@@ -35,7 +35,8 @@ and what the playbooks name: each node's REST API and SSH prompt, each DNS zone,
 CA's directory, and this machine's clock against the CA's. Each node is logged in to,
 with one attempt: a wrong password is not tried again. What a playbook names in its
 run function only is known once a run of it has changed something. Where a daemon
-runs it does the looking, since it may have secrets that nobody else has.`,
+runs it does the looking, since it may have secrets that nobody else has. Exit code 1
+where something is wrong.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), asJSON) },
 	}

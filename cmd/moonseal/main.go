@@ -95,8 +95,9 @@ is a playbook: a Lua script in the scripts folder.
   moonseal serve          the daemon: runs each when it is due
   moonseal status         what is served, what is next, what waits for whom
 
-Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong use; 4 parked: a person has
-to look; 5 waiting: it goes on later.`,
+Exit codes: 0 done, or nothing to do; 1 failed, or something is wrong; 2 wrong use;
+3 not due, where --detailed-exitcode asks for it; 4 parked: a person has to look;
+5 waiting: it goes on later.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
