@@ -6,15 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"moonseal/modules/ssh"
-	"moonseal/runtime/account"
 	"moonseal/runtime/api"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/config"
@@ -156,97 +150,6 @@ func (e *examination) live(ctx context.Context) (playbooks int, problems []*prob
 	return playbooks, s.Problems, nil
 }
 
-// state looks at the state folder: the daemon, the journal, and the modes of files.
-func (e *examination) state(ctx context.Context) {
-	c := e.app.daemon(e.cfg)
-	runs := c.Alive(ctx)
-	if runs {
-		_, err := c.Status(ctx)
-		e.add("daemon", "listens on "+e.cfg.Listen.Socket, err)
-	} else {
-		e.add("daemon", "none runs", nil)
-	}
-	if _, err := os.ReadDir(e.cfg.State); runs && errors.Is(err, fs.ErrPermission) {
-		_, err := c.Records().Runs(ctx, journal.Filter{Limit: 1})
-		e.add("journal", "the daemon reads it", err)
-		e.add("modes of files", "not looked at: the state folder is the daemon's user's alone, and only that one sees into it", nil)
-		e.apart = true
-		return
-	}
-	switch j, err := journal.OpenReadOnly(ctx, e.cfg.State); {
-	case err != nil && problem.From(err).Kind == problem.NotFound:
-		e.add("journal", "none yet in "+e.cfg.State, nil)
-	case err != nil:
-		e.add("journal", "", err)
-	default:
-		_, err := j.Runs(ctx, journal.Filter{Limit: 1})
-		e.add("journal", e.cfg.State, errors.Join(err, j.Close()))
-	}
-	e.add("modes of files", "nobody else can use them", e.modes())
-	e.add("socket", "for "+cmp.Or(e.cfg.Listen.Group, "its owner"), e.socket())
-}
-
-// socket refuses one that the group which is to use it cannot reach.
-func (e *examination) socket() error {
-	l := e.cfg.Listen
-	if rel, err := filepath.Rel(e.cfg.State, l.Socket); l.Group == "" || err != nil || strings.HasPrefix(rel, "..") {
-		return nil //nolint:nilerr // it is elsewhere
-	}
-	return &problem.Error{
-		Kind: problem.Usage, Target: l.Socket, Message: "group " + l.Group + " cannot reach it: the state folder is its owner's alone",
-		Hint: "listen: { socket: /run/moonseal/moonseal.sock, group: " + l.Group + " }",
-	}
-}
-
-// modes refuses what others can read or write below the state folder, and what is
-// not its owner's.
-func (e *examination) modes() error {
-	var open, strange []string
-	owner := -1
-	err := filepath.WalkDir(e.cfg.State, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if path == e.cfg.State {
-			owner = uidOf(info)
-		}
-		if uidOf(info) != owner {
-			strange = append(strange, path)
-		}
-		others := fs.FileMode(0o077)
-		if d.IsDir() {
-			others = 0o022
-		}
-		if d.Type()&(fs.ModeSymlink|fs.ModeSocket) == 0 && info.Mode().Perm()&others != 0 {
-			open = append(open, path)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if len(strange) > 0 {
-		return &problem.Error{
-			Kind: problem.Usage, Target: strange[0], Message: fmt.Sprintf("it is not %s's, as the state folder is, and %d more", userName(owner), len(strange)-1),
-			Hint: fmt.Sprintf("chown -R %s: %s", userName(owner), e.cfg.State),
-		}
-	}
-	if len(open) > 0 {
-		return &problem.Error{
-			Kind: problem.Usage, Target: open[0], Message: fmt.Sprintf("others can use it, and %d more", len(open)-1),
-			Hint: "chmod -R go-rwx " + e.cfg.State,
-		}
-	}
-	return nil
-}
-
 // named looks at what the playbooks name: by the daemon where one runs.
 func (e *examination) named(ctx context.Context) {
 	findings, err := e.examine(ctx)
@@ -282,73 +185,6 @@ func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
 		records = j
 	}
 	return daemon.Examine(ctx, parent, work, work.Files, records)
-}
-
-// hosts compares with its pins what each further host shows that is trusted.
-func (e *examination) hosts(ctx context.Context) {
-	accounts := filepath.Join(e.cfg.State, "accounts")
-	var files []string
-	for _, pattern := range []string{"*/pins.json", "*/*/pins.json"} { // a host's, a tenant's host's
-		found, err := filepath.Glob(filepath.Join(accounts, pattern))
-		if err != nil {
-			e.add("hosts", "", err)
-			return
-		}
-		files = append(files, found...)
-	}
-	if len(files) == 0 {
-		e.add("hosts", "none is trusted yet: moonseal trust HOST pins what one shows", nil)
-	}
-	for _, file := range files {
-		host, tenant := filepath.Base(filepath.Dir(file)), ""
-		if above := filepath.Dir(filepath.Dir(file)); above != accounts {
-			tenant = filepath.Base(above)
-		}
-		store := account.Open(e.cfg.State, tenant)
-		pins, err := store.Pins(host)
-		if err != nil {
-			e.add("host "+host, "", err)
-			continue
-		}
-		if len(pins.TLS) > 0 && !e.said["node "+host+" REST"] {
-			e.add("host "+host+" REST", "shows the pinned certificate", e.shown(ctx, host, pins))
-		}
-		if len(pins.SSH) > 0 && !e.said["node "+host+" SSH"] {
-			e.add("host "+host+" SSH", "shows the pinned key", e.key(ctx, host, pins))
-		}
-	}
-}
-
-func (e *examination) shown(ctx context.Context, host string, pins account.Pins) error {
-	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
-	defer cancel()
-	addr := host + ":443"
-	leaf, err := shownBy(ctx, e.network, host, addr)
-	if err != nil {
-		return err
-	}
-	if got := fingerprint(leaf); !slices.Contains(pins.TLS, got) {
-		return &problem.Error{
-			Kind: problem.Untrusted, Target: addr, Message: "it shows another certificate than the pinned one: " + got,
-			Hint: "moonseal trust " + host + " shows it and asks",
-		}
-	}
-	return nil
-}
-
-func (e *examination) key(ctx context.Context, host string, pins account.Pins) error {
-	addr := host + ":22"
-	key, err := ssh.HostKey(ctx, addr, e.network.Dial)
-	if err != nil {
-		return problem.At(err, "", addr)
-	}
-	if !slices.Contains(pins.SSH, key) {
-		return &problem.Error{
-			Kind: problem.Untrusted, Target: addr, Message: "it shows another host key than the pinned one: " + key,
-			Hint: "moonseal trust " + host + " shows it and asks",
-		}
-	}
-	return nil
 }
 
 func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func (a *app) resumeCommand() *cobra.Command {
+	var d api.Decision
+	cmd := &cobra.Command{
+		Use:   "resume RUN",
+		Short: "Let a parked run go on",
+		Long: `Lets a parked run go on. Where nobody can tell whether a change has happened, look
+at the appliance and say --as done or --as again. With --as look the run asks the
+appliance itself once more, which does no harm: right where it could not be reached.
+Without --as, what is known is shown first and you are asked.`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.reachConfig(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if d.As == "" {
+				if d.As, err = a.askAs(cmd.Context(), cfg, args[0]); err != nil {
+					return err
+				}
+			}
+			return a.resumeParked(cmd.Context(), cfg, args[0], d)
+		},
+	}
+	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again; look: ask once more")
+	return cmd
+}
+
+// resumeParked lets a parked run go on.
+func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d api.Decision) error {
+	if c := a.daemon(cfg); c.Alive(ctx) {
+		return a.decided(id, true, c.Resume(ctx, id, d))
+	}
+	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
+		if h.Run.Status != journal.Parked {
+			return nil, &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status)}
+		}
+		recs, err := run.Settle(h, stamp, d.As)
+		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), a.getenv("SUDO_USER")) + " " + d.As)}
+		return append(recs, line), err
+	})
+}
+
+// askAs shows what is known of a parked run and asks how its unclear calls count;
+// "" where there are none.
+func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ string, err error) {
+	j, _, closeIt, err := a.records(ctx, cfg)
+	if err != nil {
+		return "", err
+	}
+	defer closeIt()
+	h, err := j.History(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	unclear := run.Unclear(h)
+	if h.Run.Status != journal.Parked || len(unclear) == 0 {
+		return "", nil
+	}
+	w := a.stdout
+	_, _ = fmt.Fprintf(w, "run %s of %s is parked: %s\n", h.Run.ID, h.Run.Playbook, h.Run.Reason)
+	for _, s := range h.Steps {
+		if s.State == journal.StepIsDone {
+			_, _ = fmt.Fprintf(w, "  done         %s at %s\n", s.Name, when(s.Ended))
+		}
+	}
+	for _, e := range unclear {
+		_, _ = fmt.Fprintf(w, "  asked for    %s at %s\n", e.Fn, when(e.Marked))
+		if text := brief(e.Args); text != "" {
+			_, _ = fmt.Fprintf(w, "  with         %s\n", text)
+		}
+		if text := brief(e.Progress); text != "" {
+			_, _ = fmt.Fprintf(w, "  came as far  %s\n", text)
+		}
+	}
+	if e := lastError(h); e != nil {
+		_, _ = fmt.Fprintf(w, "  last error   %s\n", e)
+	}
+	_, _ = fmt.Fprint(w, `Look at the appliance, and type
+  done    it has happened
+  again   it has not: do it again
+  look    let moonseal ask the appliance once more: the safe choice
+or stop here (Ctrl-C): a parked run does no harm. done, again or look: `)
+	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
+	switch answer = strings.TrimSpace(answer); {
+	case slices.Contains([]string{run.AsDone, run.AsAgain, run.AsLook}, answer):
+		return answer, nil
+	case answer == "" && err != nil:
+		_, _ = fmt.Fprintln(w)
+		return "", &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "give --as done, --as again or --as look"}
+	}
+	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is none of done, again and look; nothing is changed", answer)}
+}
+
+// lastError gives what a parked run met last: its own error, or that of the step that
+// has not ended.
+func lastError(h *journal.History) *problem.Error {
+	if h.Run.Error != nil {
+		return h.Run.Error
+	}
+	for _, s := range slices.Backward(h.Steps) {
+		if s.State != journal.StepIsDone && s.Error != nil {
+			return s.Error
+		}
+	}
+	return nil
+}
+
+// brief gives what a call noted of how far it came in one short line: without
+// whole certificates.
+func brief(raw json.RawMessage) string {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	text, err := json.Marshal(withoutTexts(v))
+	if err != nil {
+		return ""
+	}
+	const most = 400
+	if runes := []rune(string(text)); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return string(text)
+}
+
+// withoutTexts drops strings of more than one line, and lists of such.
+func withoutTexts(v any) any {
+	long := func(e any) bool {
+		text, ok := e.(string)
+		return ok && strings.Contains(text, "\n")
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for key, e := range v {
+			if list, ok := e.([]any); long(e) || ok && slices.ContainsFunc(list, long) {
+				delete(v, key)
+				continue
+			}
+			v[key] = withoutTexts(e)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = withoutTexts(e)
+		}
+	}
+	return v
+}
