@@ -58,7 +58,9 @@ func TestServeStopsAtEachStep(t *testing.T) {
 	for _, s := range all {
 		nodes = append(nodes, cucmtest.NodeOptions{Host: s.host()})
 	}
-	w := newWorld(t, lab.Options{Nodes: nodes, Behavior: cucmtest.Behavior{RestartOutage: -1}, SpareKeys: len(nodes)})
+	// This machine is slow at times, and a run whose held request is given up goes on.
+	patient := map[string]map[string]any{"acme": {"timeout": "10m"}, "cucm": {"timeout": "10m"}, "dns": {"timeout": "10m"}}
+	w := newWorld(t, lab.Options{Nodes: nodes, Behavior: cucmtest.Behavior{RestartOutage: -1}, SpareKeys: len(nodes), Settings: patient})
 	x := &stops{world: w, doors: w.openDoors(), manager: w.manager()}
 	w.configure("concurrency: 16\nstop_timeout: 4s\n")
 	half := func(which int) func(station) bool {
@@ -222,6 +224,7 @@ func (x *stops) stopped(ends func(station) bool) {
 				if ended := !h.Run.Ended.IsZero(); ended != ends(s) || last.Name != "verifying_certificate" {
 					x.t.Errorf("%s: the run at %s has ended: %t, in step %s", x.name, s.step, ended, last.Name)
 				}
+			case s.call == "" && ends(s) && last.Name == s.step: // a poll ends, or stops where it waits
 			case last.Name != s.step || (last.State == journal.StepIsDone) != ends(s):
 				x.t.Errorf("%s: the run at %s was stopped in step %s, which is %s", x.name, s.step, last.Name, last.State)
 			case !h.Run.Ended.IsZero():
