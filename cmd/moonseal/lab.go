@@ -22,7 +22,7 @@ func (a *app) labCommand() *cobra.Command {
 		Short: "Run a whole world to rehearse in: CA, DNS, CUCM cluster",
 		Long: `Runs an ACME CA, authoritative DNS servers with the APIs of Cloudflare,
 DigitalOcean and Route 53, and a CUCM cluster with REST and SSH, on free ports of
-the loopback address, until SIGTERM. DIR gets moonseal.yaml, lab.env (the
+the loopback address, until Ctrl-C or SIGTERM. DIR gets moonseal.yaml, lab.env (the
 secrets), ca.pem, control.url and a scripts folder; then, in another terminal:
 
   set -a; . DIR/lab.env; moonseal run cucm-tomcat --config DIR/moonseal.yaml --force

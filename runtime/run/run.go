@@ -128,7 +128,7 @@ type Run struct {
 }
 
 // New readies a run in state, which it owns from now on. While the playbook is
-// loaded only pure functions may be called; see [Run.Begin].
+// loaded, until [Run.Execute], only pure functions may be called.
 func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
 	r := &Run{
