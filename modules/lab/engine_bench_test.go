@@ -87,6 +87,9 @@ func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[st
 	return e
 }
 
+// bundleHash is what the journal knows the scripts by.
+const bundleHash = "bench"
+
 func (e *engine) load(b *testing.B, files map[string]string) {
 	b.Helper()
 	var err error
@@ -94,7 +97,7 @@ func (e *engine) load(b *testing.B, files map[string]string) {
 	if err != nil || len(e.bundle.Problems) > 0 {
 		b.Fatal(err, e.bundle.Problems)
 	}
-	if err := e.journal.SaveBundle(b.Context(), e.bundle.Hash, nil); err != nil {
+	if err := e.journal.SaveBundle(b.Context(), bundleHash, nil); err != nil {
 		b.Fatal(err)
 	}
 	if err := e.fill(b.Context()); err != nil {
@@ -105,7 +108,7 @@ func (e *engine) load(b *testing.B, files map[string]string) {
 // fill lets the journal's log grow to its size.
 func (e *engine) fill(ctx context.Context) error {
 	stamp := journal.Stamp{Run: e.journal.NewRunID(), Epoch: 1, At: time.Now()}
-	if err := e.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "fill", Bundle: e.bundle.Hash}); err != nil {
+	if err := e.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: "fill", Bundle: bundleHash}); err != nil {
 		return err
 	}
 	err := journaltest.Fill(func(text string) error { return e.journal.Write(ctx, journal.Logged{Stamp: stamp, Message: text}) })
@@ -140,7 +143,7 @@ func (pure) Invoke(inv *bind.Invocation) (any, error) {
 // run runs a playbook to its end; to may stand between it and the journal.
 func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
 	id := e.journal.NewRunID()
-	created := journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: name, Bundle: e.bundle.Hash}
+	created := journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: name, Bundle: bundleHash}
 	if err := e.journal.Write(ctx, created); err != nil {
 		return err
 	}
