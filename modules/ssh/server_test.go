@@ -167,7 +167,7 @@ func (s *server) serve(conn net.Conn) {
 	}
 }
 
-// pins gives the fingerprint of each host key of the server.
+// pin gives the fingerprint of each host key of the server.
 func (s *server) pin(t testing.TB) string {
 	t.Helper()
 	pin, err := HostKey(t.Context(), s.addr, nil)

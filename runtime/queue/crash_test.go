@@ -140,7 +140,7 @@ func TestNothingIsLostOrDoubledByKill9(t *testing.T) {
 	}
 }
 
-// unfinished gives what a journal would.
+// unfinishedRuns gives what a journal would.
 func unfinishedRuns(ws ...Waiting) func(context.Context) ([]Waiting, error) {
 	return func(context.Context) ([]Waiting, error) { return ws, nil }
 }

@@ -21,8 +21,8 @@ const (
 	DefaultGiveUp = 7 * 24 * time.Hour
 )
 
-// roundWaits are the waits between rounds of attempts, then the last of them
-// again and again: what Let's Encrypt asks for
+// roundWait is the wait between rounds of attempts, after so many failed ones, and the
+// last of the waits again and again: what Let's Encrypt asks for
 // (https://letsencrypt.org/docs/integration-guide/, "Retrying Failures").
 func roundWait(failures int) time.Duration {
 	waits := []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}

@@ -121,7 +121,7 @@ func TestPanicsInGoCannotBeCaught(t *testing.T) {
 	}
 }
 
-// gopher-lua's pcall, on an error, cuts the variables that functions share.
+// The pcall of gopher-lua, on an error, cuts the variables that functions share.
 func TestPcallLeavesCapturedLocalsAlone(t *testing.T) {
 	values, err := eval(t, `
 		local n = 1

@@ -158,7 +158,7 @@ func decode(body io.Reader, into any) *apiError {
 	return nil
 }
 
-// service checks the service that a query names.
+// queried checks the service that a query names.
 func (n *Node) queried(r *http.Request) (string, *apiError) {
 	name := r.URL.Query().Get("service")
 	return name, n.checkService(name)
