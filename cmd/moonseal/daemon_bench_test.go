@@ -72,7 +72,7 @@ func serveFolder(b *testing.B, n int, text, settings string) *measured {
 	d.check(d.cmd.Start())
 	b.Cleanup(d.stop)
 	buf := make([]byte, 4096)
-	for said := ""; !strings.Contains(said, fmt.Sprintf("STATUS=%d playbooks", n)); {
+	for said := ""; !strings.Contains(said, fmt.Sprintf("STATUS=%d playbook", n)); {
 		got, err := notify.Read(buf)
 		d.check(err)
 		said = string(buf[:got])
