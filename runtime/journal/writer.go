@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,7 @@ func (w *writer) lead(done chan error) {
 	if len(done) > 0 {
 		return
 	}
+	runtime.Gosched() // who else is about to write comes along; on one processor nobody would
 	if batch, _, _ := w.take(); len(batch) > 0 {
 		w.giveBack(w.commit(merge(batch)))
 	}
