@@ -59,6 +59,7 @@ type writer struct {
 	ctx   context.Context //nolint:containedctx // without end: a commit is not broken off
 	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
 	conn  *conn           // the turn's; nil after a failure, until it is opened again
+	alone string          // the turn's; the run that had the last commit to itself, "" for none
 
 	mu     sync.Mutex
 	queue  []*request
@@ -109,7 +110,7 @@ func (w *writer) do(ctx context.Context, r *request) error {
 		case err := <-done:
 			return err
 		case w.turn <- struct{}{}:
-			w.lead(done)
+			w.lead(r.run, done)
 			<-w.turn
 		case <-gone:
 			if w.takeBack(r) {
@@ -122,12 +123,19 @@ func (w *writer) do(ctx context.Context, r *request) error {
 
 // lead commits the queue, and with it what done waits for, unless that was
 // committed by the last one who had the turn.
-func (w *writer) lead(done chan error) {
+func (w *writer) lead(run string, done chan error) {
 	if len(done) > 0 {
 		return
 	}
-	runtime.Gosched() // who else is about to write comes along; on one processor nobody would
-	if batch, _, _ := w.take(); len(batch) > 0 {
+	if run != w.alone {
+		runtime.Gosched() // who else is about to write comes along; on one processor nobody would
+	}
+	batch, _, _ := w.take()
+	w.alone = run
+	if slices.ContainsFunc(batch, func(r *request) bool { return r.run != run }) {
+		w.alone = ""
+	}
+	if len(batch) > 0 {
 		w.giveBack(w.commit(merge(batch)))
 	}
 }
