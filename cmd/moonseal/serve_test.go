@@ -87,7 +87,7 @@ func (w *world) until(what string, so func() bool) {
 	}
 }
 
-// ended waits until the run has the status, and gives it.
+// is waits until the run has the status, and gives it.
 func (d *served) is(id string, want journal.Status) journal.Run {
 	d.w.t.Helper()
 	j, err := journal.OpenReadOnly(d.w.t.Context(), d.state)
