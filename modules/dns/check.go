@@ -23,11 +23,7 @@ type checker interface {
 // z names, unless all are: which names the CA asks for is not known here. Nor is
 // whether the credentials may write: no provider says so without being written to.
 func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []string, err error) {
-	p, err := c.provider(ctx, z)
-	if err != nil {
-		return nil, err
-	}
-	l, err := c.lookup(z)
+	p, l, err := c.open(ctx, z)
 	if err != nil {
 		return nil, err
 	}

@@ -96,6 +96,16 @@ func (c *Client) provider(ctx context.Context, z Zone) (provider, error) {
 	return p, nil
 }
 
+// open gives what writes a zone's records, and what finds the zones of names.
+func (c *Client) open(ctx context.Context, z Zone) (provider, *lookup, error) {
+	p, err := c.provider(ctx, z)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := c.lookup(z)
+	return p, l, err
+}
+
 // secret looks up a handle that is not zero.
 func (c *Client) secret(ctx context.Context, h secret.Handle) (string, error) {
 	if h.IsZero() {

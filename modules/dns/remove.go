@@ -57,11 +57,7 @@ func (c *Client) Remove(ctx context.Context, z Zone, challenges []Challenge, rec
 // Records lists a zone's records: of one name and type where they are not "".
 // Where name is "", the zone has to name its apex.
 func (c *Client) Records(ctx context.Context, z Zone, name, typ string) ([]Record, error) {
-	p, err := c.provider(ctx, z)
-	if err != nil {
-		return nil, err
-	}
-	l, err := c.lookup(z)
+	p, l, err := c.open(ctx, z)
 	if err != nil {
 		return nil, err
 	}
