@@ -6,95 +6,107 @@ import (
 	"time"
 )
 
-// lookAgain is how often the gate looks at the clock at the least while jobs
-// wait, and after what time a grant that had no effect is made again.
+// lookAgain is how often the gate looks at the clock and the locks at the least
+// while jobs wait.
 const lookAgain = time.Second
 
 // setBack is by how much a clock goes back before that is more than NTP's work.
 const setBack = time.Minute
 
-// mostSlots is how many jobs may be worked on at once.
-const mostSlots = 10_000
-
-// gate lets jobs through to River, as many as there are slots, until ctx ends.
-func (q *Queue) gate(ctx context.Context) {
-	defer close(q.gateDone)
+// gate begins the work on what is due, in as many slots as there are, until ctx
+// ends.
+func (m *memory) gate(ctx context.Context) {
+	defer close(m.gateDone)
 	failing := false
 	for ctx.Err() == nil {
-		err := q.grant(ctx)
+		err := m.look(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
-			q.opt.Log.Error("cannot begin to work on what is due; trying again each second", slog.Any("err", storeError(q.store.path, err)))
+			m.opt.Log.Error("cannot read which locks are held; runs that wait for one stay where they are, trying again each second", slog.Any("err", err))
 		}
 		failing = err != nil
-		q.rest(ctx, failing)
+		m.rest(ctx)
+	}
+}
+
+// look grants what may go now.
+func (m *memory) look(ctx context.Context) error {
+	m.mu.Lock()
+	now := m.now()
+	m.checkClock(now)
+	m.index.ripen(now)
+	ask, released := m.index.locked > 0, m.index.released
+	m.looked = true
+	m.mu.Unlock()
+
+	var h holders
+	var err error
+	if ask {
+		h, err = m.askHolders(ctx)
+	}
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.index.released != released {
+		h = holders{} // what was reserved may be held by now; that a job was settled makes the gate look again
+	}
+	m.holders = h
+	m.grant(ctx, now)
+	m.looked = m.looked && err == nil
+	m.notify()
+	return err
+}
+
+// checkClock makes due what waits until a moment that a wrong clock had. What is
+// too early waits again.
+func (m *memory) checkClock(now time.Time) {
+	if back := m.seen.Sub(now); back > setBack {
+		m.opt.Log.Warn("the clock was set back: all runs that wait are looked at", slog.String("by", back.Round(time.Second).String()))
+		m.index.ripenAll(now)
+	}
+	m.seen = now
+}
+
+func (m *memory) askHolders(ctx context.Context) (holders, error) {
+	if m.opt.Held == nil {
+		return holders{known: true}, nil
+	}
+	runs, err := m.opt.Held(ctx)
+	return holders{known: err == nil, runs: runs}, err
+}
+
+func (m *memory) grant(ctx context.Context, now time.Time) {
+	if m.halted {
+		return
+	}
+	for _, e := range m.index.pick(m.holders, m.slots) {
+		work, end := context.WithCancelCause(context.WithoutCancel(ctx))
+		if e.cancelled {
+			end(ErrCancelled)
+		}
+		m.index.activate(e, &call{since: now, end: end})
+		m.workers.Go(func() { m.work(work, e) })
 	}
 }
 
 // rest waits for a change, or until it is time to look.
-func (q *Queue) rest(ctx context.Context, failing bool) {
-	q.mu.Lock()
-	until := q.opt.Clock.Now().Add(lookAgain)
-	idle := len(q.index.waiting)+len(q.index.due)+len(q.index.active) == 0
-	if len(q.index.waiting) > 0 {
-		until = earlier(until, q.index.waiting[0].at)
+func (m *memory) rest(ctx context.Context) {
+	m.mu.Lock()
+	now := m.now()
+	until := now.Add(lookAgain)
+	if len(m.index.waiting) > 0 {
+		until = earlier(until, m.index.waiting[0].at)
 	}
-	q.mu.Unlock()
-	wake := q.wake
-	if failing { // a change of another's does not mend the disk
-		wake, until = nil, q.opt.Clock.Now().Add(lookAgain)
+	idle := len(m.index.waiting)+len(m.index.due) == 0
+	m.mu.Unlock()
+	var timeout <-chan time.Time
+	if !idle {
+		timer := m.opt.Clock.NewTimer(until.Sub(now))
+		defer timer.Stop()
+		timeout = timer.Chan()
 	}
-	if idle {
-		select {
-		case <-wake:
-		case <-ctx.Done():
-		}
-		return
-	}
-	timer := q.opt.Clock.NewTimer(until.Sub(q.opt.Clock.Now()))
-	defer timer.Stop()
 	select {
-	case <-wake:
-	case <-timer.Chan():
+	case <-m.wake:
+	case <-timeout:
 	case <-ctx.Done():
 	}
-}
-
-// grant makes available what may go now.
-func (q *Queue) grant(ctx context.Context) error {
-	if err := q.begin(ctx); err != nil {
-		return err
-	}
-	defer q.end()
-	now := q.opt.Clock.Now().Round(0)
-	q.mu.Lock()
-	if back := q.seen.Sub(now); back > setBack {
-		// Some wait until a moment that the wrong clock gave. Who is too early waits again.
-		q.opt.Log.Warn("the clock was set back: all runs that wait are looked at", slog.String("by", back.Round(time.Second).String()))
-		q.index.wakeAll(now)
-	}
-	q.seen = now
-	var ids []int64
-	for e := range q.index.active {
-		if e.state == granted && now.Sub(e.since).Abs() >= lookAgain {
-			ids = append(ids, e.id)
-		}
-	}
-	fresh := q.index.grant(now, q.slots-len(q.index.active))
-	for _, e := range fresh {
-		ids = append(ids, e.id)
-	}
-	q.mu.Unlock()
-	if len(ids) == 0 {
-		return nil
-	}
-	if err := q.store.release(ctx, ids); err != nil {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		for _, e := range fresh {
-			q.index.revoke(e)
-		}
-		return err
-	}
-	q.listener.kick()
-	return nil
 }
