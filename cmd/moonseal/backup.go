@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -48,21 +47,12 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err 
 			_ = os.Remove(path) // half a copy must not look like a whole one
 		}
 	}()
-	if c := a.daemon(cfg); c.Alive(ctx) {
-		err = c.Backup(ctx, f)
-	} else {
-		err = a.backupHere(ctx, cfg, f)
-	}
-	return errors.Join(err, f.Sync())
-}
-
-func (a *app) backupHere(ctx context.Context, cfg *config.Config, w io.Writer) (err error) {
-	j, err := a.openJournal(ctx, cfg)
+	op, err := a.operator(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	return j.Backup(ctx, w)
+	defer func() { err = errors.Join(err, op.Close()) }()
+	return errors.Join(op.Backup(ctx, f), f.Sync())
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -78,7 +68,10 @@ nobody can tell from the copy.`,
 			if err != nil {
 				return err
 			}
-			parked, err := a.restore(cmd.Context(), cfg, args[0])
+			if err := ownState(cfg); err != nil {
+				return err
+			}
+			parked, err := control.Restore(cmd.Context(), cfg.State, args[0], journal.Options{Clock: a.clock}, control.Decision{By: a.who()})
 			if err != nil {
 				return err
 			}
@@ -86,40 +79,4 @@ nobody can tell from the copy.`,
 			return nil
 		},
 	}
-}
-
-func (a *app) restore(ctx context.Context, cfg *config.Config, path string) (parked int, err error) {
-	if err := journal.Restore(ctx, cfg.State, path); err != nil {
-		return 0, err
-	}
-	// A queue that is left here knows of other runs; it is made anew from the journal.
-	for _, name := range []string{"queue.db", "queue.db-wal", "queue.db-shm"} {
-		if err := os.Remove(filepath.Join(cfg.State, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return 0, err
-		}
-	}
-	j, err := a.openJournal(ctx, cfg)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	runs, err := j.Unfinished(ctx, "")
-	if err != nil {
-		return 0, err
-	}
-	for _, r := range runs {
-		if r.Status == journal.Parked || r.Status == journal.Ending {
-			continue
-		}
-		epoch, err := j.Adopt(ctx, r.ID)
-		if err != nil {
-			return parked, err
-		}
-		stamp := journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()}
-		if err := j.Write(ctx, journal.RunParked{Stamp: stamp, Reason: "restored from a copy: what it has done since then is not known"}); err != nil {
-			return parked, err
-		}
-		parked++
-	}
-	return parked, nil
 }

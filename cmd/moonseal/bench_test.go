@@ -12,6 +12,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/runtime/account"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
 	"moonseal/runtime/secret"
@@ -134,7 +135,7 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}, Jail: &worker.Jail{Write: []string{cfg.State}}}}
 	var took, floor []time.Duration
 	p := &worker.Parent{
-		Journal: j, Spawner: spawner, Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Embedded: scripts.Embedded(), Clock: a.clock,
+		Journal: j, Control: control.New(j, a.clock), Spawner: spawner, Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Embedded: scripts.Embedded(), Clock: a.clock,
 		Observe: func(rec journal.Record) {
 			if step, ok := rec.(journal.StepStarted); ok {
 				took = append(took, step.At.Sub(spawner.at))
@@ -143,7 +144,7 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 	}
 	for b.Loop() {
 		floor = append(floor, journaltest.Time(b, exec.CommandContext(b.Context(), w.exe, "version").Run))
-		if out, err := p.Begin(b.Context(), work, false, nil); err != nil || out.Status != journal.Done {
+		if out, err := p.Begin(b.Context(), work, worker.Ask{}, nil); err != nil || out.Status != journal.Done {
 			b.Fatal(out, err)
 		}
 	}

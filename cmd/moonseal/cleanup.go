@@ -9,11 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
-	"moonseal/runtime/run"
 )
 
 func (a *app) cleanupCommand() *cobra.Command {
@@ -90,87 +88,59 @@ func (a *app) pendingUndos(ctx context.Context, cfg *config.Config) ([]journal.U
 	return j.Undos(ctx, journal.UndoPending)
 }
 
-// pending is what is left to clean up, and who does it: the daemon, or this process.
-type pending struct {
-	api.Records
-
-	retry, forget func(ctx context.Context, r journal.Run) error
-	close         func() error
-}
-
-func (a *app) pending(ctx context.Context, cfg *config.Config) (*pending, error) {
-	if c := a.daemon(cfg); c.Alive(ctx) {
-		ask := func(forget bool) func(context.Context, journal.Run) error {
-			return func(ctx context.Context, r journal.Run) error { return c.Cleanup(ctx, r.ID, forget) }
-		}
-		return &pending{c.Records(), ask(false), ask(true), func() error { return nil }}, nil
-	}
-	j, err := a.openJournal(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	retry := func(ctx context.Context, r journal.Run) error { return a.cleanUp(ctx, cfg, j, r) }
-	forget := func(ctx context.Context, r journal.Run) error { return j.Forget(ctx, r.ID) }
-	return &pending{j, retry, forget, j.Close}, nil
-}
-
 // withPending calls do for each ended run that has something left to clean up: the
 // named one, or all.
-func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, *pending, journal.Run) error) (err error) {
+func (a *app) withPending(ctx context.Context, args []string, do func(context.Context, operator, journal.Run) error) (err error) {
 	cfg, err := a.reachConfig(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := a.pending(ctx, cfg)
+	op, err := a.operator(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	undos, err := p.Undos(ctx, journal.UndoPending)
-	if err != nil {
-		return err
-	}
-	var only string
+	defer func() { err = errors.Join(err, op.Close()) }()
 	if len(args) > 0 {
-		r, err := findRun(ctx, p, args[0])
+		r, err := findRun(ctx, op.Records(), args[0])
 		if err != nil {
 			return err
 		}
-		if r.Ended.IsZero() {
-			return &problem.Error{
-				Kind: problem.Usage, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself",
-				Hint: "moonseal run " + r.Playbook + " goes on, moonseal cancel " + r.ID + " ends it",
-			}
+		err = do(ctx, op, r)
+		if problem.HasCode(err, problem.NothingLeft) {
+			_, err = fmt.Fprintf(a.stdout, "nothing of run %s is left to clean up\n", r.ID)
 		}
-		only = r.ID
+		return err
+	}
+	undos, err := op.Records().Undos(ctx, journal.UndoPending)
+	if err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	var failed error
 	for _, u := range undos {
-		if seen[u.Run] || (only != "" && u.Run != only) {
+		if seen[u.Run] {
 			continue
 		}
 		seen[u.Run] = true
-		r, err := p.Run(ctx, u.Run)
+		r, err := op.Records().Run(ctx, u.Run)
 		if err != nil {
 			return err
 		}
-		if r.Ended.IsZero() {
-			continue
+		if !r.Ended.IsZero() { // one that goes on cleans up by itself
+			failed = errors.Join(failed, do(ctx, op, r))
 		}
-		failed = errors.Join(failed, do(ctx, p, r))
 	}
 	if len(seen) == 0 {
-		_, _ = fmt.Fprintln(a.stdout, map[bool]string{true: "nothing is left to clean up", false: "nothing of run " + only + " is left to clean up"}[only == ""])
+		_, _ = fmt.Fprintln(a.stdout, "nothing is left to clean up")
 	}
 	return failed
 }
 
-func (a *app) cleanupRetry(ctx context.Context, p *pending, r journal.Run) error {
-	if err := p.retry(ctx, r); err != nil {
+func (a *app) cleanupRetry(ctx context.Context, op operator, r journal.Run) error {
+	if err := op.Cleanup(ctx, r.ID); err != nil {
 		return err
 	}
-	undos, err := p.Undos(ctx, journal.UndoPending)
+	undos, err := op.Records().Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return err
 	}
@@ -184,33 +154,12 @@ func (a *app) cleanupRetry(ctx context.Context, p *pending, r journal.Run) error
 	return nil
 }
 
-func (a *app) cleanupForget(ctx context.Context, p *pending, r journal.Run) error {
-	undos, err := p.Undos(ctx, journal.UndoPending)
-	if err != nil {
-		return err
-	}
-	if err := p.forget(ctx, r); err != nil {
-		return err
-	}
-	for _, u := range undos {
-		if u.Run == r.ID {
+func (a *app) cleanupForget(ctx context.Context, op operator, r journal.Run) error {
+	left, err := op.Forget(ctx, r.ID)
+	for _, u := range left {
+		if err == nil {
 			_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
 		}
 	}
-	return nil
-}
-
-// cleanUp tries the pending undos of a run in a child of this process.
-func (a *app) cleanUp(ctx context.Context, cfg *config.Config, j *journal.Journal, r journal.Run) error {
-	parent, err := a.parent(cfg, j, nil)
-	if err != nil {
-		return err
-	}
-	work, err := job(cfg)
-	if err != nil {
-		return err
-	}
-	work.Mode = run.Cleanup
-	_, err = parent.Resume(ctx, work, r.ID)
 	return err
 }

@@ -2,109 +2,79 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
-	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
-	"moonseal/runtime/problem"
-	"moonseal/runtime/run"
 )
 
 func (a *app) approveCommand() *cobra.Command {
-	return a.decideCommand("approve", "Approve what a run waits for", true)
+	return a.decideCommand("approve", "Approve what a run waits for", "approved", operator.Approve)
 }
 
 func (a *app) denyCommand() *cobra.Command {
-	return a.decideCommand("deny", "Deny what a run waits for: it fails, and cleans up", false)
+	return a.decideCommand("deny", "Deny what a run waits for: it fails, and cleans up", "denied: it fails, and cleans up", operator.Deny)
 }
 
-func (a *app) decideCommand(verb, short string, approve bool) *cobra.Command {
+func (a *app) decideCommand(verb, short, is string, decide func(operator, context.Context, string, api.Decision) (*journal.Run, error)) *cobra.Command {
 	var d api.Decision
 	cmd := &cobra.Command{
-		Use:   verb + " RUN",
-		Short: short,
-		Long:  short + ".\nWho decided, when, and the ticket are written into the run's record.",
-		Args:  arguments(1, 1),
+		Use:               verb + " RUN",
+		Short:             short,
+		Long:              short + ".\nWho decided, when, and the ticket are written into the run's record.",
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.reachConfig(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.decide(cmd.Context(), cfg, args[0], approve, d)
+			return a.operate(cmd.Context(), args[0], func(op operator, r journal.Run) error {
+				now, err := decide(op, cmd.Context(), r.ID, d)
+				if err != nil {
+					return err
+				}
+				return a.decided(op, now, is)
+			})
 		},
 	}
-	cmd.Flags().StringVar(&d.Ticket, "ticket", "", "the change-management ticket")
-	cmd.Flags().StringVar(&d.Reason, "reason", "", "why")
+	why(cmd, &d)
 	return cmd
 }
 
-// decide answers the approval that a run waits for: through the daemon, or where
-// none runs in the journal itself.
-func (a *app) decide(ctx context.Context, cfg *config.Config, id string, approve bool, d api.Decision) error {
-	if c := a.daemon(cfg); c.Alive(ctx) {
-		ask := c.Deny
-		if approve {
-			ask = c.Approve
-		}
-		return a.decided(id, approve, ask(ctx, id, d))
-	}
-	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
-		answer := run.Approval{By: api.Who(os.Getuid(), a.getenv("SUDO_USER")), Ticket: d.Ticket, Reason: d.Reason, At: stamp.At}
-		rec, asked, err := run.Decide(h, stamp, approve, answer)
-		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
-			err = &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it waits for no approval", Hint: "moonseal runs shows what it waits for"}
-		}
-		return []journal.Record{rec, answer.Logged(stamp, approve)}, err
-	})
+// why adds the flags that say what a decision rests on.
+func why(cmd *cobra.Command, d *api.Decision) {
+	cmd.Flags().StringVar(&d.Ticket, "ticket", "", "the change-management ticket")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "why")
 }
 
-func (a *app) decided(id string, goesOn bool, err error) error {
-	if err != nil {
-		return err
-	}
-	what := "goes on"
-	if !goesOn {
-		what = "is denied: it fails, and cleans up"
-	}
-	_, err = fmt.Fprintf(a.stdout, "run %s %s\n", id, what)
+// decided says what became of a run, and how it continues.
+func (a *app) decided(op operator, r *journal.Run, is string) error {
+	_, err := fmt.Fprintf(a.stdout, "run %s of %s is %s\n%s\n", r.ID, r.Playbook, is, op.Continues(r))
 	return err
 }
 
-// settle writes what a person has decided into the journal of a state folder that
-// no daemon has.
-func (a *app) settle(ctx context.Context, cfg *config.Config, id string, decide func(*journal.History, journal.Stamp) ([]journal.Record, error)) (err error) {
-	j, err := a.openJournal(ctx, cfg)
-	if err != nil {
-		return err
+func (a *app) unlockCommand() *cobra.Command {
+	var d api.Decision
+	cmd := &cobra.Command{
+		Use:   "unlock RUN",
+		Short: "Release the locks of a run that waits or is parked",
+		Long: `Releases the locks of a run that waits or is parked after it has changed an appliance,
+so that another playbook of that appliance can run. Before its next such change the
+run takes them again. See to it first that the appliance is in order: the run has
+changed it, and is not done. "moonseal status" says which run holds which lock.`,
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completeRuns(true)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.operate(cmd.Context(), args[0], func(op operator, r journal.Run) error {
+				names, err := op.Unlock(cmd.Context(), r.ID, d)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.stdout, "run %s of %s: released %s\n", r.ID, r.Playbook, strings.Join(names, ", "))
+				return err
+			})
+		},
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	r, err := findRun(ctx, j, id)
-	if err != nil {
-		return err
-	}
-	h, err := j.History(ctx, r.ID)
-	if err != nil {
-		return err
-	}
-	epoch, err := j.Adopt(ctx, r.ID)
-	if err != nil {
-		return err
-	}
-	stamp := journal.Stamp{Run: r.ID, Epoch: epoch, At: a.clock.Now().UTC()}
-	recs, err := decide(h, stamp)
-	if err != nil {
-		return err
-	}
-	// It waits for nobody any more: the next moonseal run takes it up.
-	recs = append(recs, journal.RunWaiting{Stamp: stamp, For: "moonseal run", Until: stamp.At})
-	if err := j.Write(ctx, recs...); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.stdout, "noted; moonseal run %s goes on with run %s\n", r.Playbook, r.ID)
-	return err
+	why(cmd, &d)
+	return cmd
 }

@@ -175,7 +175,7 @@ func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
 	if err := readScripts(&work, e.cfg, e.cfg.Scripts); err != nil {
 		return nil, nil // it is among the findings already
 	}
-	parent, err := e.app.parent(e.cfg, nil, nil)
+	parent, err := e.app.parent(e.cfg, nil, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -80,26 +80,3 @@ func outcomeOf(r *journal.Run) *run.Outcome {
 	}
 	return out
 }
-
-// cancelInDaemon lets the daemon end a run, and waits until it has.
-func (a *app) cancelInDaemon(ctx context.Context, c *api.Client, id string, goesOn bool) (r journal.Run, err error) {
-	j := c.Records()
-	if r, err = findRun(ctx, j, id); err != nil {
-		return r, err
-	}
-	if err := c.Cancel(ctx, r.ID); err != nil {
-		return r, err
-	}
-	for r.Ended.IsZero() {
-		now, err := c.Follow(ctx, r.ID, func(journal.Record) {})
-		if err != nil {
-			return r, err
-		}
-		r = *now
-	}
-	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, r.Status)
-	if goesOn {
-		return r, nil
-	}
-	return r, leftOver(ctx, j, r.ID)
-}

@@ -123,7 +123,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}{
 		{"look", "See how things are:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
 		{"act", "Do something about it:", []*cobra.Command{
-			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.cleanupCommand(),
+			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.unlockCommand(), a.cleanupCommand(),
 			a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
 		}},
 		{"set", "Set it up, and keep it:", []*cobra.Command{

@@ -3,12 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/config"
 )
 
 func (a *app) pauseCommand(paused bool) *cobra.Command {
@@ -18,43 +23,76 @@ of the daemon, until "moonseal unpause". Runs that are under way go on: "moonsea
 RUN" ends one. "moonseal run NAME" still begins one.`
 	if !paused {
 		use, short = "unpause [PLAYBOOK]", "Begin runs again, of one playbook or of all"
-		long = "Lets runs begin by schedule again. What was due meanwhile is caught up once.\nA playbook that was paused by name wants to be unpaused by name."
+		long = "Lets runs begin by schedule again. What was due meanwhile is caught up once.\nA playbook that was paused by name must be unpaused by name."
 	}
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Args: arguments(0, 1), ValidArgsFunction: first(a.completePlaybooks),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client(cmd.Context())
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			ctx := cmd.Context()
+			cfg, err := a.reachConfig(ctx)
 			if err != nil {
 				return err
 			}
-			name := strings.Join(args, "")
-			if err := c.Pause(cmd.Context(), api.PauseRequest{Playbook: name, Paused: paused}); err != nil {
+			op, err := a.operator(ctx, cfg)
+			if err != nil {
 				return err
 			}
-			return a.paused(cmd.Context(), c, name, paused)
+			defer func() { err = errors.Join(err, op.Close()) }()
+			name := strings.Join(args, "")
+			if err := op.Pause(ctx, api.PauseRequest{Playbook: name, Paused: paused}); err != nil {
+				return err
+			}
+			return a.paused(ctx, op, name, paused)
 		},
 	}
 }
 
-func (a *app) paused(ctx context.Context, c *api.Client, name string, paused bool) error {
-	who, goesOn := cmp.Or(name, "all"), strings.TrimSpace("moonseal unpause "+name)
+func (a *app) paused(ctx context.Context, op operator, name string, paused bool) error {
+	who, next := cmp.Or(name, "all"), strings.TrimSpace("moonseal unpause "+name)
 	if paused {
-		_, err := fmt.Fprintf(a.stdout, "%s: nothing begins by schedule until %s; unfinished runs go on\n", who, goesOn)
+		_, err := fmt.Fprintf(a.stdout, "%s: nothing begins by schedule until %s; unfinished runs go on\n", who, next)
 		return err
 	}
-	s, err := c.Status(ctx)
+	now, err := op.Records().Paused(ctx)
 	if err != nil {
 		return err
 	}
-	if s.Paused && name != "" {
+	if now.Has("") && name != "" {
 		_, err = fmt.Fprintf(a.stdout, "%s is not paused by itself any more, but all are: moonseal unpause\n", name)
 		return err
 	}
 	_, _ = fmt.Fprintf(a.stdout, "%s: runs begin by schedule again\n", who)
-	for _, p := range s.Playbooks {
-		if p.Paused && name == "" {
-			_, _ = fmt.Fprintf(a.stdout, "but for %s, which is paused by itself: moonseal unpause %s\n", p.Name, p.Name)
+	for _, p := range slices.Sorted(maps.Keys(now)) {
+		if p != "" && name == "" {
+			_, _ = fmt.Fprintf(a.stdout, "but for %s, which is paused by itself: moonseal unpause %s\n", p, p)
 		}
 	}
 	return nil
+}
+
+// knownPlaybook refuses a name that no script has.
+func (a *app) knownPlaybook(ctx context.Context, cfg *config.Config, name string) error {
+	parent, err := a.parent(cfg, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	work, err := job(cfg)
+	if err == nil {
+		err = readScripts(&work, cfg, cfg.Scripts)
+	}
+	if err != nil {
+		return err
+	}
+	loaded, err := parent.Load(ctx, work)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range loaded.Playbooks {
+		names = append(names, p.Name)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return bundle.NoPlaybook(name, names, loaded.Problems)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -27,37 +26,31 @@ func (a *app) resumeCommand() *cobra.Command {
 at the appliance and say --as done or --as again. With --as look the run asks the
 appliance itself once more, which does no harm: right where it could not be reached.
 Without --as, what is known is shown first and you are asked.`,
-		Args: arguments(1, 1),
+		Args:              arguments(1, 1),
+		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.reachConfig(cmd.Context())
-			if err != nil {
-				return err
-			}
+			ctx := cmd.Context()
 			if d.As == "" {
-				if d.As, err = a.askAs(cmd.Context(), cfg, args[0]); err != nil {
+				cfg, err := a.reachConfig(ctx)
+				if err != nil {
+					return err
+				}
+				if d.As, err = a.askAs(ctx, cfg, args[0]); err != nil {
 					return err
 				}
 			}
-			return a.resumeParked(cmd.Context(), cfg, args[0], d)
+			return a.operate(ctx, args[0], func(op operator, r journal.Run) error {
+				now, err := op.Resume(ctx, r.ID, d)
+				if err != nil {
+					return err
+				}
+				return a.decided(op, now, "resumed")
+			})
 		},
 	}
 	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again; look: ask once more")
+	why(cmd, &d)
 	return cmd
-}
-
-// resumeParked lets a parked run go on.
-func (a *app) resumeParked(ctx context.Context, cfg *config.Config, id string, d api.Decision) error {
-	if c := a.daemon(cfg); c.Alive(ctx) {
-		return a.decided(id, true, c.Resume(ctx, id, d))
-	}
-	return a.settle(ctx, cfg, id, func(h *journal.History, stamp journal.Stamp) ([]journal.Record, error) {
-		if h.Run.Status != journal.Parked {
-			return nil, &problem.Error{Kind: problem.Conflict, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status)}
-		}
-		recs, err := run.Settle(h, stamp, d.As)
-		line := journal.Logged{Stamp: stamp, Level: "info", Message: strings.TrimSpace("resumed by " + api.Who(os.Getuid(), a.getenv("SUDO_USER")) + " " + d.As)}
-		return append(recs, line), err
-	})
 }
 
 // askAs shows what is known of a parked run and asks how its unclear calls count;

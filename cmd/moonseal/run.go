@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -29,14 +30,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completePlaybooks),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.reachConfig(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if c := a.daemon(cfg); c.Alive(cmd.Context()) {
-				return ended(a.runInDaemon(cmd.Context(), cfg, c, args[0], opts))
-			}
-			return ended(a.run(cmd.Context(), cfg, args[0], opts))
+			return a.runCommandLine(cmd.Context(), args[0], opts)
 		},
 	}
 	f := cmd.Flags()
@@ -47,6 +41,18 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
 	f.BoolVar(&opts.detailed, "detailed-exitcode", false, `exit with 3 where the certificate is not due`)
 	return cmd
+}
+
+// runCommandLine runs a playbook through the daemon, or here.
+func (a *app) runCommandLine(ctx context.Context, name string, opts runOptions) error {
+	cfg, err := a.reachConfig(ctx)
+	if err != nil {
+		return err
+	}
+	if c := a.daemon(cfg); c.Alive(ctx) {
+		return ended(a.runInDaemon(ctx, cfg, c, name, opts))
+	}
+	return ended(a.run(ctx, cfg, name, opts))
 }
 
 // ended gives a command's error for a code and an error that was not printed yet.
@@ -79,12 +85,12 @@ func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts run
 	defer func() { err = errors.Join(err, j.Close()) }()
 	p := a.newProgress(opts.json, cfg.Log.Level)
 	defer p.close()
-	parent, err := a.parent(cfg, j, p.record)
+	parent, err := a.parent(cfg, j, control.New(j, a.clock), p.record)
 	if err != nil {
 		return exitFailed, err
 	}
 	out, id, err := a.takeUp(ctx, cfg, parent, name, opts, p)
-	for err == nil && opts.wait && out.Status == journal.Waiting {
+	for err == nil && opts.wait && out.Status == journal.Waiting && !out.Until.IsZero() {
 		p.waiting(out)
 		select {
 		case <-a.clock.After(out.Until.Sub(a.clock.Now())):
@@ -135,6 +141,9 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 		if r.Status == journal.Parked {
 			return &run.Outcome{Status: journal.Parked, Reason: r.Reason, Error: r.Error}, r.ID, nil
 		}
+		if _, _, err := parent.Control.Retry(ctx, r.ID, control.Decision{By: a.who()}); err != nil {
+			return nil, r.ID, err
+		}
 		out, err := a.resume(ctx, cfg, parent, r.ID, opts)
 		return out, r.ID, err
 	}
@@ -148,7 +157,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	work.Playbook, work.Mode = name, opts.mode()
 	work.Now = opts.now
 	var id string
-	out, err := parent.Begin(ctx, work, opts.force, func(run string) {
+	out, err := parent.Begin(ctx, work, worker.Ask{Force: opts.force, By: a.who(), Shared: cfg.SharedLocks}, func(run string) {
 		id = run
 		p.begin(name, id, false)
 	})

@@ -129,7 +129,7 @@ func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string) (
 	if err := readScripts(&work, cfg, dir); err != nil {
 		return nil, err
 	}
-	parent, err := a.parent(cfg, nil, nil)
+	parent, err := a.parent(cfg, nil, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/daemon"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
@@ -72,9 +73,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 
 // parts gives what makes a config's parts: the first parent of children, and those
 // that come after it, which share what is the process's.
-func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, func(journal.Record)) (daemon.Parts, error) {
+func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (daemon.Parts, error) {
 	var first *worker.Parent
-	return func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (daemon.Parts, error) {
+	return func(cfg *config.Config, j *journal.Journal, c *control.Control, observe func(journal.Record)) (daemon.Parts, error) {
 		if _, err := grant.New(cfg.Network()); err != nil {
 			return daemon.Parts{}, err
 		}
@@ -83,7 +84,7 @@ func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, func(
 			return daemon.Parts{}, err
 		}
 		if first == nil {
-			first, err = a.parent(cfg, j, observe)
+			first, err = a.parent(cfg, j, c, observe)
 			if err != nil {
 				return daemon.Parts{}, err
 			}

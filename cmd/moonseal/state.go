@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/user"
 	"strconv"
 	"syscall"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -17,7 +19,14 @@ func (a *app) openJournal(ctx context.Context, cfg *config.Config) (*journal.Jou
 	if err := ownState(cfg); err != nil {
 		return nil, err
 	}
-	return journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	if err != nil {
+		return nil, err
+	}
+	if err := control.TakeOver(ctx, j); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return j, nil
 }
 
 // ownState refuses a state folder of another user's: what root writes there, the

@@ -15,6 +15,7 @@ import (
 	"moonseal/modules"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/schedule"
@@ -121,9 +122,9 @@ func readScripts(j *worker.Job, cfg *config.Config, dir string) error {
 	return nil
 }
 
-// parent gives the parent of children with the config's limits and secrets. j
+// parent returns the parent of children with the config's limits and secrets. j and c
 // may be nil, for loads.
-func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (*worker.Parent, error) {
+func (a *app) parent(cfg *config.Config, j *journal.Journal, c *control.Control, observe func(journal.Record)) (*worker.Parent, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, observe func(journa
 	}
 	log := slog.New(a.logHandler(cfg))
 	return &worker.Parent{
-		Journal: j, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
+		Journal: j, Control: c, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
 		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg),
 		Spawner: worker.Exec{
 			Path: exe, Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),

@@ -79,7 +79,7 @@ func (b *binding) upload() *bind.Func {
 		Returns: "what was uploaded",
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
 		Impl: bind.Method(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
-			Guarded: true,
+			Guarded: true, Disruptive: true,
 			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
 				client, err := b.client(c, n)
 				if err != nil {
@@ -127,7 +127,7 @@ func (b *binding) restart() *bind.Func {
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
 		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
-			Guarded: true,
+			Guarded: true, Disruptive: true,
 			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
 				client, earlier, err := b.resumed(c, n)
 				if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/acme/acmetest"
+	"moonseal/runtime/control"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/secret"
@@ -27,7 +28,7 @@ func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time
 	var begun time.Time
 	var took time.Duration
 	p := &worker.Parent{
-		Journal: e.journal, Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: e.secrets, Redactor: &secret.Redactor{},
+		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: e.secrets, Redactor: &secret.Redactor{},
 		Clock: clockwork.NewRealClock(),
 		Observe: func(rec journal.Record) {
 			switch r := rec.(type) {
@@ -49,7 +50,7 @@ func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time
 	}
 	return func() time.Duration {
 		b.Helper()
-		out, err := p.Begin(b.Context(), job, false, nil)
+		out, err := p.Begin(b.Context(), job, worker.Ask{}, nil)
 		if err != nil || out.Status != journal.Done {
 			b.Fatal(out, err)
 		}

@@ -38,6 +38,9 @@ func Troubles(s *api.Status, limits Limits, now time.Time) []Trouble {
 		if t, ok := runTrouble(p, limits, left, now); ok {
 			out = append(out, t)
 		}
+		if r := p.Running; r != nil && r.Lock != nil && r.Lock.Warning != "" {
+			out = append(out, heldUp(p.Name, r, left))
+		}
 		if p.Warning != "" {
 			out = append(out, Trouble{Key: "window " + p.Name, Text: fmt.Sprintf("%s%s: %s", p.Name, left, p.Warning), Next: "moonseal run " + p.Name})
 		}
@@ -91,6 +94,16 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 		return Trouble{Key: "failing " + p.Name, Text: fmt.Sprintf("%s goes on failing%s: %s", p.Name, left, r.Error), Next: "moonseal logs " + r.ID}, true
 	}
 	return Trouble{}, false
+}
+
+// heldUp names both the run that waits for a lock and the one that holds it.
+func heldUp(playbook string, r *api.Running, left string) Trouble {
+	l := r.Lock
+	return Trouble{
+		Key:  "lock " + l.Name + " " + playbook,
+		Text: fmt.Sprintf("%s%s waits for lock %s %s: run %s of %s holds it since %s", playbook, left, l.Name, l.Warning, l.Run, l.Playbook, l.Since.Format(time.RFC3339)),
+		Next: "moonseal status, then moonseal unlock " + l.Run,
+	}
 }
 
 // daysLeft says how long the playbook's soonest certificate is still valid.

@@ -71,6 +71,18 @@ func (r rows) Horizon(context.Context) (journal.Horizon, error) {
 	return journal.Horizon{Runs: time.Unix(1, 0).UTC()}, r.f.note("horizon")
 }
 
+func (r rows) Decisions(_ context.Context, run string) ([]journal.Decided, error) {
+	return []journal.Decided{{What: "cancel", By: "alice"}}, r.f.note("decisions", run)
+}
+
+func (r rows) Locks(context.Context) ([]journal.Lock, error) {
+	return []journal.Lock{{Name: "cluster:dfw", Run: "r1"}}, r.f.note("locks")
+}
+
+func (r rows) Paused(context.Context) (journal.Paused, error) {
+	return journal.Paused{"a": time.Unix(1, 0).UTC()}, r.f.note("paused")
+}
+
 func (f *fake) TestAlerts(context.Context) (*api.AlertReply, error) {
 	return &api.AlertReply{Services: 2}, f.note("alerts")
 }
@@ -87,22 +99,40 @@ func (f *fake) Examine(context.Context) ([]bind.Finding, error) {
 	return []bind.Finding{{What: "node a REST", Note: "well"}}, f.note("examine")
 }
 func (f *fake) Status(context.Context) (*api.Status, error) { return &f.status, f.note("status") }
-func (f *fake) Run(_ context.Context, r api.RunRequest) (*api.RunReply, error) {
-	return &api.RunReply{ID: "r1", Resumed: r.Force}, f.note("run", r)
-}
-func (f *fake) Cancel(_ context.Context, run string) error { return f.note("cancel", run) }
-func (f *fake) Decide(_ context.Context, run string, approve bool, by string, d api.Decision) error {
-	return f.note("decide", run, approve, by, d)
+func (f *fake) Run(_ context.Context, by string, r api.RunRequest) (*api.RunReply, error) {
+	return &api.RunReply{ID: "r1", Resumed: r.Force}, f.note("run", by, r)
 }
 
-func (f *fake) Resume(_ context.Context, run, by string, d api.Decision) error {
-	return f.note("resume", run, by, d)
+func (f *fake) Cancel(_ context.Context, run, by string, d api.Decision) (*journal.Run, error) {
+	return &journal.Run{ID: run}, f.note("cancel", run, by, d)
 }
 
-func (f *fake) Cleanup(_ context.Context, run string, forget bool) error {
-	return f.note("cleanup", run, forget)
+func (f *fake) Approve(_ context.Context, run, by string, d api.Decision) (*journal.Run, error) {
+	return &journal.Run{ID: run}, f.note("approve", run, by, d)
 }
-func (f *fake) Pause(_ context.Context, r api.PauseRequest) error { return f.note("pause", r) }
+
+func (f *fake) Deny(_ context.Context, run, by string, d api.Decision) (*journal.Run, error) {
+	return &journal.Run{ID: run}, f.note("deny", run, by, d)
+}
+
+func (f *fake) Resume(_ context.Context, run, by string, d api.Decision) (*journal.Run, error) {
+	return &journal.Run{ID: run}, f.note("resume", run, by, d)
+}
+
+func (f *fake) Unlock(_ context.Context, run, by string, d api.Decision) ([]string, error) {
+	return []string{"cluster:dfw"}, f.note("unlock", run, by, d)
+}
+
+func (f *fake) Cleanup(_ context.Context, run, by string) error { return f.note("cleanup", run, by) }
+
+func (f *fake) Forget(_ context.Context, run, by string) ([]journal.Undo, error) {
+	return []journal.Undo{{Run: run}}, f.note("forget", run, by)
+}
+
+func (f *fake) Pause(_ context.Context, by string, r api.PauseRequest) error {
+	return f.note("pause", by, r)
+}
+
 func (f *fake) Reload(context.Context) (*api.ReloadReply, error) {
 	return &api.ReloadReply{Added: []string{"a"}}, f.note("reload")
 }
@@ -172,21 +202,34 @@ func TestEachCallGoesThere(t *testing.T) {
 	if *reply != (api.RunReply{ID: "r1", Resumed: true}) {
 		t.Errorf("got %+v", reply)
 	}
-	check(t, c.Cancel(ctx, "r/1"))
-	check(t, c.Approve(ctx, "r1", api.Decision{Ticket: "CHG1"}))
-	check(t, c.Deny(ctx, "r1", api.Decision{Reason: "no"}))
-	check(t, c.Resume(ctx, "r1", api.Decision{As: "done"}))
-	check(t, c.Cleanup(ctx, "r1", true))
+	for _, act := range []func(context.Context, string, api.Decision) (*journal.Run, error){c.Cancel, c.Approve, c.Deny, c.Resume} {
+		r, err := act(ctx, "r/1", api.Decision{Ticket: "CHG1", As: "done"})
+		check(t, err)
+		if r.ID != "r/1" {
+			t.Errorf("got %+v", r)
+		}
+	}
+	names, err := c.Unlock(ctx, "r1", api.Decision{Reason: "why"})
+	check(t, err)
+	left, err := c.Forget(ctx, "r1")
+	check(t, err)
+	if !reflect.DeepEqual(names, []string{"cluster:dfw"}) || len(left) != 1 || left[0].Run != "r1" {
+		t.Errorf("got %v, %v", names, left)
+	}
+	check(t, c.Cleanup(ctx, "r1"))
 	check(t, c.Pause(ctx, api.PauseRequest{Playbook: "a", Paused: true}))
 	changes, err := c.Reload(ctx)
 	check(t, err)
 	if !reflect.DeepEqual(changes.Added, []string{"a"}) {
 		t.Errorf("got %+v", changes)
 	}
+	by := `"` + me.Username + `"`
+	all := by + `,{"ticket":"CHG1","as":"done"}]`
 	want := []string{
-		`["status"]`, `["run",{"playbook":"a/b","force":true}]`, `["cancel","r/1"]`,
-		`["decide","r1",true,"` + me.Username + `",{"ticket":"CHG1"}]`, `["decide","r1",false,"` + me.Username + `",{"reason":"no"}]`,
-		`["resume","r1","` + me.Username + `",{"as":"done"}]`, `["cleanup","r1",true]`, `["pause",{"playbook":"a","paused":true}]`, `["reload"]`,
+		`["status"]`, `["run",` + by + `,{"playbook":"a/b","force":true}]`,
+		`["cancel","r/1",` + all, `["approve","r/1",` + all, `["deny","r/1",` + all, `["resume","r/1",` + all,
+		`["unlock","r1",` + by + `,{"reason":"why"}]`, `["forget","r1",` + by + `]`, `["cleanup","r1",` + by + `]`,
+		`["pause",` + by + `,{"playbook":"a","paused":true}]`, `["reload"]`,
 	}
 	if !reflect.DeepEqual(f.asked, want) {
 		t.Errorf("asked\n%s\nwant\n%s", strings.Join(f.asked, "\n"), strings.Join(want, "\n"))
@@ -203,19 +246,21 @@ func check(t *testing.T, err error) {
 // Only root may say that someone else stands behind it.
 func TestWhoIsTakenFromTheSocket(t *testing.T) {
 	f := &fake{}
-	check(t, api.Dial(serve(t, f)).As("alice").Approve(t.Context(), "r1", api.Decision{}))
+	_, err := api.Dial(serve(t, f)).As("alice").Approve(t.Context(), "r1", api.Decision{})
+	check(t, err)
 	me, err := user.Current()
 	check(t, err)
-	want := `["decide","r1",true,"` + me.Username + `",{}]`
+	want := `["approve","r1","` + me.Username + `",{}]`
 	if me.Uid == "0" {
-		want = `["decide","r1",true,"alice (as ` + me.Username + `)",{}]`
+		want = `["approve","r1","alice (as ` + me.Username + `)",{}]`
 	}
 	if f.asked[0] != want {
 		t.Errorf("got %s, want %s", f.asked[0], want)
 	}
 	for _, odd := range []string{"two words", "a\tb", strings.Repeat("a", 300)} { // no user has such a name
-		check(t, api.Dial(serve(t, f)).As(odd).Approve(t.Context(), "r1", api.Decision{}))
-		if got := f.asked[len(f.asked)-1]; got != `["decide","r1",true,"`+me.Username+`",{}]` {
+		_, err := api.Dial(serve(t, f)).As(odd).Approve(t.Context(), "r1", api.Decision{})
+		check(t, err)
+		if got := f.asked[len(f.asked)-1]; got != `["approve","r1","`+me.Username+`",{}]` {
 			t.Errorf("%.10q: %s", odd, got)
 		}
 	}

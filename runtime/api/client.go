@@ -60,34 +60,50 @@ func (c *Client) Run(ctx context.Context, r RunRequest) (*RunReply, error) {
 }
 
 // Cancel ends a run, and lets it clean up.
-func (c *Client) Cancel(ctx context.Context, run string) error {
-	return c.act(ctx, run, "cancel", Decision{})
+func (c *Client) Cancel(ctx context.Context, run string, d Decision) (*journal.Run, error) {
+	return act[journal.Run](ctx, c, run, "cancel", d)
 }
 
 // Approve approves what a run waits for.
-func (c *Client) Approve(ctx context.Context, run string, d Decision) error {
-	return c.act(ctx, run, "approve", d)
+func (c *Client) Approve(ctx context.Context, run string, d Decision) (*journal.Run, error) {
+	return act[journal.Run](ctx, c, run, "approve", d)
 }
 
 // Deny denies it.
-func (c *Client) Deny(ctx context.Context, run string, d Decision) error {
-	return c.act(ctx, run, "deny", d)
+func (c *Client) Deny(ctx context.Context, run string, d Decision) (*journal.Run, error) {
+	return act[journal.Run](ctx, c, run, "deny", d)
 }
 
-// Resume lets a parked run go on.
-func (c *Client) Resume(ctx context.Context, run string, d Decision) error {
-	return c.act(ctx, run, "resume", d)
+// Resume lets a parked run continue.
+func (c *Client) Resume(ctx context.Context, run string, d Decision) (*journal.Run, error) {
+	return act[journal.Run](ctx, c, run, "resume", d)
 }
 
-func (c *Client) act(ctx context.Context, run, what string, d Decision) error {
-	_, err := post[struct{}](ctx, c, "/runs/"+url.PathEscape(run)+"/"+what, d)
+// Unlock releases the locks of a run that waits or is parked, and returns their names.
+func (c *Client) Unlock(ctx context.Context, run string, d Decision) ([]string, error) {
+	return all(act[[]string](ctx, c, run, "unlock", d))
+}
+
+// Cleanup tries again what a run that has ended left behind.
+func (c *Client) Cleanup(ctx context.Context, run string) error {
+	_, err := act[struct{}](ctx, c, run, "cleanup", Decision{})
 	return err
 }
 
-// Cleanup tries, or with forget drops, what a run that has ended left behind.
-func (c *Client) Cleanup(ctx context.Context, run string, forget bool) error {
-	_, err := post[struct{}](ctx, c, "/runs/"+url.PathEscape(run)+"/cleanup", CleanupRequest{Forget: forget})
-	return err
+// Forget gives that up, and returns what it was.
+func (c *Client) Forget(ctx context.Context, run string) ([]journal.Undo, error) {
+	return all(act[[]journal.Undo](ctx, c, run, "forget", Decision{}))
+}
+
+func act[T any](ctx context.Context, c *Client, run, what string, d Decision) (*T, error) {
+	return post[T](ctx, c, "/runs/"+url.PathEscape(run)+"/"+what, d)
+}
+
+func all[T any](list *[]T, err error) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return *list, nil
 }
 
 // Alive reports whether a daemon listens, or may: where the socket cannot be reached
@@ -231,7 +247,7 @@ func (c *Client) failed(err error) error {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return &problem.Error{
-			Kind: problem.Unavailable, Target: c.socket, Message: ErrNoDaemon.Error(), Cause: ErrNoDaemon,
+			Kind: problem.Unavailable, Code: problem.NeedsDaemon, Target: c.socket, Message: ErrNoDaemon.Error(), Cause: ErrNoDaemon,
 			Hint: "systemctl start moonseal, or moonseal serve",
 		}
 	case errors.Is(err, fs.ErrPermission):

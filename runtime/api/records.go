@@ -17,6 +17,9 @@ type Records interface {
 	Logs(ctx context.Context, run string, after int64, limit int) ([]journal.Log, error)
 	History(ctx context.Context, id string) (*journal.History, error)
 	Undos(ctx context.Context, state journal.UndoState) ([]journal.Undo, error)
+	Decisions(ctx context.Context, run string) ([]journal.Decided, error)
+	Locks(ctx context.Context) ([]journal.Lock, error)
+	Paused(ctx context.Context) (journal.Paused, error)
 	// Horizon tells what was removed because it was old.
 	Horizon(ctx context.Context) (journal.Horizon, error)
 }
@@ -43,6 +46,15 @@ func (s *server) records(mux *http.ServeMux) {
 	})
 	handle(mux, s, "GET /horizon", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Horizon(ctx)
+	})
+	handle(mux, s, "GET /runs/{run}/decisions", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Decisions(ctx, r.PathValue("run"))
+	})
+	handle(mux, s, "GET /locks", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Locks(ctx)
+	})
+	handle(mux, s, "GET /paused", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return s.daemon.Records().Paused(ctx)
 	})
 	handle(mux, s, "GET /undos", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Undos(ctx, journal.UndoState(r.URL.Query().Get("state")))
@@ -87,6 +99,22 @@ func (r remote) Undos(ctx context.Context, state journal.UndoState) ([]journal.U
 	return getAll[journal.Undo](ctx, r.c, "/undos?"+url.Values{"state": {string(state)}}.Encode())
 }
 
+func (r remote) Decisions(ctx context.Context, run string) ([]journal.Decided, error) {
+	return getAll[journal.Decided](ctx, r.c, "/runs/"+url.PathEscape(run)+"/decisions")
+}
+
+func (r remote) Locks(ctx context.Context) ([]journal.Lock, error) {
+	return getAll[journal.Lock](ctx, r.c, "/locks")
+}
+
+func (r remote) Paused(ctx context.Context) (journal.Paused, error) {
+	p, err := get[journal.Paused](ctx, r.c, "/paused")
+	if err != nil {
+		return nil, err
+	}
+	return *p, nil
+}
+
 func (r remote) Horizon(ctx context.Context) (journal.Horizon, error) {
 	h, err := get[journal.Horizon](ctx, r.c, "/horizon")
 	if err != nil {
@@ -96,9 +124,5 @@ func (r remote) Horizon(ctx context.Context) (journal.Horizon, error) {
 }
 
 func getAll[T any](ctx context.Context, c *Client, path string) ([]T, error) {
-	out, err := get[[]T](ctx, c, path)
-	if err != nil {
-		return nil, err
-	}
-	return *out, nil
+	return all(get[[]T](ctx, c, path))
 }

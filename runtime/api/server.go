@@ -26,9 +26,9 @@ type Daemon interface {
 	Status(ctx context.Context) (*Status, error)
 	// Records gives what there is to read of the journal.
 	Records() Records
-	Run(ctx context.Context, r RunRequest) (*RunReply, error)
+	Run(ctx context.Context, by string, r RunRequest) (*RunReply, error)
 	Decisions
-	Pause(ctx context.Context, r PauseRequest) error
+	Pause(ctx context.Context, by string, r PauseRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
 	// Examine looks at all that playbooks name, and changes nothing.
@@ -44,15 +44,20 @@ type Daemon interface {
 	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
 }
 
-// Decisions are what people decide about a run.
+// Decisions are what people decide about a run; by is who decides.
 type Decisions interface {
-	Cancel(ctx context.Context, run string) error
-	// Decide answers the approval that a run waits for.
-	Decide(ctx context.Context, run string, approve bool, by string, d Decision) error
-	// Resume lets a parked run go on.
-	Resume(ctx context.Context, run, by string, d Decision) error
-	// Cleanup tries again, or forgets, what a run that has ended left behind.
-	Cleanup(ctx context.Context, run string, forget bool) error
+	Cancel(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
+	// Approve and Deny answer the approval that a run waits for.
+	Approve(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
+	Deny(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
+	// Resume lets a parked run continue.
+	Resume(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
+	// Unlock releases the locks of a run that waits or is parked, and returns their names.
+	Unlock(ctx context.Context, run, by string, d Decision) ([]string, error)
+	// Cleanup tries again what a run that has ended left behind.
+	Cleanup(ctx context.Context, run, by string) error
+	// Forget gives that up, and returns what it was.
+	Forget(ctx context.Context, run, by string) ([]journal.Undo, error)
 }
 
 // Serve answers on l until ctx ends, then finishes what is under way for at most
@@ -142,24 +147,23 @@ type server struct {
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle(mux, s, "GET /status", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Status(ctx) })
-	handle(mux, s, "POST /run", func(ctx context.Context, _ *http.Request, r RunRequest) (any, error) { return s.daemon.Run(ctx, r) })
-	handle(mux, s, "POST /pause", func(ctx context.Context, _ *http.Request, r PauseRequest) (any, error) {
-		return done(s.daemon.Pause(ctx, r))
+	handle(mux, s, "POST /run", func(ctx context.Context, r *http.Request, in RunRequest) (any, error) {
+		return s.daemon.Run(ctx, who(r), in)
+	})
+	handle(mux, s, "POST /pause", func(ctx context.Context, r *http.Request, in PauseRequest) (any, error) {
+		return done(s.daemon.Pause(ctx, who(r), in))
 	})
 	handle(mux, s, "POST /reload", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Reload(ctx) })
-	handle(mux, s, "POST /runs/{run}/cancel", func(ctx context.Context, r *http.Request, _ Decision) (any, error) {
-		return done(s.daemon.Cancel(ctx, r.PathValue("run")))
+	decide(mux, s, "cancel", s.daemon.Cancel)
+	decide(mux, s, "approve", s.daemon.Approve)
+	decide(mux, s, "deny", s.daemon.Deny)
+	decide(mux, s, "resume", s.daemon.Resume)
+	decide(mux, s, "unlock", s.daemon.Unlock)
+	decide(mux, s, "cleanup", func(ctx context.Context, run, by string, _ Decision) (struct{}, error) {
+		return struct{}{}, s.daemon.Cleanup(ctx, run, by)
 	})
-	for verb, approve := range map[string]bool{"approve": true, "deny": false} {
-		handle(mux, s, "POST /runs/{run}/"+verb, func(ctx context.Context, r *http.Request, d Decision) (any, error) {
-			return done(s.daemon.Decide(ctx, r.PathValue("run"), approve, who(r), d))
-		})
-	}
-	handle(mux, s, "POST /runs/{run}/resume", func(ctx context.Context, r *http.Request, d Decision) (any, error) {
-		return done(s.daemon.Resume(ctx, r.PathValue("run"), who(r), d))
-	})
-	handle(mux, s, "POST /runs/{run}/cleanup", func(ctx context.Context, r *http.Request, c CleanupRequest) (any, error) {
-		return done(s.daemon.Cleanup(ctx, r.PathValue("run"), c.Forget))
+	decide(mux, s, "forget", func(ctx context.Context, run, by string, _ Decision) ([]journal.Undo, error) {
+		return s.daemon.Forget(ctx, run, by)
 	})
 	handle(mux, s, "POST /alerts/test", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.TestAlerts(ctx) })
 	handle(mux, s, "GET /secrets", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.SecretNames(ctx) })
@@ -179,6 +183,13 @@ func (s *server) routes() http.Handler {
 }
 
 func done(err error) (any, error) { return struct{}{}, err }
+
+// decide serves a decision about a run.
+func decide[T any](mux *http.ServeMux, s *server, verb string, do func(ctx context.Context, run, by string, d Decision) (T, error)) {
+	handle(mux, s, "POST /runs/{run}/"+verb, func(ctx context.Context, r *http.Request, d Decision) (any, error) {
+		return do(ctx, r.PathValue("run"), who(r), d)
+	})
+}
 
 // maxRequest bounds a request's body, in bytes.
 const maxRequest = 64 << 10

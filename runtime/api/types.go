@@ -64,6 +64,19 @@ type Running struct {
 	Until    *time.Time     `json:"until,omitempty"`
 	Error    *problem.Error `json:"error,omitempty"`   // of the last failed attempt
 	Failing  *time.Time     `json:"failing,omitempty"` // since when it fails at this step
+	Locks    []string       `json:"locks,omitempty"`   // that it holds
+	Lock     *Lock          `json:"lock,omitempty"`    // that it waits for
+}
+
+// Lock is a lock that another run holds.
+type Lock struct {
+	Name     string    `json:"name"`
+	Run      string    `json:"run"`      // the holder
+	Playbook string    `json:"playbook"` // the holder's
+	Since    time.Time `json:"since"`    // it was taken
+
+	// Warning says why whoever waits for it must not wait any longer: "for 5h0m0s".
+	Warning string `json:"warning,omitempty"`
 }
 
 // MarshalJSON writes null for what is not known, as for all of a status.
@@ -108,8 +121,6 @@ func (d Decision) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", d.As)}
 }
 
-func (c CleanupRequest) attrs() []slog.Attr { return []slog.Attr{slog.Bool("forget", c.Forget)} }
-
 func (p PauseRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
 }
@@ -136,16 +147,11 @@ type RunReply struct {
 	Broken *problem.Error `json:"broken,omitempty"`
 }
 
-// Decision is a person's answer.
+// Decision is what a person decides about a run.
 type Decision struct {
 	Ticket string `json:"ticket,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	As     string `json:"as,omitempty"` // of resume: "done" or "again"; "" where nothing is unclear
-}
-
-// CleanupRequest is about what an ended run left behind.
-type CleanupRequest struct {
-	Forget bool `json:"forget,omitempty"`
+	As     string `json:"as,omitempty"` // of resume: "done", "again" or "look"; "" if no call is unclear
 }
 
 // PauseRequest pauses or lets go on one playbook, or all for "".

@@ -34,6 +34,7 @@ type ErasedEffect struct {
 	Holds      func(recv, args any) []string
 	Repeatable bool
 	Guarded    bool
+	Disruptive bool
 }
 
 // Pure is a function that only computes.
@@ -82,11 +83,14 @@ type Effect[T, A, L, R any] struct {
 	// Guarded says that it changes the appliance itself: only within the
 	// playbook's window.
 	Guarded bool
+	// Disruptive says that users of the appliance may notice it: the run needs all
+	// locks of its playbook from the first such call to its end.
+	Disruptive bool
 }
 
 // Method erases an effect.
 func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
-	erased := &ErasedEffect{Repeatable: e.Repeatable, Guarded: e.Guarded}
+	erased := &ErasedEffect{Repeatable: e.Repeatable, Guarded: e.Guarded, Disruptive: e.Disruptive}
 	erased.Look = func(c *Call, recv, args any) (json.RawMessage, any, bool, error) {
 		if e.Look == nil {
 			return nil, nil, false, nil

@@ -52,6 +52,9 @@ func (f *Func) effectText() string {
 	if e.Guarded {
 		parts = append(parts, "Only within the playbook's window.")
 	}
+	if e.Disruptive {
+		parts = append(parts, "Takes the playbook's locks first.")
+	}
 	if e.Undo != nil {
 		parts = append(parts, "Undone at the end of the run.")
 	}

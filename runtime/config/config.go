@@ -56,6 +56,9 @@ type Config struct {
 	Alerts      Alerts   `yaml:"alerts"`       //
 	Keep        Keeping  `yaml:"keep"`         // how long what has ended is kept
 
+	SharedLocks  []string `yaml:"shared_locks"`  // lock names that all tenants share; any other is its tenant's
+	LockPatience Duration `yaml:"lock_patience"` // how long a run may hold up another by a lock before an alert; 4h unless set
+
 	Path string `yaml:"-"` // the file that it came from, "" where there was none
 }
 
@@ -130,6 +133,7 @@ const (
 	defaultStop        = 30 * time.Second
 	defaultExpiring    = 14 * 24 * time.Hour
 	defaultWaiting     = 24 * time.Hour
+	defaultPatience    = 4 * time.Hour
 )
 
 // maxFile bounds the config file, in bytes.
@@ -229,6 +233,9 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 	}
 	if c.Alerts.Waiting == 0 {
 		c.Alerts.Waiting = Duration(defaultWaiting)
+	}
+	if c.LockPatience == 0 {
+		c.LockPatience = Duration(defaultPatience)
 	}
 	c.Keep.defaults()
 	if c.StopTimeout == 0 {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"path"
 	"strings"
 
 	"moonseal/runtime/bundle"
@@ -45,7 +44,7 @@ func lameScripts(s *reload.Snapshot) []lame {
 		}
 		file := e.Place.File
 		live[file] = true // once
-		name := path.Join(bundle.Tenant(file), strings.TrimSuffix(path.Base(file), ".lua"))
+		name := bundle.ScriptName(file)
 		if s.Find(name) != nil { // another script's
 			name = file
 		}

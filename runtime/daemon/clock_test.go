@@ -72,7 +72,7 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 			if n := told("asks waits for approval"); n > 6 {
 				t.Errorf("told %d times that an approval is waited for", n)
 			}
-			h.check(h.daemon.Decide(t.Context(), asks, true, "alice", api.Decision{}))
+			h.check(failed(h.daemon.Approve(t.Context(), asks, "alice", api.Decision{})))
 			h.status(asks, journal.Done)
 			s, err := h.daemon.Status(t.Context())
 			h.check(err)

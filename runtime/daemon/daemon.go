@@ -15,6 +15,7 @@ import (
 	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
@@ -31,7 +32,7 @@ type Options struct {
 	LoadConfig func() (*config.Config, error)
 	// Parts makes what a config says, at the start and at each change of it.
 	// Executors of one call after the other drain together.
-	Parts    func(*config.Config, *journal.Journal, func(journal.Record)) (Parts, error)
+	Parts    func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (Parts, error)
 	Clock    clockwork.Clock
 	Log      *slog.Logger
 	Version  string
@@ -53,7 +54,8 @@ type Daemon struct {
 	opt      Options
 	log      *slog.Logger
 	journal  *journal.Journal
-	queue    *queue.Queue
+	control  *control.Control
+	queue    queue.Queue
 	schedule *schedule.Scheduler
 	reload   *reload.Reloader
 	hub      *hub
@@ -61,18 +63,15 @@ type Daemon struct {
 	watching sync.WaitGroup
 	since    time.Time
 
-	setup     atomic.Pointer[setup] // never nil once the daemon is open
-	beginning sync.Mutex            // held while a run is created
-	reloads   sync.Mutex            // held while config and scripts are read again
-	look      chan struct{}         // makes watch look now
-	storage   storage
+	setup   atomic.Pointer[setup] // never nil once the daemon is open
+	reloads sync.Mutex            // held while config and scripts are read again
+	look    chan struct{}         // makes watch look now
+	storage storage
 
 	mu        sync.Mutex
-	paused    map[string]bool   // playbooks that begin no runs; "" stands for all
-	cancel    map[string]bool   // runs that a person has cancelled, and that have not ended yet
-	schedules map[string]known  // by playbook
-	tight     map[string]string // by playbook: why its window may be too narrow
-	refused   *problem.Error    // why the config's file is not in force; nil: it is
+	schedules map[string]journal.Scheduled // by playbook, as in the journal
+	tight     map[string]string            // by playbook: why its window may be too narrow
+	refused   *problem.Error               // why the config's file is not in force; nil: it is
 }
 
 // Open opens the state folder and loads the scripts. Nothing works yet.
@@ -84,6 +83,13 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 		}
 	}()
 	if d.journal, err = journal.Open(ctx, opt.Config.State, journal.Options{Clock: opt.Clock, Log: opt.Log}); err != nil {
+		return nil, err
+	}
+	if err = control.TakeOver(ctx, d.journal); err != nil {
+		return nil, err
+	}
+	d.control, d.tight = control.New(d.journal, opt.Clock), map[string]string{}
+	if d.schedules, err = d.journal.Schedules(ctx); err != nil {
 		return nil, err
 	}
 	s, err := d.parts(opt.Config)
@@ -100,26 +106,14 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	if d.alerts, err = alert.Open(opt.Config.State, send, opt.Clock, opt.Log); err != nil {
 		return nil, err
 	}
-	if err = d.readKept(opt.Config.State); err != nil {
-		return nil, err
-	}
-	if d.queue, err = queue.Open(ctx, queue.Options{
-		Dir: opt.Config.State, Clock: opt.Clock, Log: opt.Log, Concurrency: opt.Config.Concurrency, Work: d.work, Unfinished: d.unfinished,
+	if d.queue, err = queue.New(ctx, queue.Options{
+		Clock: opt.Clock, Log: opt.Log, Concurrency: opt.Config.Concurrency, Work: d.work, Unfinished: d.unfinished, Held: d.journal.Holders,
 	}); err != nil {
 		return nil, err
 	}
 	d.schedule = schedule.New(schedule.Options{Clock: opt.Clock, Enqueue: d.due, Log: opt.Log})
 	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Hooks: opt.Config.Hooks, Clock: opt.Clock, Log: opt.Log, Load: d.load, Last: d.last, Apply: d.apply})
 	return d, nil
-}
-
-func (d *Daemon) readKept(state string) error {
-	d.paused, d.cancel, d.schedules, d.tight = map[string]bool{}, map[string]bool{}, map[string]known{}, map[string]string{}
-	return errors.Join(
-		readKept(state, pauseFile, "what is paused", &d.paused),
-		readKept(state, cancelFile, "what was cancelled", &d.cancel),
-		readKept(state, scheduleFile, "since when schedules are as they are", &d.schedules),
-	)
 }
 
 // Close closes what Open has opened, for a daemon that never served.

@@ -75,8 +75,7 @@ func (d *day) live() {
 	d.to(d.begin.Add(15*time.Hour + 29*time.Minute))
 	d.crashInFlight(d.begin.Add(15*time.Hour+30*time.Minute), d.begin.Add(15*time.Hour+50*time.Minute))
 	d.to(d.end)
-	d.check(d.daemon.setPaused(api.PauseRequest{Paused: true}))
-	d.daemon.reschedule(d.daemon.reload.Current())
+	d.check(d.daemon.Pause(d.t.Context(), "alice", api.PauseRequest{Paused: true}))
 	d.to(d.end.Add(24 * time.Hour)) // until the last window has opened
 	d.idle()
 }

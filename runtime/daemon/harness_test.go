@@ -24,6 +24,7 @@ import (
 	"moonseal/runtime/alert"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -77,7 +78,8 @@ type fakeExecutor struct {
 
 	mu      sync.Mutex
 	calls   []call
-	active  map[string]bool // runs, and locks
+	active  map[string]bool   // runs
+	holds   map[string]string // locks, and the run that has made a disruptive change under them
 	errors  []string
 	changed chan struct{}            // closed at the next change of what is above
 	gates   map[string]chan struct{} // by playbook: its runs wait until it is closed
@@ -87,7 +89,7 @@ type fakeExecutor struct {
 }
 
 func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
-	return &fakeExecutor{clock: clock, active: map[string]bool{}, changed: make(chan struct{}), gates: map[string]chan struct{}{}}
+	return &fakeExecutor{clock: clock, active: map[string]bool{}, holds: map[string]string{}, changed: make(chan struct{}), gates: map[string]chan struct{}{}}
 }
 
 func (*fakeExecutor) Drain() {}
@@ -171,21 +173,25 @@ func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (o
 	c := call{run: id, playbook: name, mode: string(job.Mode), at: e.clock.Now()}
 	var gate chan struct{}
 	e.update(func() {
-		for _, held := range append([]string{"run " + id}, s.Locks...) {
-			if e.active[held] {
-				e.errors = append(e.errors, fmt.Sprintf("%s of %s is worked on twice at once", held, name))
-			}
-			e.active[held] = true
+		if e.active["run "+id] {
+			e.errors = append(e.errors, fmt.Sprintf("run %s of %s is worked on twice at once", id, name))
 		}
+		e.active["run "+id] = true
 		gate = e.gates[name]
 	})
 	defer e.update(func() {
-		for _, held := range append([]string{"run " + id}, s.Locks...) {
-			delete(e.active, held)
-		}
+		delete(e.active, "run "+id)
 		e.calls = append(e.calls, c)
 	})
-	cancelled := job.Mode == run.Cancel
+	cancelled := !h.Run.CancelAsked.IsZero()
+	if cancelled {
+		c.mode = string(run.Cancel)
+	}
+	if s.Does == "" && s.Window == nil && !cancelled {
+		if out, err := e.disrupt(h, s); out != nil || err != nil {
+			return out, err
+		}
+	}
 	if gate != nil && !cancelled {
 		select {
 		case <-gate:
@@ -254,7 +260,10 @@ func (e *fakeExecutor) do(h *journal.History, s script, c *call) (*run.Outcome, 
 			return e.wait(h, run.WaitApproval+": go?", time.Time{})
 		}
 	case "park":
-		if len(h.Steps) == 0 {
+		if out, err := e.disrupt(h, s); out != nil || err != nil {
+			return out, err
+		}
+		if !slices.ContainsFunc(h.Steps, func(s journal.Step) bool { return s.Step == 0 }) {
 			mark := journal.EffectMarked{Stamp: e.stamp(h), Fn: "cucm.Node:upload", Args: json.RawMessage("{}")}
 			reason := "nobody can tell"
 			return &run.Outcome{Status: journal.Parked, Reason: reason}, e.write(h, started, mark, journal.RunParked{Stamp: e.stamp(h), Reason: reason})
@@ -276,8 +285,42 @@ func (e *fakeExecutor) do(h *journal.History, s script, c *call) (*run.Outcome, 
 			return e.wait(h, "window", opens)
 		}
 	}
+	if out, err := e.disrupt(h, s); out != nil || err != nil {
+		return out, err
+	}
 	c.changed = true
 	return e.endAsking(h, s)
+}
+
+// disruptStep is the step in which a script with locks makes its disruptive change.
+const disruptStep = 7
+
+// disrupt marks the change for which a script needs its locks, unless that was done; if
+// another run holds one of them the run waits.
+func (e *fakeExecutor) disrupt(h *journal.History, s script) (*run.Outcome, error) {
+	if len(s.Locks) == 0 || slices.ContainsFunc(h.Effects, func(f journal.Effect) bool { return f.Step == disruptStep }) {
+		return nil, nil //nolint:nilnil // nil is "go on"
+	}
+	started := journal.StepStarted{Stamp: e.stamp(h), Step: disruptStep, Kind: "step", Name: "disrupting", Attempt: 1}
+	err := e.write(h, started, journal.EffectMarked{Stamp: e.stamp(h), Step: disruptStep, Fn: "f", Disruptive: true})
+	if problem.HasCode(err, problem.LockHeld) {
+		held := problem.From(err)
+		return e.wait(h, held.Target+", "+held.Message, time.Time{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	done := journal.EffectDone{Stamp: e.stamp(h), Step: disruptStep}
+	h.Effects = append(h.Effects, journal.Effect{Step: disruptStep})
+	e.update(func() {
+		for _, lock := range s.Locks {
+			if by := e.holds[lock]; by != "" && by != h.Run.ID {
+				e.errors = append(e.errors, fmt.Sprintf("lock %s is held by %s and by %s", lock, by, h.Run.ID))
+			}
+			e.holds[lock] = h.Run.ID
+		}
+	})
+	return nil, e.write(h, done, journal.StepDone{Stamp: e.stamp(h), Step: disruptStep})
 }
 
 func (e *fakeExecutor) endAsking(h *journal.History, s script) (*run.Outcome, error) {
@@ -309,6 +352,9 @@ func (e *fakeExecutor) end(h *journal.History, s journal.Status) (*run.Outcome, 
 	} else {
 		s = h.Run.Outcome
 	}
+	e.update(func() {
+		maps.DeleteFunc(e.holds, func(_, by string) bool { return by == h.Run.ID })
+	})
 	return &run.Outcome{Status: s}, e.write(h, append(recs, journal.RunEnded{Stamp: e.stamp(h)})...)
 }
 
@@ -379,7 +425,7 @@ type house struct {
 	send   alert.Send
 	load   func() (*config.Config, error) // nil: cfg
 	// makeParts makes the daemon's parts; nil: of exec and send.
-	makeParts func(*config.Config, *journal.Journal, func(journal.Record)) (Parts, error)
+	makeParts func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (Parts, error)
 
 	mu       sync.Mutex
 	notified []string
@@ -392,6 +438,7 @@ func newHouse(t *testing.T, at time.Time) *house {
 	dir := t.TempDir()
 	h.cfg = &config.Config{
 		Scripts: filepath.Join(dir, "scripts"), State: filepath.Join(dir, "state"), Concurrency: 8, StopTimeout: config.Duration(time.Millisecond),
+		LockPatience: config.Duration(4 * time.Hour),
 	}
 	h.check(os.MkdirAll(h.cfg.Scripts, 0o700))
 	return h
@@ -423,7 +470,7 @@ func (h *house) options() Options {
 	}
 }
 
-func (h *house) parts(_ *config.Config, j *journal.Journal, observe func(journal.Record)) (Parts, error) {
+func (h *house) parts(_ *config.Config, j *journal.Journal, _ *control.Control, observe func(journal.Record)) (Parts, error) {
 	h.exec.journal, h.exec.observe = j, observe
 	return Parts{Executor: h.exec, Send: h.send}, nil
 }

@@ -54,7 +54,7 @@ func (d *Daemon) use(s *setup) {
 
 // parts makes the parts of a config.
 func (d *Daemon) parts(cfg *config.Config) (*setup, error) {
-	p, err := d.opt.Parts(cfg, d.journal, d.observe)
+	p, err := d.opt.Parts(cfg, d.journal, d.control, d.observe)
 	return &setup{p, cfg}, err
 }
 
@@ -172,13 +172,13 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 // now. One that is not waits again.
 func (d *Daemon) lookAtWindows(ctx context.Context) {
 	runs, err := d.journal.Unfinished(ctx, "")
-	for _, r := range runs {
-		if err == nil && r.Status == journal.Waiting && r.WaitFor == run.WaitWindow {
-			_, err = d.queue.Wake(ctx, r.ID)
-		}
-	}
 	if err != nil {
 		d.log.Error("runs that wait for their window do not look again", "error", err.Error())
+	}
+	for _, r := range runs {
+		if r.Status == journal.Waiting && r.WaitFor == run.WaitWindow {
+			d.queue.Wake(r.ID)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"moonseal/runtime/alert"
 	"moonseal/runtime/config"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -57,7 +58,7 @@ func changeable(t *testing.T) (h *house, file *atomic.Pointer[config.Config], to
 	h, file = newHouse(t, noon), &atomic.Pointer[config.Config]{}
 	var mu sync.Mutex
 	sent := map[string]int{}
-	h.makeParts = func(cfg *config.Config, j *journal.Journal, observe func(journal.Record)) (Parts, error) {
+	h.makeParts = func(cfg *config.Config, j *journal.Journal, _ *control.Control, observe func(journal.Record)) (Parts, error) {
 		if h.exec.journal == nil {
 			h.exec.journal, h.exec.observe = j, observe
 		}
@@ -262,9 +263,9 @@ func TestConfigIsNeverAMixture(t *testing.T) {
 // ask asks for a run and gives its id.
 func (h *house) ask(name string) string {
 	h.t.Helper()
-	id, _, err := h.daemon.begin(h.t.Context(), name, false)
+	begun, err := h.daemon.begin(h.t.Context(), name, false, "")
 	if err != nil && !errors.Is(err, context.Canceled) {
 		h.t.Error(err)
 	}
-	return id
+	return begun.Run.ID
 }

@@ -80,6 +80,11 @@ func (d *Daemon) reschedule(now *reload.Snapshot) {
 		d.log.Error("the journal cannot be read; the schedule stays as it is", "error", err.Error())
 		return
 	}
+	paused, err := d.journal.Paused(ctx)
+	if err != nil {
+		d.log.Error("the journal cannot be read; the schedule stays as it is", "error", err.Error())
+		return
+	}
 	entries := map[string]schedule.Entry{}
 	for _, p := range now.Playbooks {
 		s, _, err := plan(&p.Playbook)
@@ -87,41 +92,35 @@ func (d *Daemon) reschedule(now *reload.Snapshot) {
 			d.log.Error("no schedule", "playbook", p.Name, "error", err.Error())
 			continue
 		}
-		e := schedule.Entry{Schedule: s, Paused: d.isPaused(p.Name)}
+		e := schedule.Entry{Schedule: s, Paused: paused.Has(p.Name)}
 		if v := views[p.Name]; v != nil {
 			e.LastRun, e.At = lastRun(v), d.asked(p.Name, v.Records)
 		}
 		entries[p.Name] = e
 	}
-	d.remember(entries, len(now.Problems) == 0)
+	d.persistSchedules(ctx, entries, len(now.Problems) == 0)
 	d.schedule.Set(entries)
 }
 
-// known is a playbook's schedule, and since when it is that.
-type known struct {
-	Schedule string    `json:"schedule"`
-	Since    time.Time `json:"since"`
-}
-
-// remember keeps since when each playbook has its schedule. What was due before
-// does not count, and what comes due while the daemon is down is caught up even
-// where it would be the playbook's first run. whole says that entries are all
-// that there are.
-func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
+// persistSchedules persists the time at which each playbook's current schedule took
+// effect. What was due before does not count, and what comes due while the daemon is
+// down is caught up even if it would be the playbook's first run. whole says that
+// entries are all that there are.
+func (d *Daemon) persistSchedules(ctx context.Context, entries map[string]schedule.Entry, whole bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	changed := false
+	changed := map[string]journal.Scheduled{}
 	for name, e := range entries {
 		if e.Schedule == nil {
 			continue
 		}
 		k, there := d.schedules[name]
 		if !there || k.Schedule != e.Schedule.String() {
-			k = known{e.Schedule.String(), d.opt.Clock.Now().UTC()}
+			k = journal.Scheduled{Schedule: e.Schedule.String(), Since: d.opt.Clock.Now().UTC()}
 			if !there && !e.LastRun.IsZero() {
 				k.Since = e.LastRun
 			}
-			d.schedules[name], changed = k, true
+			d.schedules[name], changed[name] = k, k
 		}
 		interval := e.Schedule.Interval()
 		if k.Since.After(e.LastRun) && (!interval || e.LastRun.IsZero() && k.Since.Before(d.since)) {
@@ -129,17 +128,18 @@ func (d *Daemon) remember(entries map[string]schedule.Entry, whole bool) {
 			entries[name] = e
 		}
 	}
+	var gone []string
 	for name := range d.schedules {
 		if _, there := entries[name]; !there && whole {
 			delete(d.schedules, name)
-			changed = true
+			gone = append(gone, name)
 		}
 	}
-	if !changed {
-		return
-	}
-	if err := writeKept(d.opt.Config.State, scheduleFile, d.schedules); err != nil {
-		d.log.Warn("cannot keep since when schedules are as they are", "error", err.Error())
+	if err := d.journal.SetSchedules(ctx, changed, gone); err != nil {
+		d.log.Warn("cannot persist since when schedules are as they are", "error", err.Error())
+		for name := range changed { // the next look tries again
+			delete(d.schedules, name)
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ func TestWindowRulesRenewal(t *testing.T) {
 	h.script("b", script{Next: "240h"})
 	h.start()
 	for _, name := range []string{"a", "b"} {
-		if _, err := h.daemon.Run(t.Context(), api.RunRequest{Playbook: name}); err != nil {
+		if _, err := h.daemon.Run(t.Context(), "alice", api.RunRequest{Playbook: name}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
@@ -33,9 +34,17 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	paused, err := d.journal.Paused(ctx)
+	if err != nil {
+		return nil, err
+	}
+	locks, err := d.journal.Locks(ctx)
+	if err != nil {
+		return nil, err
+	}
 	snapshot := d.reload.Current()
 	s := &api.Status{
-		Version: d.opt.Version, Since: d.since, Paused: d.isPaused(""), Playbooks: []api.PlaybookStatus{}, Problems: snapshot.Problems,
+		Version: d.opt.Version, Since: d.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Problems: snapshot.Problems,
 	}
 	d.mu.Lock()
 	s.Config = d.refused
@@ -58,6 +67,10 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		p := d.playbookStatus(name, views[name])
+		p.Paused = paused.Has(name)
+		if p.Running != nil {
+			d.showLocks(p.Running, views[name], locks)
+		}
 		if l, is := broken[name]; is {
 			p.Script, p.Error = l.file, l.error
 		}
@@ -68,7 +81,7 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 }
 
 func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookStatus {
-	p := api.PlaybookStatus{Name: name, Paused: d.isPaused(name), Warning: d.warning(name)}
+	p := api.PlaybookStatus{Name: name, Warning: d.warning(name)}
 	snapshot := d.reload.Current()
 	if book := snapshot.Find(name); book != nil {
 		p.Script, p.Bundle, p.Error = book.File, book.Hash, d.brokenScript(name)
@@ -100,13 +113,13 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 	switch u.Status {
 	case journal.Waiting:
 		r.WaitsFor, r.Since = u.WaitFor, u.Updated
-		if !u.WakeAt.IsZero() && u.WaitFor != forWorker {
+		if !u.WakeAt.IsZero() && u.WaitFor != control.WaitWorker {
 			r.Until = &u.WakeAt
 		}
 	case journal.Parked:
 		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
 	case journal.Created:
-		r.WaitsFor = forWorker
+		r.WaitsFor = control.WaitWorker
 	default: // waits for nothing
 	}
 	return r

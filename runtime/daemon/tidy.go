@@ -34,7 +34,7 @@ func (d *Daemon) tidy(ctx context.Context) {
 func (d *Daemon) removeOld(ctx context.Context) {
 	keep := d.config().Keep
 	removed, err := d.journal.Purge(ctx, journal.Keep{
-		Runs: keep.Runs.Duration(), Logs: keep.Logs.Duration(), Pause: tidyPause, Begin: &d.beginning,
+		Runs: keep.Runs.Duration(), Logs: keep.Logs.Duration(), Pause: tidyPause, Begin: d.control.Beginning(),
 	})
 	if removed != (journal.Removed{}) {
 		d.log.Info("what is old was removed from the journal", "runs", removed.Runs, "lines", removed.Logs, "bundles", removed.Bundles,

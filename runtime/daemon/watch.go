@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"moonseal/runtime/alert"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -42,30 +43,15 @@ func (d *Daemon) watch(ctx context.Context) {
 	}
 }
 
-// requeue queues the unfinished runs that the queue does not have, because the
-// disk was full when they should have been queued.
+// requeue queues the unfinished runs that the queue does not have, because the journal
+// could not be read, or written, when they should have been queued.
 func (d *Daemon) requeue(ctx context.Context) {
-	d.beginning.Lock()
-	defer d.beginning.Unlock()
-	jobs, err := d.unfinished(ctx)
-	if err != nil {
-		d.log.Error("unfinished runs could not be looked for", "error", err.Error())
-		return
-	}
-	for _, w := range jobs {
-		if d.queue.Has(w.Job.Run) {
-			continue
-		}
-		if r, err := d.journal.Run(ctx, w.Job.Run); err != nil || !r.Ended.IsZero() {
-			continue // it has ended between the two looks
-		}
-		added, err := d.queue.Enqueue(ctx, w.Job, w.At)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			d.log.Error("a run cannot be queued", "run", w.Job.Run, "playbook", w.Job.Playbook, "error", err.Error())
-		case added:
-			d.log.Warn("the queue lacked a run that the journal has", "run", w.Job.Run, "playbook", w.Job.Playbook)
-		}
+	added, err := d.queue.Sync(ctx)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		d.log.Error("cannot look for unfinished runs", "error", err.Error())
+	case added > 0:
+		d.log.Warn("the queue lacked runs that the journal has", "runs", added)
 	}
 }
 
@@ -127,19 +113,15 @@ func (d *Daemon) cleanUp(ctx context.Context, id string) error {
 }
 
 // Cleanup implements [api.Daemon].
-func (d *Daemon) Cleanup(ctx context.Context, id string, forget bool) error {
-	r, err := d.journal.Run(ctx, id)
+func (d *Daemon) Cleanup(ctx context.Context, id, by string) error {
+	r, err := d.control.Cleanup(ctx, id, control.Decision{By: by})
 	if err != nil {
 		return err
 	}
-	if r.Ended.IsZero() {
-		return &problem.Error{
-			Kind: problem.Conflict, Target: "run " + r.ID, Message: "it has not ended: it cleans up by itself",
-			Hint: "moonseal cancel " + r.ID + " ends it",
-		}
-	}
-	if !forget {
-		return d.cleanUp(ctx, r.ID)
-	}
-	return d.journal.Forget(ctx, r.ID)
+	return d.cleanUp(ctx, r.ID)
+}
+
+// Forget implements [api.Daemon].
+func (d *Daemon) Forget(ctx context.Context, id, by string) ([]journal.Undo, error) {
+	return d.control.Forget(ctx, id, control.Decision{By: by})
 }

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"time"
 
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
 	"moonseal/runtime/reload"
 	"moonseal/runtime/run"
 	"moonseal/runtime/schedule"
-	"moonseal/runtime/worker"
 )
 
 // forPerson is the wait for a person's answer: whoever gives it wakes the run.
@@ -19,11 +19,12 @@ const forPerson = 10 * 365 * 24 * time.Hour
 
 // due implements the schedule's Enqueue.
 func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
-	if d.isPaused(name) {
+	if d.isPaused(ctx, name) {
 		d.log.Info("paused, not begun", "playbook", name)
 		return
 	}
-	id, resumed, err := d.begin(ctx, name, d.early(name, why))
+	begun, err := d.begin(ctx, name, d.early(name, why), "")
+	id := begun.Run.ID
 	switch {
 	case err != nil && ctx.Err() != nil: // the daemon stops; the next start catches it up
 		d.log.Debug("due, and not begun any more", "playbook", name)
@@ -33,63 +34,55 @@ func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 		d.suspect(err)
 	case err != nil:
 		d.log.Error("a run that is due cannot begin", "playbook", name, "error", err.Error())
-	case resumed:
+	case begun.Unfinished:
 		d.log.Debug("due, and its run is unfinished", "playbook", name, "run", id, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
 	default:
 		d.log.Info("run begun", "playbook", name, "run", id, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
 	}
 }
 
-// begin queues the playbook's unfinished run, or a new one on today's scripts.
-func (d *Daemon) begin(ctx context.Context, name string, force bool) (id string, resumed bool, err error) {
-	d.beginning.Lock() // two askers must not begin two runs of one playbook
-	defer d.beginning.Unlock()
-	open, err := d.journal.Unfinished(ctx, name)
-	if err != nil {
-		return "", false, err
-	}
-	if len(open) > 0 {
-		if open[0].Status == journal.Created { // it may be that it could not be queued
-			err = d.enqueue(ctx, open[0], d.opt.Clock.Now())
-		}
-		return open[0].ID, true, err
-	}
+// begin queues a new run of the playbook on today's scripts, unless one is unfinished.
+func (d *Daemon) begin(ctx context.Context, name string, force bool, by string) (control.Begun, error) {
 	book := d.reload.Current().Find(name)
 	if book == nil {
-		return "", false, d.noPlaybook(name)
+		open, err := d.journal.Unfinished(ctx, name)
+		switch {
+		case err != nil:
+			return control.Begun{}, err
+		case len(open) == 0:
+			return control.Begun{}, d.noPlaybook(name)
+		}
+		return control.Begun{Run: open[0], Unfinished: true}, nil // its script is gone
 	}
-	var sources []journal.Source
+	b := control.Beginning{
+		Playbook: name, Bundle: book.Hash, Locks: book.Locks, Shared: d.config().SharedLocks, Force: force, By: by,
+	}
 	for _, s := range book.Sources {
-		sources = append(sources, journal.Source{Path: s.Path, Body: []byte(s.Text)})
+		b.Sources = append(b.Sources, journal.Source{Path: s.Path, Body: []byte(s.Text)})
 	}
 	for _, need := range book.Needs {
 		if text, ok := d.opt.Embedded[need]; ok {
-			sources = append(sources, journal.Source{Path: need, Body: []byte(text)})
+			b.Sources = append(b.Sources, journal.Source{Path: need, Body: []byte(text)})
 		}
 	}
-	if err := d.journal.SaveBundle(ctx, book.Hash, sources); err != nil {
-		return "", false, err
+	begun, err := d.control.Begin(ctx, b)
+	if err == nil && begun.Run.Status == journal.Created { // an unfinished one may be that could not be queued
+		err = d.enqueue(ctx, begun.Run)
 	}
-	ctx = context.WithoutCancel(ctx) // a run that is written is queued too
-	id = d.journal.NewRunID()
-	stamp := journal.Stamp{Run: id, Epoch: 1, At: d.opt.Clock.Now().UTC()}
-	if err := d.journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: name, Bundle: book.Hash, Force: force, Locks: book.Locks}); err != nil {
-		return "", false, err
-	}
-	return id, false, d.enqueue(ctx, journal.Run{ID: id, Playbook: name, Locks: book.Locks}, d.opt.Clock.Now())
+	return begun, err
 }
 
 // handOver is how long a playbook's next run waits for the worker of the one
 // before, which has ended, to let go of the playbook.
 const handOver = 10 * time.Second
 
-// enqueue queues a run, in the order of what expires first.
-func (d *Daemon) enqueue(ctx context.Context, r journal.Run, at time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOver)
+// enqueue queues a run, to be worked on as soon as its locks and a worker are free.
+func (d *Daemon) enqueue(ctx context.Context, r journal.Run) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOver) // a run that is written is queued too
 	defer cancel()
 	job := d.queued(ctx, r)
 	for {
-		added, err := d.queue.Enqueue(ctx, job, at)
+		added, err := d.queue.Enqueue(job, d.opt.Clock.Now())
 		if added || err != nil {
 			return err
 		}
@@ -101,7 +94,11 @@ func (d *Daemon) enqueue(ctx context.Context, r journal.Run, at time.Time) error
 
 // queued is the run for the queue.
 func (d *Daemon) queued(ctx context.Context, r journal.Run) queue.Job {
-	return queue.Job{Run: r.ID, Playbook: r.Playbook, Locks: r.Locks, Expires: d.expires(ctx, r.Playbook)}
+	job := queue.Job{Run: r.ID, Playbook: r.Playbook, Tenant: tenant(r.Playbook), Expires: d.expires(ctx, r.Playbook)}
+	if waitsForLock(r) {
+		job.Locks = r.Locks
+	}
+	return job
 }
 
 // expires gives when the first of the playbook's certificates ends, as they were
@@ -111,13 +108,18 @@ func (d *Daemon) expires(ctx context.Context, playbook string) time.Time {
 	if err != nil {
 		d.log.Warn("it is not known what expires first", "playbook", playbook, "error", err.Error())
 	}
+	return firstEnd(records)
+}
+
+// firstEnd returns when the first of the certificates in a run's records ends; zero if
+// none is known.
+func firstEnd(records []journal.RecordedRow) (first time.Time) {
 	ends := map[string]time.Time{} // of each subject what was seen last
 	for _, rec := range records {
 		if f := seen(rec); !f.NotAfter.IsZero() {
 			ends[f.Subject] = f.NotAfter
 		}
 	}
-	var first time.Time
 	for _, at := range ends {
 		if first.IsZero() || at.Before(first) {
 			first = at
@@ -134,7 +136,7 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 	}
 	var jobs []queue.Waiting
 	for _, r := range runs {
-		if r.Status == journal.Parked && !d.isCancelled(r.ID) {
+		if r.Status == journal.Parked && r.CancelAsked.IsZero() {
 			continue // it waits for a person
 		}
 		jobs = append(jobs, queue.Waiting{Job: d.queued(ctx, r), At: d.wakeAt(r)})
@@ -147,7 +149,7 @@ func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
 	case r.Updated.After(d.opt.Clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
 		return d.opt.Clock.Now()
-	case r.Status != journal.Waiting || d.isCancelled(r.ID):
+	case r.Status != journal.Waiting || waitsForLock(r) || !r.CancelAsked.IsZero():
 		return d.opt.Clock.Now()
 	case r.WakeAt.IsZero():
 		return d.opt.Clock.Now().Add(forPerson)
@@ -168,16 +170,21 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	s := d.now()
 	ctx, stop := cancellable(ctx)
 	defer stop()
-	out, err := s.Executor.Resume(ctx, d.job(s, j.Run), j.Run)
+	out, err := s.Executor.Resume(ctx, s.Job, j.Run)
 	if err != nil {
 		return d.stopped(ctx, j, err)
 	}
 	d.after(ctx, j, out)
+	if r, err = d.journal.Run(context.WithoutCancel(ctx), j.Run); err != nil {
+		return d.stopped(ctx, j, err)
+	}
 	switch {
-	case !out.Status.Outcome() && d.isCancelled(j.Run): // it came to wait just when it was cancelled
+	case !out.Status.Outcome() && !r.CancelAsked.IsZero(): // it came to wait just when it was cancelled
 		return queue.Wait(d.opt.Clock.Now())
 	case out.Status == run.Replaying: // the daemon stops
 		return queue.Wait(d.opt.Clock.Now())
+	case waitsForLock(r):
+		return queue.WaitForLocks(r.Locks)
 	case out.Status == journal.Waiting && out.Until.IsZero():
 		return queue.Wait(d.opt.Clock.Now().Add(forPerson))
 	case out.Status == journal.Waiting:
@@ -213,7 +220,7 @@ func (d *Daemon) stopped(ctx context.Context, j queue.Job, err error) queue.Resu
 		return queue.Wait(d.opt.Clock.Now())
 	}
 	e := problem.From(err)
-	if e.Kind == problem.Conflict && e.Message == journal.ErrStaleEpoch.Error() { // a person has answered meanwhile
+	if e.Code == problem.StaleEpoch { // a decision has taken the run over meanwhile
 		d.log.Info("run taken over", "run", j.Run, "playbook", j.Playbook)
 		return queue.Wait(d.opt.Clock.Now())
 	}
@@ -238,9 +245,7 @@ func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
 	if !out.Status.Outcome() {
 		return
 	}
-	if err := d.setCancelled(j.Run, false); err != nil {
-		d.log.Warn("cannot keep that a cancelled run has ended", "run", j.Run, "error", err.Error())
-	}
+	d.queue.Recheck() // its locks are free
 	records, err := d.journal.History(ctx, j.Run)
 	if err != nil {
 		d.log.Error("the journal cannot be read", "error", err.Error())
@@ -249,15 +254,6 @@ func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
 	if at := d.asked(j.Playbook, records.Records); !at.IsZero() {
 		d.schedule.SetNext(j.Playbook, at)
 	}
-}
-
-// job gives what a child needs beside the run's own sources.
-func (d *Daemon) job(s *setup, id string) worker.Job {
-	job := s.Job
-	if d.isCancelled(id) {
-		job.Mode = run.Cancel
-	}
-	return job
 }
 
 // load implements the reloader's Load.

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"database/sql"
 	"errors"
 	"slices"
 
@@ -146,7 +145,7 @@ func (w *writer) abort(f *fault) *fault {
 
 // refused reports whether err is the record's fault, and not the disk's.
 func refused(err error) bool {
-	return errors.Is(err, ErrMisuse) || errors.Is(err, ErrStaleEpoch)
+	return errors.Is(err, ErrMisuse) || errors.Is(err, ErrStaleEpoch) || errors.Is(err, ErrLockHeld)
 }
 
 // applyRequest runs r's statements. It sets r.err where r is stale, and then
@@ -193,11 +192,8 @@ func (w *conn) remember(run string) (*known, error) {
 	}
 	k := &known{}
 	err := w.row(`SELECT epoch FROM runs WHERE id = $1`, run).Scan(&k.epoch)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, noRun(run)
-	}
 	if err != nil {
-		return nil, err
+		return nil, noRunOr(run, err)
 	}
 	w.runs[run] = k
 	return k, nil
@@ -214,7 +210,12 @@ func (w *conn) guard(s Stamp) error {
 	case s.Epoch == k.epoch:
 		return nil
 	}
+	return stale(s.Run)
+}
+
+func stale(run string) error {
 	return &problem.Error{
-		Kind: problem.Conflict, Call: "journal", Target: "run " + s.Run, Message: ErrStaleEpoch.Error(), Work: problem.NotDone, Cause: ErrStaleEpoch,
+		Kind: problem.Conflict, Code: problem.StaleEpoch, Call: "journal", Target: "run " + run, Message: ErrStaleEpoch.Error(),
+		Work: problem.NotDone, Cause: ErrStaleEpoch, Hint: "look at it again: moonseal status",
 	}
 }

@@ -20,6 +20,7 @@ var (
 	ErrClosed     = errors.New("the journal is closed")             //
 	ErrLocked     = errors.New("the lock is held by another")       // a state folder or a run in use
 	ErrNewer      = errors.New("the journal is of a newer version") // made by a newer moonseal
+	ErrLockHeld   = errors.New("another run holds the lock")        // of those that a playbook names
 )
 
 func misuse(format string, args ...any) error {

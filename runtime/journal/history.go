@@ -126,25 +126,23 @@ func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
 }
 
-// Forget gives up the pending undos of a run that has ended.
-func (j *Journal) Forget(ctx context.Context, run string) error {
+// Forget gives up the pending undos of a run that has ended, which was read as it is
+// now.
+func (j *Journal) Forget(ctx context.Context, read Run, d Decided) error {
 	undos, err := j.Undos(ctx, UndoPending)
 	if err != nil {
 		return err
 	}
-	epoch, err := j.Adopt(ctx, run)
-	if err != nil {
-		return err
-	}
-	for _, u := range undos {
-		if u.Run != run {
-			continue
+	return j.Settle(ctx, read, func(s Stamp) ([]Record, error) {
+		d.Stamp = s
+		recs := []Record{d}
+		for _, u := range undos {
+			if u.Run == read.ID {
+				recs = append(recs, UndoForgotten{Stamp: s, N: u.N})
+			}
 		}
-		if err := j.Write(ctx, UndoForgotten{Stamp: Stamp{Run: run, Epoch: epoch, At: j.clock.Now().UTC()}, N: u.N}); err != nil {
-			return err
-		}
-	}
-	return nil
+		return recs, nil
+	})
 }
 
 // HeldBy gives those of values that a pending undo of an unfinished run other

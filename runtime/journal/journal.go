@@ -200,31 +200,43 @@ func (j *Journal) Adopt(ctx context.Context, run string) (epoch int64, err error
 	if j.w == nil {
 		return 0, closed()
 	}
-	err = j.w.do(ctx, &request{fn: func(w *conn) error {
-		k, err := w.remember(run)
-		if err != nil {
-			return err
-		}
-		r, err := scanRun(w.row(`SELECT `+runColumns+` FROM runs WHERE id = $1`, run).Scan)
-		if err != nil {
-			return err
-		}
-		if !r.Resumed.IsZero() {
-			r.Worked += max(0, r.Updated.Sub(r.Resumed))
-		}
-		k.epoch++
-		epoch = k.epoch
-		_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, epoch, int64(r.Worked))
+	err = j.w.do(ctx, &request{fn: func(w *conn) (err error) {
+		epoch, err = w.adopt(run)
 		return err
 	}})
 	return epoch, err
 }
 
+func (w *conn) adopt(run string) (epoch int64, err error) {
+	k, err := w.remember(run)
+	if err != nil {
+		return 0, err
+	}
+	r, err := scanRun(w.row(`SELECT `+runColumns+` FROM runs WHERE id = $1`, run).Scan)
+	if err != nil {
+		return 0, err
+	}
+	if !r.Resumed.IsZero() {
+		r.Worked += max(0, r.Updated.Sub(r.Resumed))
+	}
+	k.epoch++
+	_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, k.epoch, int64(r.Worked))
+	return k.epoch, err
+}
+
 func noRun(run string) error {
 	return &problem.Error{
-		Kind: problem.NotFound, Message: "there is no run " + run, Work: problem.NotDone,
+		Kind: problem.NotFound, Code: problem.NoRun, Message: "there is no run " + run, Work: problem.NotDone,
 		Hint: "`moonseal runs` lists them", Cause: ErrMisuse,
 	}
+}
+
+// noRunOr is noRun if err says that there is no row, else err.
+func noRunOr(run string, err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return noRun(run)
+	}
+	return err
 }
 
 // Source is one file of a bundle.

@@ -120,7 +120,7 @@ func (p *purge) runs(ctx context.Context) error {
 		if err != nil || n == purgeRows {
 			return false, err
 		}
-		for _, table := range []string{"hooks", "records", "undos", "effects", "steps"} { // each before what it refers to
+		for _, table := range []string{"decisions", "hooks", "records", "undos", "effects", "steps"} { // each before what it refers to
 			if _, err := w.exec(`DELETE FROM `+table+` WHERE run = $1`, id); err != nil {
 				return false, err
 			}

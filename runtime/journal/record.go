@@ -132,6 +132,7 @@ var types = map[string]form{
 	Logged{}.Type():         reads[Logged](),
 	Recorded{}.Type():       reads[Recorded](),
 	HookRan{}.Type():        reads[HookRan](),
+	Decided{}.Type():        reads[Decided](),
 }
 
 func decode[T Record](b []byte) (Record, error) {

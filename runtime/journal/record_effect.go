@@ -38,7 +38,9 @@ type UndoSpec struct {
 }
 
 // EffectMarked comes before one call that changes something outside, in one
-// commit with the undo that the call's function names.
+// commit with the undo that the call's function names. A disruptive one takes the
+// run's locks in that commit; if another run holds one of them the record is refused
+// with ErrLockHeld.
 type EffectMarked struct {
 	Stamp
 	Step int             `json:"step"`
@@ -47,6 +49,8 @@ type EffectMarked struct {
 	Args json.RawMessage `json:"args,omitempty"`
 	Look json.RawMessage `json:"look,omitempty"` // what the function saw before it changed anything
 	Undo *UndoSpec       `json:"undo,omitempty"`
+
+	Disruptive bool `json:"disruptive,omitempty"` // users of the appliance may notice it
 }
 
 // EffectProgress says: the call is half done, and this is how far it came.
@@ -127,6 +131,11 @@ func (UndoFailed) Type() string { return "undo_failed" }
 func (UndoForgotten) Type() string { return "undo_forgotten" }
 
 func (r EffectMarked) apply(w *conn) error {
+	if r.Disruptive {
+		if err := w.takeLocks(r.Run, r.At); err != nil {
+			return err
+		}
+	}
 	err := w.one(r, `INSERT INTO effects (run, step, n, fn, args, look, state, marked_at)
 		SELECT $1, $2, $3, $4, $5, $6, 'open', $7 FROM steps WHERE run = $1 AND step = $2 AND state = 'started'`,
 		r.Run, r.Step, r.N, r.Fn, text(r.Args), text(r.Look), r.At.UnixNano())

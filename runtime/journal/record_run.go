@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"encoding/json"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -35,7 +34,8 @@ type RunCreated struct {
 	Playbook string `json:"playbook"`
 	Bundle   string `json:"bundle"`
 	Force    bool   `json:"force,omitempty"`
-	// Locks are names; of the runs that share one, one is worked on at a time.
+	// Locks are names; of the runs that share one, one at a time may make disruptive
+	// changes. They are taken with the first such change, see [EffectMarked].
 	Locks []string `json:"locks,omitempty"`
 }
 
@@ -74,7 +74,7 @@ type RunEnding struct {
 }
 
 // RunEnded says: the run has ended, with Outcome, or with that of RunEnding where it
-// is "". Undos that are still pending stay for cleanup.
+// is "". Undos that are still pending stay for cleanup. Its locks are released.
 type RunEnded struct {
 	Stamp
 	Outcome Status         `json:"outcome,omitempty"`
@@ -113,16 +113,12 @@ func (r RunCreated) apply(w *conn) error {
 	if _, err := ParseRunID(r.Run); err != nil {
 		return misuse("%q cannot name a run", r.Run)
 	}
-	var locks any
-	if len(r.Locks) > 0 {
-		b, err := json.Marshal(r.Locks)
-		if err != nil {
-			return err
-		}
-		locks = string(b)
+	locks, err := locksColumn(r.Locks)
+	if err != nil {
+		return err
 	}
 	w.runs[r.Run] = &known{epoch: r.Epoch}
-	_, err := w.exec(`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at, locks)
+	_, err = w.exec(`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at, locks)
 		VALUES ($1, $2, $3, 'created', $4, $5, $6, $6, $7)`, r.Run, r.Playbook, r.Bundle, r.Epoch, r.Force, r.At.UnixNano(), locks)
 	return err
 }
@@ -188,9 +184,13 @@ func (r RunEnded) apply(w *conn) error {
 	if r.Outcome != "" {
 		outcome = r.Outcome
 	}
-	return w.one(r, `UPDATE runs SET status = COALESCE($3, outcome), outcome = COALESCE($3, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
+	err = w.one(r, `UPDATE runs SET status = COALESCE($3, outcome), outcome = COALESCE($3, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
 		reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, error = COALESCE($5, error), `+stopClock+`
 		WHERE id = $1 AND ended_at IS NULL AND COALESCE($3, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), outcome, r.Reason, e)
+	if err != nil {
+		return err
+	}
+	return w.releaseLocks(r.Run)
 }
 
 // one runs a statement that must change one row: a run that has ended, a step

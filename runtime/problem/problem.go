@@ -54,6 +54,7 @@ const (
 // The zero Work of a Retryable kind counts as Unknown, else as NotDone.
 type Error struct {
 	Kind       Kind      `json:"kind"`
+	Code       Code      `json:"code,omitempty"`       // which error it is, for programs
 	Call       string    `json:"call,omitempty"`       // the function, such as "cucm.upload"
 	Target     string    `json:"target,omitempty"`     // whom it was asked of: a host, a URL, a zone
 	Message    string    `json:"message"`              // what happened: lowercase, no full stop

@@ -165,7 +165,7 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 		return nil, err
 	}
 	e.look = look
-	rec := journal.EffectMarked{Stamp: r.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: look}
+	rec := journal.EffectMarked{Stamp: r.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: look, Disruptive: spec.Disruptive}
 	var added *undo
 	if spec.Undo != nil && !r.ending { // what clean-up makes stays
 		added = &undo{n: len(r.undos), step: s.n, effect: e, fn: e.fn, args: e.args, label: s.label()}
@@ -175,7 +175,7 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 		rec.Undo = &journal.UndoSpec{N: added.n, Fn: added.fn, Args: added.args, Holds: added.holds}
 	}
 	r.opt.Trace(BeforeMark, e.fn)
-	if err := r.write(c.Context, rec); err != nil {
+	if err := r.mark(c.Context, rec); err != nil {
 		return nil, err
 	}
 	s.effects = append(s.effects, e)
@@ -185,6 +185,20 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 	e.state = open
 	r.opt.Trace(AfterMark, e.fn)
 	return r.do(c, inv, s, e, true)
+}
+
+// mark syncs an effect's mark. While another run holds a lock that it needs, this
+// run frees its process and waits: the call is looked at anew when it goes on.
+func (r *Run) mark(ctx context.Context, rec journal.EffectMarked) error {
+	err := r.write(ctx, rec)
+	if !problem.HasCode(unwrapStop(err), problem.LockHeld) {
+		return err
+	}
+	held := problem.From(unwrapStop(err))
+	if r.ending {
+		return held // clean-up waits for nothing; it is kept, and tried again
+	}
+	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: held.Target + ", " + held.Message})
 }
 
 // do makes a marked call, for the first time or again.

@@ -35,6 +35,9 @@ const WaitApproval = "approval"
 // WaitWindow is what a run waits for that may not change the appliance now.
 const WaitWindow = "window"
 
+// WaitLock begins what a run waits for that needs a lock which another run holds.
+const WaitLock = "lock "
+
 // mayChange lets a call that changes the outside world pass, or ends the body.
 func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	switch {

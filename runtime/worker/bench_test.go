@@ -8,6 +8,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
 	"moonseal/runtime/run"
@@ -41,7 +42,7 @@ func BenchmarkStepThroughAChild(b *testing.B) {
 	var r journaltest.Ratio
 	var since time.Time
 	p := &worker.Parent{
-		Journal: j, Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{},
+		Journal: j, Control: control.New(j, clockwork.NewRealClock()), Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{},
 		Spawner: worker.Exec{Path: exe, Env: []string{childVariable + "=1"}},
 		// The child waits for its answer until Observe returns, so nothing of its
 		// next step hides behind the floor's commit.
@@ -69,7 +70,7 @@ func BenchmarkStepThroughAChild(b *testing.B) {
 			end)
 		until got.number == nil
 	end }`}}
-	out, err := p.Begin(ctx, job, false, nil)
+	out, err := p.Begin(ctx, job, worker.Ask{}, nil)
 	if err != nil || out.Status != journal.Cancelled {
 		b.Fatal(out, err)
 	}

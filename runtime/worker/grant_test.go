@@ -16,7 +16,7 @@ import (
 func (w *world) granted(g grant.Grant, body string) (*run.Outcome, error) {
 	job := w.job(body)
 	job.Grants = grant.Rules{"p": g, "lab/*": {Modules: []string{"*"}, Secrets: []string{"*"}, Hosts: []string{"*"}}}
-	return w.parent.Begin(w.t.Context(), job, false, nil)
+	return w.parent.Begin(w.t.Context(), job, worker.Ask{}, nil)
 }
 
 func TestSecretsAreGrantedByTheParent(t *testing.T) {
@@ -57,7 +57,7 @@ func TestModulesAreGranted(t *testing.T) {
 		Playbook: "p", State: w.journal.Dir(), Grants: grant.Rules{"p": {}},
 		Files: map[string]string{"p.lua": "return playbook { run = function(ctx)\nlocal o = require(\"out\" .. \"side\")\nend }"},
 	}
-	out, err := w.parent.Begin(t.Context(), job, false, nil)
+	out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, nil)
 	if err != nil || out.Status != journal.Failed || out.Error.Kind != problem.Refused || out.Error.Place == nil || out.Error.Place.Line != 2 {
 		t.Errorf("%+v, %v", out, err)
 	}

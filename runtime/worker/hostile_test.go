@@ -147,7 +147,7 @@ func (w *world) bystander() *bystander {
 		`return playbook { run = function(ctx) ctx:step("beside", function() return o:pause() end) ctx:step("after", function() return o:append() end) end }`, b.file)
 	job := worker.Job{Playbook: "beside", Files: map[string]string{"beside.lua": src}, State: w.journal.Dir()}
 	go func() {
-		out, err := w.parent.Begin(w.t.Context(), job, false, func(id string) { b.id = id })
+		out, err := w.parent.Begin(w.t.Context(), job, worker.Ask{}, func(id string) { b.id = id })
 		if err == nil && out.Status != journal.Done {
 			err = fmt.Errorf("the run beside is %s: %w", out.Status, out.Error)
 		}
@@ -201,7 +201,7 @@ func TestMemoryBombHurtsNobodyElse(t *testing.T) {
 	w.parent.Spawner = e
 	beside := w.bystander()
 	began := time.Now()
-	out, _ := w.run(`ctx:step("bomb", function() local t = {} while true do t[#t + 1] = string.rep("x", 1000) .. #t end end)`)
+	out, id := w.run(`ctx:step("bomb", function() local t = {} while true do t[#t + 1] = string.rep("x", 1000) .. #t end end)`)
 	if out.Status != journal.Parked || !strings.Contains(out.Reason, "bomb") {
 		t.Fatalf("%+v", out)
 	}
@@ -209,6 +209,11 @@ func TestMemoryBombHurtsNobodyElse(t *testing.T) {
 		t.Errorf("three deaths took %s", took)
 	}
 	beside.noticedNothing()
+	cancel := w.job("")
+	cancel.Mode = run.Cancel
+	if ended, err := w.parent.Resume(t.Context(), cancel, id); err != nil || ended.Status != journal.Cancelled {
+		t.Fatalf("cancelled: %+v, %v", ended, err)
+	}
 	if out, _ := w.run(`ctx:step("one", function() return o:append() end)`); out.Status != journal.Done {
 		t.Errorf("an ordinary script under the same limit: %+v", out)
 	}
@@ -232,7 +237,7 @@ func TestEndlessLoopCanBeCancelled(t *testing.T) {
 		<-w.started("one")
 		cancel(run.ErrCancelled)
 	}()
-	out, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), false, nil)
+	out, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), worker.Ask{}, nil)
 	if err != nil || out.Status != journal.Cancelled {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -257,7 +262,7 @@ func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() while true do end end)`), false, nil); !errors.Is(err, context.Canceled) {
+	if _, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() while true do end end)`), worker.Ask{}, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
@@ -279,7 +284,7 @@ func TestStoppedProcessIsReplaced(t *testing.T) {
 			var id string
 			ended := make(chan *run.Outcome, 1)
 			go func() {
-				out, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() return o:append() end)`), false, func(run string) { id = run })
+				out, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() return o:append() end)`), worker.Ask{}, func(run string) { id = run })
 				if err != nil {
 					t.Error(err)
 				}

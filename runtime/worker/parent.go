@@ -8,6 +8,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/runtime/bundle"
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -20,6 +21,7 @@ const MaxDeaths = 3
 // Parent runs jobs in children.
 type Parent struct {
 	Journal  *journal.Journal // nil: loads only
+	Control  *control.Control // creates runs; nil: none is begun
 	Spawner  Spawner
 	Secrets  secret.Source
 	Redactor *secret.Redactor
@@ -45,7 +47,7 @@ func (p *Parent) first() *Parent {
 // What runs has the one that it began with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
-		Journal: p.Journal, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Clock: p.Clock, Observe: p.Observe,
+		Journal: p.Journal, Control: p.Control, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Clock: p.Clock, Observe: p.Observe,
 		of: p.first(),
 	}
 }
@@ -64,9 +66,16 @@ func (p *Parent) Load(ctx context.Context, job Job) (*Loaded, error) {
 	return loaded, s.end(err)
 }
 
-// Begin makes a new run of the job's playbook, from the job's files, and runs
-// it. created is told the run's id; it may be nil.
-func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id string)) (*run.Outcome, error) {
+// Ask says how a run is asked for.
+type Ask struct {
+	Force  bool
+	By     string   // who asks; "" for the schedule
+	Shared []string // lock names that all tenants share
+}
+
+// Begin creates a run of the job's playbook, from the job's files, and runs it.
+// created is called with the run's id; it may be nil.
+func (p *Parent) Begin(ctx context.Context, job Job, ask Ask, created func(id string)) (*run.Outcome, error) {
 	id := p.Journal.NewRunID()
 	lock, err := journal.LockRun(ctx, p.Journal.Dir(), id)
 	if err != nil {
@@ -76,7 +85,7 @@ func (p *Parent) Begin(ctx context.Context, job Job, force bool, created func(id
 	if err != nil {
 		return nil, err
 	}
-	if err := p.accept(ctx, s, id, job, force); err != nil {
+	if err := p.accept(ctx, s, id, job, ask); err != nil {
 		// There will be no such run: its lock goes too.
 		return nil, errors.Join(s.end(err), journal.RemoveRunLock(p.Journal.Dir(), id))
 	}
@@ -102,12 +111,12 @@ func goOn(ctx context.Context, job Job) (context.Context, Job) {
 }
 
 // accept waits for the child to have loaded the playbook, and journals the run.
-func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, force bool) error {
+func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, ask Ask) error {
 	loaded, err := s.loaded(ctx)
 	if err != nil {
 		return err
 	}
-	return p.create(ctx, id, loaded.Playbooks[0], job, force)
+	return p.create(ctx, id, loaded.Playbooks[0], job, ask)
 }
 
 // ended tells whether a child's end is one that its run stops at. It is not where
@@ -124,8 +133,16 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 // wait, with an outcome of status [run.Replaying].
 func (p *Parent) Drain() { p.first().drain.begin() }
 
-// Resume takes up an unfinished run, again and again while its children die.
+// Resume takes up an unfinished run, again and again while its children die. One that
+// was asked to end is cancelled, whatever the job's mode.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
+	r, err := p.Journal.Run(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !r.CancelAsked.IsZero() && r.Ended.IsZero() {
+		job.Mode = run.Cancel
+	}
 	for {
 		if p.first().drain.begun() && job.Mode != run.Cancel {
 			return &run.Outcome{Status: run.Replaying}, nil
@@ -176,20 +193,23 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 }
 
 // create journals the new run with the sources that it needs.
-func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, job Job, force bool) error {
-	var sources []journal.Source
+func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, job Job, ask Ask) error {
+	b := control.Beginning{Run: id, Playbook: book.Name, Bundle: book.Hash, Locks: book.Locks, Shared: ask.Shared, Force: ask.Force, By: ask.By}
 	for _, name := range book.Needs {
 		body, ok := job.Files[name]
 		if !ok {
 			body = p.Embedded[name]
 		}
-		sources = append(sources, journal.Source{Path: name, Body: []byte(body)})
+		b.Sources = append(b.Sources, journal.Source{Path: name, Body: []byte(body)})
 	}
-	if err := p.Journal.SaveBundle(ctx, book.Hash, sources); err != nil {
-		return err
+	begun, err := p.Control.Begin(ctx, b)
+	if err == nil && begun.Unfinished {
+		err = &problem.Error{
+			Kind: problem.Conflict, Code: problem.RunUnended, Target: "run " + begun.Run.ID, Message: "it is unfinished, and a playbook has one run at a time",
+			Work: problem.NotDone, Hint: "moonseal run " + book.Name + " continues it",
+		}
 	}
-	stamp := journal.Stamp{Run: id, Epoch: 1, At: p.Clock.Now().UTC()}
-	return p.Journal.Write(ctx, journal.RunCreated{Stamp: stamp, Playbook: book.Name, Bundle: book.Hash, Force: force})
+	return err
 }
 
 // follow starts the loaded child's run and serves it to its end.
@@ -198,6 +218,7 @@ func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcom
 	if err != nil {
 		return nil, s.end(err)
 	}
+	s.run = h.Run.ID
 	if err := s.conn.send(&frame{Start: &journalStart{History: h}}); err != nil {
 		return nil, s.end(err)
 	}

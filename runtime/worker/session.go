@@ -25,6 +25,7 @@ type session struct {
 	failed error       // the journal takes nothing any more
 	frozen atomic.Bool // it was killed because it was stopped
 
+	run     string         // the run that it works on; "" until it does
 	allowed *grant.Allowed // what its playbook may reach
 
 	// Where the run is, for the report of a death.
@@ -112,6 +113,9 @@ func (s *session) served(ctx context.Context) (*Result, error) {
 			return nil, f.Result.Error
 		case f.Result != nil:
 			return f.Result, nil
+		case f.Write != nil && !s.owns(f.Write):
+			s.proc.Kill()
+			return nil, s.death()
 		case f.Write != nil:
 			err = s.write(ctx, f)
 		case f.Secret != "":
@@ -145,6 +149,23 @@ func (s *session) secret(ctx context.Context, f *frame) error {
 		s.parent.Redactor.Learn(value)
 	}
 	return s.answer(f, &answer{Value: value}, err)
+}
+
+// owns reports whether records are what the process of this run may write: about no
+// other run, and nothing that a person or the parent decides.
+func (s *session) owns(w *writing) bool {
+	for _, recs := range [][]journal.Record{w.Lazy, w.Synced} {
+		for _, rec := range recs {
+			switch rec.(type) {
+			case journal.RunCreated, journal.RunDied, journal.UndoForgotten, journal.Decided:
+				return false
+			}
+			if s.run == "" || rec.Stamped().Run != s.run {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (s *session) write(ctx context.Context, f *frame) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/runtime/bind"
+	"moonseal/runtime/control"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -158,7 +159,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.parent = &worker.Parent{
-		Journal: w.journal, Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{"TOKEN": "hunter2-hunter2"},
+		Journal: w.journal, Control: control.New(w.journal, clockwork.NewRealClock()), Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{"TOKEN": "hunter2-hunter2"},
 		Spawner: worker.Exec{
 			Path: exe, Env: []string{childVariable + "=1"}, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Limits: worker.Limits{Files: 200}, Jail: &worker.Jail{Write: []string{w.dir}},
@@ -187,7 +188,7 @@ func (w *world) job(body string) worker.Job {
 func (w *world) run(body string) (*run.Outcome, string) {
 	w.t.Helper()
 	var id string
-	out, err := w.parent.Begin(w.t.Context(), w.job(body), false, func(run string) { id = run })
+	out, err := w.parent.Begin(w.t.Context(), w.job(body), worker.Ask{}, func(run string) { id = run })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func TestBlackoutKeepsChangesBack(t *testing.T) {
 	job := w.job(`ctx:step("one", function() return o:append() end) ctx:step("two", function() return o:guarded() end)`)
 	job.Blackouts = []string{time.Now().Add(-24*time.Hour).Format(time.DateOnly) + ".." + time.Now().Add(48*time.Hour).Format(time.DateOnly)}
 	var id string
-	out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+	out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(run string) { id = run })
 	if err != nil || out.Status != journal.Waiting || out.Reason != "window" || lines(w.file) != 1 || time.Until(out.Until) < 24*time.Hour {
 		t.Fatalf("%+v, %v, %d lines", out, err, lines(w.file))
 	}
@@ -243,7 +244,7 @@ func TestHooksForAllSeeTheRun(t *testing.T) {
 	job.Files["hooks/all.lua"] = `local log = require "outside"
 		return { start = function(ctx) log.say("start " .. ctx.playbook) end, success = function(ctx, e) log.say("success " .. e.status) end, finish = function() error "broken hook" end }`
 	var id string
-	out, err := w.parent.Begin(t.Context(), job, false, func(run string) { id = run })
+	out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(run string) { id = run })
 	if err != nil || out.Status != journal.Done {
 		t.Fatalf("%+v, %v", out, err)
 	}
@@ -290,7 +291,7 @@ func TestDrainStopsWhereARunWaits(t *testing.T) {
 	ended := make(chan *run.Outcome, 1)
 	begun := make(chan string, 1)
 	go func() {
-		out, err := w.parent.Begin(t.Context(), job, false, func(id string) { begun <- id })
+		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(id string) { begun <- id })
 		if err != nil {
 			t.Error(err)
 		}
@@ -326,7 +327,7 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 	begun := make(chan string, 1)
 	ended := make(chan error, 1)
 	go func() {
-		out, err := w.parent.Begin(t.Context(), job, false, func(run string) { begun <- run })
+		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(run string) { begun <- run })
 		if err == nil && out.Status != journal.Waiting {
 			err = fmt.Errorf("%+v", out)
 		}
@@ -408,7 +409,7 @@ func TestHangingChildEndsWithThePair(t *testing.T) {
 		cancel()
 	}()
 	var id string
-	_, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), false, func(run string) { id = run })
+	_, err := w.parent.Begin(ctx, w.job(`ctx:step("one", function() return o:hang() end)`), worker.Ask{}, func(run string) { id = run })
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
@@ -433,7 +434,7 @@ func TestCancelReachesTheScript(t *testing.T) {
 		<-w.started("one")
 		cancel(run.ErrCancelled)
 	}()
-	out, err := w.parent.Begin(ctx, w.job(`pcall(function() ctx:step("one", function() while true do end end) end)`), false, nil)
+	out, err := w.parent.Begin(ctx, w.job(`pcall(function() ctx:step("one", function() while true do end end) end)`), worker.Ask{}, nil)
 	if err != nil || out.Status != journal.Cancelled {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -454,11 +455,11 @@ func TestLoadTellsTheGoodFromTheBroken(t *testing.T) {
 	}
 	job.Playbook = "godo"
 	var missing *problem.Error
-	if _, err := w.parent.Begin(t.Context(), job, false, nil); !errors.As(err, &missing) || !strings.Contains(missing.Hint, "did you mean good?") {
+	if _, err := w.parent.Begin(t.Context(), job, worker.Ask{}, nil); !errors.As(err, &missing) || !strings.Contains(missing.Hint, "did you mean good?") {
 		t.Errorf("%v", err)
 	}
 	job.Playbook = "bad"
-	if _, err := w.parent.Begin(t.Context(), job, false, nil); !errors.As(err, &missing) || missing.Place == nil || missing.Place.File != "bad.lua" {
+	if _, err := w.parent.Begin(t.Context(), job, worker.Ask{}, nil); !errors.As(err, &missing) || missing.Place == nil || missing.Place.File != "bad.lua" {
 		t.Errorf("%v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -104,7 +105,7 @@ func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 		}
 	})
 	r.parent = &worker.Parent{
-		Journal: r.journal, Spawner: children{r.clock}, Secrets: s.secrets, Redactor: &secret.Redactor{},
+		Journal: r.journal, Control: control.New(r.journal, r.clock), Spawner: children{r.clock}, Secrets: s.secrets, Redactor: &secret.Redactor{},
 		Embedded: scripts.Embedded(), Clock: r.clock, Observe: r.observe,
 	}
 	set.with("dns", "resolvers", []string{s.world.DNS.Resolver()})
@@ -162,7 +163,7 @@ func (r *renewal) begin(t *testing.T) (*run.Outcome, string) {
 func (r *renewal) beginWith(t *testing.T, force bool) (*run.Outcome, string) {
 	t.Helper()
 	var id string
-	out, err := r.parent.Begin(t.Context(), r.job, force, func(run string) { id = run })
+	out, err := r.parent.Begin(t.Context(), r.job, worker.Ask{Force: force}, func(run string) { id = run })
 	if err != nil {
 		t.Fatalf("begin: %v (hint: %s)", err, problem.From(err).Hint)
 	}

@@ -20,7 +20,7 @@ var noon = time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
 // begun begins a run of the playbook and gives its id.
 func (h *house) begun(playbook string) string {
 	h.t.Helper()
-	r, err := h.daemon.Run(h.t.Context(), api.RunRequest{Playbook: playbook})
+	r, err := h.daemon.Run(h.t.Context(), "alice", api.RunRequest{Playbook: playbook})
 	h.check(err)
 	return r.ID
 }
@@ -47,6 +47,9 @@ func (h *house) restart() {
 	h.stop()
 	h.start()
 }
+
+// failed returns the error of a decision alone.
+func failed[T any](_ T, err error) error { return err }
 
 // kind checks an error's kind and message.
 func kind(t *testing.T, err error, want problem.Kind, says string) {
@@ -79,7 +82,12 @@ func TestApproval(t *testing.T) {
 		if r := s.Playbooks[0].Running; r == nil || r.WaitsFor != "approval: go?" || r.Until != nil || r.ID != id {
 			t.Errorf("%s: it shows %+v", name, r)
 		}
-		h.check(h.daemon.Decide(t.Context(), id, c.approve, "alice", api.Decision{Ticket: "CHG1", Reason: "tested"}))
+		answer := h.daemon.Deny
+		if c.approve {
+			answer = h.daemon.Approve
+		}
+		_, err = answer(t.Context(), id, "alice", api.Decision{Ticket: "CHG1", Reason: "tested"})
+		h.check(err)
 		h.status(id, c.end)
 		hist, err := h.daemon.journal.History(t.Context(), id)
 		h.check(err)
@@ -94,7 +102,7 @@ func TestApproval(t *testing.T) {
 		if c.approve && !strings.Contains(said, `"ticket":"CHG1"`) {
 			t.Errorf("the ticket is not in %s", said)
 		}
-		kind(t, h.daemon.Decide(t.Context(), id, true, "bob", api.Decision{}), problem.Conflict, "ended already")
+		kind(t, failed(h.daemon.Approve(t.Context(), id, "bob", api.Decision{})), problem.Conflict, "ended already")
 		h.sound()
 	}
 }
@@ -110,19 +118,19 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 	h.status(parks, journal.Parked)
 	ctx := t.Context()
 	epoch := h.run(parks).Epoch + h.run(waits).Epoch
-	kind(t, h.daemon.Decide(ctx, waits, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
-	kind(t, h.daemon.Decide(ctx, parks, true, "alice", api.Decision{}), problem.Conflict, "waits for no approval")
-	kind(t, h.daemon.Decide(ctx, "0hawnb4r1y", true, "alice", api.Decision{}), problem.NotFound, "there is no run")
-	kind(t, h.daemon.Resume(ctx, waits, "alice", api.Decision{}), problem.Conflict, "not parked")
-	kind(t, h.daemon.Resume(ctx, parks, "alice", api.Decision{}), problem.Usage, "somebody has to say whether cucm.Node:upload has happened")
-	kind(t, h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"}), problem.Usage, "somebody has to say")
+	kind(t, failed(h.daemon.Approve(ctx, waits, "alice", api.Decision{})), problem.Conflict, "not waiting for approval")
+	kind(t, failed(h.daemon.Approve(ctx, parks, "alice", api.Decision{})), problem.Conflict, "not waiting for approval")
+	kind(t, failed(h.daemon.Approve(ctx, "0hawnb4r1y", "alice", api.Decision{})), problem.NotFound, "there is no run")
+	kind(t, failed(h.daemon.Resume(ctx, waits, "alice", api.Decision{})), problem.Conflict, "not parked")
+	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{})), problem.Usage, "somebody has to say whether cucm.Node:upload has happened")
+	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"})), problem.Usage, "somebody has to say")
 	if got := h.run(parks); got.Status != journal.Parked {
 		t.Errorf("the run is %s", got.Status)
 	}
 	if h.run(parks).Epoch+h.run(waits).Epoch != epoch {
 		t.Error("what is refused takes a run away from whoever may work on it")
 	}
-	_, err := h.daemon.Run(ctx, api.RunRequest{Playbook: "wait"})
+	_, err := h.daemon.Run(ctx, "alice", api.RunRequest{Playbook: "wait"})
 	kind(t, err, problem.Usage, `no playbook "wait"`)
 	if hint := problem.From(err).Hint; !strings.Contains(hint, "waits") {
 		t.Errorf("the hint is %q", hint)
@@ -137,7 +145,7 @@ func TestResumeOfAParkedRun(t *testing.T) {
 		h.start()
 		id := h.begun("a")
 		h.status(id, journal.Parked)
-		if reply, err := h.daemon.Run(t.Context(), api.RunRequest{Playbook: "a"}); err != nil || !reply.Resumed || reply.ID != id {
+		if reply, err := h.daemon.Run(t.Context(), "alice", api.RunRequest{Playbook: "a"}); err != nil || !reply.Resumed || reply.ID != id {
 			t.Errorf("asked to run: %+v, %v", reply, err)
 		}
 		h.restart() // it stays parked: nothing but a person moves it
@@ -146,7 +154,7 @@ func TestResumeOfAParkedRun(t *testing.T) {
 		if n := len(h.exec.calls); n != 1 {
 			t.Errorf("it was worked on %d times", n)
 		}
-		h.check(h.daemon.Resume(t.Context(), id, "alice", api.Decision{As: as}))
+		h.check(failed(h.daemon.Resume(t.Context(), id, "alice", api.Decision{As: as})))
 		h.status(id, journal.Done)
 		hist, err := h.daemon.journal.History(t.Context(), id)
 		h.check(err)
@@ -176,8 +184,8 @@ func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
 		h.exec.await(t, "both stop", func() bool {
 			return h.run(parks).Status == journal.Parked && h.run(asks).Status == journal.Waiting
 		})
-		h.check(h.daemon.Resume(t.Context(), parks, "alice", api.Decision{As: "done"}))
-		h.check(h.daemon.Decide(t.Context(), asks, true, "alice", api.Decision{}))
+		h.check(failed(h.daemon.Resume(t.Context(), parks, "alice", api.Decision{As: "done"})))
+		h.check(failed(h.daemon.Approve(t.Context(), asks, "alice", api.Decision{})))
 		h.exec.update(func() { h.exec.linger = nil })
 		close(linger)
 		h.status(parks, journal.Done)
@@ -230,14 +238,13 @@ func TestCancel(t *testing.T) {
 	for playbook, is := range map[string]journal.Status{"wait": journal.Waiting, "park": journal.Parked, "approve": journal.Waiting} {
 		id := h.begun(playbook)
 		h.exec.await(t, playbook, func() bool { return h.run(id).Status == is })
-		h.check(h.daemon.Cancel(t.Context(), id))
+		h.check(failed(h.daemon.Cancel(t.Context(), id, "alice", api.Decision{})))
 		h.exec.await(t, playbook+" is cancelled", func() bool { return h.run(id).Status == journal.Cancelled })
-		kind(t, h.daemon.Cancel(t.Context(), id), problem.Conflict, "ended already: cancelled")
+		kind(t, failed(h.daemon.Cancel(t.Context(), id, "alice", api.Decision{})), problem.Conflict, "ended already: cancelled")
 	}
 	h.exec.await(t, "it works", func() bool { return h.exec.active["run "+works] })
-	h.check(h.daemon.Cancel(t.Context(), works))
+	h.check(failed(h.daemon.Cancel(t.Context(), works, "alice", api.Decision{})))
 	h.status(works, journal.Cancelled)
-	h.exec.await(t, "nothing is kept", func() bool { return !h.daemon.isCancelled(works) })
 	h.sound()
 }
 
@@ -253,7 +260,7 @@ func TestCancelOutlivesTheDaemon(t *testing.T) {
 	h.status(wait, journal.Waiting)
 	h.status(park, journal.Parked)
 	h.stop()
-	h.check(os.WriteFile(filepath.Join(h.cfg.State, cancelFile), []byte(`{"`+wait+`":true,"`+park+`":true}`), 0o600))
+	h.check(os.WriteFile(filepath.Join(h.cfg.State, "cancelled.json"), []byte(`{"`+wait+`":true,"`+park+`":true}`), 0o600))
 	h.start()
 	h.status(wait, journal.Cancelled)
 	h.status(park, journal.Cancelled)
@@ -266,8 +273,8 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	h.script("b", script{Schedule: "0 13 * * *"})
 	h.start()
 	ctx := t.Context()
-	kind(t, h.daemon.Pause(ctx, api.PauseRequest{Playbook: "c", Paused: true}), problem.Usage, "no playbook")
-	h.check(h.daemon.Pause(ctx, api.PauseRequest{Playbook: "a", Paused: true}))
+	kind(t, h.daemon.Pause(ctx, "alice", api.PauseRequest{Playbook: "c", Paused: true}), problem.Usage, "no playbook")
+	h.check(h.daemon.Pause(ctx, "alice", api.PauseRequest{Playbook: "a", Paused: true}))
 	h.restart()
 	s, err := h.daemon.Status(ctx)
 	h.check(err)
@@ -280,14 +287,14 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	}
 	// Someone who asks for it runs it all the same.
 	h.status(h.begun("a"), journal.Done)
-	h.check(h.daemon.Pause(ctx, api.PauseRequest{Paused: true}))
+	h.check(h.daemon.Pause(ctx, "alice", api.PauseRequest{Paused: true}))
 	h.restart()
 	h.passes(24 * time.Hour)
 	if n := len(h.runs()); n != 2 {
 		t.Errorf("%d runs, want 2: all are paused", n)
 	}
-	h.check(h.daemon.Pause(ctx, api.PauseRequest{}))
-	h.check(h.daemon.Pause(ctx, api.PauseRequest{Playbook: "a"}))
+	h.check(h.daemon.Pause(ctx, "alice", api.PauseRequest{}))
+	h.check(h.daemon.Pause(ctx, "alice", api.PauseRequest{Playbook: "a"}))
 	h.passes(2 * time.Minute) // what was due meanwhile is caught up, once
 	if n := len(h.runs()); n != 4 {
 		t.Errorf("%d runs, want 4", n)
@@ -296,39 +303,6 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	if n := len(h.runs()); n != 6 {
 		t.Errorf("%d runs, want 6", n)
 	}
-}
-
-// Locks hold when the queue has to be made anew, too.
-func TestLocksOutliveTheQueue(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, noon)
-	var release []func()
-	for _, name := range []string{"a", "b", "c"} {
-		h.script(name, script{Locks: []string{"cluster:dfw"}})
-		release = append(release, h.exec.hold(name))
-	}
-	h.start()
-	ids := []string{h.begun("a"), h.begun("b"), h.begun("c")}
-	h.exec.await(t, "one works", func() bool { return len(h.exec.active) > 0 })
-	h.stop()
-	for _, file := range []string{"queue.db", "queue.db-wal", "queue.db-shm"} {
-		_ = os.Remove(filepath.Join(h.cfg.State, file))
-	}
-	for _, name := range []string{"a", "b", "c"} { // what their scripts say now is for the next runs
-		h.script(name, script{})
-	}
-	h.start()
-	h.exec.await(t, "one works again", func() bool { return len(h.exec.active) > 0 })
-	if n := len(h.daemon.queue.Running()); n != 1 {
-		t.Errorf("%d work at once", n)
-	}
-	for _, r := range release {
-		r()
-	}
-	for _, id := range ids {
-		h.status(id, journal.Done)
-	}
-	h.sound()
 }
 
 // What the queue lacks is queued within a minute.
@@ -493,8 +467,9 @@ func TestTheFirstToExpireCounts(t *testing.T) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, noon)
-	h.script("first", script{Locks: []string{"one"}})
-	h.script("works", script{Locks: []string{"one"}})
+	h.cfg.Concurrency = 1
+	h.script("first", script{})
+	h.script("works", script{})
 	h.script("asks", script{Does: "approve"})
 	h.start()
 	followed := func(id string) <-chan *journal.Run {

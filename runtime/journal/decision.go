@@ -1,0 +1,312 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"moonseal/runtime/problem"
+)
+
+// What a person can decide.
+const (
+	DecidedBegin   = "begin"   // a run was begun by hand
+	DecidedApprove = "approve" //
+	DecidedDeny    = "deny"    //
+	DecidedResume  = "resume"  // a parked run goes on
+	DecidedRetry   = "retry"   // a waiting run goes on now
+	DecidedCancel  = "cancel"  //
+	DecidedCleanup = "cleanup" // what an ended run left is undone now
+	DecidedForget  = "forget"  // what an ended run left is given up
+	DecidedUnlock  = "unlock"  //
+	DecidedPause   = "pause"   //
+	DecidedUnpause = "unpause" //
+	DecidedRestore = "restore" // the journal is a copy; the run was parked
+)
+
+// Decided is a person's decision about a run, or about a playbook where Run is "".
+// Records of a run's process cannot be of this type.
+type Decided struct {
+	Stamp
+	What     string `json:"what"`
+	Playbook string `json:"playbook,omitempty"` // filled in for a decision about a run; "" for all playbooks
+	By       string `json:"by"`                 // the user behind the socket or sudo
+	Ticket   string `json:"ticket,omitempty"`   // of a change-management system
+	Reason   string `json:"reason,omitempty"`
+	Verdict  string `json:"verdict,omitempty"` // of resume: done, again, look
+}
+
+// Type of the record on the wire.
+func (Decided) Type() string { return "decided" }
+
+func (d Decided) apply(w *conn) error {
+	if d.Run == "" {
+		_, err := w.exec(`INSERT INTO decisions (at, what, playbook, by, ticket, reason, verdict) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			d.At.UnixNano(), d.What, d.Playbook, d.By, d.Ticket, d.Reason, d.Verdict)
+		return err
+	}
+	return w.one(d, `INSERT INTO decisions (at, what, run, playbook, by, ticket, reason, verdict)
+		SELECT $1, $2, id, playbook, $4, $5, $6, $7 FROM runs WHERE id = $3`,
+		d.At.UnixNano(), d.What, d.Run, d.By, d.Ticket, d.Reason, d.Verdict)
+}
+
+// Decisions returns what was decided about a run, or for "" all decisions, the oldest first.
+func (j *Journal) Decisions(ctx context.Context, run string) ([]Decided, error) {
+	return list(ctx, j, j.reads, func(scan func(...any) error) (Decided, error) {
+		var d Decided
+		err := scan(at(&d.At), &d.What, word(&d.Run), &d.Playbook, &d.By, &d.Ticket, &d.Reason, &d.Verdict)
+		return d, err
+	}, `SELECT at, what, run, playbook, by, ticket, reason, verdict FROM decisions WHERE $1 = '' OR run = $1 ORDER BY seq`, run)
+}
+
+// Settle adopts a run for whoever decided about it, and writes what decide returns, in
+// one transaction: only if read is still the run as it is. Else, and if a process has
+// adopted the run since, it returns ErrStaleEpoch and changes nothing.
+func (j *Journal) Settle(ctx context.Context, read Run, decide func(Stamp) ([]Record, error)) error {
+	if j.w == nil {
+		return closed()
+	}
+	stamp := Stamp{Run: read.ID, Epoch: read.Epoch + 1, At: j.clock.Now().UTC()}
+	recs, err := decide(stamp)
+	if err != nil {
+		return err
+	}
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
+		if err := w.same(read); err != nil {
+			return err
+		}
+		if _, err := w.adopt(read.ID); err != nil {
+			return err
+		}
+		return w.applyAll(recs)
+	}})
+}
+
+// same refuses a run that is not any more as it was read.
+func (w *conn) same(read Run) error {
+	k, err := w.remember(read.ID)
+	if err != nil {
+		return err
+	}
+	var status Status
+	if err := w.row(`SELECT status FROM runs WHERE id = $1`, read.ID).Scan(&status); err != nil {
+		return err
+	}
+	if k.epoch != read.Epoch || status != read.Status {
+		return stale(read.ID)
+	}
+	return nil
+}
+
+func (w *conn) applyAll(recs []Record) error {
+	for _, r := range recs {
+		if err := r.apply(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AskCancel notes that a run is to end. Its process is not asked: whoever works on it,
+// or takes it up next, ends it. A second time changes nothing.
+func (j *Journal) AskCancel(ctx context.Context, d Decided) error {
+	return j.decide(ctx, d, func(w *conn) error {
+		n, err := w.exec(`UPDATE runs SET cancel_at = $2 WHERE id = $1 AND ended_at IS NULL AND cancel_at IS NULL`, d.Run, d.At.UnixNano())
+		if err != nil || n == 1 {
+			return err
+		}
+		return w.unended(d.Run)
+	})
+}
+
+// Unlock releases the locks of a run that waits or is parked, and returns their names.
+func (j *Journal) Unlock(ctx context.Context, d Decided) (names []string, err error) {
+	locks, err := j.Locks(ctx)
+	for _, l := range locks {
+		if l.Run == d.Run {
+			names = append(names, l.Name)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return names, j.decide(ctx, d, func(w *conn) error {
+		var status Status
+		if err := w.row(`SELECT status FROM runs WHERE id = $1`, d.Run).Scan(&status); err != nil {
+			return noRunOr(d.Run, err)
+		}
+		switch status {
+		case Waiting, Parked:
+		default:
+			return &problem.Error{
+				Kind: problem.Conflict, Code: problem.RunWorking, Target: "run " + d.Run, Work: problem.NotDone, Cause: ErrMisuse,
+				Message: "only a run that waits or is parked can be unlocked; it is " + string(status), Hint: "moonseal cancel " + d.Run + " ends it, and releases its locks",
+			}
+		}
+		return w.releaseLocks(d.Run)
+	})
+}
+
+// Decide writes a decision that changes nothing by itself.
+func (j *Journal) Decide(ctx context.Context, d Decided) error {
+	return j.decide(ctx, d, func(*conn) error { return nil })
+}
+
+// decide makes a change together with the decision that it follows from.
+func (j *Journal) decide(ctx context.Context, d Decided, change func(*conn) error) error {
+	if j.w == nil {
+		return closed()
+	}
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
+		if err := change(w); err != nil {
+			return err
+		}
+		return d.apply(w)
+	}})
+}
+
+// unended refuses a run that is not there, or has ended.
+func (w *conn) unended(run string) error {
+	var status Status
+	var ended sql.NullInt64
+	if err := w.row(`SELECT status, ended_at FROM runs WHERE id = $1`, run).Scan(&status, &ended); err != nil {
+		return noRunOr(run, err)
+	}
+	if ended.Valid {
+		return Ended(Run{ID: run, Status: status})
+	}
+	return nil
+}
+
+// Ended is the error of what only an unfinished run can do.
+func Ended(r Run) error {
+	e := &problem.Error{
+		Kind: problem.Conflict, Code: problem.RunEnded, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status),
+		Work: problem.NotDone, Cause: ErrMisuse,
+	}
+	if r.Playbook != "" {
+		e.Hint = "moonseal run " + r.Playbook + " begins a new one"
+	}
+	return e
+}
+
+// Paused is since when each playbook begins no runs by schedule; "" stands for all.
+type Paused map[string]time.Time
+
+// Has reports whether a playbook is paused, by name or with all others.
+func (p Paused) Has(playbook string) bool {
+	_, all := p[""]
+	_, one := p[playbook]
+	return all || one
+}
+
+// Paused returns what is paused.
+func (j *Journal) Paused(ctx context.Context) (Paused, error) {
+	type row struct {
+		playbook string
+		since    time.Time
+	}
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
+		var r row
+		err := scan(&r.playbook, at(&r.since))
+		return r, err
+	}, `SELECT playbook, since FROM paused`)
+	out := make(Paused, len(rows))
+	for _, r := range rows {
+		out[r.playbook] = r.since
+	}
+	return out, err
+}
+
+// Pause pauses d.Playbook, or all playbooks for "", or ends that, as d.What says.
+func (j *Journal) Pause(ctx context.Context, d Decided) error {
+	return j.decide(ctx, d, func(w *conn) error {
+		query := `INSERT INTO paused (playbook, since) VALUES ($1, $2) ON CONFLICT (playbook) DO NOTHING`
+		args := []any{d.Playbook, d.At.UnixNano()}
+		if d.What == DecidedUnpause {
+			query, args = `DELETE FROM paused WHERE playbook = $1`, args[:1]
+		}
+		_, err := w.exec(query, args...)
+		return err
+	})
+}
+
+// Scheduled is a playbook's schedule as text, and since when it is that.
+type Scheduled struct {
+	Schedule string    `json:"schedule"`
+	Since    time.Time `json:"since"`
+}
+
+// Schedules returns the schedules that SetSchedules wrote, by playbook.
+func (j *Journal) Schedules(ctx context.Context) (map[string]Scheduled, error) {
+	type row struct {
+		playbook string
+		Scheduled
+	}
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
+		var r row
+		err := scan(&r.playbook, &r.Schedule, at(&r.Since))
+		return r, err
+	}, `SELECT playbook, schedule, since FROM schedules`)
+	out := make(map[string]Scheduled, len(rows))
+	for _, r := range rows {
+		out[r.playbook] = r.Scheduled
+	}
+	return out, err
+}
+
+// SetSchedules keeps since when playbooks have their schedules, and drops those of
+// playbooks that are gone, in one transaction.
+func (j *Journal) SetSchedules(ctx context.Context, set map[string]Scheduled, gone []string) error {
+	if j.w == nil {
+		return closed()
+	}
+	if len(set)+len(gone) == 0 {
+		return nil
+	}
+	return j.w.do(ctx, &request{fn: func(w *conn) error { return w.setSchedules(set, gone) }})
+}
+
+func (w *conn) setSchedules(set map[string]Scheduled, gone []string) error {
+	for playbook, s := range set {
+		_, err := w.exec(`INSERT INTO schedules (playbook, schedule, since) VALUES ($1, $2, $3)
+			ON CONFLICT (playbook) DO UPDATE SET schedule = excluded.schedule, since = excluded.since`, playbook, s.Schedule, s.Since.UnixNano())
+		if err != nil {
+			return err
+		}
+	}
+	for _, playbook := range gone {
+		if _, err := w.exec(`DELETE FROM schedules WHERE playbook = $1`, playbook); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Inherited is what older versions kept in files beside the journal.
+type Inherited struct {
+	Paused    map[string]bool      // playbooks; "" for all
+	Cancelled map[string]bool      // runs that were asked to end
+	Schedules map[string]Scheduled // by playbook
+}
+
+// Inherit takes over what older versions kept beside the journal, in one transaction.
+func (j *Journal) Inherit(ctx context.Context, in Inherited) error {
+	if j.w == nil {
+		return closed()
+	}
+	now := j.clock.Now().UnixNano()
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
+		for playbook := range in.Paused {
+			if _, err := w.exec(`INSERT INTO paused (playbook, since) VALUES ($1, $2) ON CONFLICT (playbook) DO NOTHING`, playbook, now); err != nil {
+				return err
+			}
+		}
+		for run := range in.Cancelled {
+			if _, err := w.exec(`UPDATE runs SET cancel_at = $2 WHERE id = $1 AND ended_at IS NULL AND cancel_at IS NULL`, run, now); err != nil {
+				return err
+			}
+		}
+		return w.setSchedules(in.Schedules, nil)
+	}})
+}
