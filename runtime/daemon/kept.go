@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -44,5 +44,5 @@ func writeKept(state, file string, v any) error {
 	if err != nil {
 		return err
 	}
-	return account.WriteFile(filepath.Join(state, file), data)
+	return atomicfile.WriteFile(filepath.Join(state, file), data)
 }
