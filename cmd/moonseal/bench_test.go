@@ -11,7 +11,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
@@ -49,7 +49,7 @@ func build(b *testing.B) *built {
 		files["scripts/"+name] = string(text)
 	}
 	for name, text := range files {
-		if err := account.WriteFile(filepath.Join(w.dir, name), []byte(text)); err != nil {
+		if err := atomicfile.WriteFile(filepath.Join(w.dir, name), []byte(text)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/run"
 )
 

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/run"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"moonseal/modules/cucm"
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/journal"
 )
 

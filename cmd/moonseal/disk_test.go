@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/journal"
 )
 

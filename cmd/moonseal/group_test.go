@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/journal"
 )
 

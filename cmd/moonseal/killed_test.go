@@ -19,8 +19,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 )

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // impatient is the playbook cucm-tomcat with little patience: its deploy is

@@ -19,7 +19,7 @@ import (
 
 	_ "modernc.org/sqlite" // to read the journal's values as they are stored
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // noSecrets fails the test where a secret of the lab, or a private key, is in

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // terminal opens a terminal of so many columns: what a person types into and sees,

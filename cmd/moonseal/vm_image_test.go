@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 )
 
 // imageVariable names a file that holds the image of examples/container.

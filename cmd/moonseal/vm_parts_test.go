@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // cgroup is where the kernel keeps the unit's cgroup.

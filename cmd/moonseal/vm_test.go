@@ -16,8 +16,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 )
 
 // installation is moonseal as an administrator installs it on a machine; the world

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 )

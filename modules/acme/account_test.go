@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/account"
 	"moonseal/runtime/problem"
 )

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
 )

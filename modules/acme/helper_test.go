@@ -21,7 +21,7 @@ import (
 	"github.com/miekg/dns"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
 	"moonseal/runtime/problem"

@@ -14,7 +14,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/grant"

@@ -11,7 +11,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 )
 

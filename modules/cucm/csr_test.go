@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/problem"
 )
 

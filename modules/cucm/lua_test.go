@@ -14,7 +14,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
 	"moonseal/runtime/bind"

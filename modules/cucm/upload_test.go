@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
 )

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"moonseal/modules/dns/dnstest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/problem"
 )
 

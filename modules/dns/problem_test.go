@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"moonseal/modules/dns/dnstest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/problem"
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/dns/dnstest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/secret"
 )
 

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"moonseal/modules/acme/acmetest"
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/journal/journaltest"
 )
 
@@ -196,7 +196,7 @@ func (h *byHand) issue(name string, csr []byte, commits []string) {
 	}
 	chain := h.post(order.Certificate, "", nil).body
 	for _, file := range []string{"chain.pem", "certificate.pem"} {
-		if err := account.WriteFile(filepath.Join(h.dir, file), chain); err != nil {
+		if err := atomicfile.WriteFile(filepath.Join(h.dir, file), chain); err != nil {
 			h.b.Fatal(err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Client speaks the control API of a lab, which may run in another process. It

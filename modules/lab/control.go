@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // maxControl bounds a request of the control API, in bytes.

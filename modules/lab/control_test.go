@@ -14,7 +14,7 @@ import (
 	"moonseal/modules/cucm"
 	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/dns/dnstest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/problem"
 )
 

@@ -25,6 +25,7 @@ import (
 	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/grant"
@@ -65,7 +66,7 @@ func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[st
 		roots, net.Hosts = roots+world.CA(), world.Hosts()
 		e.secrets["CF_API_TOKEN"] = world.Credentials().CloudflareToken
 	}
-	if err := account.WriteFile(net.CABundle, []byte(roots)); err != nil {
+	if err := atomicfile.WriteFile(net.CABundle, []byte(roots)); err != nil {
 		b.Fatal(err)
 	}
 	if e.network, err = grant.New(net); err != nil {

@@ -13,6 +13,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -68,7 +69,7 @@ func (w *World) writeFiles() error {
 		{configFile, config},
 		{controlFile, w.ControlURL() + "\n"},
 	} {
-		if err := account.WriteFile(filepath.Join(w.opt.Dir, f.name), []byte(f.text)); err != nil {
+		if err := atomicfile.WriteFile(filepath.Join(w.opt.Dir, f.name), []byte(f.text)); err != nil {
 			return err
 		}
 	}
@@ -152,6 +153,6 @@ func copyFiles(from fs.FS, to string) error {
 		if err != nil {
 			return err
 		}
-		return account.WriteFile(filepath.Join(to, filepath.FromSlash(path)), data)
+		return atomicfile.WriteFile(filepath.Join(to, filepath.FromSlash(path)), data)
 	})
 }

@@ -55,7 +55,7 @@ import (
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/dns/dnstest"
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Domain is the zone that the world's nodes and names are in.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Close waits for all that the world owns, held calls and waiting clients too.

@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"moonseal/runtime/atomicfile"
 )
 
 // Store is one tenant's files. It is safe for concurrent use.
@@ -40,7 +42,7 @@ func (s *Store) SaveCSR(host, service, pem string) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, "csr.pem"), []byte(pem))
+	return atomicfile.WriteFile(filepath.Join(dir, "csr.pem"), []byte(pem))
 }
 
 // CSR gives the CSR that SaveCSR kept, "" where there is none.
@@ -61,10 +63,10 @@ func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteFile(filepath.Join(dir, "chain.pem"), []byte(chainPEM)); err != nil {
+	if err := atomicfile.WriteFile(filepath.Join(dir, "chain.pem"), []byte(chainPEM)); err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, "certificate.pem"), []byte(leafPEM))
+	return atomicfile.WriteFile(filepath.Join(dir, "certificate.pem"), []byte(leafPEM))
 }
 
 // Certificate gives what SaveCertificate kept, "" where there is none.
@@ -88,20 +90,20 @@ func (s *Store) AppendLog(host, line string) error {
 	if err != nil {
 		return err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := atomicfile.MakeDir(dir); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "renewal.log")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return fileError("write", path, err)
+		return atomicfile.Explain("write", path, err)
 	}
 	line = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(line)
 	_, err = f.WriteString(line + "\n") // one write: lines of two processes do not mix
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	return fileError("write", path, err)
+	return atomicfile.Explain("write", path, err)
 }
 
 func (s *Store) host(host string) (string, error) {

@@ -207,15 +207,6 @@ func TestFolderThatOthersCanWrite(t *testing.T) {
 	}
 }
 
-func TestUnwritable(t *testing.T) {
-	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "accounts"), nil, 0o600))
-	err := Open(dir, "").SaveCSR(host, "tomcat", "csr")
-	if kind(err) != problem.Usage || !strings.Contains(err.Error(), dir) {
-		t.Errorf("%v", err)
-	}
-}
-
 func kind(err error) problem.Kind {
 	if err == nil {
 		return ""

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -16,7 +17,7 @@ func (s *Store) AccountKey(caHost, email string, generate func() ([]byte, error)
 	if err != nil {
 		return nil, false, err
 	}
-	if err := makeDir(filepath.Dir(path)); err != nil {
+	if err := atomicfile.MakeDir(filepath.Dir(path)); err != nil {
 		return nil, false, err
 	}
 	unlock, err := lock(path + ".lock")
@@ -40,7 +41,7 @@ func (s *Store) AccountKey(caHost, email string, generate func() ([]byte, error)
 	if pem, err = generate(); err != nil {
 		return nil, false, err
 	}
-	return pem, true, WriteFile(path+".key", pem)
+	return pem, true, atomicfile.WriteFile(path+".key", pem)
 }
 
 // AccountURL gives the URL that SaveAccountURL kept, "" where there is none:
@@ -68,7 +69,7 @@ func (s *Store) SaveAccountURL(caHost, email, url string) error {
 	if key == nil {
 		return &problem.Error{Kind: problem.Internal, Target: path + ".url", Message: "an account's URL is of no use without its key", Work: problem.NotDone}
 	}
-	return WriteFile(path+".url", []byte(url+"\n"))
+	return atomicfile.WriteFile(path+".url", []byte(url+"\n"))
 }
 
 // acme gives the path of an account's files, without their extension.

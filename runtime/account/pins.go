@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -54,7 +55,7 @@ func (s *Store) SavePins(host string, p Pins) error {
 	if err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(dir, "pins.json"), append(b, '\n'))
+	return atomicfile.WriteFile(filepath.Join(dir, "pins.json"), append(b, '\n'))
 }
 
 // check refuses a pin that could never match: it would lock the host out.

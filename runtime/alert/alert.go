@@ -15,7 +15,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -95,7 +95,7 @@ func (a *Alerter) Update(ctx context.Context, now []Trouble) error {
 	if err != nil {
 		return err
 	}
-	return account.WriteFile(a.path, data)
+	return atomicfile.WriteFile(a.path, data)
 }
 
 // tell sends a trouble's message where it is time for one.

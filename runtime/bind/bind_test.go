@@ -249,19 +249,6 @@ func TestStubAndReference(t *testing.T) {
 	}
 }
 
-func TestParseDuration(t *testing.T) {
-	for s, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1h30m": 90 * time.Minute, "1.5h": 90 * time.Minute, "500ms": time.Second / 2, "2w": 336 * time.Hour, "0s": 0} {
-		if got, err := bind.ParseDuration(s); err != nil || got != want {
-			t.Errorf("%s: %v, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "30", "d", "-1d", "1y", "1 d", "1d ", "101000d", "1..2h", "NaNs"} {
-		if got, err := bind.ParseDuration(s); err == nil {
-			t.Errorf("%q: %v, want an error", s, got)
-		}
-	}
-}
-
 func TestStringsAreWrittenAsJSON(t *testing.T) {
 	r := &bind.Registry{}
 	for _, want := range []string{"", "plain", "-----BEGIN X-----\nAA+/=\n", "\"\\/<&>\b\f\n\r\t\v\x00\x1f\x7f", "héé, 漢字 🌙", "$x\u2028"} {

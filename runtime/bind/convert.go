@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"moonseal/runtime/duration"
 	"moonseal/runtime/secret"
 	"moonseal/runtime/suggest"
 )
@@ -85,7 +86,7 @@ func (f field) fillDefault(dst reflect.Value, path string) error {
 	}
 	switch {
 	case f.Type == durationType:
-		d, err := ParseDuration(f.Default)
+		d, err := duration.Parse(f.Default)
 		dst.SetInt(int64(d))
 		return err
 	case f.Type.Kind() == reflect.String:
@@ -168,9 +169,9 @@ func durationToGo(got any, dst reflect.Value, path string) error {
 	var err error
 	switch g := got.(type) {
 	case string:
-		d, err = ParseDuration(g)
+		d, err = duration.Parse(g)
 	case float64:
-		d, err = seconds(g, g)
+		d, err = duration.Seconds(g)
 	default:
 		return wants(path, `a duration, such as "30d" or a number of seconds`, got)
 	}

@@ -7,6 +7,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/duration"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
 	"moonseal/runtime/suggest"
@@ -74,7 +75,7 @@ func (b *Binding) luaDuration(l *lua.LState) int {
 	if !ok || l.GetTop() != 1 {
 		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: `it takes a duration such as "30d", got ` + b.describeLua(l.Get(1))})
 	}
-	d, err := ParseDuration(string(text))
+	d, err := duration.Parse(string(text))
 	if err != nil {
 		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: err.Error()})
 	}

@@ -10,7 +10,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
-	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/suggest"
 )
@@ -44,8 +44,8 @@ var keys = map[string]func(*Playbook, lua.LValue) error{
 	"run":      readRun,
 	"schedule": func(p *Playbook, v lua.LValue) (err error) { p.Schedule, err = textOrTable(v); return err },
 	"window":   func(p *Playbook, v lua.LValue) (err error) { p.Window, err = textOrTable(v); return err },
-	"timeout":  func(p *Playbook, v lua.LValue) (err error) { p.Timeout, err = duration(v); return err },
-	"give_up":  func(p *Playbook, v lua.LValue) (err error) { p.GiveUp, err = duration(v); return err },
+	"timeout":  func(p *Playbook, v lua.LValue) (err error) { p.Timeout, err = positive(v); return err },
+	"give_up":  func(p *Playbook, v lua.LValue) (err error) { p.GiveUp, err = positive(v); return err },
 	"mode":     readMode,
 	"locks":    readLocks,
 	"on":       func(p *Playbook, v lua.LValue) (err error) { p.Hooks, err = functions(v, hooks); return err },
@@ -129,12 +129,13 @@ func readLocks(p *Playbook, v lua.LValue) error {
 	return nil
 }
 
-func duration(v lua.LValue) (time.Duration, error) {
+// positive reads a duration that is longer than nothing.
+func positive(v lua.LValue) (time.Duration, error) {
 	text, ok := v.(lua.LString)
 	if !ok {
 		return 0, fmt.Errorf(`is a duration such as "2h", got %s`, show(v))
 	}
-	d, err := bind.ParseDuration(string(text))
+	d, err := duration.Parse(string(text))
 	if err == nil && d <= 0 {
 		err = fmt.Errorf("is longer than nothing, got %s", show(v))
 	}

@@ -29,7 +29,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/problem"
 )
@@ -81,7 +81,7 @@ type Duration time.Duration
 
 // UnmarshalYAML implements [yaml.Unmarshaler].
 func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
-	v, err := bind.ParseDuration(node.Value)
+	v, err := duration.Parse(node.Value)
 	if err != nil {
 		return fmt.Errorf("line %d: %w", node.Line, err)
 	}

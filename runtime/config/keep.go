@@ -6,7 +6,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 )
 
 // Keeping says how long the daemon keeps what has ended.
@@ -34,7 +34,7 @@ func (a *Age) UnmarshalYAML(node *yaml.Node) error {
 		*a = Forever
 		return nil
 	}
-	d, err := bind.ParseDuration(node.Value)
+	d, err := duration.Parse(node.Value)
 	if err != nil {
 		return fmt.Errorf("line %d: %w", node.Line, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/schedule"
 )
@@ -62,7 +62,7 @@ func (d *Daemon) probe(ctx context.Context) {
 	}
 	if err == nil && d.storage.trouble.Load() != nil {
 		path := filepath.Join(d.config().State, probeFile)
-		err = account.WriteFile(path, bytes.Repeat([]byte{'x'}, probeSize))
+		err = atomicfile.WriteFile(path, bytes.Repeat([]byte{'x'}, probeSize))
 		_ = os.Remove(path)
 	}
 	switch {

@@ -14,9 +14,6 @@ import (
 	"moonseal/runtime/schedule"
 )
 
-// forPerson is the wait for a person's answer: whoever gives it wakes the run.
-const forPerson = 10 * 365 * 24 * time.Hour
-
 // due implements the schedule's Enqueue.
 func (d *Daemon) due(ctx context.Context, name string, why schedule.Reason) {
 	if d.isPaused(ctx, name) {
@@ -136,12 +133,18 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 	}
 	var jobs []queue.Waiting
 	for _, r := range runs {
-		if r.Status == journal.Parked && r.CancelAsked.IsZero() {
-			continue // it waits for a person
+		if waitsForPerson(r) {
+			continue
 		}
 		jobs = append(jobs, queue.Waiting{Job: d.queued(ctx, r), At: d.wakeAt(r)})
 	}
 	return jobs, nil
+}
+
+// waitsForPerson reports whether a run has nothing to do until a decision.
+func waitsForPerson(r journal.Run) bool {
+	parked := r.Status == journal.Parked || r.Status == journal.Waiting && r.WakeAt.IsZero() && !waitsForLock(r)
+	return parked && r.CancelAsked.IsZero()
 }
 
 // wakeAt gives when an unfinished run goes on.
@@ -151,8 +154,6 @@ func (d *Daemon) wakeAt(r journal.Run) time.Time {
 		return d.opt.Clock.Now()
 	case r.Status != journal.Waiting || waitsForLock(r) || !r.CancelAsked.IsZero():
 		return d.opt.Clock.Now()
-	case r.WakeAt.IsZero():
-		return d.opt.Clock.Now().Add(forPerson)
 	default:
 		return r.WakeAt
 	}
@@ -185,11 +186,9 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 		return queue.Wait(d.opt.Clock.Now())
 	case waitsForLock(r):
 		return queue.WaitForLocks(r.Locks)
-	case out.Status == journal.Waiting && out.Until.IsZero():
-		return queue.Wait(d.opt.Clock.Now().Add(forPerson))
-	case out.Status == journal.Waiting:
+	case out.Status == journal.Waiting && !waitsForPerson(r):
 		return queue.Wait(out.Until)
-	default:
+	default: // it has ended, or a decision enqueues it
 		return queue.Done()
 	}
 }

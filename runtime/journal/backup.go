@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"moonseal/runtime/account"
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
 )
 
@@ -86,5 +86,5 @@ func Restore(ctx context.Context, dir, from string) error {
 			return storeError(path+beside, err)
 		}
 	}
-	return account.WriteFile(path, data)
+	return atomicfile.WriteFile(path, data)
 }

@@ -9,6 +9,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 )
 
 // Playbook is what the engine needs of a playbook's table.
@@ -45,7 +46,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 		switch v := L.GetField(t, key).(type) {
 		case *lua.LNilType:
 		case lua.LString:
-			d, err := bind.ParseDuration(string(v))
+			d, err := duration.Parse(string(v))
 			if err != nil {
 				return p, misuse("playbook", fmt.Sprintf("%s: %s: %s", name, key, err), "")
 			}

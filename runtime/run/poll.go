@@ -3,13 +3,12 @@ package run
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/duration"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/sandbox"
@@ -70,7 +69,7 @@ func reasonOf(values []lua.LValue) string {
 
 func (r *Run) pollTimeout(s *step, why string, last *problem.Error) *problem.Error {
 	e := &problem.Error{
-		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + spell(s.options.Within),
+		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + duration.Format(s.options.Within),
 		Hint: "see to the reason, then run again; where it only takes longer, allow it more time (within)",
 	}
 	if why != "" {
@@ -80,22 +79,6 @@ func (r *Run) pollTimeout(s *step, why string, last *problem.Error) *problem.Err
 		e.Hint, e.Cause = cmp.Or(last.Hint, e.Hint), last
 	}
 	return e
-}
-
-// spell gives a duration as scripts write it: 10m, 1h30m, 7d.
-func spell(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d >= day && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 // sleep is ctx:sleep.

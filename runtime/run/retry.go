@@ -9,6 +9,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/duration"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -87,7 +88,7 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 		since = now
 	}
 	if now.Sub(since) >= r.playbook.GiveUp {
-		e.Message = fmt.Sprintf("given up after %s of trying: %s", spell(r.playbook.GiveUp), e.Message)
+		e.Message = fmt.Sprintf("given up after %s of trying: %s", duration.Format(r.playbook.GiveUp), e.Message)
 		return r.final(ctx, s, e)
 	}
 	until := now.Add(roundWait(h.Failures))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 	"moonseal/runtime/suggest"
 )
 
@@ -97,7 +97,7 @@ func (p *Parser) fromCron(text, zone string) (*Schedule, error) {
 }
 
 func interval(every string) (*Schedule, error) {
-	d, err := bind.ParseDuration(every)
+	d, err := duration.Parse(every)
 	if err != nil {
 		return nil, fmt.Errorf("every: %w", err)
 	}
@@ -108,7 +108,7 @@ func interval(every string) (*Schedule, error) {
 }
 
 func (s *Schedule) addJitter(text string) error {
-	d, err := bind.ParseDuration(text)
+	d, err := duration.Parse(text)
 	if err != nil {
 		return fmt.Errorf("jitter: %w", err)
 	}

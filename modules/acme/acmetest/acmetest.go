@@ -52,7 +52,7 @@ import (
 	"net/http"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Mode says where Pebble runs.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 func pemOf(cert *x509.Certificate) string {

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // directoryPath is where Pebble has its directory.

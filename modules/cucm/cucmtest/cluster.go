@@ -11,7 +11,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Cluster is a running or not yet running cluster. Its methods are safe for

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // faulty is a cluster with faults.

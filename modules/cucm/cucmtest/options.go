@@ -33,7 +33,7 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Role is what a node does in its cluster.

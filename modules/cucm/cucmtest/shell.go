@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 const (

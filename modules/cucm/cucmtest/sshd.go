@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // handshakeLimit bounds what a client may take to log in, in real time.

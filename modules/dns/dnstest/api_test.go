@@ -19,7 +19,7 @@ import (
 	libcloudflare "github.com/libdns/cloudflare"
 	"github.com/libdns/libdns"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 type call struct{ method, path, token, body, want string }

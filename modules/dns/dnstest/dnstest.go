@@ -36,7 +36,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/miekg/dns"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // Options are the settings of a World. The zero value of each field is usable,

@@ -11,7 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // answerer is what a name server says to a question. A nil answer cuts the

@@ -12,7 +12,7 @@ import (
 	"github.com/jonboulle/clockwork"
 	"github.com/miekg/dns"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 func start(t *testing.T, opt Options) *World {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"moonseal/modules/lab/faults"
+	"moonseal/modules/faults"
 )
 
 // words are what a faulty answer says; they have to be in the error.

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )

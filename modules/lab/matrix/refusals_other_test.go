@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"moonseal/modules/dns/dnstest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/problem"
 )
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )

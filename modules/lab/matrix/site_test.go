@@ -16,8 +16,8 @@ import (
 
 	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/dns/dnstest"
+	"moonseal/modules/faults"
 	"moonseal/modules/lab"
-	"moonseal/modules/lab/faults"
 	"moonseal/runtime/account"
 	"moonseal/runtime/config"
 	"moonseal/runtime/grant"
