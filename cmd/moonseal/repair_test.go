@@ -6,6 +6,7 @@ import (
 
 	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/faults"
+	"moonseal/runtime/run"
 )
 
 // impatient is the playbook cucm-tomcat with little patience: its deploy is
@@ -54,8 +55,6 @@ func repairs() map[string]repair {
 	}
 	stopping := behaves(func(b *cucmtest.Behavior) { b.FailRestarts = 100 })
 	starting := behaves(func(b *cucmtest.Behavior) { b.FailRestarts = 0 })
-	stale := behaves(func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.OldCertificate })
-	fresh := behaves(func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.NewCertificate })
 	waiting, failed, given := []int{exitWaiting}, []int{exitFailed}, []int{exitWaiting, exitFailed}
 	return map[string]repair{
 		"upload unavailable":        {always("cucm.upload-identity", faults.Status), "", waiting, 1, "503", cleared},
@@ -64,7 +63,6 @@ func repairs() map[string]repair {
 		"no SSH":                    {always("cucm.ssh-login", faults.Reset), "", waiting, 1, "restarting", cleared},
 		"no SSH, ended":             {always("cucm.ssh-login", faults.Reset), "1ms", given, 2, "given up", cleared},
 		"service stops":             {stopping, "", waiting, 1, "did not start", starting},
-		"old certificate served":    {stale, "", failed, 2, "verifying_certificate", fresh},
 	}
 }
 
@@ -99,6 +97,35 @@ func TestRepair(t *testing.T) {
 			}
 			if runs := w.histories(); len(runs) != r.runs {
 				t.Errorf("%d runs, want %d", len(runs), r.runs)
+			}
+		})
+	}
+}
+
+// TestRestartAfterCancel ends a run between its upload and its restart, as a kill and a
+// cancel do: no restart has begun, so the next run restarts, once.
+func TestRestartAfterCancel(t *testing.T) {
+	t.Parallel()
+	for name, k := range map[string]kill{
+		"uploaded":       hooked(0, run.AfterStep, "uploading_certificate", ""),
+		"restart marked": hooked(0, run.AfterMark, "cucm.Node:restart", "restarting_services"),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t)
+			if !w.killed(k) {
+				t.Fatalf("the run never comes to %s", name)
+			}
+			p := w.start("", "cancel", w.histories()[0].Run.ID, "--config", w.config())
+			if code := p.wait(); code != exitDone {
+				t.Fatalf("cancel: exit code %d:\n%s", code, p.out.String())
+			}
+			if n := restarts(w.ledger())["Cisco Tomcat"]; n != 0 {
+				t.Fatalf("Tomcat was restarted %d times before", n)
+			}
+			w.mustRun(exitDone)
+			if n := restarts(w.renewed())["Cisco Tomcat"]; n != 1 {
+				t.Errorf("Tomcat was restarted %d times, want once", n)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"env-of":  plain(1, "env-of DIR", envOf),
 		"fault":   plain(1, "fault CALL KIND [TIMES [CODE]], fault held, fault clear", fault),
 		"node":    plain(2, "node HOST CHANGE.json", changeNode),
-		"ledger":  plain(3, "ledger DIR txt|orders|certificates|uploads|csrs|logins-refused N", ledgerCount),
+		"ledger":  plain(3, "ledger DIR txt|orders|certificates|uploads|csrs|logins-refused|tomcat-restarts N", ledgerCount),
 		"renewed": plain(2, "renewed DIR HOST", renewed),
 		"lastrun": plain(1, "lastrun STATE: sets RUN to the latest run's id, and NEARRUN to one that is not there", latestRun),
 		"waitfor": plain(1, "waitfor FILE", waitForFile),
@@ -163,14 +163,19 @@ func readLedger(ts *testscript.TestScript, dir string) *lab.Ledger {
 
 func ledgerCount(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	l := readLedger(ts, args[0])
-	got := map[string]int{"txt": len(l.TXT.Present), "orders": len(l.Orders), "certificates": len(l.Certificates), "uploads": len(l.Uploads), "csrs": len(l.CSRs)}
+	got := map[string]int{"txt": len(l.TXT.Present), "orders": len(l.Orders), "certificates": len(l.Certificates), "uploads": len(l.Uploads), "csrs": len(l.CSRs), "logins-refused": 0, "tomcat-restarts": 0}
 	for _, login := range l.Logins {
 		if !login.OK {
 			got["logins-refused"]++
 		}
 	}
+	for _, r := range l.Restarts {
+		if r.Service == "Cisco Tomcat" {
+			got["tomcat-restarts"]++
+		}
+	}
 	n, known := got[args[1]]
-	if !known && args[1] != "logins-refused" || strconv.Itoa(n) != args[2] {
+	if !known || strconv.Itoa(n) != args[2] {
 		ts.Fatalf("the lab has %d %s, want %s", n, args[1], args[2])
 	}
 }

@@ -113,7 +113,7 @@ type renewalArgs struct {
 func (b *binding) renewal() *bind.Func {
 	return &bind.Func{
 		Name: "renewal",
-		Doc: "Decides whether a certificate is to be renewed, and when: at once where it is missing, self-signed, expired, for other names or from another CA; " +
+		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
 			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
 			"In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",
@@ -129,7 +129,7 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 				return nil, err
 			}
 			if r.ARIError != "" {
-				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source)
+				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source, "look_again", r.LookAgain)
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true

@@ -32,8 +32,8 @@ type Renewal struct {
 	WindowStart time.Time `lua:"window_start,optional" doc:"begin of the window that the CA suggests"`
 	WindowEnd   time.Time `lua:"window_end,optional" doc:"end of that window"`
 	Explanation string    `lua:"explanation,optional" doc:"a page of the CA's on why it suggests that window"`
-	LookAgain   time.Time `lua:"look_again,optional" doc:"when the CA wants to be asked for its window again"`
-	ARIError    string    `lua:"ari_error,optional" doc:"why the CA's window could not be used"`
+	LookAgain   time.Time `lua:"look_again,optional" doc:"when to ask the CA for its window again"`
+	ARIError    string    `lua:"ari_error,optional" doc:"why the CA's window could not be used: another rule decided"`
 }
 
 // RenewalOptions bound a decision.
@@ -50,11 +50,15 @@ const (
 	byLifetime    = "lifetime"
 )
 
-// Renewal decides when installed, nil where there is none, is to be renewed: at
-// once where it is missing, self-signed, expired, for other names or of another
-// CA; in the window that the CA suggests (RFC 9773); else RenewBefore its end;
-// else after two thirds of its lifetime, half where that is below 10 days. A CA
-// that cannot be asked is no error: the next rule decides, and says so.
+// retryWindow is when to ask again after a long-term error (RFC 9773 section 4.3.3).
+const retryWindow = 6 * time.Hour
+
+// Renewal decides when installed, nil if there is none, is to be renewed: at once if
+// it is missing, self-signed, expired or for other names; in the window that the CA
+// suggests (RFC 9773); else RenewBefore its end; else after two thirds of its
+// lifetime, half if that is below 10 days. Any other answer than a window lets the
+// next rule decide, and says so: proxies, replicas that lag and CAs that forget
+// answer so too, and whose certificate it is does not follow from it.
 func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts RenewalOptions) (*Renewal, error) {
 	now := c.opts.Clock.Now()
 	if reason := unfit(installed, opts.Names, now); reason != "" {
@@ -69,25 +73,12 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 	case err == nil:
 	case ctx.Err() != nil:
 		return nil, problem.Network(ctx.Err())
-	case unknown(err) && now.Sub(leaf.NotBefore) > foreignAge:
-		return &Renewal{Due: true, At: now, Reason: "the CA did not issue it", Source: byCertificate}, nil
 	default:
 		r = ownRule(leaf, opts)
-		r.ARIError = err.Error()
+		r.ARIError, r.LookAgain = err.Error(), now.Add(retryWindow)
 	}
 	r.Due = !r.At.After(now)
 	return r, nil
-}
-
-// foreignAge is how old a certificate must be before a CA that does not know it
-// counts as one that did not issue it: a CA that forgets its own would otherwise
-// be asked for a new one each day.
-const foreignAge = 24 * time.Hour
-
-// unknown reports whether err says that the CA did not issue the certificate:
-// not found, or malformed where its identifier names no issuer of the CA's.
-func unknown(err error) bool {
-	return problem.From(err).Kind == problem.NotFound || isType(err, malformed)
 }
 
 // unfit says why cert cannot stay, "" where it can.

@@ -1,10 +1,13 @@
 package acme
 
 import (
+	"context"
 	stdx509 "crypto/x509"
 	"encoding/hex"
 	"math/big"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,6 +106,54 @@ func TestRenewalWithoutARI(t *testing.T) {
 	}
 }
 
+// No answer but a window says anything about a certificate, however old it is.
+func TestRenewalWhateverARIAnswers(t *testing.T) {
+	const document = `{"type":"urn:ietf:params:acme:error:malformed","detail":"no"}`
+	page := `<!DOCTYPE html><html><body>Sign in to the network</body></html>`
+	for name, f := range map[string]faults.Fault{
+		"404":              {Kind: faults.Status, Code: 404},
+		"404 and document": {Kind: faults.Status, Code: 404, Body: document},
+		"400":              {Kind: faults.Status, Code: 400},
+		"400 and document": {Kind: faults.Status, Code: 400, Body: document},
+		"403":              {Kind: faults.Status, Code: 403},
+		"HTML page":        {Kind: faults.Status, Code: 200, Body: page},
+		"HTML page, 404":   {Kind: faults.Status, Code: 404, Body: page},
+		"reset":            {Kind: faults.Reset},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, acmetest.Options{})
+			cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
+			f.Call, f.Times = "acme.renewal-info", -1
+			w.fault(f)
+			notDueByItself(t, w, cert)
+		})
+	}
+	t.Run("connection refused", func(t *testing.T) {
+		w := newWorld(t, acmetest.Options{})
+		cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
+		w.opts.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		notDueByItself(t, w, cert)
+	})
+}
+
+// notDueByItself checks that a certificate which is 40 days old, and was issued for
+// more than 80, stays until its own rule says otherwise.
+func notDueByItself(t *testing.T, w *world, cert *x509.Certificate) {
+	t.Helper()
+	now := cert.NotBefore.Add(40 * day)
+	w.opts.Clock = clockwork.NewFakeClockAt(now)
+	r := must(w.client().Renewal(t.Context(), cert, RenewalOptions{}))(t)
+	if r.Due || r.Source != "lifetime" || r.ARIError == "" || !r.LookAgain.Equal(now.Add(6*time.Hour)) {
+		t.Errorf("by its lifetime: %+v", r)
+	}
+	r = must(w.client().Renewal(t.Context(), cert, RenewalOptions{RenewBefore: 30 * day}))(t)
+	if r.Due || r.Source != "renew_before" || r.ARIError == "" {
+		t.Errorf("by renew_before: %+v", r)
+	}
+}
+
 func TestRenewalOfWhatCannotStay(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
 	other := newWorld(t, acmetest.Options{})
@@ -114,12 +165,9 @@ func TestRenewalOfWhatCannotStay(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	if r := must(w.client().Renewal(ctx, foreign, RenewalOptions{}))(t); r.Due || r.Source != "lifetime" {
-		t.Errorf("a foreign certificate of today: %+v", r)
-	}
 	w.opts.Clock = clockwork.NewFakeClockAt(time.Now().Add(2 * day))
-	if r := must(w.client().Renewal(ctx, foreign, RenewalOptions{}))(t); !r.Due || !strings.Contains(r.Reason, "did not issue") {
-		t.Errorf("a foreign certificate: %+v", r)
+	if r := must(w.client().Renewal(ctx, foreign, RenewalOptions{}))(t); r.Due || r.Source != "lifetime" || r.ARIError == "" {
+		t.Errorf("a certificate that the CA does not know: %+v", r)
 	}
 	w.opts.Clock = clockwork.NewFakeClockAt(foreign.NotAfter)
 	if r := must(w.client().Renewal(ctx, foreign, RenewalOptions{}))(t); !r.Due || !strings.Contains(r.Reason, "expired") {

@@ -123,7 +123,8 @@ func (b *binding) restart() *bind.Func {
 	return &bind.Func{
 		Name: "restart",
 		Doc: "Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. " +
-			"How far it has come is journaled, so that no service is restarted twice. What the node prints is no proof: poll `serves` afterwards.",
+			"How far it has come is journaled, so that no service is restarted twice. What the node prints is no proof: poll `serves` afterwards. " +
+			"If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.",
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
 		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
@@ -134,6 +135,9 @@ func (b *binding) restart() *bind.Func {
 					return RestartLook{}, nil, err
 				}
 				look, done, err := client.LookRestart(c.Context, a.request(), earlier)
+				if err == nil && done == nil && len(earlier.Services) == 0 {
+					done, err = once(c, n, a, look)
+				}
 				return look, found(done), err
 			},
 			Do: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, error) {
@@ -141,7 +145,12 @@ func (b *binding) restart() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
-				return client.Restart(c.Context, a.request(), look, earlier, c.Progress)
+				m := &marker{c: c, host: n.Host, service: a.Service, look: look}
+				done, err := client.Restart(c.Context, a.request(), look, earlier, m.progress)
+				if err != nil {
+					m.failed()
+				}
+				return done, err
 			},
 			Probe: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, bool, error) {
 				client, earlier, err := b.resumed(c, n)

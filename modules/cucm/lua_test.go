@@ -34,6 +34,7 @@ type script struct {
 	redactor *secret.Redactor
 	state    *lua.LState
 	issued   *x509.Certificate
+	name     string // the run's
 	err      error
 
 	// What was journaled of the last effect, to go on from it.
@@ -46,7 +47,7 @@ type script struct {
 
 func newScript(t *testing.T, change ...func(*cucmtest.Options)) *script {
 	t.Helper()
-	s := &script{world: newWorld(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), "")}
+	s := &script{world: newWorld(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), ""), name: "r1"}
 	t.Cleanup(s.state.Close)
 	var err error
 	if s.net, err = grant.New(grant.Options{Hosts: s.Addrs()}); err != nil {
@@ -101,7 +102,7 @@ func (s *script) trust(host string) {
 func (s *script) newCall(f *bind.Func) *bind.Call {
 	return &bind.Call{
 		Context: s.t.Context(), Clock: clockwork.NewRealClock(), Log: slog.New(s.redactor.Handler(s.logs.handler())), Network: s.net, Account: s.store,
-		Secrets: secret.Map(map[string]string{"USER": admin, "PASS": password, "WRONG": "wrong-1"}), Redactor: s.redactor, Run: "r1", Function: f.Full(),
+		Secrets: secret.Map(map[string]string{"USER": admin, "PASS": password, "WRONG": "wrong-1"}), Redactor: s.redactor, Run: s.name, Function: f.Full(),
 		Earlier: s.progress, Concerns: func(string) {},
 		Progress: func(v any) error {
 			raw, err := json.Marshal(v)

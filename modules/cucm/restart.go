@@ -25,6 +25,8 @@ type RestartLook struct {
 	Served    string         `json:"served,omitempty"` // fingerprint of what was served before; tomcat only
 	Services  []string       `json:"services"`         // to restart, in order
 	Before    []RestartState `json:"before,omitempty"` // what earlier passes did
+
+	shown *x509.Certificate // what Served is the fingerprint of
 }
 
 // The states of a service's restart.
@@ -123,7 +125,7 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	if served, err := c.servedFor(ctx, r.Service, installed); err != nil {
 		return look, nil, err
 	} else if served != nil {
-		look.Served = served.SHA256
+		look.Served, look.shown = served.SHA256, served
 	}
 	if r.Expect != nil && look.Served == look.SHA256 && len(r.Services) == 0 {
 		return look, &Restarted{Host: c.o.Host, Service: r.Service, Services: []RestartState{}}, nil

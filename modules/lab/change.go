@@ -31,6 +31,7 @@ type NodeChange struct {
 	AddTrust      *TrustChange    `json:"add_trust,omitempty"`       // to this node's trust, past the API
 	GenerateCSR   string          `json:"generate_csr,omitempty"`    // a service for which another administrator makes a CSR
 	DropCSR       string          `json:"drop_csr,omitempty"`        // a service whose pending CSR goes
+	Restart       string          `json:"restart,omitempty"`         // a service that another administrator restarts
 	ChangeHostKey bool            `json:"change_host_key,omitempty"` // as a reinstallation does
 }
 
@@ -101,6 +102,11 @@ func (ch NodeChange) apply(n *cucmtest.Node) error {
 	}
 	if ch.DropCSR != "" && !n.DropCSR(ch.DropCSR) {
 		return errors.New("no CSR of " + ch.DropCSR + " is pending")
+	}
+	if ch.Restart != "" {
+		if err := n.Restart(ch.Restart); err != nil {
+			return err
+		}
 	}
 	if ch.ChangeHostKey {
 		return n.ChangeHostKey()

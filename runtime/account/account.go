@@ -3,6 +3,7 @@
 // by the names that acme.sh and certbot made usual.
 //
 //	accounts/<host>/<service>/{csr,certificate,chain}.pem
+//	accounts/<host>/<service>/restarted.json    the restarts begun to have it served
 //	accounts/<host>/pins.json      what the host's TLS and SSH keys must be
 //	accounts/<host>/renewal.log    what was done, a line each
 //	accounts/_acme/<ca>/<email>.key and .url

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"moonseal/runtime/problem"
 )
@@ -192,6 +193,25 @@ func TestPins(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(s.dir, host, "pins.json"), []byte(`{"tsl": []}`), 0o600))
 	if _, err := s.Pins(host); kind(err) != problem.Usage {
 		t.Errorf("damaged pins count as none: %v", err)
+	}
+}
+
+func TestRestarts(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	if r, err := s.Restarts(host, "tomcat"); r.SHA256 != "" || len(r.Services) != 0 || err != nil {
+		t.Errorf("none yet: %v, %v", r, err)
+	}
+	at := time.Date(2026, 11, 1, 3, 17, 0, 0, time.UTC)
+	must(t, s.SaveRestarts(host, "tomcat", Restarts{SHA256: "0a", Services: map[string]Restart{"Cisco Tomcat": {Run: "r1", At: at}}}))
+	if r, err := s.Restarts(host, "tomcat"); err != nil || r.SHA256 != "0a" || r.Services["Cisco Tomcat"] != (Restart{Run: "r1", At: at}) {
+		t.Errorf("%v, %v", r, err)
+	}
+	if r, err := s.Restarts("cucm02.example.com", "tomcat"); r.SHA256 != "" || err != nil {
+		t.Errorf("another node's: %v, %v", r, err)
+	}
+	must(t, os.WriteFile(filepath.Join(s.dir, host, "tomcat", "restarted.json"), []byte(`{"sha`), 0o600))
+	if _, err := s.Restarts(host, "tomcat"); kind(err) != problem.Usage {
+		t.Errorf("a damaged record counts as none: %v", err)
 	}
 }
 

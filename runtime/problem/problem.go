@@ -63,6 +63,7 @@ type Error struct {
 	Tracking   string    `json:"tracking,omitempty"`   // the other side's tracking id
 	Hint       string    `json:"hint,omitempty"`       // what to do
 	Work       Work      `json:"work,omitempty"`       // was it done?
+	Park       bool      `json:"park,omitempty"`       // going on without a look at the outside world could do harm: the run parks
 	RetryAfter time.Time `json:"retry_after,omitzero"` // not before
 	Step       string    `json:"step,omitempty"`       // the step that failed
 	Place      *Place    `json:"place,omitempty"`      // where in the script

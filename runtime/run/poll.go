@@ -34,7 +34,7 @@ func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFu
 			if end != nil {
 				return nil, end
 			}
-			if !e.Kind.Retryable() {
+			if !e.Kind.Retryable() || e.Park {
 				return nil, e
 			}
 			last, why = e, e.Error()

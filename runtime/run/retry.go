@@ -37,6 +37,9 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 	if end != nil {
 		return end
 	}
+	if e.Park {
+		return r.park(ctx, fmt.Sprintf("step %s: %s", s.label(), e.Error()), e)
+	}
 	if !s.options.Retry.covers(e.Kind) || s.kind == kindPoll {
 		return r.final(ctx, s, e)
 	}

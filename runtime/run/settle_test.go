@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -56,5 +57,35 @@ func TestParkedRunAsksOnceMore(t *testing.T) {
 	}
 	if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {
 		t.Errorf("%+v, made %v", out, l.world.made)
+	}
+}
+
+// An error that says so parks the run, whatever its kind; once resumed, the run attempts
+// the step again.
+func TestErrorThatParks(t *testing.T) {
+	for _, tt := range []struct {
+		kind problem.Kind
+		body string
+	}{
+		{problem.Conflict, `ctx:step("one", function() return world.thing { name = "a" }:make() end)`},
+		{problem.Unavailable, `ctx:step("one", { retry = 5 }, function() return world.thing { name = "a" }:make() end)`},
+		{problem.Unavailable, `ctx:poll("one", function() return world.thing { name = "a" }:make() end)`},
+		{problem.Conflict, `pcall(function() ctx:step("one", function() return world.thing { name = "a" }:make() end) end)`},
+	} {
+		l := newLab(t, script(tt.body))
+		stuck := &problem.Error{Kind: tt.kind, Work: problem.NotDone, Park: true, Message: "the old one is served"}
+		for range 2 {
+			l.world.fail["a"] = stuck
+			out := l.must(l.process(t.Context()))
+			if out.Status != journal.Parked || !strings.HasPrefix(out.Reason, "step one: ") || !strings.Contains(out.Reason, "the old one is served") || out.Error == nil {
+				t.Fatalf("%s: %+v", tt.body, out)
+			}
+			if h := l.history(); h.Run.Status != journal.Parked || h.Run.Error == nil || h.Run.Error.Step != "one" || len(run.Unclear(h)) > 0 {
+				t.Fatalf("%s: journaled %+v", tt.body, h.Run)
+			}
+		}
+		if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {
+			t.Errorf("%s: %+v, made %v", tt.body, out, l.world.made)
+		}
 	}
 }

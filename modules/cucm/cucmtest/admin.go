@@ -32,6 +32,19 @@ func (n *Node) DropCSR(service string) bool {
 	return had
 }
 
+// Restart restarts a service and waits until it is over.
+func (n *Node) Restart(service string) error {
+	s := n.findService(service)
+	if s == nil {
+		return fmt.Errorf("cucmtest: %s has no service %q", n.fqdn, service)
+	}
+	r := n.begin(s)
+	if <-r.done; !r.ok {
+		return fmt.Errorf("cucmtest: %s did not start again", service)
+	}
+	return nil
+}
+
 // RemoveTrust removes the certificate of a common name, or all where it is "",
 // from the trust store of a service of this node alone, and tells how many there
 // were.

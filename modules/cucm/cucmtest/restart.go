@@ -12,10 +12,14 @@ type restart struct {
 
 // restart begins to restart s. Restarts of one node run one after the other.
 func (n *Node) restart(s *service) *restart {
-	r := &restart{down: make(chan struct{}), done: make(chan struct{})}
 	n.c.mu.Lock()
 	n.c.ledger.Restarts = append(n.c.ledger.Restarts, Restart{Node: n.fqdn, Service: s.name, At: n.c.clock.Now()})
 	n.c.mu.Unlock()
+	return n.begin(s)
+}
+
+func (n *Node) begin(s *service) *restart {
+	r := &restart{down: make(chan struct{}), done: make(chan struct{})}
 	n.c.log.Info("service restarts", "node", n.fqdn, "service", s.name)
 	n.c.wg.Go(func() {
 		defer close(r.done)

@@ -167,6 +167,39 @@ func warnedOfClientAuth(t *testing.T, r *renewal, _ *lab.Ledger) {
 	t.Error("nobody warned")
 }
 
+// parksUntilRestartedByHand runs again while the old certificate is still served:
+// Tomcat is not restarted a second time, and the run ends well after a restart by hand.
+func (r *renewal) parksUntilRestartedByHand(t *testing.T) {
+	t.Helper()
+	out, id := r.begin(t)
+	for range 2 {
+		if out.Status != journal.Parked || out.Error == nil {
+			t.Fatalf("%s: %s: %v", out.Status, out.Reason, out.Error)
+		}
+		contains(t, "the reason", out.Reason, []string{
+			"step restarting_services: cucm.Node:restart: " + pub, "port 443 serves sha256 " + r.node().ServedSHA256(), "began to restart Cisco Tomcat, ",
+		})
+		contains(t, "the hint", out.Error.Hint, []string{"restart its services by hand", "moonseal resume " + id + " --as look"})
+		out = r.goOn(t, out, id)
+	}
+	healed(t, r)
+	if err := r.node().Restart("Cisco Tomcat"); err != nil {
+		t.Fatal(err)
+	}
+	if out = r.goOn(t, out, id); out.Status != journal.Done {
+		t.Errorf("restarted by hand: %s: %s: %v", out.Status, out.Reason, out.Error)
+	}
+	tomcats := 0
+	for _, s := range r.world.Cluster.Ledger().Restarts {
+		if s.Node == pub && s.Service == "Cisco Tomcat" {
+			tomcats++
+		}
+	}
+	if tomcats != 1 {
+		t.Errorf("Tomcat was restarted %d times", tomcats)
+	}
+}
+
 func hostKey(t *testing.T, r *renewal) {
 	t.Helper()
 	if err := r.node().ChangeHostKey(); err != nil {
@@ -182,7 +215,7 @@ func restartRefusals() []refusal {
 				r.behave(t, func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.OldCertificate })
 			},
 			says: []string{"verifying_certificate", "not so within 15m", pub + " still serves another certificate: sha256 "}, hint: []string{"within"},
-			mend: healed,
+			mend: func(t *testing.T, r *renewal) { r.parksUntilRestartedByHand(t) }, again: true,
 		},
 		{
 			name: "another certificate is installed meanwhile", step: "restarting_services", kind: problem.Conflict,
