@@ -122,8 +122,8 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 	kind(t, failed(h.daemon.Approve(ctx, parks, "alice", api.Decision{})), problem.Conflict, "not waiting for approval")
 	kind(t, failed(h.daemon.Approve(ctx, "0hawnb4r1y", "alice", api.Decision{})), problem.NotFound, "there is no run")
 	kind(t, failed(h.daemon.Resume(ctx, waits, "alice", api.Decision{})), problem.Conflict, "not parked")
-	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{})), problem.Usage, "somebody has to say whether cucm.Node:upload has happened")
-	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"})), problem.Usage, "somebody has to say")
+	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{})), problem.Usage, "the decision must say whether cucm.Node:upload has happened")
+	kind(t, failed(h.daemon.Resume(ctx, parks, "alice", api.Decision{As: "perhaps"})), problem.Usage, "the decision must say")
 	if got := h.run(parks); got.Status != journal.Parked {
 		t.Errorf("the run is %s", got.Status)
 	}

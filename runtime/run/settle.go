@@ -2,10 +2,10 @@ package run
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
 )
 
 // How a person settles what nobody can tell.
@@ -29,8 +29,11 @@ func Settle(h *journal.History, stamp journal.Stamp, as string) ([]journal.Recor
 		for _, e := range unclear {
 			names = append(names, e.Fn)
 		}
-		return nil, misuse("resume", fmt.Sprintf("somebody has to say whether %s has happened", strings.Join(names, ", ")),
-			"look at the appliance, then give --as done or --as again; --as look asks it once more")
+		return nil, &problem.Error{
+			Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone,
+			Message: "the decision must say whether " + strings.Join(names, ", ") + " has happened",
+			Hint:    "look at the appliance, then give --as done or --as again; --as look asks it once more",
+		}
 	}
 	var recs []journal.Record
 	for _, e := range unclear {
