@@ -113,13 +113,13 @@ func (x *index) leave(e *entry) {
 }
 
 // ripen moves what is due at now out of the heap, and reports whether anything was.
-func (x *index) ripen(now time.Time) (any bool) {
+func (x *index) ripen(now time.Time) (was bool) {
 	for len(x.waiting) > 0 && !x.waiting[0].at.After(now) {
 		e, _ := heap.Pop(&x.waiting).(*entry)
 		x.makeDue(e)
-		any = true
+		was = true
 	}
-	return any
+	return was
 }
 
 // ripenAll makes due what waits.

@@ -21,6 +21,7 @@ func lockTests() []test {
 		{"LocksTakeNoSlot", testLocksTakeNoSlot},
 		{"LocksThatCannotBeRead", testHeldFails},
 		{"LocksAreReadOnlyForJobsThatWaitForThem", testHeldIsAskedSparingly},
+		{"LocksTakenWhileTheyAreRead", testStaleHeld},
 		{"LocksAndIdle", testLocksAndIdle},
 	}
 }
@@ -94,8 +95,8 @@ func testReleaseOrder(t *testing.T, open Open) {
 	r := start(t, open, queue.Options{})
 	r.hold("l", "holder")
 	runs := []string{"third", "first", "second"}
-	for i, hours := range []time.Duration{3, 1, 2} {
-		r.add(queue.Job{Run: runs[i], Expires: r.in(hours * time.Hour)}, time.Time{})
+	for i, in := range []time.Duration{3 * time.Hour, time.Hour, 2 * time.Hour} {
+		r.add(queue.Job{Run: runs[i], Expires: r.in(in)}, time.Time{})
 	}
 	r.wantBegan(runs...)
 	for _, run := range runs {
@@ -212,4 +213,21 @@ func testLocksAndIdle(t *testing.T, open Open) {
 	r.Recheck()
 	r.wantIdle(false)
 	r.wantBegan("waits")
+}
+
+// A run takes the lock that was reserved for it, and lets go of its worker, while
+// the queue reads which locks are held: what it reads is out of date.
+func testStaleHeld(t *testing.T, open Open) {
+	r := start(t, open, queue.Options{})
+	r.add(queue.Job{Run: "1", Locks: []string{"l"}}, time.Time{})
+	r.wantBegan("1")
+	reading := make(chan struct{})
+	r.onHeld = func() { <-reading }
+	r.add(queue.Job{Run: "2", Locks: []string{"l"}}, time.Time{})
+	synctest.Wait()
+	r.hold("l", "1")
+	r.end("1", queue.Wait(r.in(time.Hour)))
+	close(reading)
+	r.wantBegan()
+	r.wantWaiting("2 l", "1")
 }

@@ -106,7 +106,7 @@ func (m *model) locks() (names []string) {
 	return names
 }
 
-func (m *model) lock() string { return string(rune('a' + m.rand.IntN(5))) }
+func (m *model) lock() string { return fmt.Sprint("lock", m.rand.IntN(5)) }
 
 func (m *model) at() (at time.Time) {
 	if m.rand.IntN(2) == 0 {

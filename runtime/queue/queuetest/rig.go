@@ -30,7 +30,8 @@ type rig struct {
 	most       int               // calls at once
 	held       map[string]string // the journal's locks
 	heldErr    error
-	asked      int // calls of Held
+	asked      int    // calls of Held
+	onHeld     func() // called before Held returns
 	unfinished []queue.Waiting
 	warnings   []string
 }
@@ -44,7 +45,7 @@ type call struct {
 // newRig returns a rig that was not started; o is completed with what it lacks.
 func newRig(t *testing.T, open Open, o queue.Options, unfinished ...queue.Waiting) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: &setClock{Clock: clockwork.NewRealClock()}, calls: map[string]*call{}, held: map[string]string{}, unfinished: unfinished}
+	r := &rig{t: t, clock: &setClock{Clock: clockwork.NewRealClock()}, calls: map[string]*call{}, held: map[string]string{}, onHeld: func() {}, unfinished: unfinished}
 	if o.Concurrency == 0 {
 		o.Concurrency = 4
 	}
@@ -113,9 +114,11 @@ func (r *rig) begin(ctx context.Context, j queue.Job, c *call) {
 
 func (r *rig) readHeld(context.Context) (map[string]string, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.asked++
-	return maps.Clone(r.held), r.heldErr
+	held, err, onHeld := maps.Clone(r.held), r.heldErr, r.onHeld
+	r.mu.Unlock()
+	onHeld()
+	return held, err
 }
 
 func (r *rig) readUnfinished(context.Context) ([]queue.Waiting, error) {

@@ -35,7 +35,7 @@ func testNew(t *testing.T, open Open) {
 
 func testSync(t *testing.T, open Open) {
 	r := start(t, open, queue.Options{})
-	at := func(hours time.Duration) time.Time { return r.in(hours * time.Hour) }
+	at := func(hours int) time.Time { return r.in(time.Duration(hours) * time.Hour) }
 	r.add(queue.Job{Run: "woken", Playbook: "a"}, at(1))
 	r.add(queue.Job{Run: "moved", Playbook: "b"}, at(3))
 	r.add(queue.Job{Run: "first", Playbook: "c"}, at(4))
