@@ -25,6 +25,7 @@ type entry struct {
 	state     state
 	place     int   // in the heap, while it waits
 	cancelled bool  // Cancel has found it active, and Work has not seen that yet
+	tenant    *load // while it is due or active
 	call      *call // while it is active
 }
 
@@ -42,7 +43,7 @@ type index struct {
 	waiting    byTime
 	due        []*entry // what goes first stands first
 	active     map[*entry]struct{}
-	tenants    map[string]load
+	tenants    map[string]*load
 	reserved   map[string]*entry // the active job that was granted with a lock's name
 	released   uint64            // how often a reservation has ended
 	locked     int               // due jobs with Locks
@@ -52,7 +53,7 @@ type index struct {
 func newIndex() *index {
 	return &index{
 		byRun: map[string]*entry{}, byPlaybook: map[string]*entry{},
-		active: map[*entry]struct{}{}, tenants: map[string]load{}, reserved: map[string]*entry{},
+		active: map[*entry]struct{}{}, tenants: map[string]*load{}, reserved: map[string]*entry{},
 	}
 }
 
@@ -140,13 +141,15 @@ func (x *index) makeDue(e *entry) {
 
 // count keeps how many jobs of e's tenant, and with Locks, there are.
 func (x *index) count(e *entry, dues, actives int) {
-	l := x.tenants[e.job.Tenant]
-	l.due += dues
-	l.active += actives
-	if l == (load{}) {
+	e.tenant = x.tenants[e.job.Tenant]
+	if e.tenant == nil {
+		e.tenant = &load{}
+		x.tenants[e.job.Tenant] = e.tenant
+	}
+	e.tenant.due += dues
+	e.tenant.active += actives
+	if *e.tenant == (load{}) {
 		delete(x.tenants, e.job.Tenant)
-	} else {
-		x.tenants[e.job.Tenant] = l
 	}
 	if len(e.job.Locks) > 0 {
 		x.locked += dues
