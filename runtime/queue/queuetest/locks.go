@@ -122,6 +122,19 @@ func testOwnLock(t *testing.T, open Open) {
 	r.add(queue.Job{Run: "holder", Locks: []string{"l"}, Expires: r.in(2 * time.Hour)}, time.Time{})
 	r.wantBegan("holder")
 	r.wantWaiting("first l")
+	// It does not take over what is reserved for another.
+	r.hold("l", "")
+	r.end("holder", queue.Done())
+	r.wantBegan("first")
+	r.hold("l", "thief")
+	r.add(queue.Job{Run: "thief", Locks: []string{"l"}}, time.Time{})
+	r.add(queue.Job{Run: "last", Locks: []string{"l"}}, time.Time{})
+	r.wantBegan("thief")
+	r.hold("l", "")
+	r.end("thief", queue.Done())
+	r.wantBegan()
+	r.end("first", queue.Done())
+	r.wantBegan("last")
 }
 
 func testLocksOfResults(t *testing.T, open Open) {
@@ -227,7 +240,9 @@ func testStaleHeld(t *testing.T, open Open) {
 	synctest.Wait()
 	r.hold("l", "1")
 	r.end("1", queue.Wait(r.in(time.Hour)))
+	r.wantIdle(false)
 	close(reading)
 	r.wantBegan()
 	r.wantWaiting("2 l", "1")
+	r.wantIdle(true)
 }

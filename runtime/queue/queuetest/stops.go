@@ -78,7 +78,10 @@ func testStopEnds(t *testing.T, open Open) {
 
 func testStopBeforeStart(t *testing.T, open Open) {
 	r := newRig(t, open, queue.Options{})
+	r.add(queue.Job{Run: "1"}, r.in(time.Hour))
+	r.wantIdle(true)
 	r.add(queue.Job{Run: "2"}, time.Time{})
+	r.wantIdle(false)
 	r.check(r.Stop(t.Context()))
 	r.wantClosed()
 }
