@@ -44,16 +44,16 @@ type index struct {
 	due        []*entry // what goes first stands first
 	active     map[*entry]struct{}
 	tenants    map[string]*load
-	reserved   map[string]*entry // the active job that was granted with a lock's name
-	released   uint64            // how often a reservation has ended
-	locked     int               // due jobs with Locks
+	reserved   map[string]int // how many active jobs were granted with a lock's name
+	released   uint64         // how often a reservation has ended
+	locked     int            // due jobs with Locks
 	seq        uint64
 }
 
 func newIndex() *index {
 	return &index{
 		byRun: map[string]*entry{}, byPlaybook: map[string]*entry{},
-		active: map[*entry]struct{}{}, tenants: map[string]*load{}, reserved: map[string]*entry{},
+		active: map[*entry]struct{}{}, tenants: map[string]*load{}, reserved: map[string]int{},
 	}
 }
 
@@ -85,9 +85,7 @@ func (x *index) activate(e *entry, c *call) {
 	x.active[e] = struct{}{}
 	x.count(e, 0, 1)
 	for _, name := range e.job.Locks {
-		if x.reserved[name] == nil {
-			x.reserved[name] = e
-		}
+		x.reserved[name]++
 	}
 }
 
@@ -105,9 +103,9 @@ func (x *index) leave(e *entry) {
 		e.call = nil
 		x.count(e, 0, -1)
 		for _, name := range e.job.Locks {
-			if x.reserved[name] == e {
+			x.released++
+			if x.reserved[name]--; x.reserved[name] == 0 {
 				delete(x.reserved, name)
-				x.released++
 			}
 		}
 	}

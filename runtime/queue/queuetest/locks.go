@@ -122,7 +122,7 @@ func testOwnLock(t *testing.T, open Open) {
 	r.add(queue.Job{Run: "holder", Locks: []string{"l"}, Expires: r.in(2 * time.Hour)}, time.Time{})
 	r.wantBegan("holder")
 	r.wantWaiting("first l")
-	// It does not take over what is reserved for another.
+	// Both were granted with it, and both reserve it.
 	r.hold("l", "")
 	r.end("holder", queue.Done())
 	r.wantBegan("first")

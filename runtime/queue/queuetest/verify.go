@@ -74,17 +74,17 @@ func (m *model) verifyOpen(running []queue.Running, waits []queue.Waiting) {
 // blocked by one.
 func (m *model) verifyLocks(v *view) {
 	m.t.Helper()
-	reserved := map[string]string{}
+	granted := map[string][]string{}
 	for _, r := range v.running {
 		for _, name := range r.Job.Locks {
-			fresh := slices.ContainsFunc(v.fresh, func(f queue.Running) bool { return f.Job.Run == r.Job.Run })
-			if holder := m.held[name]; fresh && holder != "" && holder != r.Job.Run {
-				m.t.Fatalf("after %s: %s began, and %s holds %s", m.did, r.Job.Run, holder, name)
+			granted[name] = append(granted[name], r.Job.Run)
+		}
+	}
+	for _, f := range v.fresh {
+		for _, name := range f.Job.Locks {
+			if holder := m.held[name]; holder != f.Job.Run && (holder != "" || len(granted[name]) > 1) {
+				m.t.Fatalf("after %s: %s began, and %q holds %s, which was granted to %v", m.did, f.Job.Run, holder, name, granted[name])
 			}
-			if other := reserved[name]; other != "" && m.held[name] == "" {
-				m.t.Fatalf("after %s: %s and %s were both granted %s", m.did, other, r.Job.Run, name)
-			}
-			reserved[name] = r.Job.Run
 		}
 	}
 	wanted := map[string]bool{}
@@ -92,7 +92,7 @@ func (m *model) verifyLocks(v *view) {
 		blocked := false
 		for _, name := range w.Job.Locks {
 			holder := m.held[name]
-			blocked = blocked || holder != w.Job.Run && (holder != "" || reserved[name] != "" || wanted[name])
+			blocked = blocked || holder != w.Job.Run && (holder != "" || granted[name] != nil || wanted[name])
 		}
 		for _, name := range w.Job.Locks {
 			wanted[name] = true
