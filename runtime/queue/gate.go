@@ -33,9 +33,10 @@ func (m *memory) look(ctx context.Context) error {
 	m.mu.Lock()
 	now := m.now()
 	m.checkClock(now)
-	m.index.ripen(now)
-	ask, released := m.index.locked > 0, m.index.released
-	m.looked = true
+	if m.index.ripen(now) {
+		m.changes++
+	}
+	ask, released, changes := m.index.locked > 0, m.index.released, m.changes
 	m.mu.Unlock()
 
 	var h holders
@@ -51,7 +52,10 @@ func (m *memory) look(ctx context.Context) error {
 	}
 	m.holders = h
 	m.grant(ctx, now)
-	m.looked = m.looked && err == nil
+	m.looked = changes
+	if err != nil {
+		m.looked = 0
+	}
 	m.notify()
 	return err
 }
@@ -62,6 +66,7 @@ func (m *memory) checkClock(now time.Time) {
 	if back := m.seen.Sub(now); back > setBack {
 		m.opt.Log.Warn("the clock was set back: all runs that wait are looked at", slog.String("by", back.Round(time.Second).String()))
 		m.index.ripenAll(now)
+		m.changes++
 	}
 	m.seen = now
 }

@@ -25,6 +25,7 @@ type entry struct {
 	state     state
 	place     int   // in the heap, while it waits
 	cancelled bool  // Cancel has found it active, and Work has not seen that yet
+	tenant    *load // while it is due or active
 	call      *call // while it is active
 }
 
@@ -42,17 +43,17 @@ type index struct {
 	waiting    byTime
 	due        []*entry // what goes first stands first
 	active     map[*entry]struct{}
-	tenants    map[string]load
-	reserved   map[string]*entry // the active job that was granted with a lock's name
-	released   uint64            // how often a reservation has ended
-	locked     int               // due jobs with Locks
+	tenants    map[string]*load
+	reserved   map[string]int // how many active jobs were granted with a lock's name
+	released   uint64         // how often a reservation has ended
+	locked     int            // due jobs with Locks
 	seq        uint64
 }
 
 func newIndex() *index {
 	return &index{
 		byRun: map[string]*entry{}, byPlaybook: map[string]*entry{},
-		active: map[*entry]struct{}{}, tenants: map[string]load{}, reserved: map[string]*entry{},
+		active: map[*entry]struct{}{}, tenants: map[string]*load{}, reserved: map[string]int{},
 	}
 }
 
@@ -84,9 +85,7 @@ func (x *index) activate(e *entry, c *call) {
 	x.active[e] = struct{}{}
 	x.count(e, 0, 1)
 	for _, name := range e.job.Locks {
-		if x.reserved[name] == nil {
-			x.reserved[name] = e
-		}
+		x.reserved[name]++
 	}
 }
 
@@ -104,22 +103,22 @@ func (x *index) leave(e *entry) {
 		e.call = nil
 		x.count(e, 0, -1)
 		for _, name := range e.job.Locks {
-			if x.reserved[name] == e {
+			x.released++
+			if x.reserved[name]--; x.reserved[name] == 0 {
 				delete(x.reserved, name)
-				x.released++
 			}
 		}
 	}
 }
 
 // ripen moves what is due at now out of the heap, and reports whether anything was.
-func (x *index) ripen(now time.Time) (any bool) {
+func (x *index) ripen(now time.Time) (was bool) {
 	for len(x.waiting) > 0 && !x.waiting[0].at.After(now) {
 		e, _ := heap.Pop(&x.waiting).(*entry)
 		x.makeDue(e)
-		any = true
+		was = true
 	}
-	return any
+	return was
 }
 
 // ripenAll makes due what waits.
@@ -140,13 +139,15 @@ func (x *index) makeDue(e *entry) {
 
 // count keeps how many jobs of e's tenant, and with Locks, there are.
 func (x *index) count(e *entry, dues, actives int) {
-	l := x.tenants[e.job.Tenant]
-	l.due += dues
-	l.active += actives
-	if l == (load{}) {
+	e.tenant = x.tenants[e.job.Tenant]
+	if e.tenant == nil {
+		e.tenant = &load{}
+		x.tenants[e.job.Tenant] = e.tenant
+	}
+	e.tenant.due += dues
+	e.tenant.active += actives
+	if *e.tenant == (load{}) {
 		delete(x.tenants, e.job.Tenant)
-	} else {
-		x.tenants[e.job.Tenant] = l
 	}
 	if len(e.job.Locks) > 0 {
 		x.locked += dues

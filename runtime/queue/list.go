@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 )
 
@@ -40,7 +42,7 @@ func (m *memory) Waiting() []Waiting {
 		all = append(all, e.waits(lock))
 	}
 	later := slices.Clone(x.waiting)
-	slices.SortFunc(later, func(a, b *entry) int { return a.at.Compare(b.at) })
+	slices.SortFunc(later, func(a, b *entry) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.seq, b.seq)) })
 	for _, e := range later {
 		all = append(all, e.waits(""))
 	}
@@ -54,10 +56,12 @@ func (e *entry) waits(lock string) Waiting {
 func (m *memory) Running() []Running {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make([]Running, 0, len(m.index.active))
-	for e := range m.index.active {
+	active := slices.SortedFunc(maps.Keys(m.index.active), func(a, b *entry) int {
+		return cmp.Or(a.call.since.Compare(b.call.since), cmp.Compare(a.seq, b.seq))
+	})
+	all := make([]Running, 0, len(active))
+	for _, e := range active {
 		all = append(all, Running{Job: e.job, Since: e.call.since})
 	}
-	slices.SortFunc(all, func(a, b Running) int { return a.Since.Compare(b.Since) })
 	return all
 }

@@ -32,7 +32,7 @@ func (x *index) blocker(e *entry, h holders, wanted map[string]bool) string {
 		if held && holder == e.job.Run {
 			continue
 		}
-		if !h.known || held || x.reserved[name] != nil || wanted[name] {
+		if !h.known || held || x.reserved[name] > 0 || wanted[name] {
 			return name
 		}
 	}

@@ -19,7 +19,8 @@ type memory struct {
 	halted   bool
 	stopping bool
 	closed   bool
-	looked   bool      // the gate has looked since the last change
+	changes  uint64    // how often something changed that the gate has to look at
+	looked   uint64    // the changes that the gate has seen
 	seen     time.Time // the clock, when the gate looked last
 
 	wake     chan struct{}      // for the gate
@@ -112,7 +113,7 @@ func (m *memory) Idle(ctx context.Context) error {
 		m.mu.Lock()
 		m.ripen()
 		// What is due after a look that left all slots free waits for locks.
-		idle := len(m.index.active) == 0 && (len(m.index.due) == 0 || m.looked)
+		idle := len(m.index.active) == 0 && (len(m.index.due) == 0 || m.looked == m.changes)
 		stopping, changed := m.stopping, m.nextChange()
 		m.mu.Unlock()
 		switch {
@@ -133,7 +134,7 @@ func (m *memory) Idle(ctx context.Context) error {
 
 // announce lets the gate, Idle and Free look again.
 func (m *memory) announce() {
-	m.looked = false
+	m.changes++
 	m.notify()
 	select {
 	case m.wake <- struct{}{}:

@@ -1,7 +1,8 @@
 package queue
 
-// load is how many jobs of a tenant are due, and how many active.
-type load struct{ due, active int }
+// load is how many jobs of a tenant are due, how many active, and how many pick
+// has just picked.
+type load struct{ due, active, picked int }
 
 // pick returns the jobs that get the free slots: in their order those whose
 // tenants are below their share, then, if slots are left, the others.
@@ -12,20 +13,21 @@ func (x *index) pick(h holders, slots int) []*entry {
 	}
 	share := x.share(slots)
 	var picked, above []*entry
-	taken := map[string]int{}
 	for e, lock := range x.candidates(h) {
-		tenant := e.job.Tenant
 		switch {
 		case lock != "":
-		case x.tenants[tenant].active+taken[tenant] < share:
+		case e.tenant.active+e.tenant.picked < share:
 			picked = append(picked, e)
-			taken[tenant]++
+			e.tenant.picked++
 		case len(above) < free:
 			above = append(above, e)
 		}
 		if len(picked) == free {
 			break
 		}
+	}
+	for _, e := range picked {
+		e.tenant.picked = 0
 	}
 	return append(picked, above[:min(len(above), free-len(picked))]...)
 }
