@@ -47,6 +47,12 @@ func (a *app) cancel(ctx context.Context, op operator, id string, d api.Decision
 	if err != nil {
 		return err
 	}
+	if r.Ended.IsZero() {
+		return &problem.Error{
+			Kind: problem.Unavailable, Target: "run " + r.ID, Message: "it is asked to end, and its process could not end it yet: " + r.Reason,
+			Hint: "moonseal logs " + r.ID + " shows the whole run; moonseal cancel " + r.ID + " tries again",
+		}
+	}
 	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, r.Status)
 	if retry {
 		return nil

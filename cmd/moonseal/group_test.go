@@ -140,7 +140,7 @@ func TestGroupMember(t *testing.T) {
 
 	m.moonseal(exitWaiting, "run", "ask")
 	id = w.lastRun(d.state)
-	m.says("goes on", "approve", id, "--ticket", "CHG1")
+	m.says("is approved", "approve", id, "--ticket", "CHG1")
 	d.is(id, journal.Done)
 	m.moonseal(exitWaiting, "run", "ask")
 	m.says("is cancelled", "cancel", w.lastRun(d.state))

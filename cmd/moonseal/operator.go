@@ -20,7 +20,7 @@ type operator interface {
 	Approve(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
 	Deny(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
 	Resume(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
-	// Cancel returns the run as it ended.
+	// Cancel returns the run as it ended, or unended if its process could not end it.
 	Cancel(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
 	Unlock(ctx context.Context, run string, d api.Decision) ([]string, error)
 	Cleanup(ctx context.Context, run string) error
@@ -48,11 +48,14 @@ func (a *app) operator(ctx context.Context, cfg *config.Config) (operator, error
 // remote lets the daemon do it.
 type remote struct{ *api.Client }
 
-// Cancel waits until the run has ended.
+// Cancel waits until the run has ended, or its process cannot end it.
 func (r remote) Cancel(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
 	now, err := r.Client.Cancel(ctx, id, d)
 	for err == nil && now.Ended.IsZero() {
 		now, err = r.Follow(ctx, now.ID, func(journal.Record) {})
+		if err == nil && now.Status == journal.Parked {
+			break
+		}
 	}
 	return now, err
 }
@@ -97,7 +100,7 @@ func (l *local) Cancel(ctx context.Context, id string, d api.Decision) (*journal
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.work(ctx, r.ID, run.Cancel); err != nil {
+	if err := l.work(ctx, r.ID, run.Cancel); err != nil {
 		return nil, err
 	}
 	return orNil(l.journal.Run(ctx, r.ID))
@@ -109,10 +112,10 @@ func (l *local) Unlock(ctx context.Context, id string, d api.Decision) ([]string
 
 func (l *local) Cleanup(ctx context.Context, id string) error {
 	r, err := l.control.Cleanup(ctx, id, l.decision(api.Decision{}))
-	if err == nil {
-		_, err = l.work(ctx, r.ID, run.Cleanup)
+	if err != nil {
+		return err
 	}
-	return err
+	return l.work(ctx, r.ID, run.Cleanup)
 }
 
 func (l *local) Forget(ctx context.Context, id string) ([]journal.Undo, error) {
@@ -138,17 +141,18 @@ func (*local) Continues(r *journal.Run) string {
 }
 
 // work takes a run up in a child of this process.
-func (l *local) work(ctx context.Context, id string, mode run.Mode) (*run.Outcome, error) {
+func (l *local) work(ctx context.Context, id string, mode run.Mode) error {
 	parent, err := l.app.parent(l.cfg, l.journal, l.control, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	work, err := job(l.cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	work.Mode = mode
-	return parent.Resume(ctx, work, id)
+	_, err = parent.Resume(ctx, work, id)
+	return err
 }
 
 func orNil(r journal.Run, err error) (*journal.Run, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/lab"
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
@@ -215,37 +215,55 @@ func (w *world) statusJSON() map[string]any {
 	return nil
 }
 
-// Two clusters' worth of restarts never go on at once: the ledger would show it.
+// TestServeKeepsLocks renews three nodes of one cluster at once: all of them order,
+// one at a time changes its node, from its first disruptive change to its end.
 func TestServeKeepsLocks(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, lab.Options{})
-	body := `return playbook { name = %q, locks = { "cluster:dfw" }, run = function(ctx)
-  ctx:step("one", function() end)
-  ctx:sleep("300ms")
-  ctx:step("two", function() end)
-end }
-`
-	for _, name := range []string{"a", "b", "c"} {
-		w.script(name, fmt.Sprintf(body, name))
+	w := newWorld(t, lab.Options{Behavior: cucmtest.Behavior{RestartOutage: -1}})
+	nodes := []string{"cucm01-pub", "cucm02-sub", "imp01"}
+	for _, node := range nodes {
+		w.script(node, strings.ReplaceAll(oneNode, "NODE", node))
 	}
 	d := w.serve()
 	var ids []string
-	for _, name := range []string{"a", "b", "c"} {
-		ids = append(ids, d.begin(name))
+	for _, node := range nodes {
+		ids = append(ids, d.begin(node))
 	}
-	var runs []journal.Run
+	type span struct{ from, to time.Time }
+	var held []span
 	for _, id := range ids {
-		runs = append(runs, d.is(id, journal.Done))
-	}
-	slices.SortFunc(runs, func(a, b journal.Run) int { return a.Started.Compare(b.Started) })
-	for i := range runs[1:] {
-		if runs[i+1].Started.Before(runs[i].Ended) {
-			t.Errorf("%s began at %s, %s ended at %s", runs[i+1].Playbook, runs[i+1].Started, runs[i].Playbook, runs[i].Ended)
+		d.is(id, journal.Done)
+		h, err := d.api.Records().History(t.Context(), id)
+		w.check(err)
+		for _, e := range h.Effects {
+			if e.Fn == "cucm.Node:upload" {
+				held = append(held, span{e.Marked, h.Run.Ended})
+			}
 		}
+	}
+	slices.SortFunc(held, func(a, b span) int { return a.from.Compare(b.from) })
+	for i := range held[1:] {
+		if held[i+1].from.Before(held[i].to) {
+			t.Errorf("a run uploads at %s, and the one before ends at %s", held[i+1].from, held[i].to)
+		}
+	}
+	locks, err := d.api.Records().Locks(t.Context())
+	if err != nil || len(held) != len(nodes) || len(locks) != 0 {
+		t.Errorf("%d uploads; locks that are held: %v, %v", len(held), locks, err)
 	}
 	d.kill()
 	d.process.wait()
 }
+
+// oneNode renews NODE's certificate; all such playbooks share a lock.
+const oneNode = `
+return require("moonseal.renew").tomcat {
+  locks = { "cluster:dfw" },
+  node = { host = "NODE", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+}
+`
 
 // manager plays the service manager: it has the socket that sd_notify writes to.
 type manager struct {

@@ -299,7 +299,7 @@ const disruptStep = 7
 // another run holds one of them the run waits.
 func (e *fakeExecutor) disrupt(h *journal.History, s script) (*run.Outcome, error) {
 	if len(s.Locks) == 0 || slices.ContainsFunc(h.Effects, func(f journal.Effect) bool { return f.Step == disruptStep }) {
-		return nil, nil //nolint:nilnil // nil is "go on"
+		return nil, nil
 	}
 	started := journal.StepStarted{Stamp: e.stamp(h), Step: disruptStep, Kind: "step", Name: "disrupting", Attempt: 1}
 	err := e.write(h, started, journal.EffectMarked{Stamp: e.stamp(h), Step: disruptStep, Fn: "f", Disruptive: true})

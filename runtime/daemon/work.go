@@ -180,6 +180,8 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 		return d.stopped(ctx, j, err)
 	}
 	switch {
+	case out.Status == journal.Parked && !r.CancelAsked.IsZero(): // its process cannot even end it
+		return queue.Retry(out.Error)
 	case !out.Status.Outcome() && !r.CancelAsked.IsZero(): // it came to wait just when it was cancelled
 		return queue.Wait(d.opt.Clock.Now())
 	case out.Status == run.Replaying: // the daemon stops
