@@ -9,6 +9,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/queue"
 	"moonseal/runtime/run"
 	"moonseal/runtime/schedule"
 )
@@ -41,6 +42,37 @@ func (d *Daemon) showLocks(r *api.Running, v *journal.Overview, locks []journal.
 		case waits && r.Lock == nil && slices.Contains(u.Locks, l.Name):
 			r.Lock = &api.Lock{Name: l.Name, Run: l.Run, Playbook: l.Playbook, Since: l.Taken, Warning: d.heldUp(u, v.Records, l)}
 			r.WaitsFor = fmt.Sprintf("%s%s, held by run %s of %s", run.WaitLock, l.Name, l.Run, l.Playbook)
+		}
+	}
+	if waits && r.Lock == nil {
+		d.showAhead(r, v, locks)
+	}
+}
+
+// showAhead says what keeps back a run whose locks are free: a run before it wants one
+// of them too, and is kept back by a lock that is held.
+func (d *Daemon) showAhead(r *api.Running, v *journal.Overview, locks []journal.Lock) {
+	due := d.queue.Waiting()
+	i := slices.IndexFunc(due, func(w queue.Waiting) bool { return w.Job.Run == r.ID })
+	if i < 0 {
+		return
+	}
+	name, first := due[i].Lock, queue.Job{}
+	for lock := name; lock != ""; lock = due[i].Lock {
+		i = slices.IndexFunc(due[:i], func(w queue.Waiting) bool { return slices.Contains(w.Job.Locks, lock) })
+		if i < 0 {
+			return // a run that works is about to take it
+		}
+		if first.Run == "" {
+			first = due[i].Job
+		}
+		held := slices.IndexFunc(locks, func(l journal.Lock) bool { return l.Name == due[i].Lock && l.Run != due[i].Job.Run })
+		if held >= 0 {
+			l := locks[held]
+			r.Lock = &api.Lock{Name: l.Name, Run: l.Run, Playbook: l.Playbook, Since: l.Taken, Warning: d.heldUp(v.Unfinished, v.Records, l)}
+			r.WaitsFor = fmt.Sprintf("%s%s, for which run %s of %s goes first; lock %s is held by run %s of %s",
+				run.WaitLock, name, first.Run, first.Playbook, l.Name, l.Run, l.Playbook)
+			return
 		}
 	}
 }
