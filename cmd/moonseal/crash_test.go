@@ -11,6 +11,8 @@ import (
 
 	"moonseal/modules/faults"
 	"moonseal/modules/lab"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
 	"moonseal/runtime/run"
 )
 
@@ -186,6 +188,89 @@ func (w *world) unread(k kill) string {
 		return last
 	}
 	return ""
+}
+
+// TestCrashWithLocks kills a run between the mark of a disruptive call and the call, and
+// before an answer is journaled: it keeps its lock, a neighbour waits for it, and the
+// run that goes on releases it.
+func TestCrashWithLocks(t *testing.T) {
+	t.Parallel()
+	const lock = "cluster:lab"
+	for _, hook := range []string{
+		string(run.AfterMark) + " cucm.Node:upload 1", string(run.AfterAnswer) + " cucm.Node:upload 1",
+		string(run.AfterMark) + " cucm.Node:restart 1",
+	} {
+		t.Run(strings.ReplaceAll(hook, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t)
+			w.script(demoPlaybook, lockedRenewal(demoPlaybook, lock))
+			w.script("neighbour", lockedRenewal("neighbour", lock))
+			if !w.killed(kill{name: hook, hook: hook}) {
+				t.Fatalf("the run never comes to %s", hook)
+			}
+			first := w.histories()[0].Run
+			if !slices.Equal(first.Locks, []string{lock}) {
+				t.Errorf("the locks %v are journaled, want %s", first.Locks, lock)
+			}
+			w.holder(lock, first.ID)
+			before := len(w.ledger().Uploads)
+
+			neighbour := []string{"run", "neighbour", "--config", w.config(), "--force"}
+			p := w.start("", neighbour...)
+			if code := p.wait(); code != exitWaiting || !strings.Contains(p.out.String(), "lock "+lock+", held by run "+first.ID) {
+				t.Fatalf("the neighbour: exit code %d:\n%s", code, p.out.String())
+			}
+			if l := w.ledger(); len(l.Uploads) != before {
+				t.Errorf("the neighbour uploads: %+v", l.Uploads[before:])
+			}
+			w.holder(lock, first.ID)
+			w.mustRun(exitDone)
+			w.holder(lock, "")
+			p = w.start("", neighbour...)
+			if code := p.wait(); code != exitDone {
+				t.Fatalf("the neighbour: exit code %d:\n%s", code, p.out.String())
+			}
+			w.holder(lock, "")
+			l := w.renewed()
+			for service, n := range restarts(l) {
+				if n != 1 {
+					t.Errorf("%s was restarted %d times, want once", service, n)
+				}
+			}
+			if n := len(w.histories()); n != 2 {
+				t.Errorf("%d runs, want 2", n)
+			}
+		})
+	}
+}
+
+func lockedRenewal(name, lock string) string {
+	return fmt.Sprintf(`return require("moonseal.renew").tomcat {
+  name = %q, locks = { %q },
+  node = { host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+}
+`, name, lock)
+}
+
+// holder checks which run holds the lock, and that no other lock is held; "" for none.
+func (w *world) holder(lock, run string) {
+	w.t.Helper()
+	cfg, err := config.Load(w.config(), os.Getenv)
+	w.check(err)
+	j, err := journal.OpenReadOnly(w.t.Context(), cfg.State)
+	w.check(err)
+	defer func() { w.check(j.Close()) }()
+	held, err := j.Holders(w.t.Context())
+	w.check(err)
+	want := map[string]string{}
+	if run != "" {
+		want[lock] = run
+	}
+	if !maps.Equal(held, want) {
+		w.t.Errorf("held: %v, want %v", held, want)
+	}
 }
 
 // survived checks what may have been done twice, and what not. unsure counts for

@@ -47,6 +47,8 @@ func goOn(name, id string, out *run.Outcome) string {
 	switch {
 	case strings.HasPrefix(out.Reason, run.WaitApproval):
 		return "moonseal approve " + id + " lets it go on, moonseal deny " + id + " does not"
+	case strings.HasPrefix(out.Reason, run.WaitLock):
+		return "moonseal run " + name + " continues once the lock is released"
 	case out.Error != nil:
 		return "moonseal run " + name + " goes on at once"
 	default:

@@ -146,7 +146,8 @@ func (d *Daemon) runNow(ctx context.Context, id string) (*journal.Run, error) {
 // Backup implements [api.Daemon].
 func (d *Daemon) Backup(ctx context.Context, w io.Writer) error { return d.journal.Backup(ctx, w) }
 
-// busy reports whether a worker has the run right now, or the next free one will.
+// busy reports whether a worker has the run right now, or the next free one will. One
+// that waits for a lock may do so for long.
 func (d *Daemon) busy(run string) bool {
 	for _, r := range d.queue.Running() {
 		if r.Job.Run == run {
@@ -156,7 +157,7 @@ func (d *Daemon) busy(run string) bool {
 	now := d.opt.Clock.Now()
 	for _, w := range d.queue.Waiting() {
 		if w.Job.Run == run {
-			return !w.At.After(now)
+			return !w.At.After(now) && w.Lock == ""
 		}
 	}
 	return false

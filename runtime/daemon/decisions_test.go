@@ -305,6 +305,26 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
+// A run that waits for a decision is not taken up, even if the queue was synced with what
+// the journal had just before the run stopped.
+func TestAQueueThatIsBehind(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	stops := map[string]journal.Status{"park": journal.Parked, "approve": journal.Waiting}
+	for does := range stops {
+		h.script(does, script{Does: does})
+	}
+	h.start()
+	for does, is := range stops {
+		id := h.begun(does)
+		h.status(id, is)
+		_, err := h.daemon.queue.Enqueue(h.daemon.queued(t.Context(), h.run(id)), h.clock.Now())
+		h.check(err)
+		h.status(id, is)
+		h.calledOnce(id)
+	}
+}
+
 // What the queue lacks is queued within a minute.
 func TestARunThatWasNotQueued(t *testing.T) {
 	t.Parallel()

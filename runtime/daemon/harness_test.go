@@ -60,6 +60,7 @@ type script struct {
 	Locks    []string `json:"locks,omitempty"`
 	Does     string   `json:"does,omitempty"` // see fakeExecutor.Resume
 	Next     string   `json:"next,omitempty"` // it asks for a moment this much later, once
+	Ends     string   `json:"ends,omitempty"` // each of its runs records a certificate that ends this much later
 }
 
 // call is one time that the executor took a run up.
@@ -163,7 +164,10 @@ func parseScript(text string) (script, error) {
 //	"approve"  it waits for approval first
 //	"park"     it makes a call of which nobody can tell whether it has happened
 //	"wait"     it waits for a week
+//	"retry"    it waits for an hour after its change, and then makes another one
 //	"fail"     it fails
+//
+// With locks the change is a disruptive one; "park" makes another one when it was resumed.
 func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (out *run.Outcome, err error) {
 	h, s, err := e.take(ctx, id)
 	if err != nil {
@@ -187,8 +191,11 @@ func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (o
 	if cancelled {
 		c.mode = string(run.Cancel)
 	}
+	if err := e.recordEnd(h, s); err != nil {
+		return nil, err
+	}
 	if s.Does == "" && s.Window == nil && !cancelled {
-		if out, err := e.disrupt(h, s); out != nil || err != nil {
+		if out, err := e.disrupt(h, s, disruptStep); out != nil || err != nil {
 			return out, err
 		}
 	}
@@ -260,13 +267,27 @@ func (e *fakeExecutor) do(h *journal.History, s script, c *call) (*run.Outcome, 
 			return e.wait(h, run.WaitApproval+": go?", time.Time{})
 		}
 	case "park":
-		if out, err := e.disrupt(h, s); out != nil || err != nil {
+		if out, err := e.disrupt(h, s, disruptStep); out != nil || err != nil {
 			return out, err
 		}
 		if !slices.ContainsFunc(h.Steps, func(s journal.Step) bool { return s.Step == 0 }) {
 			mark := journal.EffectMarked{Stamp: e.stamp(h), Fn: "cucm.Node:upload", Args: json.RawMessage("{}")}
 			reason := "nobody can tell"
 			return &run.Outcome{Status: journal.Parked, Reason: reason}, e.write(h, started, mark, journal.RunParked{Stamp: e.stamp(h), Reason: reason})
+		}
+		if out, err := e.disrupt(h, s, disruptStep+1); out != nil || err != nil {
+			return out, err
+		}
+	case "retry":
+		first := !disrupted(h, disruptStep)
+		if out, err := e.disrupt(h, s, disruptStep); out != nil || err != nil {
+			return out, err
+		}
+		if first {
+			return e.wait(h, "retry of changing", e.clock.Now().Add(time.Hour))
+		}
+		if out, err := e.disrupt(h, s, disruptStep+1); out != nil || err != nil {
+			return out, err
 		}
 	case "wait":
 		if len(h.Steps) == 0 {
@@ -285,24 +306,25 @@ func (e *fakeExecutor) do(h *journal.History, s script, c *call) (*run.Outcome, 
 			return e.wait(h, "window", opens)
 		}
 	}
-	if out, err := e.disrupt(h, s); out != nil || err != nil {
+	if out, err := e.disrupt(h, s, disruptStep); out != nil || err != nil {
 		return out, err
 	}
 	c.changed = true
 	return e.endAsking(h, s)
 }
 
-// disruptStep is the step in which a script with locks makes its disruptive change.
+// disruptStep is the step in which a script with locks makes its first disruptive
+// change; the next step is that of its second one.
 const disruptStep = 7
 
-// disrupt marks the change for which a script needs its locks, unless that was done; if
+// disrupt marks a change for which a script needs its locks, unless that was done; if
 // another run holds one of them the run waits.
-func (e *fakeExecutor) disrupt(h *journal.History, s script) (*run.Outcome, error) {
-	if len(s.Locks) == 0 || slices.ContainsFunc(h.Effects, func(f journal.Effect) bool { return f.Step == disruptStep }) {
+func (e *fakeExecutor) disrupt(h *journal.History, s script, step int) (*run.Outcome, error) {
+	if len(s.Locks) == 0 || disrupted(h, step) {
 		return nil, nil
 	}
-	started := journal.StepStarted{Stamp: e.stamp(h), Step: disruptStep, Kind: "step", Name: "disrupting", Attempt: 1}
-	err := e.write(h, started, journal.EffectMarked{Stamp: e.stamp(h), Step: disruptStep, Fn: "f", Disruptive: true})
+	started := journal.StepStarted{Stamp: e.stamp(h), Step: step, Kind: "step", Name: "disrupting", Attempt: 1}
+	err := e.write(h, started, journal.EffectMarked{Stamp: e.stamp(h), Step: step, Fn: "f", Disruptive: true})
 	if problem.HasCode(err, problem.LockHeld) {
 		held := problem.From(err)
 		return e.wait(h, held.Target+", "+held.Message, time.Time{})
@@ -310,17 +332,33 @@ func (e *fakeExecutor) disrupt(h *journal.History, s script) (*run.Outcome, erro
 	if err != nil {
 		return nil, err
 	}
-	done := journal.EffectDone{Stamp: e.stamp(h), Step: disruptStep}
-	h.Effects = append(h.Effects, journal.Effect{Step: disruptStep})
+	h.Effects = append(h.Effects, journal.Effect{Step: step})
 	e.update(func() {
-		for _, lock := range s.Locks {
+		for _, lock := range h.Run.Locks {
 			if by := e.holds[lock]; by != "" && by != h.Run.ID {
 				e.errors = append(e.errors, fmt.Sprintf("lock %s is held by %s and by %s", lock, by, h.Run.ID))
 			}
 			e.holds[lock] = h.Run.ID
 		}
 	})
-	return nil, e.write(h, done, journal.StepDone{Stamp: e.stamp(h), Step: disruptStep})
+	return nil, e.write(h, journal.EffectDone{Stamp: e.stamp(h), Step: step}, journal.StepDone{Stamp: e.stamp(h), Step: step})
+}
+
+func disrupted(h *journal.History, step int) bool {
+	return slices.ContainsFunc(h.Effects, func(f journal.Effect) bool { return f.Step == step })
+}
+
+// recordEnd records when the script's certificate ends, once in a run.
+func (e *fakeExecutor) recordEnd(h *journal.History, s script) error {
+	if s.Ends == "" || len(h.Records) > 0 {
+		return nil
+	}
+	after, err := time.ParseDuration(s.Ends)
+	if err != nil {
+		return err
+	}
+	data := fmt.Sprintf(`{"subject": "x", "served": {"sha256": "s", "not_after": %d}}`, e.clock.Now().Add(after).Unix())
+	return e.write(h, journal.Recorded{Stamp: e.stamp(h), Data: json.RawMessage(data)})
 }
 
 func (e *fakeExecutor) endAsking(h *journal.History, s script) (*run.Outcome, error) {
@@ -523,7 +561,9 @@ func (h *house) script(name string, s script) {
 
 func (h *house) file(name, text string) {
 	h.t.Helper()
-	h.check(os.WriteFile(filepath.Join(h.cfg.Scripts, name), []byte(text), 0o600))
+	path := filepath.Join(h.cfg.Scripts, name)
+	h.check(os.MkdirAll(filepath.Dir(path), 0o700)) // a tenant's
+	h.check(os.WriteFile(path, []byte(text), 0o600))
 }
 
 func (h *house) reload() {
@@ -587,7 +627,7 @@ func (h *house) next(end time.Time) {
 		}
 	}
 	for _, w := range h.daemon.queue.Waiting() {
-		if w.At.Before(next) {
+		if w.Lock == "" && w.At.Before(next) {
 			next = w.At
 		}
 	}

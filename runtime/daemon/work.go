@@ -162,8 +162,10 @@ func (d *Daemon) wakeAt(r journal.Run) time.Time {
 // work implements the queue's Work: it takes a run up in a child process.
 func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	r, err := d.journal.Run(ctx, j.Run)
-	if err == nil && !r.Ended.IsZero() || err != nil && problem.From(err).Kind == problem.NotFound {
-		return queue.Done() // the queue may know less than the journal after a power cut, or more than a restored one
+	if err == nil && (!r.Ended.IsZero() || waitsForPerson(r)) || err != nil && problem.From(err).Kind == problem.NotFound {
+		// The queue may know less than the journal after a power cut, or if the run came
+		// to stop while the queue was synced, or more than a restored one.
+		return queue.Done()
 	}
 	if err != nil {
 		return d.stopped(ctx, j, err)

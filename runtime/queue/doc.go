@@ -31,7 +31,8 @@
 //   - no other run holds the lock, as Options.Held has it,
 //   - no job that is being worked on was granted with the name: it may be about
 //     to take the lock, so the name is reserved until its Work returns,
-//   - no due job before it wants the name, even if that waits for another lock.
+//   - no due job before it wants the name, unless that waits for a lock that is held:
+//     a run that is parked with one lock must not hold up those that need another.
 //
 // So the end of a lock wakes its waiters one at a time, in the order of expiry.
 // What a run holds itself does not block it, and a job without Locks is blocked

@@ -113,18 +113,13 @@ func (m *memory) Sync(ctx context.Context) (added int, err error) {
 	return added, nil
 }
 
-// sync brings the queue up to what the journal has of one run. Of two times the
-// earlier is right: a run that is worked on too early waits again. A retry's
-// back-off is not in the journal.
+// sync adds a run that the queue lacks. A job that it has knows more than the journal
+// did when it was read.
 func (m *memory) sync(w Waiting, unfinished map[string]bool) (added bool) {
-	at := m.orNow(w.At)
-	if e := m.index.byRun[w.Job.Run]; e != nil {
-		if e.state == waiting && e.tries == 0 {
-			m.forward(e, at)
-		}
+	if m.index.byRun[w.Job.Run] != nil {
 		return false
 	}
-	if m.add(w.Job, at) {
+	if m.add(w.Job, m.orNow(w.At)) {
 		return true
 	}
 	if other := m.index.byPlaybook[w.Job.Playbook].job.Run; unfinished[other] {

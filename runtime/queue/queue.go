@@ -14,9 +14,8 @@ type Queue interface {
 	// Start begins to work on what is due. The values of ctx reach Work; its end
 	// does not: that is Stop's.
 	Start(ctx context.Context) error
-	// Sync adds the runs that Options.Unfinished has and the queue lacks, and
-	// brings forward the waiting jobs whose time there is earlier, except those
-	// that wait for a retry. It changes no other job.
+	// Sync adds the runs that Options.Unfinished has and the queue lacks. It changes
+	// no job: what the queue has may be newer than what was read.
 	Sync(ctx context.Context) (added int, err error)
 	// Enqueue adds a job that is due at the given time, zero being now, unless
 	// its playbook has an unfinished one. If that is of the same run, it takes

@@ -44,7 +44,7 @@ func testCancelDue(t *testing.T, open Open) {
 	r.wantBegan("1")
 	r.add(queue.Job{Run: "blocked", Locks: []string{"l", "k"}}, time.Time{})
 	r.add(queue.Job{Run: "behind", Locks: []string{"k"}}, time.Time{})
-	r.wantWaiting("blocked l", "behind k")
+	r.wantWaiting("blocked l", "behind")
 	r.wantCancel("blocked", queue.WasWaiting)
 	r.end("1", queue.Done())
 	r.wantBegan("behind")

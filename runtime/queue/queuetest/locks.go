@@ -69,13 +69,17 @@ func testNoOvertaking(t *testing.T, open Open) {
 	r.add(queue.Job{Run: "ab", Locks: []string{"a", "b"}, Expires: r.in(time.Hour)}, time.Time{})
 	r.add(queue.Job{Run: "b", Locks: []string{"b"}, Expires: r.in(2 * time.Hour)}, time.Time{})
 	r.add(queue.Job{Run: "c", Locks: []string{"c"}, Expires: r.in(3 * time.Hour)}, time.Time{})
-	r.wantBegan("c")
-	r.wantWaiting("ab a", "b b")
+	r.wantBegan("b", "c") // "ab" cannot say how long it waits for a
+	r.wantWaiting("ab a")
 	r.hold("a", "")
 	r.Recheck()
+	r.wantBegan()
+	r.add(queue.Job{Run: "later", Locks: []string{"a"}}, time.Time{})
+	r.wantWaiting("ab b", "later a") // but now it waits for a run that works
+	r.end("b", queue.Done())
 	r.wantBegan("ab")
 	r.end("ab", queue.Done())
-	r.wantBegan("b")
+	r.wantBegan("later")
 }
 
 func testOverlap(t *testing.T, open Open) {

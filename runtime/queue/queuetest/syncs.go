@@ -37,20 +37,20 @@ func testSync(t *testing.T, open Open) {
 	r := start(t, open, queue.Options{})
 	at := func(hours int) time.Time { return r.in(time.Duration(hours) * time.Hour) }
 	r.add(queue.Job{Run: "woken", Playbook: "a"}, at(1))
-	r.add(queue.Job{Run: "moved", Playbook: "b"}, at(3))
+	r.add(queue.Job{Run: "stale", Playbook: "b"}, at(3))
 	r.add(queue.Job{Run: "first", Playbook: "c"}, at(4))
 	r.add(queue.Job{Run: "new here", Playbook: "d"}, at(5))
 	r.unfinished = []queue.Waiting{
-		waitingJob("woken", "a", at(2)), waitingJob("moved", "b", at(2)), waitingJob("first", "c", at(4)),
+		waitingJob("woken", "a", at(2)), waitingJob("stale", "b", at(2)), waitingJob("first", "c", at(4)),
 		waitingJob("second", "c", at(1)), waitingJob("lost", "e", at(6)),
 	}
 	for _, want := range []int{1, 0} {
 		if added, err := r.Sync(t.Context()); added != want || err != nil {
 			t.Errorf("added %d, %v; want %d", added, err, want)
 		}
-		r.wantWaiting("woken", "moved", "first", "new here", "lost")
+		r.wantWaiting("woken", "stale", "first", "new here", "lost")
 	}
-	if w := r.Waiting(); !w[0].At.Equal(at(1)) || !w[1].At.Equal(at(2)) {
+	if w := r.Waiting(); !w[0].At.Equal(at(1)) || !w[1].At.Equal(at(3)) {
 		t.Errorf("waiting: %+v", w)
 	}
 	if r.warned("two runs") == 0 {

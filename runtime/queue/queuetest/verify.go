@@ -89,13 +89,14 @@ func (m *model) verifyLocks(v *view) {
 	}
 	wanted := map[string]bool{}
 	for _, w := range v.due {
-		blocked := false
+		blocked, keptBack := false, false
 		for _, name := range w.Job.Locks {
 			holder := m.held[name]
 			blocked = blocked || holder != w.Job.Run && (holder != "" || granted[name] != nil || wanted[name])
+			keptBack = keptBack || holder != w.Job.Run && holder != ""
 		}
 		for _, name := range w.Job.Locks {
-			wanted[name] = true
+			wanted[name] = wanted[name] || !keptBack
 		}
 		if blocked != (w.Lock != "") {
 			m.t.Fatalf("after %s: %s waits for %q, blocked: %v", m.did, w.Job.Run, w.Lock, blocked)
