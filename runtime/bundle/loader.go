@@ -267,8 +267,9 @@ func (l *loader) resolve(from, name string) (string, error) {
 			}
 		}
 	}
-	e := &problem.Error{Kind: problem.Usage, Call: "require", Message: fmt.Sprintf("there is no %q%s", name, suggest.Phrase(name, l.requirable(from)))}
-	if !strings.Contains(name, ".") && e.Message == fmt.Sprintf("there is no %q", name) {
+	near := suggest.Phrase(name, l.requirable(from))
+	e := &problem.Error{Kind: problem.Usage, Call: "require", Message: fmt.Sprintf("there is no %q%s", name, near)}
+	if !strings.Contains(name, ".") && near == "" {
 		e.Hint = "files are required as lib.name, from the folder lib/"
 	}
 	return "", e
