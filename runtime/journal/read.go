@@ -48,8 +48,8 @@ func scanRun(scan func(...any) error) (Run, error) {
 	var r Run
 	var attempted, ended time.Time
 	err := scan(&r.ID, &r.Playbook, &r.Bundle, &r.Status, &r.Epoch, &r.Force, at(&r.Created), at(&r.Started), at(&r.Updated), at(&r.Ended),
-		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked, at(&r.Resumed), parsed(&r.Locks), at(&r.CancelAsked),
-		at(&attempted), at(&ended))
+		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked, at(&r.Resumed),
+		parsed(&r.Locks), at(&r.CancelAsked), at(&attempted), at(&ended))
 	for _, t := range []time.Time{attempted, ended} {
 		if t.After(r.Updated) {
 			r.Updated = t
