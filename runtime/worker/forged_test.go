@@ -30,11 +30,13 @@ func (s script) Start(_ context.Context, lock *journal.RunLock) (Process, error)
 	p := &puppet{near: near, far: far, lock: lock, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
+		defer func() { _ = far.Close() }()
 		c := newConn(far)
 		if f, err := c.receive(); err != nil || f.Job == nil {
 			return
 		}
 		s(c)
+		_ = far.SetReadDeadline(time.Now().Add(5 * time.Second)) // a parent that took it all is waiting
 		for {
 			if _, err := c.receive(); err != nil {
 				return
