@@ -3,20 +3,40 @@ package control
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/journal"
 )
 
 // Restore puts a copy of a journal into the state directory dir, which must hold none,
 // and parks the runs that were unfinished when it was made: what they have done since
-// is not known. It returns how many that are.
+// is not known. It returns how many that are. They are parked before the journal is in
+// its place: killed in between, it leaves no journal whose runs would continue.
 func Restore(ctx context.Context, dir, from string, jo journal.Options, d Decision) (parked int, err error) {
-	if err := journal.Restore(ctx, dir, from); err != nil {
+	if err := atomicfile.MakeDir(dir); err != nil {
 		return 0, err
 	}
-	if err := removeOld(dir); err != nil { // of another journal's runs
+	beside, err := os.MkdirTemp(dir, "restore-") // 0700
+	if err != nil {
+		return 0, atomicfile.Explain("write to the state directory", dir, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(beside)) }()
+	if err := journal.Restore(ctx, beside, from); err != nil {
 		return 0, err
 	}
+	if parked, err = parkAll(ctx, beside, jo, d); err != nil {
+		return 0, err
+	}
+	if err := journal.Restore(ctx, dir, filepath.Join(beside, "moonseal.db")); err != nil {
+		return 0, err
+	}
+	return parked, removeOld(dir) // of another journal's runs
+}
+
+// parkAll parks the unfinished runs of the journal in dir, and returns how many it parked.
+func parkAll(ctx context.Context, dir string, jo journal.Options, d Decision) (parked int, err error) {
 	j, err := journal.Open(ctx, dir, jo)
 	if err != nil {
 		return 0, err

@@ -39,8 +39,16 @@ func (j *Journal) Backup(ctx context.Context, w io.Writer) (err error) {
 }
 
 // Restore puts a copy that Backup wrote into the state folder dir, which must
-// hold no journal.
-func Restore(ctx context.Context, dir, from string) error {
+// hold no journal and be in use by no process.
+func Restore(ctx context.Context, dir, from string) (err error) {
+	if err := makeState(dir); err != nil {
+		return err
+	}
+	lock, err := lockState(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Lstat(path); err == nil {
 		return &problem.Error{

@@ -108,43 +108,55 @@ func (w *conn) applyAll(recs []Record) error {
 }
 
 // AskCancel notes that a run is to end. Its process is not asked: whoever works on it,
-// or takes it up next, ends it. A second time changes nothing.
+// or takes it up next, ends it. A second time changes nothing, and is no decision.
 func (j *Journal) AskCancel(ctx context.Context, d Decided) error {
-	return j.decide(ctx, d, func(w *conn) error {
+	if j.w == nil {
+		return closed()
+	}
+	return j.w.do(ctx, &request{fn: func(w *conn) error {
 		n, err := w.exec(`UPDATE runs SET cancel_at = $2 WHERE id = $1 AND ended_at IS NULL AND cancel_at IS NULL`, d.Run, d.At.UnixNano())
-		if err != nil || n == 1 {
+		if err != nil {
 			return err
 		}
-		return w.unended(d.Run)
-	})
+		if n == 0 {
+			_, err := w.unended(d.Run)
+			return err
+		}
+		return d.apply(w)
+	}})
 }
 
 // Unlock releases the locks of a run that waits or is parked, and returns their names.
+// A run that holds none is refused.
 func (j *Journal) Unlock(ctx context.Context, d Decided) (names []string, err error) {
-	locks, err := j.Locks(ctx)
-	for _, l := range locks {
-		if l.Run == d.Run {
-			names = append(names, l.Name)
+	err = j.decide(ctx, d, func(w *conn) error {
+		status, err := w.unended(d.Run)
+		if err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return names, j.decide(ctx, d, func(w *conn) error {
-		var status Status
-		if err := w.row(`SELECT status FROM runs WHERE id = $1`, d.Run).Scan(&status); err != nil {
-			return noRunOr(d.Run, err)
+		if err := w.row(`SELECT json_group_array(name) FROM (SELECT name FROM locks WHERE run = $1 ORDER BY name)`, d.Run).Scan(parsed(&names)); err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			return &problem.Error{
+				Kind: problem.Conflict, Code: problem.HoldsNone, Target: "run " + d.Run, Message: "it holds no lock", Work: problem.NotDone, Cause: ErrMisuse,
+				Hint: "moonseal status names each lock that a run waits for, and the run that holds it",
+			}
 		}
 		switch status {
 		case Waiting, Parked:
+			return w.releaseLocks(d.Run)
 		default:
 			return &problem.Error{
 				Kind: problem.Conflict, Code: problem.RunWorking, Target: "run " + d.Run, Work: problem.NotDone, Cause: ErrMisuse,
 				Message: "only a run that waits or is parked can be unlocked; it is " + string(status), Hint: "moonseal cancel " + d.Run + " ends it, and releases its locks",
 			}
 		}
-		return w.releaseLocks(d.Run)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return names, nil
 }
 
 // Decide writes a decision that changes nothing by itself.
@@ -165,17 +177,16 @@ func (j *Journal) decide(ctx context.Context, d Decided, change func(*conn) erro
 	}})
 }
 
-// unended refuses a run that is not there, or has ended.
-func (w *conn) unended(run string) error {
-	var status Status
+// unended returns the status of a run, and refuses one that is not there or has ended.
+func (w *conn) unended(run string) (status Status, err error) {
 	var ended sql.NullInt64
 	if err := w.row(`SELECT status, ended_at FROM runs WHERE id = $1`, run).Scan(&status, &ended); err != nil {
-		return noRunOr(run, err)
+		return "", noRunOr(run, err)
 	}
 	if ended.Valid {
-		return Ended(Run{ID: run, Status: status})
+		return "", Ended(Run{ID: run, Status: status})
 	}
-	return nil
+	return status, nil
 }
 
 // Ended is the error of what only an unfinished run can do.
@@ -297,12 +308,18 @@ func (j *Journal) Inherit(ctx context.Context, in Inherited) error {
 	}
 	now := j.clock.Now().UnixNano()
 	return j.w.do(ctx, &request{fn: func(w *conn) error {
-		for playbook := range in.Paused {
+		for playbook, is := range in.Paused {
+			if !is {
+				continue
+			}
 			if _, err := w.exec(`INSERT INTO paused (playbook, since) VALUES ($1, $2) ON CONFLICT (playbook) DO NOTHING`, playbook, now); err != nil {
 				return err
 			}
 		}
-		for run := range in.Cancelled {
+		for run, is := range in.Cancelled {
+			if !is {
+				continue
+			}
 			if _, err := w.exec(`UPDATE runs SET cancel_at = $2 WHERE id = $1 AND ended_at IS NULL AND cancel_at IS NULL`, run, now); err != nil {
 				return err
 			}

@@ -298,7 +298,7 @@ func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*s
 		}
 		return nil, err
 	}
-	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), allowed: job.Network.Allowed, step: -1}
+	s := &session{parent: p, proc: proc, conn: newConn(proc.Pair()), playbook: job.Playbook, allowed: job.Network.Allowed, step: -1}
 	if err := s.conn.send(&frame{Job: job}); err != nil {
 		return nil, s.death()
 	}

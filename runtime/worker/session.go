@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +26,9 @@ type session struct {
 	failed error       // the journal takes nothing any more
 	frozen atomic.Bool // it was killed because it was stopped
 
-	run     string         // the run that it works on; "" until it does
-	allowed *grant.Allowed // what its playbook may reach
+	run      string         // the run that it works on; "" until it does
+	playbook string         // the job's; "" for a load
+	allowed  *grant.Allowed // what its playbook may reach
 
 	// Where the run is, for the report of a death.
 	step int
@@ -83,6 +85,8 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case f.Loaded != nil && !s.asked(f.Loaded):
+			return nil, s.kill()
 		case f.Loaded != nil:
 			return f.Loaded, nil
 		case f.Result != nil && f.Result.Error != nil:
@@ -91,11 +95,23 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 	}
 }
 
-// result serves the child until it has an outcome.
+// asked reports whether loaded answers the job: the job's playbook and no other, or
+// for a load whatever there is. A child that was taken over may send anything.
+func (s *session) asked(loaded *Loaded) bool {
+	if slices.Contains(loaded.Playbooks, nil) || slices.Contains(loaded.Problems, nil) {
+		return false
+	}
+	return s.playbook == "" || len(loaded.Playbooks) == 1 && loaded.Playbooks[0].Name == s.playbook
+}
+
+// result serves the child until it has the outcome of its run.
 func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 	r, err := s.served(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if r.Outcome == nil && s.run != "" {
+		return nil, s.kill()
 	}
 	return r.Outcome, nil
 }
@@ -114,8 +130,7 @@ func (s *session) served(ctx context.Context) (*Result, error) {
 		case f.Result != nil:
 			return f.Result, nil
 		case f.Write != nil && !s.owns(f.Write):
-			s.proc.Kill()
-			return nil, s.death()
+			return nil, s.kill()
 		case f.Write != nil:
 			err = s.write(ctx, f)
 		case f.Secret != "":
@@ -204,6 +219,12 @@ func (s *session) track(recs []journal.Record) {
 			s.step, s.name = -1, ""
 		}
 	}
+}
+
+// kill ends a child that sent what no child sends: that counts as its death.
+func (s *session) kill() error {
+	s.proc.Kill()
+	return s.death()
 }
 
 // death gives how the child ended, as the error of the run.

@@ -45,7 +45,11 @@ WHERE ended_at IS NULL AND locks IS NOT NULL AND instr(playbook, '/') > 0;
 
 -- Who has changed an appliance already holds its locks; the oldest where it is two.
 INSERT INTO locks (name, run, taken_at)
-SELECT l.value, min(runs.id), min(effects.marked_at)
-FROM runs JOIN json_each(runs.locks) AS l JOIN effects ON effects.run = runs.id
-WHERE runs.ended_at IS NULL AND runs.locks IS NOT NULL AND effects.fn IN ('cucm.Node:upload', 'cucm.Node:restart') AND effects.state <> 'not_done'
-GROUP BY l.value
+SELECT name, min(run), taken_at -- of the run that min found
+FROM (
+  SELECT l.value AS name, runs.id AS run, min(effects.marked_at) AS taken_at
+  FROM runs JOIN json_each(runs.locks) AS l JOIN effects ON effects.run = runs.id
+  WHERE runs.ended_at IS NULL AND runs.locks IS NOT NULL AND effects.fn IN ('cucm.Node:upload', 'cucm.Node:restart') AND effects.state <> 'not_done'
+  GROUP BY l.value, runs.id
+)
+GROUP BY name
