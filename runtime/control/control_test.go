@@ -499,6 +499,15 @@ func TestResume(t *testing.T) {
 	}
 }
 
+func TestResumeWithAVerdictThatIsNone(t *testing.T) {
+	d := newDesk(t)
+	s := d.in("parked")
+	_, err := d.Resume(t.Context(), s.Run, Decision{By: "alice", As: "perhaps"})
+	if !problem.HasCode(err, problem.Unclear) || !strings.Contains(err.Error(), `not "perhaps"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRetryKeepsWhatTheRunWaitsFor(t *testing.T) {
 	d := newDesk(t)
 	s := d.in("retries")

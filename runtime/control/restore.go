@@ -61,5 +61,5 @@ func parkAll(ctx context.Context, dir string, jo journal.Options, d Decision) (p
 		}
 		parked++
 	}
-	return parked, nil
+	return parked, j.Decide(ctx, c.decided(journal.DecidedRestore, "", d))
 }

@@ -167,6 +167,10 @@ func TestRestore(t *testing.T) {
 	if parked != want {
 		t.Errorf("%d are parked, want %d", parked, want)
 	}
+	all, err := j.Decisions(t.Context(), "")
+	if last := len(all) - 1; err != nil || all[last].What != journal.DecidedRestore || all[last].Run != "" || all[last].By != "alice" {
+		t.Errorf("who restored is not on record: %+v, %v", all, err)
+	}
 	was, err := old.journal.Holders(t.Context())
 	d.must(err)
 	is, err := j.Holders(t.Context())

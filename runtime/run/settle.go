@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"moonseal/runtime/journal"
@@ -24,7 +25,13 @@ func Settle(h *journal.History, stamp journal.Stamp, as string) ([]journal.Recor
 	if as == AsLook {
 		return nil, nil
 	}
-	if as != AsDone && as != AsAgain && (as != "" || len(unclear) > 0) {
+	if as != "" && as != AsDone && as != AsAgain && len(unclear) == 0 {
+		return nil, &problem.Error{
+			Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone,
+			Message: fmt.Sprintf("--as is done, again or look, not %q", as), Hint: "no call of this run is unclear: leave --as out",
+		}
+	}
+	if as != AsDone && as != AsAgain && len(unclear) > 0 {
 		var names []string
 		for _, e := range unclear {
 			names = append(names, e.Fn)
