@@ -138,7 +138,7 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if len(unfinished) > 0 {
 		r := unfinished[0]
 		p.begin(name, r.ID, true)
-		if r.Status == journal.Parked {
+		if r.Status == journal.Parked && r.CancelAsked.IsZero() {
 			return &run.Outcome{Status: journal.Parked, Reason: r.Reason, Error: r.Error}, r.ID, nil
 		}
 		if _, _, err := parent.Control.Retry(ctx, r.ID, control.Decision{By: a.who()}); err != nil {
