@@ -18,7 +18,8 @@ import (
 const maxExact = 1 << 53
 
 // toStruct fills struct v from o. lenient takes unknown keys and missing fields,
-// for data that an older or newer version wrote.
+// for data that an older or newer version wrote: a field that the other version did
+// not know has its default.
 func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient bool) error {
 	fields, err := r.fields(v.Type())
 	if err != nil {
@@ -32,7 +33,7 @@ func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient boo
 	}
 	for _, f := range fields {
 		got := o.Values[f.Name]
-		if got == nil && (lenient || f.Optional && f.Default == "") {
+		if got == nil && f.Default == "" && (lenient || f.Optional) {
 			continue
 		}
 		if err := r.fillField(f, got, v, path+"."+f.Name, lenient); err != nil {

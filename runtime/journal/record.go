@@ -38,7 +38,7 @@ type envelope struct {
 
 // Encode gives r as one JSON object without line breaks.
 func Encode(r Record) ([]byte, error) {
-	b, err := json.Marshal(r)
+	b, err := Marshal(r)
 	if err != nil {
 		return nil, misuse("%s: %v", r.Type(), err)
 	}
@@ -68,7 +68,7 @@ func Decode(b []byte) (Record, error) {
 // Pack appends r to b, in a form that costs less than Encode's and that only the
 // same build of moonseal reads.
 func Pack(b []byte, r Record) ([]byte, error) {
-	body, err := json.Marshal(r)
+	body, err := Marshal(r)
 	if err != nil {
 		return nil, misuse("%s: %v", r.Type(), err)
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,41 @@ type effect struct {
 	result   json.RawMessage
 	state    effectState
 	met      bool // the current attempt has come to it
+
+	canonical string // what this version would have journaled as args; see same
+}
+
+// same reports whether e is the call of fn with args, whichever version of moonseal
+// has journaled either.
+func (e *effect) same(reg *bind.Registry, fn string, args *callArgs) bool {
+	if e.fn != fn {
+		return false
+	}
+	if bytes.Equal(e.args, args.raw) {
+		return true
+	}
+	if e.canonical == "" {
+		e.canonical = canonicalCall(reg, fn, e.args)
+	}
+	if args.canonical == "" {
+		args.canonical = canonicalCall(reg, fn, args.raw)
+	}
+	return e.canonical == args.canonical
+}
+
+// callArgs are the encoded arguments of a call that the script makes now.
+type callArgs struct {
+	raw       json.RawMessage
+	canonical string
+}
+
+// canonicalCall returns the raw arguments where this version cannot read them.
+func canonicalCall(reg *bind.Registry, fn string, raw json.RawMessage) string {
+	canonical, err := reg.CanonicalCall(fn, raw)
+	if err != nil {
+		return string(raw)
+	}
+	return string(canonical)
 }
 
 // open gives a call of the step of which nobody knows whether it happened.
@@ -102,15 +138,16 @@ func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
 // effect makes one call that changes the outside world.
 func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 	s := r.current
-	args, err := r.opt.Registry.EncodeCall(inv)
+	raw, err := r.opt.Registry.EncodeCall(inv)
 	if err != nil {
 		return nil, err
 	}
-	e := s.find(inv.Func.Full(), args)
+	args := &callArgs{raw: raw}
+	e := r.find(s, inv.Func.Full(), args)
 	c := r.call(ctx, inv.Func)
 	if e == nil {
-		e = s.newEffect(inv.Func.Full(), args)
-		c.Earlier = s.progressOf(e)
+		e = s.newEffect(inv.Func.Full(), raw)
+		c.Earlier = r.progressOf(s, inv.Func.Full(), args)
 	} else {
 		c.Earlier = e.progress
 	}
@@ -126,20 +163,20 @@ func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 	}
 }
 
-// find gives the step's effect of this call that the attempt has not met yet.
-func (s *step) find(fn string, args json.RawMessage) *effect {
+// find returns the step's effect of this call that the attempt has not met yet.
+func (r *Run) find(s *step, fn string, args *callArgs) *effect {
 	for _, e := range s.effects {
-		if !e.met && e.state != notDone && e.fn == fn && string(e.args) == string(args) {
+		if !e.met && e.state != notDone && e.same(r.opt.Registry, fn, args) {
 			return e
 		}
 	}
 	return nil
 }
 
-// progressOf gives how far an earlier attempt at the same call came.
-func (s *step) progressOf(e *effect) json.RawMessage {
+// progressOf returns how far an earlier attempt at the same call came.
+func (r *Run) progressOf(s *step, fn string, args *callArgs) json.RawMessage {
 	for _, old := range slices.Backward(s.effects) {
-		if old.fn == e.fn && string(old.args) == string(e.args) && len(old.progress) > 0 {
+		if len(old.progress) > 0 && old.same(r.opt.Registry, fn, args) {
 			return old.progress
 		}
 	}

@@ -135,6 +135,7 @@ type lab struct {
 	trace   func(run.Point, string)
 	mode    run.Mode
 	window  run.Window
+	modules []*bind.Module // beside the world's
 }
 
 // jumping is a clock that is always where its timers want it.
@@ -195,7 +196,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	reg, err := bind.NewRegistry(l.world.module())
+	reg, err := bind.NewRegistry(append([]*bind.Module{l.world.module()}, l.modules...)...)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -213,7 +214,9 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
 			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window,
 		})
-		state.SetGlobal("world", r.Binding().Module("world"))
+		for _, m := range reg.Modules {
+			state.SetGlobal(m.Name, r.Binding().Module(m.Name))
+		}
 		for k, v := range r.Binding().Globals() {
 			state.SetGlobal(k, v)
 		}

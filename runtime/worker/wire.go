@@ -155,7 +155,7 @@ func (f *frame) append(b []byte) (_ []byte, err error) {
 		}
 		return append(b, 0), nil
 	default:
-		body, err := json.Marshal(f) //nolint:gosec // secrets cross the pair, to a child that asked for them
+		body, err := journal.Marshal(f)
 		return append(append(b, formJSON), body...), err
 	}
 }
