@@ -32,7 +32,7 @@ const (
 )
 
 func main() {
-	a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
+	a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock(), build: thisBuild()}
 	os.Exit(a.main())
 }
 
@@ -45,6 +45,8 @@ type app struct {
 	clock          clockwork.Clock
 	trace          func(run.Point, string) // for tests; nil
 	childEnv       []string                // that children get beside the usual; for tests
+	build          string                  // see thisBuild
+	differs        bool                    // it was said that the daemon is of another build
 
 	config string // --config
 }

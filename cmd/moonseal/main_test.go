@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, map[string]func(){"loner": loner, "moonseal": func() {
 		a := &app{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, clock: clockwork.NewRealClock()}
+		a.build = cmp.Or(os.Getenv(buildVariable), "test")
 		a.childEnv = []string{raceVariable + "=" + os.Getenv(raceVariable)}
 		if kill := os.Getenv(killVariable); kill != "" {
 			a.childEnv = append(a.childEnv, killVariable+"="+kill)
@@ -40,6 +41,9 @@ func TestMain(m *testing.M) {
 
 // raceVariable has the options of the race detector.
 const raceVariable = "GORACE"
+
+// buildVariable says what build the program is, but not its children.
+const buildVariable = "MOONSEAL_TEST_BUILD"
 
 // killVariable names a point, what it is of, and how many times it passes before
 // the process and its parent are killed, as kill -9 would: "after-mark cucm.Node:upload 1".

@@ -55,7 +55,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	lines.use(a.logHandler(cfg))
 	log := slog.New(lines)
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines), Clock: a.clock, Log: log, Version: version(), Embedded: scripts.Embedded(), Notify: a.notify,
+		Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines), Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
 	})
 	if err != nil {
 		return err

@@ -68,7 +68,17 @@ func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
 
 // daemon gives a client that speaks for the user behind sudo.
 func (a *app) daemon(cfg *config.Config) *api.Client {
-	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER"))
+	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER")).Of(a.build, a.otherBuild)
+}
+
+// otherBuild says that the daemon is of another build: what both know works.
+func (a *app) otherBuild(daemon string) {
+	if a.differs {
+		return
+	}
+	a.differs = true
+	_, _ = fmt.Fprintf(a.stderr, "moonseal: the daemon is moonseal %s, this command is moonseal %s\nhint: restart the daemon: systemctl restart moonseal\n",
+		cmp.Or(daemon, "of an older version"), a.build)
 }
 
 func (a *app) showStatus(s *api.Status) error {

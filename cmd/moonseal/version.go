@@ -1,11 +1,15 @@
 package main
 
 import (
+	"debug/elf"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"moonseal/runtime/worker"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -20,10 +24,52 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
+const unreleased = "(devel)"
+
 // version is the module's, as the build has it.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
-	return "(devel)"
+	return unreleased
+}
+
+// thisBuild tells this program from other builds of it: by its version, and if that is
+// of no commit also by what the linker made of its contents.
+func thisBuild() string {
+	v := version()
+	if v != unreleased && !strings.HasSuffix(v, "+dirty") {
+		return v
+	}
+	if id := buildID(worker.Self); id != "" {
+		v += " " + id
+	}
+	return v
+}
+
+// idLength is how much of a build id tells builds apart.
+const idLength = 10
+
+// buildID returns a short form of a program's build id, "" if it has none.
+func buildID(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	s := f.Section(".note.go.buildid")
+	if s == nil {
+		return ""
+	}
+	note, err := s.Data()
+	if err != nil {
+		return ""
+	}
+	// A header of three words, the name "Go", then the id: action/…/…/content.
+	_, content, ok := strings.Cut(strings.TrimRight(string(note), "\x00"), "/")
+	if !ok {
+		return ""
+	}
+	content = content[strings.LastIndexByte(content, '/')+1:]
+	return content[:min(idLength, len(content))]
 }

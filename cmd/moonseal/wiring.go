@@ -32,11 +32,11 @@ const workerCommand = "worker"
 func (a *app) worker() int {
 	pair, err := worker.Inherited(a.trace != nil)
 	if err != nil {
-		a.printError(&problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself"})
+		a.printError(&problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself", Hint: "if a daemon of another version started it: systemctl restart moonseal"})
 		return exitUsage
 	}
 	setup := worker.Setup{
-		Modules: modules.All, Embedded: scripts.Embedded(), Clock: a.clock, Trace: a.trace,
+		Modules: modules.All, Embedded: scripts.Embedded(), Build: a.build, Clock: a.clock, Trace: a.trace,
 		Gone: func() { os.Exit(exitFailed) },
 		Stuck: func(call string) {
 			_, _ = fmt.Fprintf(a.stderr, "%s did not return when its time was up\n", call)
@@ -125,10 +125,6 @@ func readScripts(j *worker.Job, cfg *config.Config, dir string) error {
 // parent returns the parent of children with the config's limits and secrets. j and c
 // may be nil, for loads.
 func (a *app) parent(cfg *config.Config, j *journal.Journal, c *control.Control, observe func(journal.Record)) (*worker.Parent, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	accounts := filepath.Join(cfg.State, "accounts")
 	if j != nil { // the children cannot make it themselves
 		if err := os.MkdirAll(accounts, 0o700); err != nil {
@@ -138,9 +134,9 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, c *control.Control,
 	log := slog.New(a.logHandler(cfg))
 	return &worker.Parent{
 		Journal: j, Control: c, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
-		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg),
+		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg), Build: a.build,
 		Spawner: worker.Exec{
-			Path: exe, Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
+			Path: worker.Self, Name: "moonseal", Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
 			Limits: limits(cfg), Jail: a.jail(cfg),
 		},
 	}, nil

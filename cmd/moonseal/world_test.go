@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -28,6 +29,7 @@ const patience = 60 * time.Second
 type world struct {
 	t       *testing.T
 	dir     string
+	program string // "" is this test binary
 	lab     *lab.Client
 	env     map[string]string // lab.env
 	printed bytes.Buffer      // what all processes that have ended said
@@ -115,7 +117,7 @@ type process struct {
 // killVariable.
 func (w *world) start(kill string, args ...string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(program(w.t), args...)}
+	p := &process{w: w, cmd: exec.Command(cmp.Or(w.program, program(w.t)), args...)}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), raceVariable + "=" + os.Getenv(raceVariable)}
 	for name, value := range w.env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)

@@ -176,7 +176,7 @@ func serve(t *testing.T, f api.Daemon) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- api.Serve(ctx, l, f, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- api.Serve(ctx, l, f, "v2", slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

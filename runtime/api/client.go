@@ -27,6 +27,20 @@ type Client struct {
 	socket string
 	user   string // behind sudo
 	http   *http.Client
+	build  string // of this program; "" compares none
+	differ func(build string)
+}
+
+// buildHeader names the daemon's build in its answers.
+const buildHeader = "Moonseal-Build"
+
+// Of returns a client that calls differ, with the daemon's build, for each answer of a
+// daemon of another build than the given one. A daemon that is older than builds are
+// has "".
+func (c *Client) Of(build string, differ func(build string)) *Client {
+	of := *c
+	of.build, of.differ = build, differ
+	return &of
 }
 
 // userHeader names the user behind sudo. It counts where the socket says root.
@@ -231,6 +245,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.failed(err)
+	}
+	if theirs := res.Header.Get(buildHeader); c.build != "" && theirs != c.build {
+		c.differ(theirs)
 	}
 	if res.StatusCode < http.StatusBadRequest {
 		return res, nil

@@ -62,10 +62,11 @@ type Decisions interface {
 
 // Serve answers on l until ctx ends, then finishes what is under way for at most
 // a second.
-func Serve(ctx context.Context, l net.Listener, d Daemon, log *slog.Logger) error {
+// Each answer names the build of the program, so that clients of another one know.
+func Serve(ctx context.Context, l net.Listener, d Daemon, build string, log *slog.Logger) error {
 	s := &server{daemon: d, log: log}
 	srv := &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: named(build, s.routes()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, peer(c))
 		},
@@ -88,6 +89,14 @@ func Serve(ctx context.Context, l net.Listener, d Daemon, log *slog.Logger) erro
 		err = end
 	}
 	return err
+}
+
+// named adds the build to each answer.
+func named(build string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(buildHeader, build)
+		next.ServeHTTP(w, r)
+	})
 }
 
 type peerKey struct{}

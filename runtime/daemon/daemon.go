@@ -36,6 +36,7 @@ type Options struct {
 	Clock    clockwork.Clock
 	Log      *slog.Logger
 	Version  string
+	Build    string            // tells this program from other builds of it
 	Embedded map[string]string // the scripts that children bring along
 	// Notify tells the service manager a state (sd_notify(3)); may be nil.
 	Notify func(state string)
@@ -154,7 +155,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	live := d.reload.Current()
 	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State,
 		"playbooks", len(live.Playbooks), "broken", files(lameScripts(live)))
-	err = api.Serve(ctx, l, d, d.log)
+	err = api.Serve(ctx, l, d, d.opt.Build, d.log)
 	d.queue.Halt() // from here on nothing begins, neither a run nor a step
 	d.now().Executor.Drain()
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")

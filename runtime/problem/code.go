@@ -19,6 +19,7 @@ const (
 	HoldsNone   Code = "holds_none"   // the run holds no lock
 	NothingLeft Code = "nothing_left" // nothing of the run is left to clean up
 	NeedsDaemon Code = "needs_daemon" // only a running daemon can do it
+	OtherBuild  Code = "other_build"  // two processes that work together are of different builds
 	StateInUse  Code = "state_in_use" // another process has the state directory
 )
 

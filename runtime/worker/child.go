@@ -30,6 +30,7 @@ import (
 type Setup struct {
 	Modules  func() []*bind.Module // fresh ones: their settings and caches are the child's
 	Embedded map[string]string     // scripts that require finds beside the folder's
+	Build    string                // of the program, as [Parent] has it
 	Clock    clockwork.Clock
 	Trace    func(run.Point, string) // for tests; may be nil
 	// Gone is called when the pair closes before the job is done; a process of
@@ -53,8 +54,13 @@ type Result struct {
 func Serve(ctx context.Context, pair Pair, setup Setup) error {
 	c := newConn(pair)
 	first, err := c.receive()
-	if err != nil || first.Job == nil {
+	switch {
+	case errors.Is(err, errNoFrame) || err == nil && first.Job == nil: // a parent that speaks otherwise
+		return otherBuild("", setup.Build)
+	case err != nil:
 		return errors.Join(errParentGone, err)
+	case first.Job.Build != setup.Build:
+		return errors.Join(c.send(&frame{Result: &Result{Error: otherBuild(first.Job.Build, setup.Build)}}), pair.Close())
 	}
 	l := newLink(c)
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -26,6 +26,7 @@ type Parent struct {
 	Secrets  secret.Source
 	Redactor *secret.Redactor
 	Embedded map[string]string // the scripts that children bring along
+	Build    string            // of the program: its children must be of the same
 	Clock    clockwork.Clock
 	// Observe is told of each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
@@ -47,7 +48,7 @@ func (p *Parent) first() *Parent {
 // What runs has the one that it began with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
-		Journal: p.Journal, Control: p.Control, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Clock: p.Clock, Observe: p.Observe,
+		Journal: p.Journal, Control: p.Control, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Build: p.Build, Clock: p.Clock, Observe: p.Observe,
 		of: p.first(),
 	}
 }
@@ -290,7 +291,7 @@ func (p *Parent) write(ctx context.Context, recs ...journal.Record) error {
 
 // start starts a child and gives it its job.
 func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*session, error) {
-	job.Network.Allowed = job.Grants.For(job.Playbook)
+	job.Network.Allowed, job.Build = job.Grants.For(job.Playbook), p.Build
 	proc, err := p.Spawner.Start(ctx, lock)
 	if err != nil {
 		if lock != nil {

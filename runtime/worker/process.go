@@ -89,9 +89,14 @@ func Inherited(signals bool) (Pair, error) {
 	return &pipes{in: os.NewFile(fromParent, "from the parent"), out: os.NewFile(toParent, "to the parent")}, nil
 }
 
+// Self is the path of the program that this process runs, even if another file has
+// taken its place since: an upgrade must not change what a daemon starts.
+const Self = "/proc/self/exe"
+
 // Exec starts children as processes.
 type Exec struct {
-	Path   string   // the program
+	Path   string   // the program; [Self] is the one that runs
+	Name   string   // the program's name in lists of processes; Path unless set
 	Args   []string // that make it a child
 	Env    []string // all of it: nothing is inherited
 	Limits Limits
@@ -107,6 +112,9 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 		return nil, fmt.Errorf("cannot make the pipes to the run's process: %w", err)
 	}
 	cmd := exec.Command(e.Path, e.Args...) //nolint:noctx // it ends with the pair, not with a context: see Parent
+	if e.Name != "" {
+		cmd.Args[0] = e.Name
+	}
 	// A run does one thing at a time: with one processor its process starts sooner,
 	// and hands over to this one and back without waking a thread between.
 	cmd.Env = append(slices.Clip(e.Env), "GOMAXPROCS=1")

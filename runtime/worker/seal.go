@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -13,6 +15,10 @@ import (
 // is a second line behind what its parent has set, and what a kernel refuses is
 // done without. signals lets it signal other processes, see [Jail.Signals].
 func seal(signals bool) {
+	// Started from /proc/self/exe it would be "exe" in lists of processes.
+	if name, err := unix.BytePtrFromString(filepath.Base(os.Args[0])); err == nil && unix.Gettid() == unix.Getpid() {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
 	// Neither another process of this user nor a core file gets at its secrets.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	// A file over its limit is the writer's error, not the process's end.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -39,6 +40,7 @@ type frame struct {
 
 // Job is what a child is to do.
 type Job struct {
+	Build    string            `json:"build,omitempty"`    // of the parent; a child of another does nothing
 	Playbook string            `json:"playbook,omitempty"` // to run; "" only loads
 	Files    map[string]string `json:"files,omitempty"`    // the scripts folder, for a load and a new run
 	Problems []*problem.Error  `json:"problems,omitempty"` // of reading the folder
@@ -107,6 +109,9 @@ type conn struct {
 	mu  sync.Mutex
 	out []byte // the frame that was sent last
 }
+
+// errNoFrame is the error of bytes that are no frame.
+var errNoFrame = errors.New("malformed message between the run's processes")
 
 // keptBuffer is what a buffer for frames may have, in bytes, to be used again.
 const keptBuffer = 64 << 10
@@ -178,7 +183,7 @@ func (c *conn) receive() (*frame, error) {
 	}
 	f, err := readFrame(body)
 	if err != nil {
-		return nil, fmt.Errorf("a message between the run's processes that is none: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNoFrame, err)
 	}
 	return f, nil
 }
