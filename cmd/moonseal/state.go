@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/user"
 	"strconv"
@@ -19,7 +20,7 @@ func (a *app) openJournal(ctx context.Context, cfg *config.Config) (*journal.Jou
 	if err := ownState(cfg); err != nil {
 		return nil, err
 	}
-	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock})
+	j, err := journal.Open(ctx, cfg.State, journal.Options{Clock: a.clock, Log: slog.New(a.logHandler(cfg))})
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ func Restore(ctx context.Context, dir, from string, jo journal.Options, d Decisi
 
 // parkAll parks the unfinished runs of the journal in dir, and returns how many it parked.
 func parkAll(ctx context.Context, dir string, jo journal.Options, d Decision) (parked int, err error) {
+	jo.Copied = true
 	j, err := journal.Open(ctx, dir, jo)
 	if err != nil {
 		return 0, err

@@ -104,7 +104,7 @@ func (w *writer) setLast(err error) {
 // transact writes batch, all of it but what is stale, or nothing.
 func (w *writer) transact(batch []*request) *fault {
 	if w.conn == nil {
-		c, err := openConn(w.ctx, w.path, w.steps)
+		c, err := openConn(w.ctx, w.path, w.steps, Options{})
 		if err != nil {
 			return &fault{err: storeError(w.path, err)}
 		}

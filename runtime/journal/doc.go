@@ -40,6 +40,12 @@
 // in small transactions between which others write, and [Journal.Horizon] tells up
 // to when it did. Unfinished runs, pending undos and each playbook's last run stay.
 //
+// # Upgrades
+//
+// Open brings a journal of an older version up to date: forward only, a transaction
+// for each version, after a copy of the whole beside it. [Restore] of that copy, by the
+// version before, is the way back.
+//
 // # Reading
 //
 // Reads never wait for the writer and see only what was committed.

@@ -23,7 +23,10 @@ import (
 type Options struct {
 	Clock clockwork.Clock // nil: the real one
 	Rand  io.Reader       // nil: crypto/rand; two bytes for each run's id
-	Log   *slog.Logger    // where a lazy record that cannot be is told; nil: nowhere
+	Log   *slog.Logger    // for lazy records that are refused, and for upgrades; nil: none
+	// Copied says that the journal is a copy itself, so that none is made of it before
+	// it is brought up to date.
+	Copied bool
 }
 
 // Journal is the open journal of a state folder. It is safe for concurrent use.
@@ -82,7 +85,7 @@ func open(ctx context.Context, dir string, o Options, steps []string) (_ *Journa
 	// A commit need not wait for timestamps: what SQLite does by itself where C
 	// compiles it. The setting is the process's.
 	_, _ = sqlite.Fdatasync(true)
-	c, err := openConn(ctx, path, steps)
+	c, err := openConn(ctx, path, steps, o)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -56,7 +57,7 @@ type conn struct {
 
 // openConn opens the writing connection, refuses what it cannot write, and
 // brings it up to date.
-func openConn(ctx context.Context, path string, steps []string) (_ *conn, err error) {
+func openConn(ctx context.Context, path string, steps []string, o Options) (_ *conn, err error) {
 	db, err := openDB(path, "rw", 1)
 	if err != nil {
 		return nil, err
@@ -87,7 +88,24 @@ func openConn(ctx context.Context, path string, steps []string) (_ *conn, err er
 			Hint: "put the state folder on a local disk",
 		}
 	}
-	return w, migrate(ctx, w.c, path, have, steps)
+	return w, w.upgrade(ctx, path, have, steps, o)
+}
+
+// upgrade brings the journal up to date, after a copy of it.
+func (w *conn) upgrade(ctx context.Context, path string, have int, steps []string, o Options) error {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if old := have > 0 && have < len(steps); old && !o.Copied {
+		backup, err := copyBefore(ctx, w.c, path, have)
+		if err != nil {
+			return err
+		}
+		log.Info("journal copied before its upgrade; to go back, restore the copy with the version of moonseal before",
+			"copy", backup, "from", have, "to", len(steps))
+	}
+	return migrate(ctx, w.c, path, have, steps)
 }
 
 func (w *conn) close() {

@@ -1,0 +1,60 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"moonseal/runtime/problem"
+)
+
+// backupPath is where the journal at path is copied to before it leaves a version.
+func backupPath(path string, version int) string { return fmt.Sprintf("%s.v%d-backup", path, version) }
+
+// copyBefore copies the journal beside itself before it is brought up to date: there
+// is no way back but [Restore] of that copy. It returns the copy's path. One of the same
+// version, from a start before, is replaced.
+func copyBefore(ctx context.Context, conn *sql.Conn, path string, version int) (string, error) {
+	backup := backupPath(path, version)
+	half := backup + ".new"
+	err := copyInto(ctx, conn, half, backup)
+	if err == nil {
+		return backup, nil
+	}
+	_ = os.Remove(half)
+	if ctx.Err() != nil {
+		return "", err
+	}
+	e := *problem.From(storeError(backup, err))
+	e.Target, e.Message, e.Work = backup, "cannot copy the journal before the upgrade: "+e.Message, problem.NotDone
+	if e.Kind == problem.Unavailable {
+		e.Hint = "nothing was changed, and the version before still starts; the copy needs as much space as the journal"
+	}
+	return "", &e
+}
+
+// copyInto copies the journal into half, and gives it the name of a whole one.
+func copyInto(ctx context.Context, conn *sql.Conn, half, whole string) error {
+	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a start that was killed
+		return err
+	}
+	f, err := os.OpenFile(half, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // SQLite's would be 0644
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := conn.ExecContext(ctx, `VACUUM INTO $1`, half); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(half, whole); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(whole))
+}
