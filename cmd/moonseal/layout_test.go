@@ -52,13 +52,13 @@ type arrow struct {
 
 // arrows are tried in their order: the first whose from fits a package decides.
 func arrows() []arrow {
-	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/problem"}
+	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/problem", "runtime/safefile"}
 	module := append([]string{"runtime/account", "runtime/bind", "runtime/grant", "runtime/secret"}, leaves...)
 	client := append([]string{"modules/x509", "modules/ssh"}, module...)
 	return []arrow{
 		{[]string{"cmd/…"}, []string{"runtime/…", "modules/…", "scripts", "examples"}, "cmd joins all"},
 		{[]string{"scripts", "examples"}, nil, "scripts and examples are data"},
-		{[]string{"runtime/atomicfile", "runtime/duration"}, []string{"runtime/problem"}, "every package may use them, so they use no more than the error type"},
+		{[]string{"runtime/atomicfile", "runtime/duration", "runtime/safefile"}, []string{"runtime/problem"}, "every package may use them, so they use no more than the error type"},
 		{[]string{"runtime/…"}, []string{"runtime/…"}, "the engine knows no module: cmd hands it the list"},
 		{[]string{"modules"}, []string{"modules/…", "runtime/bind"}, "all.go lists the modules"},
 		{[]string{"modules/faults"}, []string{"runtime/problem"}, "every test double uses the faults"},

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	xssh "golang.org/x/crypto/ssh"
 
@@ -117,13 +119,20 @@ func (s *Session) shut() error {
 	return err
 }
 
+// breaksLine reports whether r may end a line, or change what is shown of one:
+// terminals take U+0085 for a new line, too. Bytes that are not UTF-8 are
+// [utf8.RuneError]: what a terminal takes them for is not known.
+func breaksLine(r rune) bool {
+	return r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Cf)
+}
+
 // Run types command and gives what is printed up to the next prompt, without
 // the echo of the command. progress, which may be nil, gets each line as it
 // comes. ctx bounds it: when ctx ends the connection is closed, and whether
 // the command did its work is Unknown. A command with control characters, such as a
 // second line, is a Usage error.
 func (s *Session) Run(ctx context.Context, command string, progress func(line string)) (string, error) {
-	if strings.ContainsFunc(command, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.TrimSpace(command) == "" {
+	if strings.ContainsFunc(command, breaksLine) || strings.TrimSpace(command) == "" {
 		return "", problem.At(&problem.Error{Kind: problem.Usage, Message: "a command is one line without control characters"}, "", s.c.Addr)
 	}
 	s.mu.Lock()

@@ -74,7 +74,7 @@ func TestCommandIsOneLine(t *testing.T) {
 		}
 	}, nil)
 	sess := mustDial(t, s.config(t))
-	for _, cmd := range []string{"a\nb", "a\rb", "a\x03", "", "  ", "a\x1b[A"} {
+	for _, cmd := range []string{"a\nb", "a\rb", "a\x03", "", "  ", "a\x1b[A", "a\u0085b", "a\x85b", "a\u009b2Ab", "a\u2028b", "a\u2029b", "a\u202eb", "a\xffb"} {
 		_, err := sess.Run(t.Context(), cmd, nil)
 		wantKind(t, err, problem.Usage)
 	}

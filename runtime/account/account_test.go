@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -194,6 +195,40 @@ func TestPins(t *testing.T) {
 	if _, err := s.Pins(host); kind(err) != problem.Usage {
 		t.Errorf("damaged pins count as none: %v", err)
 	}
+}
+
+// A person may have edited the file: what is no pin is an error, never no pin at all.
+func FuzzPins(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", `{"tls":["` + strings.Repeat("ab", 32) + `"]}`, `{"tls":["AB"]}`, `{"ssh":["SHA256:` + strings.Repeat("A", 43) + `"]}`,
+		`{"tls":[]}{"tls":["x"]}`, `{"tsl":[]}`, `{"TLS":null}`, strings.Repeat("[", 10000),
+	} {
+		f.Add([]byte(seed))
+	}
+	state := f.TempDir()
+	path := filepath.Join(state, "accounts", "node", "pins.json")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := Open(state, "")
+		pins, err := s.Pins("node")
+		if err != nil {
+			if problem.From(err).Kind != problem.Usage {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		if err := s.SavePins("node", pins); err != nil {
+			t.Fatalf("read and not written: %v", err)
+		}
+		if again, err := s.Pins("node"); err != nil || !slices.Equal(again.TLS, pins.TLS) || !slices.Equal(again.SSH, pins.SSH) {
+			t.Fatalf("%+v became %+v, %v", pins, again, err)
+		}
+	})
 }
 
 func TestRestarts(t *testing.T) {

@@ -2,7 +2,6 @@ package account
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/safefile"
 )
 
 // most bounds a file that is read; a chain of certificates is some 10 KB.
@@ -18,23 +18,19 @@ const most = 1 << 20
 
 // readFile gives a file's contents, nil where there is none.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	b, _, err := safefile.Read(path, most)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, safefile.ErrTooLarge):
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "the file is larger than 1 MiB", Work: problem.NotDone}
+	case errors.Is(err, safefile.ErrNotRegular):
+		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "not a regular file", Work: problem.NotDone}
+	case err != nil:
 		return nil, atomicfile.Explain("read", path, err)
 	}
-	defer func() { _ = f.Close() }()
 	if err := atomicfile.CheckDir(filepath.Dir(path)); err != nil {
 		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, atomicfile.Explain("read", path, err)
-	}
-	if len(b) > most {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "the file is larger than 1 MiB", Work: problem.NotDone}
 	}
 	return b, nil
 }

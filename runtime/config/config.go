@@ -18,7 +18,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -136,12 +135,10 @@ const (
 	defaultPatience    = 4 * time.Hour
 )
 
-// maxFile bounds the config file, in bytes.
-const maxFile = 1 << 20
-
 // Load reads path. With path "" it reads ./moonseal.yaml, else
-// /etc/moonseal/moonseal.yaml; where neither is there the defaults hold:
-// ./scripts and a state folder of the user's.
+// /etc/moonseal/moonseal.yaml; if there is neither the defaults hold: ./scripts and a
+// state folder of the user's. A ./moonseal.yaml that cannot be read counts as absent;
+// one that others can change is refused, because a config may name programs to run.
 func Load(path string, getenv func(string) string) (*Config, error) {
 	return load(path, getenv, Decode)
 }
@@ -164,49 +161,6 @@ func Where(path string, getenv func(string) string) (*Config, error) {
 		_ = keys.Keep.Decode(&c.Keep) // else its defaults
 		return nil
 	})
-}
-
-type decoder func(data []byte, into any, source string) error
-
-func load(path string, getenv func(string) string, decode decoder) (*Config, error) {
-	if path != "" {
-		return read(path, getenv, decode)
-	}
-	for _, p := range []string{"moonseal.yaml", "/etc/moonseal/moonseal.yaml"} {
-		if _, err := os.Stat(p); err == nil {
-			return read(p, getenv, decode)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, explain(p, err, nil)
-		}
-	}
-	c := &Config{}
-	return c, c.defaults(".", getenv)
-}
-
-func read(path string, getenv func(string) string, decode decoder) (*Config, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + problem.Reason(err), Cause: err}
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return nil, &problem.Error{
-			Kind: problem.Usage, Target: path, Message: fmt.Sprintf("others can write the config (mode %04o)", info.Mode().Perm()),
-			Hint: "chmod go-w " + path,
-		}
-	}
-	if info.Size() > maxFile {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "the config is over 1 MiB"}
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read the config: " + problem.Reason(err), Cause: err}
-	}
-	c := &Config{}
-	if err := decode(data, c, path); err != nil {
-		return nil, err
-	}
-	c.Path = path
-	return c, c.defaults(filepath.Dir(path), getenv)
 }
 
 func (c *Config) defaults(base string, getenv func(string) string) error {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/problem"
 )
 
 func write(t *testing.T, text string) string {
@@ -176,5 +177,37 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("scripts: a\nmodules: { acme: { x: 1 } }\n"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_ = config.Decode(data, &config.Config{}, "x")
+	})
+}
+
+// Any file is a config that can be used as it is, or an error that is about the file.
+func FuzzLoad(f *testing.F) {
+	for _, seed := range []string{
+		"", "a", "[]", "scripts: a\nstate: /b\n", "secrets: { A: { file: x }, B: { exec: [y] } }", "limits: { memory: 1KiB, cpu: 50% }", "hooks: scripts/hooks",
+		"grants: { a: { hosts: ['10.0.0.0/8:22'] } }", "keep: { runs: forever }", "listen: { socket: s }", "concurrency: -1", "a: &a [*a]", "a: &a { <<: *a }", "--- |\n",
+		"modules: { acme: { directories: { x: y } } }", "stop_timeout: 1h\nalerts: { urls: [A], expiring: 1d }",
+	} {
+		f.Add([]byte(seed))
+	}
+	path := filepath.Join(f.TempDir(), "moonseal.yaml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(path, func(string) string { return "" })
+		if err != nil {
+			if problem.From(err).Kind != problem.Usage {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		for _, p := range []string{c.Scripts, c.State, c.Listen.Socket} {
+			if !filepath.IsAbs(p) {
+				t.Fatalf("%q in %+v", p, c)
+			}
+		}
+		if _, err := config.Diff(c, c); err != nil {
+			t.Fatalf("cannot be compared: %v", err)
+		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"moonseal/runtime/problem"
+	"moonseal/runtime/safefile"
 )
 
 // Options say how the outside world is reached. It travels to the run's process
@@ -38,6 +39,9 @@ type Options struct {
 
 // dialTimeout bounds the making of a connection.
 const dialTimeout = 15 * time.Second
+
+// maxBundle bounds the file of further roots, in bytes; the system's are some 200 KB.
+const maxBundle = 16 << 20
 
 // systemBundles are where systems keep their roots as one PEM file: crypto/x509
 // can verify with them but not list them.
@@ -73,7 +77,12 @@ func New(opt Options) (*Network, error) {
 		n.proxy = u
 	}
 	if opt.CABundle != "" {
-		data, err := os.ReadFile(opt.CABundle)
+		data, info, err := safefile.Read(opt.CABundle, maxBundle)
+		if err == nil && safefile.OthersWrite(info) && !safefile.ReadOnly(opt.CABundle) {
+			e := safefile.Writable(opt.CABundle, info)
+			e.Target = "ca_bundle " + e.Target
+			return nil, e
+		}
 		if err != nil {
 			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 		}

@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -66,5 +68,18 @@ func TestBundle(t *testing.T) {
 	}
 	if _, err := root.Verify(stdx509.VerifyOptions{Roots: n.Roots()}); err != nil {
 		t.Errorf("the bundle's root is not trusted: %v", err)
+	}
+	if err := os.Chmod(file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{CABundle: file}); err == nil || !strings.Contains(err.Error(), "others can write it (mode 0666)") {
+		t.Errorf("roots that others can add to: %v", err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{CABundle: fifo}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a FIFO: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"moonseal/runtime/problem"
@@ -101,6 +102,58 @@ func TestChainAsksEachSource(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// Each is a way to make moonseal hang, or to give it another's password.
+func TestFilesThatAreNoSecrets(t *testing.T) {
+	for says, change := range map[string]func(path string) error{
+		"cannot read secret A: not a regular file": func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		"others can write it (mode 0666)":          func(path string) error { return os.Chmod(path, 0o666) },
+		"others can write it (mode 0620)":          func(path string) error { return os.Chmod(path, 0o620) },
+		"others can write this folder (mode 0777)": func(path string) error { return os.Chmod(filepath.Dir(path), 0o777) },
+		"others can write this folder (mode 1777)": func(path string) error { return os.Chmod(filepath.Dir(path), 0o777|os.ModeSticky) },
+		"others can write this folder (mode 0775)": func(path string) error { return os.Chmod(filepath.Dir(filepath.Dir(path)), 0o775) },
+	} {
+		dir := filepath.Join(t.TempDir(), "secrets")
+		path := filepath.Join(dir, "A")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("value"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := secret.ReadFile(path, "A"); err != nil || got != "value" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if err := change(path); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := secret.ReadFile(path, "A"); err == nil || problem.From(err).Kind != problem.Usage || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %q, %v", says, got, err)
+		}
+		if _, err := secret.Directory(dir).Value(t.Context(), "A"); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s, as a credential: %v", says, err)
+		}
+	}
+}
+
+func FuzzReadFile(f *testing.F) {
+	for _, seed := range []string{"", "\n", "value\n", "value\r\n", "two\nlines\n\n", "\x00\xff", strings.Repeat("x", 65<<10)} {
+		f.Add([]byte(seed))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(dir, "A")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := secret.ReadFile(path, "A")
+		switch {
+		case err != nil && problem.From(err).Kind != problem.Usage:
+			t.Fatalf("%v", err)
+		case err == nil && got != strings.TrimSuffix(string(data), "\n"):
+			t.Fatalf("%q became %q", data, got)
+		case err == nil && (got == "" || len(data) > 64<<10):
+			t.Fatalf("%d bytes are a secret", len(data))
+		}
+	})
 }
 
 func TestExec(t *testing.T) {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"moonseal/runtime/problem"
+	"moonseal/runtime/safefile"
 )
 
 // Source looks up values by name.
@@ -67,15 +67,19 @@ func (d Directory) Value(_ context.Context, name string) (string, error) {
 	return value, err
 }
 
-// ReadFile reads the secret called name from a file, which must be there.
+// ReadFile reads the secret called name from a file, which must be there. A file that
+// others can write, or put something else in the place of, is refused: whoever
+// chooses a password chooses who is let in.
 func ReadFile(path, name string) (string, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > maxValue {
+	data, _, err := safefile.Read(path, maxValue)
+	if errors.Is(err, safefile.ErrTooLarge) {
 		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "secret " + name + " is over 64 KiB"}
 	}
-	var data []byte
 	if err == nil {
-		data, err = os.ReadFile(path)
+		err = safefile.Policy{AnyOwner: true}.Check(path)
+	}
+	if refused, ok := errors.AsType[*problem.Error](err); ok {
+		return "", &problem.Error{Kind: problem.Usage, Target: refused.Target, Message: "secret " + name + " is refused: " + refused.Message, Hint: refused.Hint}
 	}
 	if err != nil {
 		return "", &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot read secret " + name + ": " + problem.Reason(err), Cause: err}
