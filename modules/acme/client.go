@@ -32,7 +32,8 @@ type Options struct {
 	Store       Store
 	HMAC        func(context.Context) (string, error)                             // the EAB's MAC key, base64url; nil where there is no EAB
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
-	Proxy       func(*http.Request) (*url.URL, error)                             // nil: none
+	Through     *http.Transport                                                   // whose dialer and proxy are used; nil: Dial, and no proxy
+	Granted     func(name string) error                                           // refuses names that are not to be ordered; nil: none
 	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
 	Bundle      []*stdx509.Certificate                                            // roots that chains may end in, beside the CA's own
 	SystemRoots func(chain []*stdx509.Certificate) []*stdx509.Certificate         // further ones, asked where those do not do; nil: none
@@ -81,13 +82,16 @@ func New(ca CA, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, problem.At(err, "", "roots")
 	}
+	if opts.Through == nil {
+		opts.Through = &http.Transport{DialContext: opts.Dial}
+	}
 	return &Client{
 		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
 		ownRoots: append(own, opts.Bundle...),
 		transport: &http.Transport{
 			// HTTP/1.1: a run's requests go one after another, and each takes a
 			// fifth less time than over HTTP/2.
-			DialContext: opts.Dial, Proxy: opts.Proxy,
+			DialContext: opts.Through.DialContext, Proxy: opts.Through.Proxy, OnProxyConnectResponse: opts.Through.OnProxyConnectResponse,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout: opts.Timeout, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second,
 		},
@@ -100,6 +104,9 @@ func (c *Client) Close() { (&http.Client{Transport: c.transport}).CloseIdleConne
 func (o Options) withDefaults() Options {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
+	if o.Granted == nil {
+		o.Granted = func(string) error { return nil }
 	}
 	if o.SystemRoots == nil {
 		o.SystemRoots = func([]*stdx509.Certificate) []*stdx509.Certificate { return nil }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
@@ -53,8 +51,8 @@ func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr 
 
 // finalizable gives an order that is ready or further, and is for csr.
 func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*Order, error) {
-	if csr == nil {
-		return nil, &problem.Error{Kind: problem.Usage, Message: "no signing request given"}
+	if err := CheckCSR(csr); err != nil {
+		return nil, err
 	}
 	o, err := c.look(ctx, acct, order.URL)
 	if err == nil && o.Status == acme.StatusPending {
@@ -65,11 +63,11 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(o.Names, csr.Names) {
-		return nil, &problem.Error{
-			Kind: problem.Mismatch, Target: o.URL, Work: problem.NotDone,
-			Message: fmt.Sprintf("the order's names (%s) are not the signing request's names (%s)", strings.Join(o.Names, " "), strings.Join(csr.Names, " ")),
-		}
+	if err := isFor(o, csr); err != nil {
+		return nil, err
+	}
+	if err := c.granted(o.Names); err != nil {
+		return nil, err
 	}
 	if o.Status == acme.StatusPending {
 		return nil, &problem.Error{

@@ -76,7 +76,7 @@ func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
 	}
 	opts := Options{
 		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
-		Dial: c.Network.Dial, Proxy: c.Network.Transport().Proxy, RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
+		Through: c.Network.Transport(), Granted: c.Network.Name, RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
 	}
 	if !ca.EAB.HMAC.IsZero() {
 		opts.HMAC = c.Secret(ca.EAB.HMAC)

@@ -13,19 +13,27 @@ func (b *binding) order() *bind.Func {
 	return &bind.Func{
 		Name: "order", Table: true,
 		Doc: "Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. " +
+			"A name that the config's grants do not allow is refused too. " +
 			"`replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.",
 		Returns: "the order, with the challenges of the names that are still to be proven",
 		Example: `local order = acct:order { csr = csr, replaces = installed }`,
 		Impl: bind.Method(bind.Effect[Account, OrderRequest, none, *Order]{
-			Look: func(_ *bind.Call, _ *Account, a *OrderRequest) (none, **Order, error) {
-				return none{}, nil, CheckCSR(a.CSR)
+			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, **Order, error) {
+				client, err := b.of(c, acct)
+				if err == nil {
+					err = CheckCSR(a.CSR)
+				}
+				if err == nil {
+					err = client.granted(a.CSR.Names)
+				}
+				return none{}, nil, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *OrderRequest, _ none) (*Order, error) {
 				client, err := b.of(c, acct)
 				if err != nil {
 					return nil, err
 				}
-				if order, err := placedBefore(c, client, acct); order != nil || err != nil {
+				if order, err := placedBefore(c, client, acct, a.CSR); order != nil || err != nil {
 					return order, err
 				}
 				order, err := client.place(c.Context, acct, *a)
@@ -49,7 +57,7 @@ type placed struct {
 
 // placedBefore gives the order that an earlier attempt placed, nil where there
 // is none that is of use.
-func placedBefore(c *bind.Call, client *Client, acct *Account) (*Order, error) {
+func placedBefore(c *bind.Call, client *Client, acct *Account, csr *x509.CSR) (*Order, error) {
 	var earlier placed
 	if len(c.Earlier) == 0 || json.Unmarshal(c.Earlier, &earlier) != nil || earlier.URL == "" {
 		return nil, nil //nolint:nilnil,nilerr // nil is the documented "none"
@@ -61,7 +69,7 @@ func placedBefore(c *bind.Call, client *Client, acct *Account) (*Order, error) {
 	if err != nil {
 		return nil, unsure(err)
 	}
-	return order, nil
+	return order, isFor(order, csr)
 }
 
 type orderArgs struct {

@@ -32,7 +32,9 @@ type script struct {
 	b     *bind.Binding
 	net   *grant.Network
 	err   error
-	did   []string // functions whose Do ran
+
+	bundle string   // the CA's roots
+	did    []string // functions whose Do ran
 }
 
 func newScript(t *testing.T, w *world) *script {
@@ -41,7 +43,7 @@ func newScript(t *testing.T, w *world) *script {
 	if err := os.WriteFile(bundle, []byte(w.CAPEM()+w.RootPEM()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &script{t: t, w: w, net: must(grant.New(grant.Options{CABundle: bundle}))(t), state: lua.NewState()}
+	s := &script{t: t, w: w, bundle: bundle, net: must(grant.New(grant.Options{CABundle: bundle}))(t), state: lua.NewState()}
 	t.Cleanup(s.state.Close)
 	m := Module()
 	m.Settings.(*Settings).Directories = w.opts.Directories

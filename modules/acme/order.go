@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,8 +62,21 @@ func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*O
 	return c.place(ctx, acct, req)
 }
 
+// granted refuses names that the playbook may have no certificate for.
+func (c *Client) granted(names []string) error {
+	for _, name := range names {
+		if err := c.opts.Granted(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // place places an order for a CSR that was checked.
 func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
+	if err := c.granted(req.CSR.Names); err != nil {
+		return nil, err
+	}
 	dir, err := c.getDirectory(ctx)
 	if err != nil {
 		return nil, err
@@ -104,6 +118,42 @@ func (c *Client) Get(ctx context.Context, acct *Account, orderURL string) (*Orde
 	return c.complete(ctx, acct, o)
 }
 
+// isFor reports, as a Mismatch, that an order is for other names than csr.
+func isFor(o *Order, csr *x509.CSR) error {
+	if slices.Equal(o.Names, csr.Names) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Mismatch, Target: o.URL, Work: problem.NotDone,
+		Message: fmt.Sprintf("the order's names (%s) are not the signing request's names (%s)", quoted(o.Names), quoted(csr.Names)),
+	}
+}
+
+// quoted lists names that another side chose.
+func quoted(names []string) string {
+	out := make([]string, 0, len(names))
+	for _, name := range names {
+		out = append(out, strings.Trim(strconv.Quote(name), `"`))
+	}
+	return strings.Join(out, " ")
+}
+
+// isOf reports, as a Mismatch, that an authorization is for a name that its order is
+// not for: its challenge is not to be published.
+func isOf(a acme.Authorization, o *Order) error {
+	name := strings.ToLower(a.Identifier.Value)
+	if a.Wildcard {
+		name = "*." + name
+	}
+	if a.Identifier.Type == "dns" && slices.Contains(o.Names, name) {
+		return nil
+	}
+	return &problem.Error{
+		Kind: problem.Mismatch, Target: o.URL, Work: problem.NotDone,
+		Message: fmt.Sprintf("the CA asks for a proof of %s %q, which the order (%s) is not for", a.Identifier.Type, name, quoted(o.Names)),
+	}
+}
+
 // CheckCSR reports, as a Mismatch, why no certificate for exactly the names of
 // csr can be had by DNS challenges.
 func CheckCSR(csr *x509.CSR) error {
@@ -117,14 +167,14 @@ func CheckCSR(csr *x509.CSR) error {
 	mismatch := func(message, hint string) error {
 		return &problem.Error{Kind: problem.Mismatch, Target: csr.Host, Message: message, Hint: hint, Work: problem.NotDone}
 	}
-	cn := strings.ToLower(req.Subject.CommonName)
+	strange := slices.DeleteFunc(x509.CommonNames(req), func(cn string) bool { return cn == "" || slices.Contains(csr.Names, strings.ToLower(cn)) })
 	switch {
-	case len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0:
+	case !x509.OnlyDNSNames(req):
 		return mismatch("the signing request has alternative names that are no DNS names", "make it with DNS names only")
 	case len(csr.Names) == 0:
 		return mismatch("the signing request has no alternative names (SAN)", "make it with the names that clients use")
-	case cn != "" && !slices.Contains(csr.Names, cn):
-		return mismatch(fmt.Sprintf("the signing request's common name %q is not among its alternative names (%s)", req.Subject.CommonName, strings.Join(csr.Names, " ")),
+	case len(strange) > 0:
+		return mismatch(fmt.Sprintf("the signing request's common name %q is not among its alternative names (%s)", strange[0], quoted(csr.Names)),
 			"a CA would add it, and the certificate would not fit any more. A multi-server request gets a common name that ends in -ms: set common_name to a node's full name")
 	}
 	return nil
@@ -220,6 +270,9 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 	}
 	defer done()
 	for i, a := range authz {
+		if err := isOf(a, out); err != nil {
+			return nil, err
+		}
 		out.Problems = append(out.Problems, problemsOf(a)...)
 		if a.Status != acme.StatusPending || o.Status != acme.StatusPending {
 			continue

@@ -17,8 +17,9 @@ import (
 
 // Options are what a Client reaches the world with.
 type Options struct {
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to a server that takes updates
-	Ask    func(ctx context.Context, network, addr string) (net.Conn, error) // to name servers, over UDP and TCP; Dial when nil
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to what a zone names: its server, its resolvers
+	Config func(ctx context.Context, network, addr string) (net.Conn, error) // to Resolvers and this machine's; Dial when nil
+	Ask    func(ctx context.Context, network, addr string) (net.Conn, error) // to what NS records name; Dial when nil
 	HTTP   http.RoundTripper                                                 // for the providers' APIs
 	Secret func(ctx context.Context, h secret.Handle) (string, error)
 	Clock  clockwork.Clock // the real one when nil; only for Retry-After
@@ -43,6 +44,9 @@ func New(opt Options) *Client {
 	}
 	if opt.Ask == nil {
 		opt.Ask = opt.Dial
+	}
+	if opt.Config == nil {
+		opt.Config = opt.Dial
 	}
 	if opt.QueryTimeout == 0 {
 		opt.QueryTimeout = 3 * time.Second
@@ -114,12 +118,12 @@ func (c *Client) secret(ctx context.Context, h secret.Handle) (string, error) {
 	return c.opt.Secret(ctx, h)
 }
 
-// resolvers gives the addresses, host:port, that z's names are looked up at.
-func (c *Client) resolvers(z Zone) ([]string, error) {
-	names := z.Resolvers
-	if len(names) == 0 {
-		names = c.opt.Resolvers
+// resolvers returns the servers that z's names are looked up at.
+func (c *Client) resolvers(z Zone) ([]server, error) {
+	if len(z.Resolvers) > 0 {
+		return serversAt(z.Resolvers, c.opt.Dial)
 	}
+	names := c.opt.Resolvers
 	if len(names) == 0 {
 		conf, err := mdns.ClientConfigFromFile("/etc/resolv.conf")
 		if err != nil || len(conf.Servers) == 0 {
@@ -130,17 +134,26 @@ func (c *Client) resolvers(z Zone) ([]string, error) {
 		}
 		names = conf.Servers
 	}
-	return withPorts(names)
+	return serversAt(names, c.opt.Config)
 }
 
-func withPorts(names []string) ([]string, error) {
-	out := make([]string, 0, len(names))
+// server is a name server, and how it is reached: that depends on who names it.
+type server struct {
+	addr string // host:port
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// named is a server that a script names.
+func (c *Client) named(addr string) server { return server{addr, c.opt.Dial} }
+
+func serversAt(names []string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) ([]server, error) {
+	out := make([]server, 0, len(names))
 	for _, n := range names {
 		addr, err := withPort(n)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, addr)
+		out = append(out, server{addr, dial})
 	}
 	return out, nil
 }

@@ -83,7 +83,7 @@ func (b *binding) client(c *bind.Call) *Client {
 	}
 	transport := c.Network.Transport()
 	made := New(Options{
-		Dial: c.Network.Dial, Ask: c.Network.Ask, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
+		Dial: c.Network.Dial, Config: c.Network.DialConfigured, Ask: c.Network.DialDNS, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
 		RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
 		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
 	})
@@ -103,7 +103,11 @@ func (b *binding) check() *bind.Func {
 		Returns: "the zones",
 		Example: `zone:check(node:identity("tomcat").names)`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *checkArgs) ([]string, error) {
-			return b.client(c).Check(c.Context, *z, a.Names)
+			names, err := grantedOf(c, a.Names)
+			if err != nil {
+				return nil, err
+			}
+			return b.client(c).Check(c.Context, *z, names)
 		}),
 	}
 }
@@ -130,6 +134,9 @@ func (b *binding) present() *bind.Func {
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
 		Impl: bind.Method(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
 			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, *[]Record, error) {
+				if err := a.granted(c); err != nil {
+					return nil, nil, err
+				}
 				plan, done, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
 				if err != nil || done == nil {
 					return plan, nil, err
@@ -188,6 +195,9 @@ func (b *binding) propagated() *bind.Func {
 		Returns: "true, or false and who does not show what",
 		Example: `ctx:poll("waiting_dns_propagation", { within = "10m" }, function() return zone:propagated(order.challenges) end)`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *propagatedArgs) (bind.Verdict, error) {
+			if err := granted(c, namesOf(a.Challenges)...); err != nil {
+				return bind.Verdict{}, err
+			}
 			ok, reason, err := b.client(c).Propagated(c.Context, *z, a.Challenges,
 				Propagation{SkipAuthoritative: !a.Options.Authoritative, Resolvers: a.Options.Resolvers})
 			return bind.Verdict{OK: ok, Reason: reason}, err
@@ -202,6 +212,7 @@ func (b *binding) remove() *bind.Func {
 			"What `present` wrote is removed without it, when the run has ended.",
 		Example: `ctx:step("removing_records", function() zone:remove(order.challenges) end)`,
 		Impl: bind.Method(bind.Effect[Zone, challengesArgs, any, any]{
+			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, *any, error) { return nil, nil, a.granted(c) },
 			Do: func(c *bind.Call, z *Zone, a *challengesArgs, _ any) (any, error) {
 				return nil, b.client(c).Remove(c.Context, *z, a.Challenges, nil, nil)
 			},
@@ -222,6 +233,9 @@ func (b *binding) records() *bind.Func {
 		Returns: "the records",
 		Example: `local txt = zone:records("_acme-challenge.cucm01-pub.automate.builders", "TXT")`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *recordsArgs) ([]Record, error) {
+			if err := granted(c, a.Name); a.Name != "" && err != nil {
+				return nil, err
+			}
 			return b.client(c).Records(c.Context, *z, a.Name, a.Type)
 		}),
 	}

@@ -29,7 +29,10 @@ type script struct {
 	err   error
 }
 
-func newScript(t *testing.T, opt dnstest.Options) *script {
+func newScript(t *testing.T, opt dnstest.Options) *script { return newGranted(t, opt, nil) }
+
+// newGranted is newScript for a playbook that is granted g; nil is everything.
+func newGranted(t *testing.T, opt dnstest.Options, g *grant.Grant) *script {
 	t.Helper()
 	s := &script{scene: newScene(t, opt), state: lua.NewState()}
 	t.Cleanup(s.state.Close)
@@ -37,8 +40,12 @@ func newScript(t *testing.T, opt dnstest.Options) *script {
 	if err := os.WriteFile(bundle, []byte(s.CA()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	var rules grant.Rules
+	if g != nil {
+		rules = grant.Rules{"p": *g}
+	}
 	var err error
-	if s.net, err = grant.New(grant.Options{CABundle: bundle, Hosts: s.Hosts()}); err != nil {
+	if s.net, err = grant.New(grant.Options{CABundle: bundle, Hosts: s.Hosts(), Allowed: rules.For("p")}); err != nil {
 		t.Fatal(err)
 	}
 	m := Module()

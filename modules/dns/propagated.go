@@ -27,7 +27,7 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 	if err != nil || len(clean) == 0 {
 		return err == nil, "", err
 	}
-	resolvers, err := withPorts(opt.Resolvers)
+	resolvers, err := serversAt(opt.Resolvers, c.opt.Dial)
 	if err != nil {
 		return false, "", err
 	}
@@ -37,12 +37,15 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 			return false, "", err
 		}
 	}
-	missing := c.unseen(ctx, asks)
-	if len(missing) == 0 && len(resolvers) > 0 {
-		missing = c.unseen(ctx, resolverAsks(resolvers, clean)) // later: they cache absence
+	missing, refused := c.unseen(ctx, asks)
+	if len(missing) == 0 && refused == nil && len(resolvers) > 0 {
+		missing, refused = c.unseen(ctx, resolverAsks(resolvers, clean)) // later: they cache absence
 	}
 	if err := ctx.Err(); err != nil {
 		return false, "", problem.Network(err)
+	}
+	if refused != nil {
+		return false, "", refused
 	}
 	if len(missing) == 0 && opt.SkipAuthoritative && len(resolvers) == 0 {
 		return false, "", usage("nobody to ask: no authoritative servers and no resolvers")
@@ -52,7 +55,7 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 
 // ask is one question whose answer has to hold values.
 type ask struct {
-	server    string
+	server    server
 	name      string
 	values    []string
 	recursive bool
@@ -88,7 +91,7 @@ func (c *Client) authoritativeAsks(ctx context.Context, z Zone, challenges []Cha
 	return asks, nil
 }
 
-func resolverAsks(resolvers []string, challenges []Challenge) []ask {
+func resolverAsks(resolvers []server, challenges []Challenge) []ask {
 	values := map[string][]string{}
 	var names []string
 	for _, ch := range challenges {
@@ -109,38 +112,45 @@ func resolverAsks(resolvers []string, challenges []Challenge) []ask {
 // atOnce bounds the questions under way.
 const atOnce = 16
 
-// unseen asks them all and says what is missing, sorted.
-func (c *Client) unseen(ctx context.Context, asks []ask) []string {
+// unseen asks them all and says what is missing, sorted; err is of a server that is
+// not granted.
+func (c *Client) unseen(ctx context.Context, asks []ask) (missing []string, err error) {
 	var mu sync.Mutex
-	var missing []string
 	var all sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for _, q := range asks {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if why := c.missing(ctx, q); why != "" {
-				mu.Lock()
-				defer mu.Unlock()
-				missing = append(missing, strings.TrimSuffix(q.server, ":53")+why)
+			why, refused := c.missing(ctx, q)
+			mu.Lock()
+			defer mu.Unlock()
+			if refused != nil {
+				err = refused
+			}
+			if why != "" {
+				missing = append(missing, strings.TrimSuffix(q.server.addr, ":53")+why)
 			}
 		})
 	}
 	all.Wait()
 	slices.Sort(missing)
-	return missing
+	return missing, err
 }
 
-// missing says what q's server does not show; "" where it shows all.
-func (c *Client) missing(ctx context.Context, q ask) string {
+// missing says what q's server does not show; "" if it shows all. The error is of a
+// server that is not granted.
+func (c *Client) missing(ctx context.Context, q ask) (string, error) {
 	a, err := c.ask(ctx, q.server, q.name, mdns.TypeTXT, q.recursive)
 	switch {
+	case notGranted(err):
+		return "", err
 	case err != nil:
-		return " does not answer: " + problem.Network(err).Message
+		return " does not answer: " + problem.Network(err).Message, nil
 	case a.Rcode != mdns.RcodeSuccess && a.Rcode != mdns.RcodeNameError:
-		return fmt.Sprintf(" answers %s for %s", mdns.RcodeToString[a.Rcode], q.name)
+		return fmt.Sprintf(" answers %s for %s", mdns.RcodeToString[a.Rcode], q.name), nil
 	case !q.recursive && !a.Authoritative:
-		return " does not serve " + q.name
+		return " does not serve " + q.name, nil
 	}
 	seen := texts(a)
 	n := 0
@@ -151,10 +161,10 @@ func (c *Client) missing(ctx context.Context, q ask) string {
 	}
 	switch n {
 	case 0:
-		return ""
+		return "", nil
 	case len(q.values):
-		return fmt.Sprintf(" does not show %s yet", q.name)
+		return fmt.Sprintf(" does not show %s yet", q.name), nil
 	default:
-		return fmt.Sprintf(" shows only %d of %d values of %s", len(q.values)-n, len(q.values), q.name)
+		return fmt.Sprintf(" shows only %d of %d values of %s", len(q.values)-n, len(q.values), q.name), nil
 	}
 }

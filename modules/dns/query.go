@@ -17,21 +17,27 @@ const udpSize = 1232
 
 // ask puts one question to one server over UDP, and over TCP where the answer is
 // truncated or does not come.
-func (c *Client) ask(ctx context.Context, server, name string, qtype uint16, recursive bool) (*mdns.Msg, error) {
+func (c *Client) ask(ctx context.Context, at server, name string, qtype uint16, recursive bool) (*mdns.Msg, error) {
 	q := new(mdns.Msg).SetQuestion(fqdn(name), qtype)
 	q.RecursionDesired = recursive
 	q.SetEdns0(udpSize, false)
-	a, err := c.exchange(ctx, "udp", server, q)
-	if (err == nil && !a.Truncated) || ctx.Err() != nil {
+	a, err := c.exchange(ctx, "udp", at, q)
+	if (err == nil && !a.Truncated) || ctx.Err() != nil || notGranted(err) {
 		return a, err
 	}
-	return c.exchange(ctx, "tcp", server, q)
+	return c.exchange(ctx, "tcp", at, q)
 }
 
-func (c *Client) exchange(ctx context.Context, network, server string, q *mdns.Msg) (*mdns.Msg, error) {
+// notGranted reports whether the dialer refused to reach a server.
+func notGranted(err error) bool {
+	e, ok := errors.AsType[*problem.Error](err)
+	return ok && e.Kind == problem.Refused
+}
+
+func (c *Client) exchange(ctx context.Context, network string, at server, q *mdns.Msg) (*mdns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opt.QueryTimeout)
 	defer cancel()
-	conn, err := c.opt.Ask(ctx, network, server)
+	conn, err := at.dial(ctx, network, at.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +62,9 @@ func (c *Client) exchange(ctx context.Context, network, server string, q *mdns.M
 type lookup struct {
 	c         *Client
 	zone      string // the zone's name where the script gives it
-	resolvers []string
+	resolvers []server
 	apex      map[string]string
-	servers   map[string][]string
+	servers   map[string][]server
 }
 
 func (c *Client) lookup(z Zone) (*lookup, error) {
@@ -66,7 +72,7 @@ func (c *Client) lookup(z Zone) (*lookup, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lookup{c: c, resolvers: resolvers, apex: map[string]string{}, servers: map[string][]string{}}
+	l := &lookup{c: c, resolvers: resolvers, apex: map[string]string{}, servers: map[string][]server{}}
 	if z.Name != "" {
 		l.zone, err = cleanName(z.Name)
 	}
@@ -80,19 +86,21 @@ func (l *lookup) recursive(ctx context.Context, name string, qtype uint16) (*mdn
 
 // first gives the first answer that says that there is something, or that there
 // is nothing.
-func (l *lookup) first(ctx context.Context, servers []string, name string, qtype uint16, recursive bool) (*mdns.Msg, error) {
+func (l *lookup) first(ctx context.Context, servers []server, name string, qtype uint16, recursive bool) (*mdns.Msg, error) {
 	said := make([]string, 0, len(servers))
 	var last error
 	for _, s := range servers {
 		a, err := l.c.ask(ctx, s, name, qtype, recursive)
 		switch {
+		case notGranted(err):
+			return nil, err
 		case err != nil:
 			last = err
-			said = append(said, s+": "+problem.Network(err).Message)
+			said = append(said, s.addr+": "+problem.Network(err).Message)
 		case a.Rcode == mdns.RcodeSuccess || a.Rcode == mdns.RcodeNameError:
 			return a, nil
 		default:
-			said = append(said, s+" answered "+mdns.RcodeToString[a.Rcode])
+			said = append(said, s.addr+" answered "+mdns.RcodeToString[a.Rcode])
 		}
 	}
 	return nil, &problem.Error{
@@ -129,7 +137,7 @@ func (l *lookup) zoneOf(ctx context.Context, name string) (string, error) {
 }
 
 // serversOf gives the zone's authoritative servers, host:53, all of them.
-func (l *lookup) serversOf(ctx context.Context, apex string) ([]string, error) {
+func (l *lookup) serversOf(ctx context.Context, apex string) ([]server, error) {
 	if s, ok := l.servers[apex]; ok {
 		return s, nil
 	}
@@ -137,10 +145,10 @@ func (l *lookup) serversOf(ctx context.Context, apex string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	var out []server
 	for _, rr := range a.Answer {
 		if ns, ok := rr.(*mdns.NS); ok {
-			out = append(out, net.JoinHostPort(strings.ToLower(strings.TrimSuffix(ns.Ns, ".")), "53"))
+			out = append(out, server{net.JoinHostPort(strings.ToLower(strings.TrimSuffix(ns.Ns, ".")), "53"), l.c.opt.Ask})
 		}
 	}
 	if len(out) == 0 {

@@ -61,7 +61,7 @@ func (p *rfc2136Zone) list(ctx context.Context, apex, name, typ string) ([]Recor
 }
 
 func (p *rfc2136Zone) query(ctx context.Context, apex, name, typ string) ([]Record, error) {
-	a, err := p.c.ask(ctx, p.server, name, mdns.StringToType[typ], false)
+	a, err := p.c.ask(ctx, p.c.named(p.server), name, mdns.StringToType[typ], false)
 	if err != nil {
 		return nil, problem.At(problem.Network(err), "", p.server)
 	}

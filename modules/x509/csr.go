@@ -40,8 +40,52 @@ func ParseCSR(pemText string) (*CSR, error) {
 	}, nil
 }
 
-// Request gives the CSR as crypto/x509 has it, its signature verified.
-func (c *CSR) Request() (*stdx509.CertificateRequest, error) { return parseRequest(c.PEM) }
+// Request returns the CSR as crypto/x509 has it, its signature verified. A CSR of
+// which a script has changed the names and not the request is a Mismatch.
+func (c *CSR) Request() (*stdx509.CertificateRequest, error) {
+	req, err := parseRequest(c.PEM)
+	if err != nil {
+		return nil, err
+	}
+	if names := normal(req.DNSNames); !slices.Equal(names, c.Names) {
+		return nil, &problem.Error{
+			Kind: problem.Mismatch, Target: c.Host, Work: problem.NotDone,
+			Message: fmt.Sprintf("the signing request is for %q, and its table says %q", names, c.Names),
+		}
+	}
+	return req, nil
+}
+
+// OnlyDNSNames reports whether all alternative names of a request are DNS names:
+// crypto/x509 leaves out the types that it does not know, and a CA may not.
+func OnlyDNSNames(req *stdx509.CertificateRequest) bool {
+	for _, ext := range req.Extensions {
+		if !ext.Id.Equal(oidSubjectAltName) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(ext.Value, &names); err != nil || len(rest) > 0 {
+			return false
+		}
+		const dNSName = 2 // RFC 5280 section 4.2.1.6
+		if slices.ContainsFunc(names, func(n asn1.RawValue) bool { return n.Class != asn1.ClassContextSpecific || n.Tag != dNSName }) {
+			return false
+		}
+	}
+	return true
+}
+
+// CommonNames returns all common names of a request's subject: it may have several,
+// of which crypto/x509 shows the last.
+func CommonNames(req *stdx509.CertificateRequest) []string {
+	var out []string
+	for _, attr := range req.Subject.Names {
+		if attr.Type.Equal(oidCommonName) {
+			out = append(out, fmt.Sprint(attr.Value))
+		}
+	}
+	return out
+}
 
 // DER gives the CSR as it is sent to a CA. Nothing in it is verified.
 func (c *CSR) DER() ([]byte, error) { return decodeRequest(c.PEM) }
@@ -75,8 +119,10 @@ func parseRequest(pemText string) (*stdx509.CertificateRequest, error) {
 
 //nolint:gochecknoglobals // never changed
 var (
-	oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidClientAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
+	oidExtKeyUsage    = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidClientAuth     = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidCommonName     = asn1.ObjectIdentifier{2, 5, 4, 3}
 )
 
 func asksClientAuth(req *stdx509.CertificateRequest) bool {

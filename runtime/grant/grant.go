@@ -5,7 +5,6 @@ package grant
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	stdx509 "crypto/x509"
@@ -69,12 +68,9 @@ func New(opt Options) (*Network, error) {
 			}
 		}
 	}
-	if opt.Proxy != "" {
-		u, err := url.Parse(opt.Proxy)
-		if err != nil || u.Host == "" {
-			return nil, &problem.Error{Kind: problem.Usage, Target: "proxy", Message: fmt.Sprintf("%q is not the URL of a proxy", opt.Proxy)}
-		}
-		n.proxy = u
+	var err error
+	if n.proxy, err = opt.proxy(); err != nil {
+		return nil, err
 	}
 	if opt.CABundle != "" {
 		data, info, err := safefile.Read(opt.CABundle, maxBundle)
@@ -168,24 +164,40 @@ func parseBundle(data []byte) []*stdx509.Certificate {
 }
 
 // Dial connects to addr ("host:port"), or to where Hosts sends it. A host that is
-// not granted is a *problem.Error of kind refused; the proxy always is.
+// not granted is a *problem.Error of kind refused. It is the way to whatever a
+// script names, over TCP and UDP.
 func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if n.proxy == nil || addr != withPort(n.proxy) {
-		if err := n.opt.Allowed.Host(addr); err != nil {
-			return nil, err
-		}
+	if err := n.opt.Allowed.Host(addr); err != nil {
+		return nil, err
 	}
-	return n.Ask(ctx, network, addr)
+	return n.DialConfigured(ctx, network, addr)
 }
 
-// Ask is Dial for questions to name servers, which need no grant: whoever looks
-// for a record asks the servers of any zone above it.
-func (n *Network) Ask(ctx context.Context, network, addr string) (net.Conn, error) {
+// DialConfigured is Dial for addresses that the config or this machine names, such
+// as those of resolvers: they need no grant.
+func (n *Network) DialConfigured(ctx context.Context, network, addr string) (net.Conn, error) {
 	if to, ok := n.opt.Hosts[addr]; ok {
 		addr = to
 	}
 	return n.dialer.DialContext(ctx, network, addr)
 }
+
+// DialDNS is Dial for the name servers of a zone, which need no grant: a lookup asks
+// the servers of any zone. Since the zone's owner chooses them, it reaches port 53
+// and no other.
+func (n *Network) DialDNS(ctx context.Context, network, addr string) (net.Conn, error) {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port != "53" {
+		return nil, &problem.Error{Kind: problem.Refused, Work: problem.NotDone, Target: addr, Message: "name servers are asked on port 53 only"}
+	}
+	return n.DialConfigured(ctx, network, addr)
+}
+
+// Name refuses a DNS name that no certificate may be ordered for, as
+// [Allowed.Name] does.
+func (n *Network) Name(name string) error { return n.opt.Allowed.Name(name) }
+
+// BoundsNames reports whether [Network.Name] refuses any.
+func (n *Network) BoundsNames() bool { return n.opt.Allowed.BoundsNames() }
 
 // Transport returns a new transport, for one peer or one kind of peers. The
 // caller closes its idle connections.
@@ -195,25 +207,7 @@ func (n *Network) Transport() *http.Transport {
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4,
 	}
 	if n.proxy != nil {
-		t.Proxy = n.throughProxy
+		t.Proxy, t.DialContext, t.OnProxyConnectResponse = n.throughProxy, n.dialProxy, connected
 	}
 	return t
-}
-
-// throughProxy gives the proxy for a request whose host is granted: the dialer
-// sees the proxy only.
-func (n *Network) throughProxy(r *http.Request) (*url.URL, error) {
-	if err := n.opt.Allowed.Host(withPort(r.URL)); err != nil {
-		return nil, err
-	}
-	return n.proxy, nil
-}
-
-// withPort gives the "host:port" that a URL names.
-func withPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(port, "443"))
 }

@@ -18,13 +18,18 @@ import (
 // every playbook may reach all. Once there is one, what no rule grants is refused.
 type Rules map[string]Grant
 
-// Grant is what a playbook may reach; what is left out is nothing.
+// Grant is what a playbook may reach. Secrets, hosts and modules that are left out
+// are none.
 type Grant struct {
 	Secrets []string `json:"secrets,omitempty" yaml:"secrets"` // names, or patterns such as "CUCM_*"
 	// Hosts are "host", "*.example.com" for all names below, "10.0.0.0/8", or "*",
 	// each as it stands or with a port: "host:22".
 	Hosts   []string `json:"hosts,omitempty"   yaml:"hosts"`
 	Modules []string `json:"modules,omitempty" yaml:"modules"` // names, or "*"
+	// Names are the DNS names that certificates may be ordered for: a name,
+	// "*.example.com" for all names below, or "*". If no rule that fits a playbook
+	// lists any, all are granted.
+	Names []string `json:"names,omitempty" yaml:"names"`
 }
 
 // Allowed is what one playbook may reach. Nil is all.
@@ -47,6 +52,11 @@ func (r Rules) Check() error {
 				return fmt.Errorf("grants.%s: %w", playbook, err)
 			}
 		}
+		for _, name := range g.Names {
+			if !isNamePattern(name) {
+				return fmt.Errorf(`grants.%s: %q must be a DNS name, "*.example.com" or "*"`, playbook, name)
+			}
+		}
 	}
 	return nil
 }
@@ -62,6 +72,7 @@ func (r Rules) For(playbook string) *Allowed {
 			a.Secrets = append(a.Secrets, g.Secrets...)
 			a.Hosts = append(a.Hosts, g.Hosts...)
 			a.Modules = append(a.Modules, g.Modules...)
+			a.Names = append(a.Names, g.Names...)
 		}
 	}
 	return a
@@ -96,6 +107,18 @@ func (a *Allowed) Host(addr string) error {
 		return nil
 	}
 	return a.refused("host", host, "hosts")
+}
+
+// BoundsNames reports whether the DNS names of certificates are bounded.
+func (a *Allowed) BoundsNames() bool { return a != nil && len(a.Names) > 0 }
+
+// Name refuses a DNS name that no certificate may be ordered for. A wildcard is
+// granted by a pattern that has all of the names below it.
+func (a *Allowed) Name(name string) error {
+	if !a.BoundsNames() || slices.ContainsFunc(a.Names, func(granted string) bool { return fitsName(granted, name) }) {
+		return nil
+	}
+	return a.refused("name", name, "names")
 }
 
 func (a *Allowed) refused(what, name, key string) error {
@@ -140,12 +163,8 @@ func fitsHost(granted, host, port string) bool {
 	if err != nil || (at != "" && at != port) {
 		return false
 	}
-	host, want = strings.TrimSuffix(strings.ToLower(host), "."), strings.TrimSuffix(strings.ToLower(want), ".")
-	if want == "*" || want == host {
+	if fitsName(want, host) {
 		return true
-	}
-	if below, ok := strings.CutPrefix(want, "*"); ok {
-		return strings.HasSuffix(host, below)
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
@@ -157,4 +176,20 @@ func fitsHost(granted, host, port string) bool {
 	}
 	same, err := netip.ParseAddr(want)
 	return err == nil && same.Unmap() == addr
+}
+
+// fitsName reports whether a name is granted by a name, "*.example.com" or "*".
+func fitsName(granted, name string) bool {
+	granted, name = cleanName(granted), cleanName(name)
+	if below, ok := strings.CutPrefix(granted, "*"); ok {
+		return strings.HasSuffix(name, below)
+	}
+	return granted == name
+}
+
+func cleanName(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
+
+func isNamePattern(s string) bool {
+	rest := strings.TrimPrefix(s, "*.")
+	return s == "*" || rest != "" && !strings.ContainsAny(rest, "*/:@ ")
 }

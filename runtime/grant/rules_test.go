@@ -116,11 +116,72 @@ func TestRulesThatFitNothingAreRefused(t *testing.T) {
 		{"x": {Hosts: []string{"a*b.example.com"}}},
 		{"x": {Hosts: []string{""}}},
 		{"x": {Hosts: []string{"10.0.0.0/99"}}},
+		{"x": {Names: []string{""}}},
+		{"x": {Names: []string{"*."}}},
+		{"x": {Names: []string{"a.*.example.com"}}},
+		{"x": {Names: []string{"example.com:443"}}},
 	} {
 		if r.Check() == nil {
 			t.Errorf("%v is taken", r)
 		}
 	}
+}
+
+func TestNames(t *testing.T) {
+	rules := Rules{
+		"dfw":  {Names: []string{"automate.builders", "*.automate.builders"}},
+		"two*": {Names: []string{"a.example.com"}},
+		"twos": {Names: []string{"B.example.com."}},
+		"free": {Names: []string{"*"}},
+		"none": {},
+	}
+	if err := rules.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		playbook, name string
+		want           bool
+	}{
+		{"dfw", "automate.builders", true},
+		{"dfw", "cucm01-pub.Automate.builders.", true},
+		{"dfw", "a.b.automate.builders", true},
+		{"dfw", "*.automate.builders", true},
+		{"dfw", "badautomate.builders", false},
+		{"dfw", "builders", false},
+		{"dfw", "automate.builders.attacker.test", false},
+		{"two", "a.example.com", true},
+		{"two", "b.example.com", false},
+		{"two", "*.example.com", false},
+		{"twos", "a.example.com", true}, // of both rules
+		{"twos", "b.example.com", true},
+		{"free", "anything.test", true},
+		{"none", "anything.test", true}, // no rule that fits lists any
+	} {
+		a := rules.For(c.playbook)
+		if err := a.Name(c.name); (err == nil) != c.want {
+			t.Errorf("%s for %s: %v", c.name, c.playbook, err)
+		}
+		if a.BoundsNames() != (c.playbook != "none") {
+			t.Errorf("%s: %t", c.playbook, a.BoundsNames())
+		}
+	}
+	if e := problem.From(rules.For("two").Name("www.example.com")); !strings.HasSuffix(e.Hint, `grants: { "two": { names: ["www.example.com"] } }`) {
+		t.Errorf("hint %q", e.Hint)
+	}
+}
+
+func FuzzName(f *testing.F) {
+	f.Add("*.example.com", "www.example.com")
+	f.Add("*", "")
+	f.Fuzz(func(t *testing.T, granted, name string) {
+		r := Rules{"*": {Names: []string{granted}}}
+		if r.Check() != nil || granted == "*" {
+			return
+		}
+		if below := strings.TrimPrefix(cleanName(granted), "*"); r.For("x").Name(name) == nil && !strings.HasSuffix(cleanName(name), below) {
+			t.Errorf("%q is granted by %q", name, granted)
+		}
+	})
 }
 
 func FuzzHost(f *testing.F) {
@@ -151,7 +212,7 @@ func TestDialerKeepsToTheGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close()
-	if conn, err = n.Ask(t.Context(), "tcp", to); err != nil { // a name server would be asked so
+	if conn, err = n.DialConfigured(t.Context(), "tcp", to); err != nil { // a resolver of the config would be asked so
 		t.Fatal(err)
 	}
 	_ = conn.Close()
@@ -189,7 +250,12 @@ func TestProxyKeepsToTheGrant(t *testing.T) {
 	if err := get("http://other.example.com/"); problem.Network(err).Kind != problem.Refused || len(asked) != 0 {
 		t.Errorf("other: %v", err)
 	}
-	if _, err := n.Dial(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", "1")); problem.Network(err).Kind != problem.Refused {
-		t.Errorf("past the proxy: %v", err)
+	for what, addr := range map[string]string{"past the proxy": net.JoinHostPort("127.0.0.1", "1"), "the proxy as a host": strings.TrimPrefix(proxy.URL, "http://")} {
+		if _, err := n.Dial(t.Context(), "tcp", addr); problem.Network(err).Kind != problem.Refused {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := get(proxy.URL); problem.Network(err).Kind != problem.Refused || len(asked) != 0 {
+		t.Errorf("the proxy as a host: %v", err)
 	}
 }
