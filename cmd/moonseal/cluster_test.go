@@ -17,7 +17,7 @@ return require("moonseal.renew").tomcat {
   name = "cucm-tomcat",
   node = { host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
   members = { { host = "cucm02-sub" } },
-  csr = { distribution = "multi-server" },
+  csr = { distribution = "multi-server", names = { "imp01.automate.builders" } },
   zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
   ca = { directory = "letsencrypt", email = "admin@automate.builders" },
 }

@@ -18,6 +18,8 @@ type CSRRequest struct {
 	Distribution   string   `lua:"distribution,optional" default:"this-server" doc:"this-server, or multi-server for one certificate of the whole cluster"`
 	CommonName     string   `lua:"common_name,optional" doc:"the node's own name where empty"`
 	AltNames       []string `lua:"alt_names,optional" doc:"further DNS names"`
+	Members        []string `lua:"members,optional" doc:"full host names of the cluster's other nodes: a multi-server request names them too"`
+	Names          []string `lua:"names,optional" doc:"names that the node may add by itself; a request with any other is a mismatch"`
 	KeyType        string   `lua:"key_type,optional" enum:"rsa ec" doc:"ec for an ECDSA service, else rsa, where empty"`
 	KeyLength      int      `lua:"key_length,optional" doc:"in bits; 2048 for rsa, 256 for ec, where 0"`
 	Hash           string   `lua:"hash,optional" default:"sha256" doc:"of the request's signature"`

@@ -12,7 +12,8 @@ func (b *binding) csr() *bind.Func {
 	return &bind.Func{
 		Name: "csr", Table: true,
 		Doc: "Makes the node generate a key, which it keeps, and a signing request. There is one pending request for each service: a new one overwrites it, " +
-			"so one that this moonseal did not make is refused as a `conflict` unless `replace_pending` is set.",
+			"so one that this moonseal did not make is refused as a `conflict` unless `replace_pending` is set. " +
+			"The request may hold the node's name, `common_name`, `alt_names`, `members` and `names`, and for multi-server the domains of the nodes; any other name is a `mismatch`.",
 		Returns: "the signing request",
 		Example: `local csr = ctx:step("generating_csr", function() return node:csr { service = "tomcat" } end)`,
 		Impl: bind.Method(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
@@ -22,15 +23,26 @@ func (b *binding) csr() *bind.Func {
 				if err != nil {
 					return CSRLook{}, nil, err
 				}
+				if err := asked(c, r); err != nil {
+					return CSRLook{}, nil, err
+				}
 				look, err := with(b, c, n, func(cl *Client) (CSRLook, error) { return cl.LookCSR(c.Context, r) })
 				return look, nil, err
 			},
 			Do: func(c *bind.Call, n *Node, a *CSRRequest, _ CSRLook) (*x509.CSR, error) {
-				csr, err := with(b, c, n, func(cl *Client) (*x509.CSR, error) { return cl.GenerateCSR(c.Context, *a) })
+				client, err := b.client(c, n)
 				if err != nil {
 					return nil, err
 				}
-				return csr, keep(c, csr)
+				csr, err := client.GenerateCSR(c.Context, *a)
+				if err != nil {
+					return nil, err
+				}
+				// Also a request that is refused is ours: the next one may overwrite it.
+				if err := keep(c, csr); err != nil {
+					return nil, err
+				}
+				return csr, client.checkNames(*a, csr)
 			},
 			Probe: func(c *bind.Call, n *Node, a *CSRRequest, look CSRLook) (*x509.CSR, bool, error) {
 				client, err := b.client(c, n)
@@ -41,7 +53,8 @@ func (b *binding) csr() *bind.Func {
 				if err != nil || !happened {
 					return nil, false, err
 				}
-				return csr, true, keep(c, csr)
+				// One with other names is made anew, which says what is wrong with it.
+				return csr, client.checkNames(*a, csr) == nil, keep(c, csr)
 			},
 			Repeatable: true,
 		}),
@@ -60,6 +73,17 @@ func ours(c *bind.Call, n *Node, r CSRRequest) (CSRRequest, error) {
 		r.Ours = append(r.Ours, kept.KeySHA256)
 	}
 	return r, nil
+}
+
+// asked refuses, before the node is changed, names that the playbook may have no
+// certificate for.
+func asked(c *bind.Call, r CSRRequest) error {
+	for _, name := range append([]string{r.CommonName}, r.AltNames...) {
+		if err := c.Network.Name(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keep stores a request where ours finds it.

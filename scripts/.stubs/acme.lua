@@ -107,7 +107,7 @@ function acme_CA:account() end
 ---@field url string the account's URL, its identity at the CA
 local acme_Account = {}
 
----Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. `replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.
+---Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. A name that the config's grants do not allow is refused too. `replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.
 ---@param options { csr: x509.CSR, replaces?: x509.Certificate, profile?: string }
 ---@return acme.Order # the order, with the challenges of the names that are still to be proven
 function acme_Account:order(options) end

@@ -132,6 +132,7 @@ func (n *Node) sans(q csrRequest, multi bool) []string {
 	for _, name := range q.AltNames {
 		names = append(names, strings.ToLower(name))
 	}
+	names = append(names, n.Behavior().ExtraNames...)
 	slices.Sort(names)
 	return slices.Compact(names)
 }

@@ -119,6 +119,7 @@ type Behavior struct {
 	EKU           EKUPolicy `json:"eku,omitempty"`            // accept where empty
 	IdentityChain bool      `json:"identity_chain,omitempty"` // the chain inside an identity upload counts as trusted
 	MultiServer   string    `json:"multi_server,omitempty"`   // the word for a cluster certificate; multi-server where empty
+	ExtraNames    []string  `json:"extra_names,omitempty"`    // names of others that a node which was taken over puts into its CSRs
 	LockAfter     int       `json:"lock_after,omitempty"`     // wrong passwords in a row that lock an account; never when 0
 
 	ReplicationDelay   time.Duration `json:"replication_delay,omitempty"`    // until trust and multi-server certificates reach the other nodes

@@ -86,6 +86,21 @@ func csrRefusals() []refusal {
 			says: []string{"cucm.Node:csr: " + pub, "takes no wildcard"}, hint: []string{"alt_names"},
 		},
 		{
+			name: "node that asks for another host's name", step: "generating_csr", kind: problem.Mismatch,
+			arrange: func(t *testing.T, r *renewal) {
+				t.Helper()
+				r.behave(t, func(b *cucmtest.Behavior) { b.ExtraNames = []string{"www.automate.builders"} })
+			},
+			says: []string{"cucm.Node:csr: " + pub, `"www.automate.builders"`, "the playbook expects " + pub}, hint: []string{"members", "names", "find out who has changed the node"},
+			check: func(t *testing.T, _ *renewal, l *lab.Ledger) {
+				t.Helper()
+				if len(l.Orders)+len(l.Certificates) > 0 {
+					t.Errorf("%+v", l)
+				}
+			},
+			mend: healed,
+		},
+		{
 			name: "common name that no node has", script: dropIn{csr: `distribution = "multi-server", common_name = "cucm01-pub-ms.automate.builders",`},
 			step: "requesting_certificate", kind: problem.Mismatch,
 			says: []string{"acme.Account:order: " + pub, `common name "cucm01-pub-ms.automate.builders" is not among its alternative names`}, hint: []string{"set common_name to a node's full name"},

@@ -53,6 +53,12 @@ local function nodes(s)
   return all
 end
 
+local function hosts(all)
+  local out = {}
+  for i, node in ipairs(all) do out[i] = node.host end
+  return out
+end
+
 -- each runs a step for every node: under the stage's own name for the only node,
 -- with the host as its key in a cluster.
 local function each(ctx, s, step, name, options, fn)
@@ -121,7 +127,7 @@ end
 
 function stages.generating_csr(ctx, s)
   s.csr = ctx:step("generating_csr", function()
-    local request = { service = s.service }
+    local request = { service = s.service, members = hosts(s.members) }
     for k, v in pairs(s.spec.csr or {}) do request[k] = v end
     return s.node:csr(request)
   end)
