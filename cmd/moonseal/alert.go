@@ -1,12 +1,11 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/daemon"
+	"moonseal/runtime/plain"
 )
 
 func (a *app) alertCommand() *cobra.Command {
@@ -37,10 +36,10 @@ daemon runs it does that, with the config and the secrets that it has.`,
 				return err
 			}
 			if r.Services > 0 {
-				_, _ = fmt.Fprintf(a.stdout, "sent to %s\n", count(r.Services, "service"))
+				_, _ = plain.Fprintf(a.stdout, "sent to %s\n", count(r.Services, "service"))
 			}
 			if r.Heartbeat != "" {
-				_, _ = fmt.Fprintf(a.stdout, "the heartbeat's URL answers (%s)\n", r.Heartbeat)
+				_, _ = plain.Fprintf(a.stdout, "the heartbeat's URL answers (%s)\n", r.Heartbeat)
 			}
 			return nil
 		},

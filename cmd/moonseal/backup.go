@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -11,6 +10,7 @@ import (
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -30,7 +30,7 @@ with what you back files up with.`,
 			if err := a.backup(cmd.Context(), cfg, args[0]); err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(a.stdout, "the journal is copied to %s\n", args[0])
+			_, _ = plain.Fprintf(a.stdout, "the journal is copied to %s\n", args[0])
 			return nil
 		},
 	}
@@ -75,7 +75,7 @@ nobody can tell from the copy.`,
 			if err != nil {
 				return err
 			}
-			_, _ = fmt.Fprintf(a.stdout, "the journal is restored; %s parked\n", count(parked, "unfinished run"))
+			_, _ = plain.Fprintf(a.stdout, "the journal is restored; %s parked\n", count(parked, "unfinished run"))
 			return nil
 		},
 	}

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -53,7 +53,7 @@ func (a *app) cancel(ctx context.Context, op operator, id string, d api.Decision
 			Hint: "moonseal logs " + r.ID + " shows the whole run; moonseal cancel " + r.ID + " tries again",
 		}
 	}
-	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, r.Status)
+	_, _ = plain.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, r.Status)
 	if retry {
 		return nil
 	}

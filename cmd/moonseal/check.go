@@ -13,6 +13,7 @@ import (
 
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -129,18 +130,18 @@ func (a *app) showChecked(report *checked, asJSON bool) error {
 		return ended(map[bool]int{true: exitFailed}[broken], nil)
 	}
 	for _, p := range report.Playbooks {
-		_, _ = fmt.Fprintf(a.stdout, "ok      %-24s %s\n", p.Name, p.File)
+		_, _ = plain.Fprintf(a.stdout, "ok      %-24s %s\n", p.Name, p.File)
 	}
 	for _, e := range report.Problems {
-		_, _ = fmt.Fprintf(a.stdout, "broken  %s\n", brokenWhat(e))
+		_, _ = plain.Fprintf(a.stdout, "broken  %s\n", brokenWhat(e))
 		if e.Place != nil && e.Place.Line > 0 {
 			printPlace(a.stdout, e.Place)
 		}
 		if e.Hint != "" {
-			_, _ = fmt.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+			_, _ = plain.Fprintf(a.stdout, "hint: %s\n", e.Hint)
 		}
 	}
-	_, _ = fmt.Fprintf(a.stdout, "%s in order, %s broken\n", count(len(report.Playbooks), "playbook"), count(len(report.Problems), "script"))
+	_, _ = plain.Fprintf(a.stdout, "%s in order, %s broken\n", count(len(report.Playbooks), "playbook"), count(len(report.Problems), "script"))
 	return ended(map[bool]int{true: exitFailed}[broken], nil)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -65,7 +66,7 @@ func (a *app) cleanupList(ctx context.Context, asJSON bool) error {
 		if u.Error != nil {
 			last = u.Error.Error()
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", u.Run, leftWhat(u), u.Attempts, last)
+		_, _ = plain.Fprintf(w, "%s\t%s\t%d\t%s\n", u.Run, leftWhat(u), u.Attempts, last)
 	}
 	return w.Flush()
 }
@@ -107,7 +108,7 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 		}
 		err = do(ctx, op, r)
 		if problem.HasCode(err, problem.NothingLeft) {
-			_, err = fmt.Fprintf(a.stdout, "nothing of run %s is left to clean up\n", r.ID)
+			_, err = plain.Fprintf(a.stdout, "nothing of run %s is left to clean up\n", r.ID)
 		}
 		return err
 	}
@@ -150,7 +151,7 @@ func (a *app) cleanupRetry(ctx context.Context, op operator, r journal.Run) erro
 			return &problem.Error{Kind: e.Kind, Target: "run " + r.ID, Message: "still not cleaned up: " + e.Error(), Hint: e.Hint}
 		}
 	}
-	_, _ = fmt.Fprintf(a.stdout, "run %s of %s is cleaned up\n", r.ID, r.Playbook)
+	_, _ = plain.Fprintf(a.stdout, "run %s of %s is cleaned up\n", r.ID, r.Playbook)
 	return nil
 }
 
@@ -158,7 +159,7 @@ func (a *app) cleanupForget(ctx context.Context, op operator, r journal.Run) err
 	left, err := op.Forget(ctx, r.ID)
 	for _, u := range left {
 		if err == nil {
-			_, _ = fmt.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
+			_, _ = plain.Fprintf(a.stdout, "run %s: forgot %s\n", r.ID, leftWhat(u))
 		}
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"moonseal/runtime/config"
+	"moonseal/runtime/plain"
 )
 
 // liveLog is a log handler whose level and format can change while it is used.
@@ -59,8 +60,9 @@ func (a *app) logHandler(cfg *config.Config) slog.Handler {
 	if cfg.Log.Format == config.LogJSON {
 		form = func(w io.Writer, opts *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, opts) }
 	}
+	w := plain.Raw(a.stderr) // both forms escape by themselves
 	if a.getenv("JOURNAL_STREAM") == "" {
-		return form(a.stderr, opts)
+		return form(w, opts)
 	}
-	return newJournald(a.stderr, opts, form)
+	return newJournald(w, opts, form)
 }

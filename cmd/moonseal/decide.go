@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 )
 
 func (a *app) approveCommand() *cobra.Command {
@@ -49,7 +49,7 @@ func why(cmd *cobra.Command, d *api.Decision) {
 
 // decided says what became of a run, and how it continues.
 func (a *app) decided(op operator, r *journal.Run, is string) error {
-	_, err := fmt.Fprintf(a.stdout, "run %s of %s is %s\n%s\n", r.ID, r.Playbook, is, op.Continues(r))
+	_, err := plain.Fprintf(a.stdout, "run %s of %s is %s\n%s\n", r.ID, r.Playbook, is, op.Continues(r))
 	return err
 }
 
@@ -70,7 +70,7 @@ changed it, and is not done. "moonseal status" says which run holds which lock.`
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(a.stdout, "run %s of %s: released %s\n", r.ID, r.Playbook, strings.Join(names, ", "))
+				_, err = plain.Fprintf(a.stdout, "run %s of %s: released %s\n", r.ID, r.Playbook, strings.Join(names, ", "))
 				return err
 			})
 		},

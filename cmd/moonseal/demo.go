@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"moonseal/modules/lab"
 	"moonseal/runtime/config"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/scripts"
 )
@@ -62,7 +62,7 @@ func (a *app) demo(ctx context.Context, dir string, outage time.Duration) (err e
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(a.stdout, "An ACME CA, DNS for %s and a CUCM cluster are up; %s runs against them.\n\n", lab.Domain, filepath.Base(demoPlaybook+".lua"))
+	_, _ = plain.Fprintf(a.stdout, "An ACME CA, DNS for %s and a CUCM cluster are up; %s runs against them.\n\n", lab.Domain, filepath.Base(demoPlaybook+".lua"))
 	demo := *a
 	demo.getenv = func(name string) string { return cmp.Or(world.Env(name), a.getenv(name)) }
 	code, err := demo.run(ctx, cfg, demoPlaybook, runOptions{force: true, interrupted: "moonseal demo begins anew"})
@@ -79,9 +79,9 @@ func (a *app) demo(ctx context.Context, dir string, outage time.Duration) (err e
 // demoResult shows what the world says of it.
 func (a *app) demoResult(before, after *lab.Ledger) error {
 	w := a.stdout
-	_, _ = fmt.Fprintf(w, "\n%s served before  %s\n", demoNode, before.Served[demoNode])
-	_, _ = fmt.Fprintf(w, "%s serves now     %s\n", demoNode, after.Served[demoNode])
-	_, _ = fmt.Fprintf(w, "TXT records left: %d\n", len(after.TXT.Present))
+	_, _ = plain.Fprintf(w, "\n%s served before  %s\n", demoNode, before.Served[demoNode])
+	_, _ = plain.Fprintf(w, "%s serves now     %s\n", demoNode, after.Served[demoNode])
+	_, _ = plain.Fprintf(w, "TXT records left: %d\n", len(after.TXT.Present))
 	switch {
 	case after.Served[demoNode] == before.Served[demoNode]:
 		return &problem.Error{Kind: problem.Internal, Message: "the node still serves the old certificate"}

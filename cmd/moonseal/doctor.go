@@ -15,6 +15,7 @@ import (
 	"moonseal/runtime/daemon"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -197,13 +198,13 @@ func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {
 			continue
 		}
 		if f.Error == nil {
-			_, _ = fmt.Fprintf(a.stdout, "ok   %s  %s\n", f.What, f.Note)
+			_, _ = plain.Fprintf(a.stdout, "ok   %s  %s\n", f.What, f.Note)
 			continue
 		}
-		_, _ = fmt.Fprintf(a.stdout, "bad  %s: %s\n", f.What, f.Error)
+		_, _ = plain.Fprintf(a.stdout, "bad  %s: %s\n", f.What, f.Error)
 		printPlace(a.stdout, f.Error.Place)
 		if f.Error.Hint != "" {
-			_, _ = fmt.Fprintf(a.stdout, "     hint: %s\n", f.Error.Hint)
+			_, _ = plain.Fprintf(a.stdout, "     hint: %s\n", f.Error.Hint)
 		}
 	}
 	if asJSON {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -16,10 +17,10 @@ import (
 //	hint: what to do
 func (a *app) printError(err error) {
 	e := problem.From(err)
-	_, _ = fmt.Fprintf(a.stderr, "moonseal: %s\n", e)
+	_, _ = plain.Fprintf(a.stderr, "moonseal: %s\n", e)
 	printPlace(a.stderr, e.Place)
 	if e.Hint != "" {
-		_, _ = fmt.Fprintf(a.stderr, "hint: %s\n", e.Hint)
+		_, _ = plain.Fprintf(a.stderr, "hint: %s\n", e.Hint)
 	}
 }
 
@@ -29,19 +30,23 @@ func printPlace(w io.Writer, p *problem.Place) {
 		return
 	}
 	if p.Line == 0 {
-		_, _ = fmt.Fprintf(w, "  in %s\n", p.File)
+		_, _ = plain.Fprintf(w, "  in %s\n", p.File)
 		return
 	}
 	excerpt := p.Excerpt()
 	if excerpt == "" {
-		_, _ = fmt.Fprintf(w, "  %s:%d\n", p.File, p.Line)
+		_, _ = plain.Fprintf(w, "  %s:%d\n", p.File, p.Line)
 		return
 	}
-	_, _ = fmt.Fprintf(w, "  %s:%d:\n  %s\n", p.File, p.Line, strings.ReplaceAll(excerpt, "\n", "\n  "))
+	_, _ = plain.Fprintf(w, "  %s:%d:\n", p.File, p.Line)
+	for line := range strings.Lines(excerpt) { // the script's, and the caret's
+		_, _ = fmt.Fprintf(w, "  %s\n", plain.Text(strings.TrimSuffix(line, "\n")))
+	}
 }
 
+// writeJSON writes to what is below the writer that escapes: JSON does so by itself.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(plain.Raw(w))
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 )
@@ -28,7 +28,7 @@ func (a *app) runInDaemon(ctx context.Context, cfg *config.Config, c *api.Client
 	defer p.close()
 	p.begin(name, reply.ID, reply.Resumed)
 	if e := reply.Broken; e != nil {
-		_, _ = fmt.Fprintf(a.stderr, "moonseal: the script is broken, and its last good version runs: %s\n", e)
+		_, _ = plain.Fprintf(a.stderr, "moonseal: the script is broken, and its last good version runs: %s\n", e)
 		printPlace(a.stderr, e.Place)
 	}
 	out, err := a.follow(ctx, c, reply.ID, opts.wait, p)

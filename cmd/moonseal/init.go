@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"embed"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	shipped "moonseal/examples"
 	"moonseal/modules"
 	"moonseal/runtime/bind"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -71,7 +71,7 @@ func (a *app) init(dir string) error {
 	if clean := filepath.Clean(dir); clean != "." && clean != systemDir { // these are looked into anyway
 		config = " --config " + filepath.Join(dir, "moonseal.yaml")
 	}
-	_, _ = fmt.Fprintf(a.stdout, `next:
+	_, _ = plain.Fprintf(a.stdout, `next:
   edit      %[2]s: host, domain, zone, address
   check     moonseal check%[1]s
   secrets   moonseal secret test%[1]s
@@ -94,7 +94,7 @@ func (a *app) writeNew(path string, data []byte) (err error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // as above
 	if errors.Is(err, fs.ErrExist) {
-		_, _ = fmt.Fprintf(a.stdout, "kept   %s\n", path)
+		_, _ = plain.Fprintf(a.stdout, "kept   %s\n", path)
 		return nil
 	}
 	if err != nil {
@@ -104,6 +104,6 @@ func (a *app) writeNew(path string, data []byte) (err error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(a.stdout, "wrote  %s\n", path)
+	_, _ = plain.Fprintf(a.stdout, "wrote  %s\n", path)
 	return nil
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/modules/lab"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/scripts"
 )
@@ -44,7 +44,7 @@ GET CONTROL/ledger tells what happened; POST CONTROL/faults makes things fail.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, world.Close()) }()
-			_, _ = fmt.Fprintf(a.stdout, "config   %s\ncontrol  %s\nlab ready\n", world.ConfigPath(), world.ControlURL())
+			_, _ = plain.Fprintf(a.stdout, "config   %s\ncontrol  %s\nlab ready\n", world.ConfigPath(), world.ControlURL())
 			<-ctx.Done()
 			return nil
 		},

@@ -52,13 +52,13 @@ type arrow struct {
 
 // arrows are tried in their order: the first whose from fits a package decides.
 func arrows() []arrow {
-	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/problem", "runtime/safefile"}
+	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/plain", "runtime/problem", "runtime/safefile"}
 	module := append([]string{"runtime/account", "runtime/bind", "runtime/grant", "runtime/secret"}, leaves...)
 	client := append([]string{"modules/x509", "modules/ssh"}, module...)
 	return []arrow{
 		{[]string{"cmd/…"}, []string{"runtime/…", "modules/…", "scripts", "examples"}, "cmd joins all"},
 		{[]string{"scripts", "examples"}, nil, "scripts and examples are data"},
-		{[]string{"runtime/atomicfile", "runtime/duration", "runtime/safefile"}, []string{"runtime/problem"}, "every package may use them, so they use no more than the error type"},
+		{[]string{"runtime/atomicfile", "runtime/duration", "runtime/plain", "runtime/safefile"}, []string{"runtime/problem"}, "every package may use them, so they use no more than the error type"},
 		{[]string{"runtime/…"}, []string{"runtime/…"}, "the engine knows no module: cmd hands it the list"},
 		{[]string{"modules"}, []string{"modules/…", "runtime/bind"}, "all.go lists the modules"},
 		{[]string{"modules/faults"}, []string{"runtime/problem"}, "every test double uses the faults"},
@@ -157,4 +157,19 @@ func imports(t *testing.T, file string) []string {
 		}
 	}
 	return out
+}
+
+// TestScreensEscape keeps to plain.Fprintf, which escapes what others say, whatever is
+// shown: fmt.Fprintf would let a line break in a value begin a line.
+func TestScreensEscape(t *testing.T) {
+	own := map[string]int{"errors.go": 1, "progress.go": 1} // a script's own line, escaped; and into a text that is an argument
+	for _, file := range goFiles(t) {
+		if path.Dir(file) != "cmd/moonseal" || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text := read(t, filepath.Join(root, filepath.FromSlash(file)))
+		if n := strings.Count(text, "fmt.Fprintf("); n != own[path.Base(file)] {
+			t.Errorf("%s: %d calls of fmt.Fprintf, want plain.Fprintf", file, n)
+		}
+	}
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 )
 
 // logPage is how many lines are read at once.
@@ -47,7 +47,7 @@ func (a *app) logsCommand() *cobra.Command {
 			}
 			horizon, err := j.Horizon(cmd.Context())
 			if err == nil && run.Ended.Before(horizon.Logs) {
-				_, err = fmt.Fprintf(a.stderr, "moonseal: the log of run %s was removed: keep.logs is %s, and it ended %s\n", run.ID, cfg.Keep.Logs, when(run.Ended))
+				_, err = plain.Fprintf(a.stderr, "moonseal: the log of run %s was removed: keep.logs is %s, and it ended %s\n", run.ID, cfg.Keep.Logs, when(run.Ended))
 			}
 			return err
 		},
@@ -104,6 +104,6 @@ func (a *app) showLine(l journal.Log, asJSON, debug bool) error {
 	if l.Step != "" {
 		step = l.Step + ": "
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s %-5s %s%s%s\n", l.At.Local().Format(time.DateTime), l.Level, step, l.Message, fieldText(l.Fields))
+	_, err := plain.Fprintf(a.stdout, "%s %-5s %s%s%s\n", l.At.Local().Format(time.DateTime), l.Level, step, l.Message, fieldText(l.Fields))
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 	"moonseal/runtime/suggest"
@@ -56,6 +57,7 @@ func (a *app) main() int {
 	if len(a.args) > 0 && a.args[0] == workerCommand {
 		return a.worker() // before all else: it has 20 ms to its first step
 	}
+	a.stdout, a.stderr = plain.NewWriter(a.stdout), plain.NewWriter(a.stderr)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := a.root()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 )
@@ -102,5 +103,5 @@ func (p *progress) explain(e *problem.Error, next string) {
 	if e != nil {
 		p.app.printError(e)
 	}
-	_, _ = fmt.Fprintf(p.app.stderr, "hint: %s\n", next)
+	_, _ = plain.Fprintf(p.app.stderr, "hint: %s\n", next)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
+	"moonseal/runtime/plain"
 )
 
 func (a *app) pauseCommand(paused bool) *cobra.Command {
@@ -50,7 +50,7 @@ RUN" ends one. "moonseal run NAME" still begins one.`
 func (a *app) paused(ctx context.Context, op operator, name string, paused bool) error {
 	who, next := cmp.Or(name, "all"), strings.TrimSpace("moonseal unpause "+name)
 	if paused {
-		_, err := fmt.Fprintf(a.stdout, "%s: nothing begins by schedule until %s; unfinished runs go on\n", who, next)
+		_, err := plain.Fprintf(a.stdout, "%s: nothing begins by schedule until %s; unfinished runs go on\n", who, next)
 		return err
 	}
 	now, err := op.Records().Paused(ctx)
@@ -58,13 +58,13 @@ func (a *app) paused(ctx context.Context, op operator, name string, paused bool)
 		return err
 	}
 	if now.Has("") && name != "" {
-		_, err = fmt.Fprintf(a.stdout, "%s is not paused by itself any more, but all are: moonseal unpause\n", name)
+		_, err = plain.Fprintf(a.stdout, "%s is not paused by itself any more, but all are: moonseal unpause\n", name)
 		return err
 	}
-	_, _ = fmt.Fprintf(a.stdout, "%s: runs begin by schedule again\n", who)
+	_, _ = plain.Fprintf(a.stdout, "%s: runs begin by schedule again\n", who)
 	for _, p := range slices.Sorted(maps.Keys(now)) {
 		if p != "" && name == "" {
-			_, _ = fmt.Fprintf(a.stdout, "but for %s, which is paused by itself: moonseal unpause %s\n", p, p)
+			_, _ = plain.Fprintf(a.stdout, "but for %s, which is paused by itself: moonseal unpause %s\n", p, p)
 		}
 	}
 	return nil

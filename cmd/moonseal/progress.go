@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 )
@@ -24,7 +25,8 @@ import (
 // thing that happened; with --json that line is JSON.
 type progress struct {
 	app  *app
-	w    io.Writer
+	w    io.Writer // for text and JSON
+	raw  io.Writer // below it, for what redraws the terminal's last line
 	json bool
 	live bool
 	min  slog.Level // of the log lines that are shown
@@ -47,11 +49,14 @@ type shownStep struct {
 
 const tick = 100 * time.Millisecond
 
+// eraseLine goes to the begin of the terminal's line and erases it.
+const eraseLine = "\r\x1b[K"
+
 func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
 	p := &progress{
-		app: a, w: a.stdout, json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
+		app: a, w: a.stdout, raw: plain.Raw(a.stdout), json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
 	}
-	if f, ok := a.stdout.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
+	if f, ok := p.raw.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
 		p.live = true
 		p.ticking.Go(p.redraw)
 	}
@@ -85,13 +90,13 @@ func (p *progress) draw() {
 		return
 	}
 	s := p.current
-	text := fmt.Sprintf("  %-26s … %s%s", s.name, shortTime(p.app.clock.Since(s.since)), s.again())
-	if f, ok := p.w.(*os.File); ok {
+	text := fmt.Sprintf("  %-26s … %s%s", plain.Line(s.name), shortTime(p.app.clock.Since(s.since)), s.again())
+	if f, ok := p.raw.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			text = string([]rune(text)[:min(len([]rune(text)), width-1)])
 		}
 	}
-	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", text)
+	_, _ = io.WriteString(p.raw, eraseLine+text)
 }
 
 // again names the attempt, from the second on.
@@ -112,11 +117,12 @@ func shortTime(d time.Duration) string {
 
 // line writes a finished line.
 func (p *progress) line(format string, args ...any) {
-	erase := ""
+	var b strings.Builder
 	if p.live {
-		erase = "\r\x1b[K"
+		b.WriteString(eraseLine)
 	}
-	_, _ = fmt.Fprintf(p.w, erase+format+"\n", args...)
+	_, _ = plain.Fprintf(&b, format+"\n", args...)
+	_, _ = io.WriteString(p.raw, b.String())
 	p.draw()
 }
 

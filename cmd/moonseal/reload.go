@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/plain"
 )
 
 func (a *app) reloadCommand() *cobra.Command {
@@ -48,17 +49,17 @@ func (a *app) showReload(r *api.ReloadReply) error {
 		names []string
 	}{{"added", r.Added}, {"changed", r.Changed}, {"removed", r.Removed}, {"config", r.Config}} {
 		if len(g.names) > 0 {
-			_, _ = fmt.Fprintf(a.stdout, "%-8s %s\n", g.what, strings.Join(g.names, " "))
+			_, _ = plain.Fprintf(a.stdout, "%-8s %s\n", g.what, strings.Join(g.names, " "))
 		}
 	}
 	if len(r.Added)+len(r.Changed)+len(r.Removed)+len(r.Config)+len(r.Restart)+len(r.Problems) == 0 {
 		_, _ = fmt.Fprintln(a.stdout, "nothing to change: all is live as it is in the folder")
 	}
 	if len(r.Restart) > 0 {
-		_, _ = fmt.Fprintf(a.stdout, "these settings stay as they are until the daemon is started again: %s\n", strings.Join(r.Restart, " "))
+		_, _ = plain.Fprintf(a.stdout, "these settings stay as they are until the daemon is started again: %s\n", strings.Join(r.Restart, " "))
 	}
 	for _, e := range r.Problems {
-		_, _ = fmt.Fprintf(a.stdout, "broken   %s\n", e)
+		_, _ = plain.Fprintf(a.stdout, "broken   %s\n", e)
 		printPlace(a.stdout, e.Place)
 	}
 	return ended(map[bool]int{true: exitFailed}[len(r.Problems) > 0], nil)

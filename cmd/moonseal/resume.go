@@ -13,6 +13,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 )
@@ -70,23 +71,23 @@ func (a *app) askAs(ctx context.Context, cfg *config.Config, id string) (_ strin
 		return "", nil
 	}
 	w := a.stdout
-	_, _ = fmt.Fprintf(w, "run %s of %s is parked: %s\n", h.Run.ID, h.Run.Playbook, h.Run.Reason)
+	_, _ = plain.Fprintf(w, "run %s of %s is parked: %s\n", h.Run.ID, h.Run.Playbook, h.Run.Reason)
 	for _, s := range h.Steps {
 		if s.State == journal.StepIsDone {
-			_, _ = fmt.Fprintf(w, "  done         %s at %s\n", s.Name, when(s.Ended))
+			_, _ = plain.Fprintf(w, "  done         %s at %s\n", s.Name, when(s.Ended))
 		}
 	}
 	for _, e := range unclear {
-		_, _ = fmt.Fprintf(w, "  asked for    %s at %s\n", e.Fn, when(e.Marked))
+		_, _ = plain.Fprintf(w, "  asked for    %s at %s\n", e.Fn, when(e.Marked))
 		if text := brief(e.Args); text != "" {
-			_, _ = fmt.Fprintf(w, "  with         %s\n", text)
+			_, _ = plain.Fprintf(w, "  with         %s\n", text)
 		}
 		if text := brief(e.Progress); text != "" {
-			_, _ = fmt.Fprintf(w, "  came as far  %s\n", text)
+			_, _ = plain.Fprintf(w, "  came as far  %s\n", text)
 		}
 	}
 	if e := lastError(h); e != nil {
-		_, _ = fmt.Fprintf(w, "  last error   %s\n", e)
+		_, _ = plain.Fprintf(w, "  last error   %s\n", e)
 	}
 	_, _ = fmt.Fprint(w, `Look at the appliance, and type
   done    it has happened

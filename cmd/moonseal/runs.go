@@ -13,6 +13,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/suggest"
 )
@@ -51,7 +52,7 @@ func (a *app) runsCommand() *cobra.Command {
 			if err := a.showRuns(runs); err != nil || horizon.Runs.IsZero() || len(runs) >= filter.Limit {
 				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
+			_, err = plain.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
 				horizon.Runs.Local().Format(time.DateOnly), cfg.Keep.Runs)
 			return err
 		},
@@ -159,7 +160,7 @@ func (a *app) showRuns(runs []shownRun) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "RUN\tPLAYBOOK\tSTATUS\tBEGUN\tENDED\tWHY")
 	for _, r := range runs {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Playbook, r.status(), when(r.Created), when(r.Ended), r.why())
+		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Playbook, r.status(), when(r.Created), when(r.Ended), r.why())
 	}
 	return w.Flush()
 }

@@ -11,6 +11,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/daemon"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/worker"
 )
@@ -64,10 +65,10 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, s := range states {
 		if s.Error != nil {
-			_, _ = fmt.Fprintf(w, "%s\tmissing\t%s\n", s.Name, s.Error)
+			_, _ = plain.Fprintf(w, "%s\tmissing\t%s\n", s.Name, s.Error)
 			continue
 		}
-		_, _ = fmt.Fprintf(w, "%s\tok\t%s\n", s.Name, s.Where)
+		_, _ = plain.Fprintf(w, "%s\tok\t%s\n", s.Name, s.Where)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/run"
 )
 
@@ -84,9 +85,9 @@ func (a *app) otherBuild(daemon string) {
 func (a *app) showStatus(s *api.Status) error {
 	now := a.clock.Now()
 	if e := s.State; e != nil {
-		_, _ = fmt.Fprintf(a.stdout, "the state folder takes nothing: %s\n", e)
+		_, _ = plain.Fprintf(a.stdout, "the state folder takes nothing: %s\n", e)
 		if e.Hint != "" {
-			_, _ = fmt.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+			_, _ = plain.Fprintf(a.stdout, "hint: %s\n", e.Hint)
 		}
 	}
 	if s.Paused {
@@ -109,7 +110,7 @@ func (a *app) showStatus(s *api.Status) error {
 		if p.NextRun != nil {
 			next = when(*p.NextRun)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, next, lastOutcome(p.LastRun), nowDoing(p))
+		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, next, lastOutcome(p.LastRun), nowDoing(p))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -165,7 +166,7 @@ func nowDoing(p api.PlaybookStatus) string {
 
 // showTrouble says below the table what someone has to look at, and how.
 func (a *app) showTrouble(s *api.Status) {
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(a.stdout, format+"\n", args...) }
+	say := func(format string, args ...any) { _, _ = plain.Fprintf(a.stdout, format+"\n", args...) }
 	if s.Config != nil {
 		say("\nthe config is wrong, and the daemon goes on with the one before: %s\n  moonseal reload   once it is mended", s.Config)
 	}

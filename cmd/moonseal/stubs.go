@@ -10,6 +10,7 @@ import (
 
 	"moonseal/modules"
 	"moonseal/runtime/bind"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
 )
@@ -78,6 +79,6 @@ func (a *app) writeStubs(reg *bind.Registry, dir string) error {
 			return failed(err)
 		}
 	}
-	_, _ = fmt.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
+	_, _ = plain.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
 	return nil
 }

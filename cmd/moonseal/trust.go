@@ -20,6 +20,7 @@ import (
 	"moonseal/modules/ssh"
 	"moonseal/runtime/account"
 	"moonseal/runtime/grant"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
 
@@ -92,7 +93,7 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	if err := store.SavePins(host, pins); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(t.app.stdout, "%s is trusted as shown\n", host)
+	_, _ = plain.Fprintf(t.app.stdout, "%s is trusted as shown\n", host)
 	return nil
 }
 
@@ -129,8 +130,8 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 	}
 	seen.TLS = []string{fingerprint(leaf)}
 	w := t.app.stdout
-	_, _ = fmt.Fprintf(w, "%s shows the certificate\n  subject   %s\n  issuer    %s\n  valid     %s to %s\n  sha256    %s\n", addr, leaf.Subject, leaf.Issuer,
-		leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly), colons(seen.TLS[0]))
+	_, _ = plain.Fprintf(w, "%s shows the certificate\n  sha256    %s\n  subject   %s\n  issuer    %s\n  valid     %s to %s\n", addr, colons(seen.TLS[0]),
+		quoted(leaf.Subject.String()), quoted(leaf.Issuer.String()), leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
 	if t.sshPort == 0 {
 		return seen, nil
 	}
@@ -140,8 +141,18 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 		return seen, problem.At(err, "", sshAddr)
 	}
 	seen.SSH = []string{key}
-	_, _ = fmt.Fprintf(w, "%s shows the SSH host key\n  %s\n", sshAddr, key)
+	_, _ = plain.Fprintf(w, "%s shows the SSH host key\n  %s\n", sshAddr, key)
 	return seen, nil
+}
+
+// quoted quotes what a peer says of itself, which is not verified yet. It is cut, so
+// that it cannot push the fingerprint off the screen.
+func quoted(s string) string {
+	const most = 200
+	if runes := []rune(s); len(runes) > most {
+		return fmt.Sprintf("%q and %d characters more", string(runes[:most]), len(runes)-most)
+	}
+	return strconv.Quote(s)
 }
 
 // compare says what is pinned already: that it changed is what a person must see.
@@ -157,16 +168,16 @@ func (t *truster) compare(old, seen account.Pins) {
 		switch {
 		case len(c.old) == 0 || len(c.seen) == 0:
 		case slices.Contains(c.old, c.seen[0]):
-			_, _ = fmt.Fprintf(t.app.stdout, "the %s is the one that is pinned\n", c.what)
+			_, _ = plain.Fprintf(t.app.stdout, "the %s is the one that is pinned\n", c.what)
 		default:
-			_, _ = fmt.Fprintf(t.app.stdout, "the %s is ANOTHER than is pinned: %s\n", c.what, c.show(c.old[0]))
+			_, _ = plain.Fprintf(t.app.stdout, "the %s is ANOTHER than is pinned: %s\n", c.what, c.show(c.old[0]))
 		}
 	}
 }
 
 func (t *truster) ask(host string) (bool, error) {
 	w := t.app.stdout
-	_, _ = fmt.Fprintf(w, "Trust %s as shown? Type yes: ", host)
+	_, _ = plain.Fprintf(w, "Trust %s as shown? Type yes: ", host)
 	answer, err := bufio.NewReader(io.LimitReader(t.app.stdin, maxAnswer)).ReadString('\n')
 	if strings.TrimSpace(answer) == "yes" {
 		return true, nil

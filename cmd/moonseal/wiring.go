@@ -17,6 +17,7 @@ import (
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/schedule"
 	"moonseal/runtime/secret"
@@ -39,7 +40,7 @@ func (a *app) worker() int {
 		Modules: modules.All, Embedded: scripts.Embedded(), Build: a.build, Clock: a.clock, Trace: a.trace,
 		Gone: func() { os.Exit(exitFailed) },
 		Stuck: func(call string) {
-			_, _ = fmt.Fprintf(a.stderr, "%s did not return when its time was up\n", call)
+			_, _ = plain.Fprintf(a.stderr, "%s did not return when its time was up\n", call)
 			os.Exit(exitFailed)
 		},
 	}

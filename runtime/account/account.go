@@ -16,9 +16,9 @@ package account
 import (
 	"os"
 	"path/filepath"
-	"strings"
 
 	"moonseal/runtime/atomicfile"
+	"moonseal/runtime/plain"
 )
 
 // Store is one tenant's files. It is safe for concurrent use.
@@ -84,8 +84,8 @@ func (s *Store) Certificate(host, service string) (leaf, chain string, err error
 	return string(l), string(c), err
 }
 
-// AppendLog adds one line to host's renewal.log. Line breaks in it become
-// spaces; it must hold no secret.
+// AppendLog adds one line to host's renewal.log, with controls and line breaks
+// escaped. It must hold no secret.
 func (s *Store) AppendLog(host, line string) error {
 	dir, err := s.host(host)
 	if err != nil {
@@ -99,8 +99,7 @@ func (s *Store) AppendLog(host, line string) error {
 	if err != nil {
 		return atomicfile.Explain("write", path, err)
 	}
-	line = strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ").Replace(line)
-	_, err = f.WriteString(line + "\n") // one write: lines of two processes do not mix
+	_, err = f.WriteString(plain.Line(line) + "\n") // one write: lines of two processes do not mix
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

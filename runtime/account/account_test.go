@@ -29,7 +29,7 @@ func TestFilesComeBackAndAreThePersonsOwn(t *testing.T) {
 	must(t, s.SaveCSR("CUCM01.Example.com.", "tomcat", "csr"))
 	must(t, s.SaveCSR(host, "tomcat", "newer csr"))
 	must(t, s.SaveCertificate(host, "tomcat", "leaf", "leaf+chain"))
-	must(t, s.AppendLog(host, "one\ntwo"))
+	must(t, s.AppendLog(host, "one\n\x1b\u202etwo"))
 	must(t, s.AppendLog(host, "three"))
 	if csr, err := s.CSR(host, "tomcat"); csr != "newer csr" || err != nil {
 		t.Errorf("CSR: %q, %v", csr, err)
@@ -37,7 +37,7 @@ func TestFilesComeBackAndAreThePersonsOwn(t *testing.T) {
 	if leaf, chain, err := s.Certificate(host, "tomcat"); leaf != "leaf" || chain != "leaf+chain" || err != nil {
 		t.Errorf("Certificate: %q, %q, %v", leaf, chain, err)
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "accounts", host, "renewal.log")); string(b) != "one two\nthree\n" || err != nil {
+	if b, err := os.ReadFile(filepath.Join(dir, "accounts", host, "renewal.log")); string(b) != "one\\n\\x1b\\u202etwo\nthree\n" || err != nil {
 		t.Errorf("renewal.log: %q, %v", b, err)
 	}
 	seen := 0
