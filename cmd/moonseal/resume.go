@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/modules"
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/plain"
@@ -20,23 +22,31 @@ import (
 
 func (a *app) resumeCommand() *cobra.Command {
 	var d api.Decision
+	var result string
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
 		Short: "Let a parked run go on",
 		Long: `Lets a parked run go on. Where nobody can tell whether a change has happened, look
 at the appliance and say --as done or --as again. With --as look the run asks the
 appliance itself once more, which does no harm: right where it could not be reached.
-Without --as, what is known is shown first and you are asked.`,
+What a call returned that has happened, the run asks the appliance; if it cannot, it
+parks again, and --result says it as JSON. Without --as, what is known is shown first and you are asked.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			if d.As == "" {
+			if d.As == "" || result != "" {
 				cfg, err := a.reachConfig(ctx)
 				if err != nil {
 					return err
 				}
-				if d.As, err = a.askAs(ctx, cfg, args[0]); err != nil {
+				if d.As == "" {
+					d.As, err = a.askAs(ctx, cfg, args[0])
+				}
+				if err == nil && result != "" {
+					d.Result, err = a.resultOf(ctx, cfg, args[0], result)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -50,8 +60,41 @@ Without --as, what is known is shown first and you are asked.`,
 		},
 	}
 	cmd.Flags().StringVar(&d.As, "as", "", "done: it has happened; again: it has not, do it again; look: ask once more")
+	cmd.Flags().StringVar(&result, "result", "", "with --as done: what the call returned, as JSON")
 	why(cmd, &d)
 	return cmd
+}
+
+// resultOf reads what a person says that the run's one unclear call has returned, as the
+// journal has it.
+func (a *app) resultOf(ctx context.Context, cfg *config.Config, id, result string) (json.RawMessage, error) {
+	j, _, closeIt, err := a.records(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer closeIt()
+	h, err := j.History(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	unclear := run.Unclear(h)
+	if len(unclear) != 1 {
+		return nil, &problem.Error{
+			Kind: problem.Usage, Message: fmt.Sprintf("--result is of one call, and run %s has %d that are unclear", h.Run.ID, len(unclear)), Work: problem.NotDone,
+		}
+	}
+	reg, err := bind.NewRegistry(modules.All()...)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := reg.GivenResult(unclear[0].Fn, json.RawMessage(result))
+	if err != nil {
+		return nil, &problem.Error{
+			Kind: problem.Usage, Message: "--result: " + err.Error(), Work: problem.NotDone,
+			Hint: "it is what " + unclear[0].Fn + " returns, as JSON: moonseal stubs writes down its fields",
+		}
+	}
+	return raw, nil
 }
 
 // askAs shows what is known of a parked run and asks how its unclear calls count;

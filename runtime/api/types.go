@@ -149,9 +149,10 @@ type RunReply struct {
 
 // Decision is what a person decides about a run.
 type Decision struct {
-	Ticket string `json:"ticket,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	As     string `json:"as,omitempty"` // of resume: "done", "again" or "look"; "" if no call is unclear
+	Ticket string          `json:"ticket,omitempty"`
+	Reason string          `json:"reason,omitempty"`
+	As     string          `json:"as,omitempty"`     // of resume: "done", "again" or "look"; "" if no call is unclear
+	Result json.RawMessage `json:"result,omitempty"` // of resume: what the call that is done returned, as the journal has it
 }
 
 // PauseRequest pauses or lets go on one playbook, or all for "".

@@ -161,6 +161,35 @@ func (r *Registry) DecodeResult(f *Func, raw json.RawMessage) (any, error) {
 	return dst.Interface(), nil
 }
 
+// GivenResult reads a result of the function that a person wrote down as JSON, strictly,
+// and returns it as the journal has it. A handle may be written as a table of its fields.
+func (r *Registry) GivenResult(full string, given json.RawMessage) (json.RawMessage, error) {
+	f := r.funcs[full]
+	if f == nil {
+		return nil, fmt.Errorf("this moonseal has no function %s", full)
+	}
+	plain, err := r.Decode(given)
+	if err != nil || f.Impl.Result == nil || f.Returns == "" {
+		return json.RawMessage("null"), err
+	}
+	t := f.Impl.Result
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if o, ok := plain.(*Object); ok && r.byGo[t] != nil && r.byGo[t].Version > 0 {
+		ptr := reflect.New(t)
+		if err := r.toStruct(o, ptr.Elem(), "the result", false); err != nil {
+			return nil, err
+		}
+		plain = &Ref{Type: r.byGo[t], Ptr: ptr.Interface()}
+	}
+	dst := reflect.New(f.Impl.Result).Elem()
+	if err := r.toGo(plain, dst, "the result", false); err != nil {
+		return nil, err
+	}
+	return r.EncodeResult(dst.Interface())
+}
+
 // Fill checks a plain table strictly and puts it into the tagged struct that dst
 // points to; what names the table in errors.
 func (r *Registry) Fill(dst, table any, what string) error {

@@ -113,3 +113,35 @@ func escaped(raw json.RawMessage) json.RawMessage {
 	out, _ := json.Marshal(raw)
 	return out
 }
+
+// A result that a person writes down is checked as strictly as an argument.
+func TestGivenResult(t *testing.T) {
+	returns := func(name string, impl bind.Impl) *bind.Func {
+		return &bind.Func{Name: name, Doc: "Takes.", Returns: "it", Example: "x", Impl: impl}
+	}
+	reg, err := bind.NewRegistry(&bind.Module{Name: "yard", Doc: "Has crates.", Types: []*bind.Type{bind.Handle[newCrate]("yard.Crate", 1, "A crate.",
+		returns("handle", bind.Method(bind.Effect[newCrate, none, any, *newCrate]{})),
+		returns("list", bind.Method(bind.Effect[newCrate, none, any, []oldCrate]{})),
+		&bind.Func{Name: "nothing", Doc: "Drops.", Example: "x", Impl: bind.Method(bind.Effect[newCrate, none, any, any]{})},
+	)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ fn, given, want string }{
+		{"handle", `{"name":"R&D"}`, `{"$handle":"yard.Crate@1","data":{"size":7,"name":"R&D","owner":"","limit":0}}`},
+		{"handle", `{"$handle":"yard.Crate@1","data":{"name":"a"}}`, `{"$handle":"yard.Crate@1","data":{"size":7,"name":"a","owner":"","limit":0}}`},
+		{"handle", `null`, ""},
+		{"handle", `{}`, ""},
+		{"handle", `{"nam":"a"}`, ""},
+		{"handle", `{"name":`, ""},
+		{"list", `[{"name":"a"}]`, `[{"name":"a"}]`},
+		{"list", `{"name":"a"}`, ""},
+		{"nothing", `null`, "null"},
+		{"gone", `null`, ""},
+	} {
+		got, err := reg.GivenResult("yard.Crate:"+tc.fn, json.RawMessage(tc.given))
+		if (err != nil) != (tc.want == "") || string(got) != tc.want && tc.want != "" {
+			t.Errorf("%s %s: %s, %v", tc.fn, tc.given, got, err)
+		}
+	}
+}

@@ -15,7 +15,8 @@ type Decision struct {
 	By     string // the user behind the socket or sudo
 	Ticket string // of a change-management system
 	Reason string
-	As     string // of [Control.Resume]: done, again or look; "" if no call is unclear
+	As     string          // of [Control.Resume]: done, again or look; "" if no call is unclear
+	Result json.RawMessage // of the call that is done, as the journal has results; empty: its probe is asked
 }
 
 // WaitWorker is what a run waits for that is free to continue.
@@ -66,7 +67,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 		}
 	}
 	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
-		recs, err := run.Settle(h, s, d.As)
+		recs, err := run.Settle(h, s, d.As, d.Result)
 		return append(recs, journal.Logged{Stamp: s, Level: "info", Message: strings.TrimSpace("resumed by " + d.By + " " + d.As), Fields: whyFields(d)}), err
 	})
 }

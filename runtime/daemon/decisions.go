@@ -77,7 +77,7 @@ func (d *Daemon) Unlock(ctx context.Context, id, by string, a api.Decision) ([]s
 }
 
 func decision(by string, a api.Decision) control.Decision {
-	return control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, As: a.As}
+	return control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, As: a.As, Result: a.Result}
 }
 
 // woken queues the run that a decision has let continue.

@@ -61,7 +61,8 @@ type EffectProgress struct {
 	Progress json.RawMessage `json:"progress"`
 }
 
-// EffectDone says: the call happened, and this is what came back. Its undo sees it.
+// EffectDone says: the call happened, and this is what came back. Its undo sees it. A
+// Result that is empty is not known; another EffectDone may tell it.
 type EffectDone struct {
 	Stamp
 	Step   int             `json:"step"`
@@ -151,7 +152,8 @@ func (r EffectProgress) apply(w *conn) error {
 }
 
 func (r EffectDone) apply(w *conn) error {
-	return w.one(r, `UPDATE effects SET state = 'done', result = $4, ended_at = $5 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
+	return w.one(r, `UPDATE effects SET state = 'done', result = $4, ended_at = $5
+		WHERE run = $1 AND step = $2 AND n = $3 AND (state = 'open' OR state = 'done' AND result IS NULL)`,
 		r.Run, r.Step, r.N, text(r.Result), r.At.UnixNano())
 }
 
@@ -160,7 +162,8 @@ func (r EffectNotDone) apply(w *conn) error {
 	if err != nil {
 		return err
 	}
-	err = w.one(r, `UPDATE effects SET state = 'not_done', error = $4, ended_at = $5 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
+	err = w.one(r, `UPDATE effects SET state = 'not_done', error = $4, ended_at = $5
+		WHERE run = $1 AND step = $2 AND n = $3 AND (state = 'open' OR state = 'done' AND result IS NULL)`,
 		r.Run, r.Step, r.N, e, r.At.UnixNano())
 	if err != nil || !r.VoidUndo {
 		return err

@@ -30,7 +30,7 @@ type effect struct {
 	progress json.RawMessage
 	result   json.RawMessage
 	state    effectState
-	met      bool // the current attempt has come to it
+	met      bool // the current attempt has its result
 
 	canonical string // what this version would have journaled as args; see same
 }
@@ -116,6 +116,8 @@ func (r *Run) mayCall(f *bind.Func) error {
 		return nil
 	case r.hook:
 		return misuse(f.Full(), "called inside a hook", "a hook observes; it changes nothing outside")
+	case r.asking != "" && f.Impl.Effect != nil:
+		return misuse(f.Full(), "called inside "+r.asking, r.asking+" only asks, again and again: change things in a ctx:step")
 	case r.current == nil:
 		return misuse(f.Full(), "called outside of a step", "wrap it: ctx:step(\"name\", function() return … end)")
 	}
@@ -146,16 +148,18 @@ func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 	e := r.find(s, inv.Func.Full(), args)
 	c := r.call(ctx, inv.Func)
 	if e == nil {
+		if err := r.settleOpen(ctx, s, inv.Func.Full()); err != nil {
+			return nil, err
+		}
 		e = s.newEffect(inv.Func.Full(), raw)
 		c.Earlier = r.progressOf(s, inv.Func.Full(), args)
 	} else {
 		c.Earlier = e.progress
 	}
-	e.met = true
 	c.Progress = func(v any) error { return r.progress(ctx, s, e, v) }
 	switch e.state {
 	case done:
-		return r.opt.Registry.DecodeResult(inv.Func, e.result)
+		return r.answer(c, inv, s, e)
 	case open:
 		return r.recover(c, inv, s, e)
 	default:
@@ -163,7 +167,7 @@ func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 	}
 }
 
-// find returns the step's effect of this call that the attempt has not met yet.
+// find returns the step's effect of this call whose result the attempt does not have yet.
 func (r *Run) find(s *step, fn string, args *callArgs) *effect {
 	for _, e := range s.effects {
 		if !e.met && e.state != notDone && e.same(r.opt.Registry, fn, args) {
@@ -185,7 +189,7 @@ func (r *Run) progressOf(s *step, fn string, args *callArgs) json.RawMessage {
 
 // newEffect is a call that is not marked yet.
 func (s *step) newEffect(fn string, args json.RawMessage) *effect {
-	return &effect{n: len(s.effects), fn: fn, args: args, state: notDone, met: true}
+	return &effect{n: len(s.effects), fn: fn, args: args, state: notDone}
 }
 
 // lookAndDo looks, marks and makes the call.
@@ -244,6 +248,7 @@ func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect, first b
 	result, err := spec.Do(c, inv.Recv, inv.Args, e.look)
 	r.opt.Trace(AfterAnswer, e.fn)
 	if err == nil {
+		e.met = true
 		return r.effectDone(c.Context, s, e, result)
 	}
 	var p *problem.Error

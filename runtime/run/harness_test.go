@@ -33,6 +33,8 @@ type world struct {
 	blind map[string]bool  // the probe cannot tell
 	out   bool             // the probe may not look
 	asks  int
+	// What there says, one after the other, and true in the end; nil: what is so.
+	reasons []string
 
 	undone func(name string) error // answers undos in the world's place; may be nil
 }
@@ -107,6 +109,7 @@ func (w *world) module() *bind.Module {
 			method("make", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Undo: w.undo}),
 			method("blindly", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make}),
 			method("guarded", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Guarded: true}),
+			method("renew", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Undo: w.undo, Repeatable: true}),
 			method("again", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Repeatable: true}),
 			&bind.Func{Name: "host", Doc: "concerns", Returns: "it", Example: "x", Impl: bind.Read(func(c *bind.Call, t *thing, _ *none) (string, error) {
 				c.Concerns(t.Name + ".example.com")
@@ -116,7 +119,15 @@ func (w *world) module() *bind.Module {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.asks++
-				return bind.Verdict{OK: w.there[t.Name], Reason: t.Name + " is not there"}, nil
+				if err, _ := w.take("there " + t.Name); err != nil {
+					return bind.Verdict{}, err
+				}
+				reason := t.Name + " is not there"
+				if len(w.reasons) > 0 {
+					reason, w.reasons = w.reasons[0], w.reasons[1:]
+					return bind.Verdict{OK: len(w.reasons) == 0, Reason: reason}, nil
+				}
+				return bind.Verdict{OK: w.there[t.Name], Reason: reason}, nil
 			})},
 		)},
 	}

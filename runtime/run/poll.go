@@ -21,41 +21,75 @@ const (
 
 // callUntil calls a poll's function until its first result is neither nil nor
 // false. It asks again soon, then less and less often; an error that waiting can
-// mend counts as "not yet".
+// mend counts as "not yet". A long pause frees the process: the record that says so has
+// the reason and the round, and the step has its deadline.
 func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
 	pause := firstPoll
-	var why string
-	var last *problem.Error
+	said := ""
+	if s.err != nil {
+		said = s.err.Message
+	}
 	for {
-		values, err := r.state.Call(ctx, L, fn)
-		switch {
-		case err != nil:
-			e, end := r.stepProblem(ctx, s, err)
-			if end != nil {
-				return nil, end
-			}
-			if !e.Kind.Retryable() || e.Park {
-				return nil, e
-			}
-			last, why = e, e.Error()
-		case len(values) > 0 && lua.LVAsBool(values[0]):
-			return r.firstResult(s, values)
-		default:
-			last, why = nil, reasonOf(values)
+		result, notYet, err := r.question(ctx, L, s, fn)
+		if err != nil || notYet == nil {
+			return result, err
 		}
-		left := s.deadline.Sub(r.opt.Clock.Now())
+		now := r.opt.Clock.Now()
+		left := s.deadline.Sub(now)
 		if left <= 0 {
-			return nil, r.pollTimeout(s, why, last)
+			return nil, r.pollTimeout(s, notYet)
 		}
-		r.logger.Debug("not yet", "reason", why)
+		if notYet.Message != said {
+			said = notYet.Message
+			r.logger.Debug("not yet", "reason", said)
+		}
 		if s.options.Every > 0 {
 			pause = s.options.Every
 		}
-		if err := r.wait(ctx, min(pause, left)); err != nil {
+		wait := min(max(pause, notYet.RetryAfter.Sub(now)), left)
+		if wait >= InProcess {
+			return nil, r.suspendPoll(ctx, s, notYet, now.Add(wait))
+		}
+		if err := r.wait(ctx, wait); err != nil {
 			return nil, err
 		}
 		pause = min(pause*3/2, lastPoll)
 	}
+}
+
+// question asks once: the result, or why there is none yet.
+func (r *Run) question(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (result any, notYet *problem.Error, err error) {
+	r.asking = "a poll"
+	values, err := r.state.Call(ctx, L, fn)
+	r.asking = ""
+	switch {
+	case err != nil:
+		e, end := r.stepProblem(ctx, s, err)
+		if end != nil {
+			return nil, nil, end
+		}
+		if !e.Kind.Retryable() || e.Park {
+			return nil, nil, e
+		}
+		why := *e
+		why.Message, why.Cause = e.Error(), e
+		return nil, &why, nil
+	case len(values) > 0 && lua.LVAsBool(values[0]):
+		result, err = r.firstResult(s, values)
+		return result, nil, err
+	}
+	return nil, &problem.Error{Kind: problem.Unavailable, Message: reasonOf(values), Work: problem.NotDone}, nil
+}
+
+// suspendPoll frees the process until the poll's next question.
+func (r *Run) suspendPoll(ctx context.Context, s *step, notYet *problem.Error, until time.Time) error {
+	why := &problem.Error{Kind: notYet.Kind, Message: notYet.Message, Step: s.label(), Work: problem.NotDone}
+	reason := "poll of " + s.label()
+	if why.Message != "" {
+		reason += ": " + why.Message
+	}
+	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: reason, Until: until.UTC()},
+		journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: why, NextAt: until.UTC()})
 }
 
 func reasonOf(values []lua.LValue) string {
@@ -67,16 +101,16 @@ func reasonOf(values []lua.LValue) string {
 	return ""
 }
 
-func (r *Run) pollTimeout(s *step, why string, last *problem.Error) *problem.Error {
+func (r *Run) pollTimeout(s *step, notYet *problem.Error) *problem.Error {
 	e := &problem.Error{
 		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + duration.Format(s.options.Within),
 		Hint: "see to the reason, then run again; where it only takes longer, allow it more time (within)",
 	}
-	if why != "" {
-		e.Message += ": " + why
+	if notYet.Message != "" {
+		e.Message += ": " + notYet.Message
 	}
-	if last != nil {
-		e.Hint, e.Cause = cmp.Or(last.Hint, e.Hint), last
+	if notYet.Cause != nil {
+		e.Hint, e.Cause = cmp.Or(notYet.Hint, e.Hint), notYet.Cause
 	}
 	return e
 }

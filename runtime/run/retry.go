@@ -67,19 +67,21 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 // nobody can tell, a person has to look: failing would undo and start over. A
 // change that turns out to have been made is worth one more attempt: nil.
 func (r *Run) final(ctx context.Context, s *step, e *problem.Error) error {
-	open := s.open()
-	if open == nil {
-		return r.failedForGood(ctx, s, e)
+	happened := false
+	for open := s.open(); open != nil; open = s.open() {
+		switch err := r.settleOne(ctx, s, open); {
+		case err == nil:
+			happened = happened || open.state == done
+		case isControl(err) || ctx.Err() != nil:
+			return err
+		default:
+			return r.park(ctx, fmt.Sprintf("step %s: nobody can tell whether %s has happened", s.label(), open.fn), e)
+		}
 	}
-	switch happened, known, err := r.settle(ctx, s, open); {
-	case err != nil:
-		return err
-	case happened:
+	if happened {
 		return nil
-	case !known:
-		return r.park(ctx, fmt.Sprintf("step %s: nobody can tell whether %s has happened", s.label(), open.fn), e)
 	}
-	return r.final(ctx, s, e)
+	return r.failedForGood(ctx, s, e)
 }
 
 // suspendFailed lets the run wait and go on at this step, until it gives up.
@@ -95,11 +97,28 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 		return r.final(ctx, s, e)
 	}
 	until := now.Add(roundWait(h.Failures))
-	if e.RetryAfter.After(until) {
-		until = e.RetryAfter
+	after := e.RetryAfter
+	if last := since.Add(r.playbook.GiveUp); after.After(last) {
+		after = last
+	}
+	if after.After(until) {
+		until = after
 	}
 	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "retry of " + s.label(), Until: until.UTC(), Error: e},
 		journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: until.UTC()})
+}
+
+// longestAsked is how long another side may ask to be left alone: it may be mistaken, or
+// hostile.
+const longestAsked = 24 * time.Hour
+
+// notBefore returns the instant before which another side asks not to come again, at most
+// a day from now.
+func (r *Run) notBefore(asked time.Time) time.Time {
+	if most := r.opt.Clock.Now().Add(longestAsked); asked.After(most) {
+		return most
+	}
+	return asked
 }
 
 // suspend journals that the run waits, and ends the body.

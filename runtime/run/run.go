@@ -105,8 +105,9 @@ type Run struct {
 	steps    []*step // as journaled, then as they come
 	next     int     // the next step's number
 	seen     map[stepKey]bool
-	current  *step // the step whose function runs
-	hook     bool  // a hook runs
+	current  *step  // the step whose function runs
+	hook     bool   // a hook runs
+	asking   string // "a poll" or "a probe" while its function runs, which changes nothing
 	loading  bool
 	ending   bool // the outcome is journaled; nothing new may begin
 	now      time.Time

@@ -1,6 +1,7 @@
 package run_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,15 @@ func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
 		}
 		stamp := journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}
 		for _, bad := range []string{"", "dnoe"} {
-			if _, err := run.Settle(l.history(), stamp, bad); err == nil || problem.From(err).Kind != problem.Usage {
+			if _, err := run.Settle(l.history(), stamp, bad, nil); err == nil || problem.From(err).Kind != problem.Usage {
 				t.Errorf("as %q: %v", bad, err)
 			}
 		}
-		recs, err := run.Settle(l.history(), stamp, as)
+		var result json.RawMessage
+		if as == run.AsDone {
+			result = json.RawMessage(`{"id":1}`)
+		}
+		recs, err := run.Settle(l.history(), stamp, as, result)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +57,7 @@ func TestParkedRunAsksOnceMore(t *testing.T) {
 		t.Fatalf("%+v", out)
 	}
 	l.world.out = false
-	if recs, err := run.Settle(l.history(), journal.Stamp{}, run.AsLook); err != nil || len(recs) > 0 {
+	if recs, err := run.Settle(l.history(), journal.Stamp{}, run.AsLook, nil); err != nil || len(recs) > 0 {
 		t.Fatalf("look says %v, %v", recs, err)
 	}
 	if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {
@@ -69,13 +74,13 @@ func TestErrorThatParks(t *testing.T) {
 	}{
 		{problem.Conflict, `ctx:step("one", function() return world.thing { name = "a" }:make() end)`},
 		{problem.Unavailable, `ctx:step("one", { retry = 5 }, function() return world.thing { name = "a" }:make() end)`},
-		{problem.Unavailable, `ctx:poll("one", function() return world.thing { name = "a" }:make() end)`},
+		{problem.Unavailable, `ctx:poll("one", function() return world.thing { name = "a" }:there() end) ctx:step("two", function() return world.thing { name = "a" }:make() end)`},
 		{problem.Conflict, `pcall(function() ctx:step("one", function() return world.thing { name = "a" }:make() end) end)`},
 	} {
 		l := newLab(t, script(tt.body))
 		stuck := &problem.Error{Kind: tt.kind, Work: problem.NotDone, Park: true, Message: "the old one is served"}
 		for range 2 {
-			l.world.fail["a"] = stuck
+			l.world.fail["a"], l.world.fail["there a"], l.world.there["a"] = stuck, stuck, true
 			out := l.must(l.process(t.Context()))
 			if out.Status != journal.Parked || !strings.HasPrefix(out.Reason, "step one: ") || !strings.Contains(out.Reason, "the old one is served") || out.Error == nil {
 				t.Fatalf("%s: %+v", tt.body, out)
@@ -84,6 +89,7 @@ func TestErrorThatParks(t *testing.T) {
 				t.Fatalf("%s: journaled %+v", tt.body, h.Run)
 			}
 		}
+		clear(l.world.fail)
 		if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {
 			t.Errorf("%s: %+v, made %v", tt.body, out, l.world.made)
 		}

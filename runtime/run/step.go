@@ -182,7 +182,14 @@ func (r *Run) attempt(ctx context.Context, s *step, call func(context.Context) (
 	for _, e := range s.effects {
 		e.met = false
 	}
-	return call(ctx)
+	result, err := call(ctx)
+	if err == nil { // whatever the script has caught: no step is done with an open call
+		err = r.settleOpen(ctx, s, "")
+	}
+	if u, ok := errors.AsType[*unsettled](err); ok {
+		err = u.cause
+	}
+	return result, err
 }
 
 // callOnce calls a step's function and gives its first result as plain data.
@@ -244,12 +251,7 @@ func (r *Run) stepProblem(ctx context.Context, s *step, err error) (*problem.Err
 		// Cancelled, interrupted, or out of the playbook's time: not this step's fault.
 		return nil, err
 	}
-	var e *problem.Error
-	if !errors.As(err, &e) {
-		e = problem.From(err)
-	}
-	copied := *e
-	copied.Step = s.label()
-	copied.Message, copied.Server = r.opt.Redactor.Redact(copied.Message), r.opt.Redactor.Redact(copied.Server)
-	return &copied, nil
+	e := r.redacted(err)
+	e.Step = s.label()
+	return e, nil
 }
