@@ -87,6 +87,15 @@ func newScript(t *testing.T, change ...func(*cucmtest.Options)) *script {
 	return s
 }
 
+// The administrator's name is in many messages of an appliance.
+func TestUserNameIsNotMasked(t *testing.T) {
+	s := newScript(t)
+	s.must(node + `node:identity "tomcat"`)
+	if got := s.redactor.Redact(admin + " has " + password); got != admin+" has [secret]" {
+		t.Errorf("masked: %q", got)
+	}
+}
+
 // trust stores what a node shows, as "moonseal trust" does.
 func (s *script) trust(host string) {
 	s.t.Helper()

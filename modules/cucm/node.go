@@ -115,7 +115,7 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 
 func userName(c *bind.Call, name any) (string, error) {
 	if h, ok := name.(secret.Handle); ok {
-		return c.Secret(h)(c.Context)
+		return c.UserName(h)(c.Context)
 	}
 	text, _ := name.(string)
 	return text, nil

@@ -101,6 +101,14 @@ func (c *Call) Secret(h secret.Handle) func(context.Context) (string, error) {
 	}
 }
 
+// UserName is Secret for the name of a user, which is no secret: a redactor that knew
+// "admin" would mask a part of every message that has the word.
+func (c *Call) UserName(h secret.Handle) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		return c.Secrets.Value(secret.Shown(ctx), h.Name)
+	}
+}
+
 // Verdict is the result of a question that is asked again until the answer is
 // yes: true or Value, else false and the reason.
 type Verdict struct {

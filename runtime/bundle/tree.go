@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"moonseal/runtime/problem"
+	"moonseal/runtime/safefile"
 	"moonseal/runtime/sandbox"
 )
 
@@ -38,7 +40,9 @@ func hashFiles(w io.Writer, files map[string]string, keys []string) {
 
 // Read reads the scripts in the folder dir. It is an error when the folder as a
 // whole cannot be used, be it that others can write into it; a file that cannot
-// is one of the tree's problems. Links are followed inside of the folder only.
+// is one of the tree's problems. A link that leads out of the folder is followed if it
+// and all that it leads through belong to root or this user and others can write none
+// of it.
 func Read(dir string) (*Tree, error) { return ReadWith(dir, Reading{}) }
 
 // Reading lets a caller take part who reads the same folder again and again. Each
@@ -118,12 +122,25 @@ func read(dir string, with Reading) (*reader, error) {
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
-	defer root.Close()
-	r := &reader{root: root, with: with, links: map[string]string{}, tree: &Tree{Dir: target, Files: map[string]string{}}}
+	r := &reader{root: root, with: with, links: map[string]string{}, outside: map[string]outside{}, tree: &Tree{Dir: target, Files: map[string]string{}}}
+	defer r.close()
 	return r, r.folder(".", 0)
 }
 
+func (r *reader) close() {
+	_ = r.root.Close()
+	for _, o := range r.outside {
+		_ = o.root.Close()
+	}
+}
+
 func unreadable(name string, err error) *problem.Error {
+	if refused, ok := errors.AsType[*problem.Error](err); ok {
+		return refused
+	}
+	if errors.Is(err, syscall.ELOOP) {
+		return &problem.Error{Kind: problem.Usage, Target: name, Message: "symlink loop", Cause: err}
+	}
 	e := &problem.Error{Kind: problem.Usage, Target: name, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 	if errors.Is(err, fs.ErrPermission) {
 		e.Hint = "let the user that runs moonseal read it: chmod, or chown"
@@ -132,13 +149,14 @@ func unreadable(name string, err error) *problem.Error {
 }
 
 type reader struct {
-	root  *os.Root
-	with  Reading
-	tree  *Tree
-	links map[string]string // where the links in it pointed
-	above []fs.FileInfo     // the folders around the one being read
-	files int
-	total int
+	root    *os.Root
+	with    Reading
+	tree    *Tree
+	links   map[string]string  // where the links in it pointed
+	outside map[string]outside // what links lead to that is not below root, by their names
+	above   []fs.FileInfo      // the folders around the one being read
+	files   int
+	total   int
 }
 
 // moved reports whether the folder, or a link in it, points elsewhere by now.
@@ -181,23 +199,31 @@ func (r *reader) folder(name string, depth int) error {
 		}
 		info, err := entry.Info() // which a folder of a root has at hand
 		if link {
-			info, err = r.root.Stat(child)
+			info, err = r.stat(child)
 		}
-		switch {
-		case err == nil && info.IsDir():
-			if err := r.folder(child, depth+1); err != nil {
-				return err
-			}
-		case !strings.HasSuffix(child, ".lua") || strings.HasSuffix(child, "_test.lua"):
-		case err != nil:
-			r.leave(child, unreadable(r.full(child), err))
-		default:
-			if err := r.file(child, info, link); err != nil {
-				return err
-			}
+		if err := r.entry(child, info, err, link, depth); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// entry reads a file or folder of which stat returned info, or failed.
+func (r *reader) entry(name string, info fs.FileInfo, failed error, link bool, depth int) error {
+	script := isScript(name)
+	switch {
+	case failed == nil && info.IsDir():
+		return r.folder(name, depth+1)
+	case failed == nil && script:
+		return r.file(name, info, link)
+	case failed != nil && (script || !errors.Is(failed, fs.ErrNotExist)):
+		r.leave(name, unreadable(r.full(name), failed))
+	}
+	return nil
+}
+
+func isScript(name string) bool {
+	return strings.HasSuffix(name, ".lua") && !strings.HasSuffix(name, "_test.lua")
 }
 
 func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
@@ -207,7 +233,7 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 	if r.with.Folder != nil {
 		r.with.Folder(r.full(name))
 	}
-	f, err := r.root.Open(name)
+	f, err := r.open(name)
 	if err != nil {
 		return nil, unreadable(r.full(name), err)
 	}
@@ -223,7 +249,7 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 		return nil, e
 	}
 	if slices.ContainsFunc(r.above, func(above fs.FileInfo) bool { return os.SameFile(above, info) }) {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is a link to a folder that it stands in"}
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "symlink loop: it leads to a folder above it"}
 	}
 	r.above = append(r.above, info)
 	entries, err := f.ReadDir(-1)
@@ -237,7 +263,7 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 // writable refuses what others than its owner can write: who writes a script
 // decides what is done with the appliances' passwords.
 func (r *reader) writable(name string, info fs.FileInfo) *problem.Error {
-	if info.Mode().Perm()&0o022 == 0 {
+	if !safefile.OthersWrite(info) || safefile.ReadOnly(r.full(name)) {
 		return nil
 	}
 	return &problem.Error{
@@ -281,7 +307,7 @@ func (r *reader) text(name string, info fs.FileInfo) (string, *problem.Error) {
 }
 
 func (r *reader) read(name string) (string, *problem.Error) {
-	f, err := r.root.Open(name)
+	f, err := r.open(name)
 	if err != nil {
 		return "", unreadable(r.full(name), err)
 	}
@@ -289,6 +315,9 @@ func (r *reader) read(name string) (string, *problem.Error) {
 	info, err := f.Stat()
 	if err != nil {
 		return "", unreadable(r.full(name), err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"}
 	}
 	if e := r.writable(name, info); e != nil {
 		return "", e

@@ -48,7 +48,7 @@ func TestLocalConfigThatOthersCanChange(t *testing.T) {
 		"below a folder of all":  {change: func(top string) error { return os.Chmod(top, 0o777) }, says: "(mode 0777)"},
 		"another user's":         {change: func(top string) error { return os.Chown(top+"/here/moonseal.yaml", 4242, 0) }, root: true, says: "belongs to uid 4242"},
 		"another user's folder":  {change: func(top string) error { return os.Chown(top+"/here", 4242, 0) }, root: true, says: "belongs to uid 4242"},
-		"another user's link": {change: func(top string) error {
+		"another user's link": {change: func(string) error {
 			return errors.Join(os.Rename("moonseal.yaml", "real.yaml"), os.Symlink("real.yaml", "moonseal.yaml"), os.Lchown("moonseal.yaml", 4242, 0))
 		}, root: true, says: "this link belongs to uid 4242"},
 	} {
@@ -92,17 +92,17 @@ func TestUnreadableLocalConfig(t *testing.T) {
 			must(t, os.WriteFile("moonseal.yaml", []byte(runsPrograms), 0o600), os.WriteFile(top+"/system.yaml", nil, 0o644), hide(top))
 			defer func() { _ = os.Chmod(top+"/here", 0o700) }()
 			asOther(t, func() {
-				if path, err := find(localFile, top+"/system.yaml"); path != top+"/system.yaml" || err != nil {
+				if path, err := find(top+"/system.yaml"); path != top+"/system.yaml" || err != nil {
 					t.Errorf("got %q, %v", path, err)
 				}
-				if path, err := find(localFile, top+"/none.yaml"); err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(problem.From(err).Hint, "--config") {
+				if path, err := find(top+"/none.yaml"); err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(problem.From(err).Hint, "--config") {
 					t.Errorf("with no other: %q, %v", path, err)
 				}
 			})
 		})
 	}
 	top := folder(t)
-	if path, err := find(localFile, top+"/none.yaml"); path != "" || err != nil {
+	if path, err := find(top+"/none.yaml"); path != "" || err != nil {
 		t.Errorf("none at all: %q, %v", path, err)
 	}
 }

@@ -26,7 +26,7 @@ func load(path string, getenv func(string) string, decode decoder) (*Config, err
 	if path != "" {
 		return read(path, getenv, decode)
 	}
-	path, err := find(localFile, systemFile)
+	path, err := find(systemFile)
 	if err != nil {
 		return nil, err
 	}
@@ -39,10 +39,10 @@ func load(path string, getenv func(string) string, decode decoder) (*Config, err
 
 // find returns the config that is used if none is named, "" if there is none. One in
 // the current folder may be anybody's: root would run the programs that it names.
-func find(local, system string) (string, error) {
-	unreadable := readable(local)
+func find(system string) (string, error) {
+	unreadable := readable(localFile)
 	if unreadable == nil {
-		return local, trusted(local)
+		return localFile, trusted(localFile)
 	}
 	switch _, err := os.Stat(system); {
 	case err == nil:
@@ -52,7 +52,7 @@ func find(local, system string) (string, error) {
 	case errors.Is(unreadable, fs.ErrNotExist):
 		return "", nil
 	}
-	e := unusable(local, unreadable)
+	e := unusable(localFile, unreadable)
 	e.Hint = "name the config with --config, or change to another folder"
 	return "", e
 }

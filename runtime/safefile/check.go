@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-
-	"os/user"
 
 	"golang.org/x/sys/unix"
 
@@ -89,7 +88,7 @@ func (p Policy) entry(dir, path string, info fs.FileInfo, last bool) error {
 	if err := p.owned(dir, folder); err != nil {
 		return err
 	}
-	if info.Mode()&fs.ModeSymlink == 0 && !info.IsDir() {
+	if info.Mode()&fs.ModeSymlink == 0 && (last || !info.IsDir()) {
 		if err := p.writable(path, info); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ var (
 	ErrTooLarge = errors.New("too large")
 )
 
-// Read returns the contents of the regular file at path, of at most most bytes, and
+// Read returns the contents of the regular file at path, of no more than most bytes, and
 // its info, which it returns with [ErrTooLarge] too. It never blocks on what is not a
 // regular file.
 func Read(path string, most int64) ([]byte, fs.FileInfo, error) {

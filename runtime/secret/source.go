@@ -20,6 +20,15 @@ type Source interface {
 	Value(ctx context.Context, name string) (string, error)
 }
 
+type shown struct{}
+
+// Shown returns a context in which a value that is looked up is not masked, because
+// it is the name of a user.
+func Shown(ctx context.Context) context.Context { return context.WithValue(ctx, shown{}, true) }
+
+// IsShown reports whether ctx is one that [Shown] returned.
+func IsShown(ctx context.Context) bool { return ctx.Value(shown{}) != nil }
+
 // Chain asks each source in turn; the first that knows the name answers.
 type Chain []Source
 

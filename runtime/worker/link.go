@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"moonseal/runtime/journal"
+	"moonseal/runtime/secret"
 )
 
 // errParentGone ends a child whose parent is gone.
@@ -171,7 +172,7 @@ func (l *link) HeldBy(ctx context.Context, values []string, except string) (map[
 
 // Value implements [secret.Source].
 func (l *link) Value(ctx context.Context, name string) (string, error) {
-	a, err := l.ask(ctx, &frame{Secret: name})
+	a, err := l.ask(ctx, &frame{Secret: name, Shown: secret.IsShown(ctx)})
 	if err != nil {
 		return "", err
 	}

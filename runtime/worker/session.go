@@ -160,7 +160,7 @@ func (s *session) secret(ctx context.Context, f *frame) error {
 		return s.answer(f, nil, err)
 	}
 	value, err := s.parent.Secrets.Value(ctx, f.Secret)
-	if err == nil {
+	if err == nil && !f.Shown {
 		s.parent.Redactor.Learn(value)
 	}
 	return s.answer(f, &answer{Value: value}, err)

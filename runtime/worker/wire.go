@@ -33,6 +33,7 @@ type frame struct {
 	// From the child.
 	Write  *writing `json:"-"`
 	Secret string   `json:"secret,omitempty"` // asks for a secret's value
+	Shown  bool     `json:"shown,omitempty"`  // the value is not masked: it is a user's name
 	Held   *heldBy  `json:"held,omitempty"`
 	Loaded *Loaded  `json:"loaded,omitempty"`
 	Result *Result  `json:"result,omitempty"`

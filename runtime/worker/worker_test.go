@@ -102,6 +102,12 @@ func modules() []*bind.Module {
 				c.Log.Info("the token is " + v)
 				return len(v), err
 			})},
+			&bind.Func{Name: "user", Doc: "x", Returns: "nothing", Example: "x", Impl: bind.Read(func(c *bind.Call, _ *target, _ *none) (int, error) {
+				h, _ := secret.Named("USER")
+				v, err := c.UserName(h)(c.Context)
+				c.Log.Info(v + " is an " + v + "istrator")
+				return len(v), err
+			})},
 		)},
 	}}
 }
@@ -159,7 +165,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.parent = &worker.Parent{
-		Journal: w.journal, Control: control.New(w.journal, clockwork.NewRealClock()), Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{"TOKEN": "hunter2-hunter2"},
+		Journal: w.journal, Control: control.New(w.journal, clockwork.NewRealClock()), Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{"TOKEN": "hunter2-hunter2", "USER": "admin"},
 		Spawner: worker.Exec{
 			Path: exe, Env: []string{childVariable + "=1"}, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Limits: worker.Limits{Files: 200}, Jail: &worker.Jail{Write: []string{w.dir}},
@@ -392,6 +398,13 @@ func TestSecretsComeOverThePairAndAreMasked(t *testing.T) {
 	}
 	if text := w.logText(id); strings.Contains(text, "hunter2") || !strings.Contains(text, "the token is [secret]") {
 		t.Errorf("log:\n%s", text)
+	}
+	// The name of a user is no secret, and often a part of a common word.
+	if out, id = w.run(`ctx:step("one", function() return o:user() end)`); out.Status != journal.Done || !strings.Contains(w.logText(id), "admin is an administrator") {
+		t.Errorf("%+v, log:\n%s", out, w.logText(id))
+	}
+	if got := w.parent.Redactor.Redact("OS administrator"); got != "OS administrator" {
+		t.Errorf("the parent's log says %q", got)
 	}
 	delete(w.parent.Secrets.(secret.Map), "TOKEN")
 	if out, _ := w.run(`ctx:step("one", function() return o:secret() end)`); out.Status != journal.Failed || out.Error.Kind != problem.NotFound || !strings.Contains(out.Error.Hint, "TOKEN") {
