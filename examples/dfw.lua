@@ -6,5 +6,5 @@ return require("moonseal.renew").tomcat {
   node = { host = "cucm01-pub", domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
   zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
   ca = { directory = "letsencrypt", email = "admin@automate.builders" },
-  on = { failure = function(ctx, err) log.error("the renewal failed", { step = err.step, why = err.message }) end },
+  on = { failure = function(ctx, event) log.error("the renewal failed", { step = event.step, why = event.reason or event.error.message }) end },
 }

@@ -68,7 +68,7 @@ func (b *Bundle) hooksOf(ctx context.Context, s *sandbox.State, file string) (*H
 	wrong := func(message string) error {
 		return &problem.Error{
 			Kind: problem.Usage, Message: message, Place: &problem.Place{File: file},
-			Hint: "end it with: return { failure = function(ctx, err) … end }",
+			Hint: "end it with: return { failure = function(ctx, event) … end }",
 		}
 	}
 	if len(values) == 0 {

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -50,7 +48,7 @@ func (c *Control) answer(ctx context.Context, id string, approve bool, d Decisio
 				Hint: "moonseal status shows what it waits for",
 			}
 		}
-		return []journal.Record{rec, a.Logged(s, approve)}, err
+		return []journal.Record{rec}, err
 	})
 }
 
@@ -67,8 +65,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 		}
 	}
 	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
-		recs, err := run.Settle(h, s, d.As, d.Result)
-		return append(recs, journal.Logged{Stamp: s, Level: "info", Message: strings.TrimSpace("resumed by " + d.By + " " + d.As), Fields: whyFields(d)}), err
+		return run.Settle(h, s, d.As, d.Result)
 	})
 }
 
@@ -159,6 +156,14 @@ func (c *Control) Unlock(ctx context.Context, id string, d Decision) ([]string, 
 	return c.journal.Unlock(context.WithoutCancel(ctx), c.decided(journal.DecidedUnlock, h.Run.ID, d))
 }
 
+// ForgetPlaybook drops what is known of a playbook whose script is gone, and which has
+// no unfinished run. Whether its script is gone the caller knows.
+func (c *Control) ForgetPlaybook(ctx context.Context, playbook string, d Decision) error {
+	rec := c.decided(journal.DecidedForget, "", d)
+	rec.Playbook = playbook
+	return c.journal.ForgetPlaybook(context.WithoutCancel(ctx), rec)
+}
+
 // Pause lets the playbook, or for "" every playbook, begin no runs by schedule.
 func (c *Control) Pause(ctx context.Context, playbook string, d Decision) error {
 	return c.setPaused(ctx, playbook, journal.DecidedPause, d)
@@ -173,19 +178,4 @@ func (c *Control) setPaused(ctx context.Context, playbook, what string, d Decisi
 	rec := c.decided(what, "", d)
 	rec.Playbook = playbook
 	return c.journal.Pause(context.WithoutCancel(ctx), rec)
-}
-
-// whyFields are the fields of a log line: ticket and reason.
-func whyFields(d Decision) json.RawMessage {
-	if d.Ticket == "" && d.Reason == "" {
-		return nil
-	}
-	raw, err := json.Marshal(struct {
-		Ticket string `json:"ticket,omitempty"`
-		Reason string `json:"reason,omitempty"`
-	}{d.Ticket, d.Reason})
-	if err != nil {
-		return nil
-	}
-	return raw
 }

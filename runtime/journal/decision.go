@@ -3,6 +3,9 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -17,7 +20,7 @@ const (
 	DecidedRetry   = "retry"   // a waiting run goes on now
 	DecidedCancel  = "cancel"  //
 	DecidedCleanup = "cleanup" // what an ended run left is undone now
-	DecidedForget  = "forget"  // what an ended run left is given up
+	DecidedForget  = "forget"  // what an ended run left is given up; or, of a playbook, that it ever ran
 	DecidedUnlock  = "unlock"  //
 	DecidedPause   = "pause"   //
 	DecidedUnpause = "unpause" //
@@ -45,18 +48,49 @@ func (d Decided) apply(w *conn) error {
 			d.At.UnixNano(), d.What, d.Playbook, d.By, d.Ticket, d.Reason, d.Verdict)
 		return err
 	}
-	return w.one(d, `INSERT INTO decisions (at, what, run, playbook, by, ticket, reason, verdict)
+	err := w.one(d, `INSERT INTO decisions (at, what, run, playbook, by, ticket, reason, verdict)
 		SELECT $1, $2, id, playbook, $4, $5, $6, $7 FROM runs WHERE id = $3`,
 		d.At.UnixNano(), d.What, d.Run, d.By, d.Ticket, d.Reason, d.Verdict)
+	line, ok := d.Logged()
+	if err != nil || !ok {
+		return err
+	}
+	return line.apply(w)
+}
+
+// Logged returns the decision as a line of its run's log, which is written together
+// with it; false if it makes none.
+func (d Decided) Logged() (Logged, bool) {
+	what := map[string]string{
+		DecidedApprove: "approved", DecidedDeny: "denied", DecidedResume: "resumed", DecidedCancel: "cancel requested", DecidedUnlock: "locks released",
+		DecidedCleanup: "clean-up requested", DecidedForget: "clean-up given up", DecidedRestore: "restored from a copy",
+	}[d.What]
+	if what == "" || d.Run == "" {
+		return Logged{}, false
+	}
+	line := Logged{Stamp: d.Stamp, Level: "info", Message: strings.TrimSpace(what + " by " + d.By + " " + d.Verdict)}
+	if d.Ticket+d.Reason == "" {
+		return line, true
+	}
+	var err error
+	line.Fields, err = json.Marshal(struct {
+		Ticket string `json:"ticket,omitempty"`
+		Reason string `json:"reason,omitempty"`
+	}{d.Ticket, d.Reason})
+	return line, err == nil
 }
 
 // Decisions returns what was decided about a run, or for "" all decisions, the oldest first.
 func (j *Journal) Decisions(ctx context.Context, run string) ([]Decided, error) {
-	return list(ctx, j, j.reads, func(scan func(...any) error) (Decided, error) {
-		var d Decided
-		err := scan(at(&d.At), &d.What, word(&d.Run), &d.Playbook, &d.By, &d.Ticket, &d.Reason, &d.Verdict)
-		return d, err
-	}, `SELECT at, what, run, playbook, by, ticket, reason, verdict FROM decisions WHERE $1 = '' OR run = $1 ORDER BY seq`, run)
+	return list(ctx, j, j.reads, scanDecided, decisionQuery+` WHERE $1 = '' OR run = $1 ORDER BY seq`, run)
+}
+
+const decisionQuery = `SELECT at, what, run, playbook, by, ticket, reason, verdict FROM decisions`
+
+func scanDecided(scan func(...any) error) (Decided, error) {
+	var d Decided
+	err := scan(at(&d.At), &d.What, word(&d.Run), &d.Playbook, &d.By, &d.Ticket, &d.Reason, &d.Verdict)
+	return d, err
 }
 
 // Settle adopts a run for whoever decided about it, and writes what decide returns, in
@@ -158,6 +192,40 @@ func (j *Journal) Unlock(ctx context.Context, d Decided) (names []string, err er
 	}
 	return names, nil
 }
+
+// ForgetPlaybook drops what is known of a playbook that has no unfinished run: it is in
+// no overview until it runs again, and its last run is kept no longer than others.
+func (j *Journal) ForgetPlaybook(ctx context.Context, d Decided) error {
+	return j.decide(ctx, d, func(w *conn) error {
+		var runs int
+		var open sql.NullString
+		if err := w.row(`SELECT count(*), min(CASE WHEN ended_at IS NULL THEN id END) FROM runs WHERE playbook = $1`, d.Playbook).Scan(&runs, &open); err != nil {
+			return err
+		}
+		switch {
+		case runs == 0:
+			return &problem.Error{
+				Kind: problem.Usage, Code: problem.NoPlaybook, Message: fmt.Sprintf("no playbook %q has ever run", d.Playbook), Work: problem.NotDone, Cause: ErrMisuse,
+				Hint: "moonseal status lists them",
+			}
+		case open.Valid:
+			return &problem.Error{
+				Kind: problem.Conflict, Code: problem.RunUnended, Target: d.Playbook, Message: "its run " + open.String + " has not ended", Work: problem.NotDone, Cause: ErrMisuse,
+				Hint: "moonseal cancel " + open.String + " ends it",
+			}
+		}
+		for _, table := range []string{"paused", "schedules"} {
+			if _, err := w.exec(`DELETE FROM `+table+` WHERE playbook = $1`, d.Playbook); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// forgotten is the condition that a run's playbook was forgotten since.
+const forgotten = `EXISTS (SELECT 1 FROM decisions WHERE decisions.run IS NULL AND decisions.what = 'forget'
+	AND decisions.playbook = runs.playbook AND decisions.at >= runs.created_at)`
 
 // Decide writes a decision that changes nothing by itself.
 func (j *Journal) Decide(ctx context.Context, d Decided) error {

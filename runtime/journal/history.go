@@ -88,7 +88,20 @@ type History struct {
 	Undos   []Undo        `json:"undos,omitempty"`   // by N
 	Records []RecordedRow `json:"records,omitempty"` // by Seq
 	Hooks   []HookRow     `json:"hooks,omitempty"`   // by instant
+
+	Decisions []Decided `json:"decisions,omitempty"` // the oldest first
+	LogSize   LogSize   `json:"log_size"`
 }
+
+// LogSize is how much a run's log holds, but for the lines that tell what other records
+// tell too.
+type LogSize struct {
+	Lines int   `json:"lines"`
+	Bytes int64 `json:"bytes"`
+}
+
+// EventField marks the log lines that tell what the journal's other records tell too.
+const EventField = "_event"
 
 // History gives a run with all that belongs to it, as of one instant.
 func (j *Journal) History(ctx context.Context, id string) (*History, error) {
@@ -117,8 +130,18 @@ func (j *Journal) History(ctx context.Context, id string) (*History, error) {
 	if h.Records, err = list(ctx, j, tx, scanRecorded, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id); err != nil {
 		return nil, err
 	}
-	h.Hooks, err = list(ctx, j, tx, scanHook, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id)
-	return h, err
+	if h.Hooks, err = list(ctx, j, tx, scanHook, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id); err != nil {
+		return nil, err
+	}
+	if h.Decisions, err = list(ctx, j, tx, scanDecided, decisionQuery+` WHERE run = $1 ORDER BY seq`, id); err != nil {
+		return nil, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
+		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&h.LogSize.Lines, &h.LogSize.Bytes)
+	if err != nil {
+		return nil, storeError(j.path, err)
+	}
+	return h, nil
 }
 
 // Undos gives the undos in a state, all of them for "", the oldest run first.

@@ -32,7 +32,8 @@ const (
 // Purge removes what has ended too long ago, in small transactions: logs first, then
 // runs, then the bundles that no run needs any more. What is needed stays, however
 // old: unfinished runs, those with clean-up that is pending, and of each playbook the
-// run that ended last and the newest one that recorded anything. It ends early, with
+// run that ended last and the newest one that recorded anything, unless the playbook
+// was forgotten. It ends early, with
 // what it has removed until then, when ctx ends.
 //
 // The file does not shrink: the room is used again. A backup has only what is kept.
@@ -67,8 +68,8 @@ func (p *purge) old(ctx context.Context, before time.Time, more string) ([]strin
 		return s, err
 	}
 	kept, err := list(ctx, j, j.reads, text, `
-		SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook
-		UNION SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook
+		SELECT max(id) FROM runs WHERE ended_at IS NOT NULL AND NOT `+forgotten+` GROUP BY playbook
+		UNION SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run WHERE NOT `+forgotten+` GROUP BY runs.playbook
 		UNION SELECT run FROM undos WHERE state = 'pending'`)
 	if err != nil {
 		return nil, err

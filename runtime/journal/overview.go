@@ -14,7 +14,8 @@ type Overview struct {
 	Records    []RecordedRow // of the newest run that recorded anything
 }
 
-// Overviews gives an overview of every playbook that has ever run, by name.
+// Overviews gives an overview of every playbook that has ever run and was not forgotten
+// since, by name.
 func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	out := map[string]*Overview{}
 	of := func(playbook string) *Overview {
@@ -30,7 +31,7 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 		return nil, err
 	}
 	last, err := list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs
-		WHERE id IN (SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook)`)
+		WHERE id IN (SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook) AND NOT `+forgotten)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) 
 		err := scan(&r.playbook, &r.rec.Run, &r.rec.Seq, at(&r.rec.At), raw(&r.rec.Data))
 		return r, err
 	}, `SELECT runs.playbook, records.run, records.seq, records.at, records.data FROM records JOIN runs ON runs.id = records.run
-		WHERE records.run IN (SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook)
+		WHERE records.run IN (SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook) AND NOT `+forgotten+`
 		ORDER BY records.run, records.seq`)
 	for _, r := range rows {
 		o := of(r.playbook)

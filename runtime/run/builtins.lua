@@ -105,13 +105,22 @@ function ctx:approve(message) end
 ---@param reason string
 function ctx:skip(reason) end
 
+---What every hook gets. What there is none of is nil.
+---@class event
+---@field status string the run's: running, waiting, done, skipped, failed, cancelled; of step and retry the attempt's: started, retrying
+---@field step? string
+---@field attempt? integer
+---@field reason? string why it waits, or was skipped
+---@field until? instant
+---@field error? problem
+
 ---@class playbook
 ---@field name? string the file's name unless set
 ---@field run fun(ctx: ctx)
 ---@field schedule? string|table
 ---@field timeout? duration of work; waits do not count
 ---@field give_up? duration how long a run goes on at a step that fails (7d)
----@field on? table<string, fun(ctx: ctx, event: any)> start, step, retry, wait, success, failure, finish
+---@field on? table<string, fun(ctx: ctx, event: event)> start, step, retry, wait, success, failure, finish
 
 ---Makes a playbook, which the script returns.
 ---@param p playbook

@@ -10,7 +10,6 @@ import (
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
-	"moonseal/runtime/problem"
 	"moonseal/runtime/suggest"
 )
 
@@ -185,16 +184,4 @@ func (r *Run) luaSkip(l *lua.LState) (int, error) {
 		return 0, misuse("ctx:skip", fmt.Sprintf("called inside step %q", r.current.label()), "return from the step first")
 	}
 	return 0, skipped(string(reason))
-}
-
-// event is what a hook is told of a step.
-func (r *Run) event(s *step, e *problem.Error) lua.LValue {
-	t := r.state.L.NewTable()
-	t.RawSetString("step", lua.LString(s.label()))
-	t.RawSetString("attempt", lua.LNumber(s.attempt))
-	if e != nil {
-		t.RawSetString("error", lua.LString(e.Error()))
-		t.RawSetString("kind", lua.LString(e.Kind))
-	}
-	return t
 }

@@ -11,6 +11,14 @@ import (
 // and undoes. Any other cause only interrupts it.
 var ErrCancelled = errors.New("cancelled")
 
+// CancelledError is ErrCancelled together with what was decided about the run.
+type CancelledError struct{ Decisions []journal.Decided }
+
+func (*CancelledError) Error() string { return ErrCancelled.Error() }
+
+// Unwrap makes it an ErrCancelled.
+func (*CancelledError) Unwrap() error { return ErrCancelled }
+
 // control ends the body and cannot be caught by a script.
 type control struct {
 	outcome *Outcome

@@ -131,7 +131,7 @@ func ErrLoading(f *bind.Func) error {
 
 func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
 	return &bind.Call{
-		Context: ctx, Clock: r.opt.Clock, Log: r.logger, Network: r.opt.Network, Account: r.opt.Account,
+		Context: ctx, Clock: r.opt.Clock, Log: r.scriptLog, Network: r.opt.Network, Account: r.opt.Account,
 		Secrets: r.opt.Secrets, Redactor: r.opt.Redactor, Run: r.id, Function: f.Full(), Force: r.opt.History.Run.Force,
 		Concerns: r.concerns, Progress: func(any) error { return nil },
 	}

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -85,6 +84,8 @@ func (r *Run) await(ctx context.Context, s *step) (lua.LValue, error) {
 		return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
 	}
 	out := &Outcome{Status: journal.Waiting, Reason: WaitApproval + ": " + s.key}
+	defer func(current *step) { r.current = current }(r.current)
+	r.current = s      // what waits
 	if s.attempt > 0 { // asked for already
 		return nil, r.suspend(ctx, out)
 	}
@@ -128,22 +129,6 @@ func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (
 		return journal.StepDone{Stamp: stamp, Step: s.Step, Result: raw}, true, err
 	}
 	return nil, false, nil
-}
-
-// Logged is the line of the run's log that says who approved or denied it, and why.
-func (a Approval) Logged(stamp journal.Stamp, approve bool) journal.Logged {
-	line := journal.Logged{Stamp: stamp, Level: "info", Message: "denied by " + a.By}
-	if approve {
-		line.Message = "approved by " + a.By
-	}
-	fields, err := json.Marshal(struct {
-		Ticket string `json:"ticket,omitempty"`
-		Reason string `json:"reason,omitempty"`
-	}{a.Ticket, a.Reason})
-	if err == nil {
-		line.Fields = fields
-	}
-	return line
 }
 
 // luaApprove is ctx:approve.

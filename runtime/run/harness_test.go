@@ -103,6 +103,10 @@ func (w *world) module() *bind.Module {
 		Functions: []*bind.Func{
 			{Name: "thing", Doc: "names a thing", Returns: "it", Example: "x", Table: true, Impl: bind.Pure(func(t *thing) (*thing, error) { return t, nil })},
 			{Name: "say", Doc: "logs", Example: "x", Table: true, Impl: bind.Free(func(c *bind.Call, t *thing) error { c.Log.Info(t.Name); return nil })},
+			{Name: "field", Doc: "logs a field", Example: "x", Table: true, Impl: bind.Free(func(c *bind.Call, t *thing) error {
+				c.Log.Info("x", slog.String(t.Name, "step"), slog.Group("deep", t.Name, 1))
+				return nil
+			})},
 		},
 		Types: []*bind.Type{bind.Handle[thing](
 			"world.Thing", 1, "A thing.",
@@ -161,6 +165,12 @@ func (j *jumping) Now() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.Clock.Now().Add(j.offset)
+}
+
+func (j *jumping) advance(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.offset += d
 }
 
 func (j *jumping) Since(t time.Time) time.Duration { return j.Now().Sub(t) }

@@ -16,23 +16,61 @@ import (
 // hookTimeout bounds one hook.
 const hookTimeout = 30 * time.Second
 
-// runHook runs the hooks of an event, the playbook's own first, each at most once
-// in the run's life. One that fails is logged and changes no outcome.
-func (r *Run) runHook(ctx context.Context, event string, told func() lua.LValue) {
-	if r.hook || !r.hooked(event) {
-		return
-	}
-	key, arg := event, told()
-	if t, ok := arg.(*lua.LTable); ok {
-		if step := t.RawGetString("step"); step != lua.LNil {
-			key = fmt.Sprintf("%s %s %s", event, step, t.RawGetString("attempt"))
-		} else if until := t.RawGetString("until"); until != lua.LNil {
-			key = fmt.Sprintf("%s %s", event, until)
+// event is what a hook is called with: the same table for all of them. What there is
+// none of is nil.
+type event struct {
+	Status  string // of the run; of the attempt for step and retry
+	Step    string
+	Attempt int
+	Reason  string
+	Until   time.Time
+	Error   *problem.Error
+}
+
+func (r *Run) eventTable(e event) *lua.LTable {
+	t := r.state.L.NewTable()
+	t.RawSetString("status", lua.LString(e.Status))
+	for name, text := range map[string]string{"step": e.Step, "reason": e.Reason} {
+		if text != "" {
+			t.RawSetString(name, lua.LString(text))
 		}
 	}
-	r.runOneHook(ctx, event, key, r.playbook.On[event], arg)
+	if e.Attempt > 0 {
+		t.RawSetString("attempt", lua.LNumber(e.Attempt))
+	}
+	if !e.Until.IsZero() {
+		t.RawSetString("until", lua.LNumber(float64(e.Until.Unix())))
+	}
+	if e.Error != nil {
+		t.RawSetString("error", sandbox.Object(r.state.L, e.Error))
+	}
+	return t
+}
+
+// key names the event within its run: its hook is run once for each.
+func (e event) key(name string) string {
+	switch {
+	case name == "wait" && !e.Until.IsZero():
+		return fmt.Sprintf("%s %d", name, e.Until.Unix())
+	case name == "wait":
+		return fmt.Sprintf("%s %s %d", name, e.Step, e.Attempt)
+	case e.Attempt > 0:
+		return fmt.Sprintf("%s %s %d", name, e.Step, e.Attempt)
+	default:
+		return name
+	}
+}
+
+// runHook runs the hooks of an event, the playbook's own first, each at most once
+// in the run's life. One that fails is logged and changes no outcome.
+func (r *Run) runHook(ctx context.Context, name string, e event) {
+	if r.hook || !r.hooked(name) {
+		return
+	}
+	key, arg := e.key(name), r.eventTable(e)
+	r.runOneHook(ctx, name, key, r.playbook.On[name], arg)
 	for _, h := range r.playbook.ForAll {
-		r.runOneHook(ctx, event, h.File+" "+key, h.On[event], arg)
+		r.runOneHook(ctx, name, h.File+" "+key, h.On[name], arg)
 	}
 }
 
@@ -58,27 +96,29 @@ func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFuncti
 	}
 }
 
-// waitEvent is what wait is told.
-func (r *Run) waitEvent(out *Outcome) lua.LValue {
-	t := r.state.L.NewTable()
-	t.RawSetString("reason", lua.LString(out.Reason))
-	t.RawSetString("until", lua.LNumber(float64(out.Until.Unix())))
-	if out.Error != nil {
-		t.RawSetString("error", lua.LString(out.Error.Error()))
+// waitEvent is the event of a run that waits, at a step or not.
+func (r *Run) waitEvent(out *Outcome) event {
+	e := event{Status: string(journal.Waiting), Reason: out.Reason, Until: out.Until, Error: out.Error}
+	if s := r.current; s != nil {
+		e.Step, e.Attempt = s.label(), s.attempt
 	}
-	return t
+	return e
 }
 
-// outcomeEvent is what success, failure and finish are told: the error that the
-// run failed with, or a table with status and reason.
-func (r *Run) outcomeEvent(out *Outcome) lua.LValue {
+// outcomeEvent is the event of a run that ends.
+func outcomeEvent(out *Outcome) event {
+	e := event{Status: string(out.Status), Reason: out.Reason, Error: out.Error}
 	if out.Error != nil {
-		return sandbox.Object(r.state.L, out.Error)
+		e.Step = out.Error.Step
 	}
-	t := r.state.L.NewTable()
-	t.RawSetString("status", lua.LString(out.Status))
-	if out.Reason != "" {
-		t.RawSetString("reason", lua.LString(out.Reason))
+	return e
+}
+
+// attemptEvent is the event of an attempt at a step, that begins, or failed with e.
+func attemptEvent(s *step, e *problem.Error) event {
+	out := event{Status: string(s.state), Step: s.label(), Attempt: s.attempt, Error: e}
+	if e == nil {
+		out.Status = string(journal.StepRunning)
 	}
-	return t
+	return out
 }

@@ -13,9 +13,10 @@ import (
 // logHandler tags a run's log lines with run and step, and journals them beside
 // giving them to the next handler. It sees lines that are redacted already.
 type logHandler struct {
-	run   *Run
-	next  slog.Handler
-	attrs []slog.Attr
+	run    *Run
+	next   slog.Handler
+	attrs  []slog.Attr
+	script bool // the lines are a script's or a module's, not the engine's: they are bounded
 }
 
 func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelDebug }
@@ -30,17 +31,23 @@ func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
 		add(a)
 	}
 	rec.Attrs(add)
-	line := journal.Logged{Stamp: h.run.stamp(), Level: strings.ToLower(rec.Level.String()), Step: h.run.label(), Message: rec.Message}
+	line := journal.Logged{Stamp: h.run.stamp(), Level: strings.ToLower(rec.Level.String()), Step: h.run.label(), Message: cut(rec.Message)}
 	if len(fields) > 0 {
 		raw, err := json.Marshal(fields)
 		if err != nil {
 			return err
 		}
 		line.Fields = raw
+		if h.script {
+			line.Fields = scriptFields(raw)
+		}
 	}
 	said := spoken{h: h, rec: rec, line: line}
 	if h.run.held != nil {
 		*h.run.held = append(*h.run.held, said)
+		return nil
+	}
+	if h.script && !h.run.room.take(line) {
 		return nil
 	}
 	if err := h.run.opt.Journal.WriteLazy(context.WithoutCancel(ctx), line); err != nil {
@@ -63,6 +70,7 @@ func (s spoken) pass(ctx context.Context) error {
 		return nil
 	}
 	rec := s.rec.Clone()
+	rec.Message = s.line.Message
 	rec.AddAttrs(slog.String("run", s.line.Run))
 	if s.line.Step != "" {
 		rec.AddAttrs(slog.String("step", s.line.Step))
@@ -82,21 +90,25 @@ func plainAttr(v slog.Value) any {
 	case slog.KindBool, slog.KindFloat64, slog.KindInt64, slog.KindUint64:
 		return v.Any()
 	default:
-		return v.String()
+		return cut(v.String())
 	}
 }
 
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &logHandler{run: h.run, next: h.next.WithAttrs(attrs), attrs: append(slices.Clip(h.attrs), attrs...)}
+	out := *h
+	out.next, out.attrs = h.next.WithAttrs(attrs), append(slices.Clip(h.attrs), attrs...)
+	return &out
 }
 
 func (h *logHandler) WithGroup(name string) slog.Handler {
-	return &logHandler{run: h.run, next: h.next.WithGroup(name), attrs: h.attrs}
+	out := *h
+	out.next = h.next.WithGroup(name)
+	return &out
 }
 
 // EventKey marks, in the journal, the log lines that tell what the journal's
 // other records tell too: for readers, not for those who follow the records.
-const EventKey = "_event"
+const EventKey = journal.EventField
 
 // The values of EventKey.
 const (

@@ -41,7 +41,7 @@ func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFu
 		}
 		if notYet.Message != said {
 			said = notYet.Message
-			r.logger.Debug("not yet", "reason", said)
+			r.scriptLog.Debug("not yet", "reason", said)
 		}
 		if s.options.Every > 0 {
 			pause = s.options.Every

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,36 +15,83 @@ import (
 // maxEarly bounds the lines that wait for a host to be known.
 const maxEarly = 200
 
+// What the renewal.logs have is marked in the journal, as what happens once in the
+// run's life: a later process knows the hosts from its begin, and repeats no decision.
+const (
+	hostMark    = "renewal.log of "
+	decidedMark = "renewal.log decided "
+)
+
+// earlyLine waits for a host to be known.
+type earlyLine struct {
+	text string
+	mark string // what is marked once it is written; ""
+}
+
 // concerns implements [bind.Call.Concerns].
 func (r *Run) concerns(host string) {
 	if slices.Contains(r.hosts, host) {
 		return
 	}
 	r.hosts = append(r.hosts, host)
+	r.once(hostMark + host)
 	for _, line := range r.early {
-		r.appendRenewalLog(host, renewalLine(line))
+		r.appendRenewalLog(host, line.text)
+		r.once(line.mark)
 	}
-	if len(r.hosts) == 1 {
-		r.early = nil
+	r.early = nil
+}
+
+// marked returns what begins with prefix among what is marked.
+func (r *Run) marked(prefix string) []string {
+	var out []string
+	for key := range r.hooks {
+		if rest, ok := strings.CutPrefix(key, prefix); ok {
+			out = append(out, rest)
+		}
 	}
+	slices.Sort(out)
+	return out
+}
+
+// once marks what happens once. It leaves an error to the next record that is synced.
+func (r *Run) once(key string) {
+	if key == "" || r.hooks[key] {
+		return
+	}
+	r.hooks[key] = true
+	_ = r.lazy(context.Background(), journal.HookRan{Stamp: r.stamp(), Key: key})
 }
 
 // renewalLog writes a line of the run's log into the renewal.log of each host
 // that it works on.
 func (r *Run) renewalLog(l journal.Logged) {
-	if l.Level == "debug" {
-		return
+	if l.Level != "debug" {
+		r.toRenewalLog(earlyLine{text: renewalLine(l)})
 	}
+}
+
+// decided writes what was decided about the run into the renewal.logs, each once.
+func (r *Run) decided(decisions []journal.Decided) {
+	for _, d := range decisions {
+		mark := fmt.Sprintf("%s%d", decidedMark, d.At.UnixNano())
+		if line, ok := d.Logged(); ok && !r.hooks[mark] {
+			r.toRenewalLog(earlyLine{renewalLine(line), mark})
+		}
+	}
+}
+
+func (r *Run) toRenewalLog(line earlyLine) {
 	if len(r.hosts) == 0 {
 		if len(r.early) < maxEarly {
-			r.early = append(r.early, l)
+			r.early = append(r.early, line)
 		}
 		return
 	}
-	line := renewalLine(l)
 	for _, host := range r.hosts {
-		r.appendRenewalLog(host, line)
+		r.appendRenewalLog(host, line.text)
 	}
+	r.once(line.mark)
 }
 
 // appendRenewalLog leaves an error to the journal, which has the line in any case.

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	lua "github.com/yuin/gopher-lua"
-
 	"moonseal/runtime/duration"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -56,7 +54,7 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 			}
 			s.state = journal.StepRetrying
 			r.tell(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
-			r.runHook(ctx, "retry", func() lua.LValue { return r.event(s, e) })
+			r.runHook(ctx, "retry", attemptEvent(s, e))
 			return r.wait(ctx, wait)
 		}
 	}
@@ -123,16 +121,18 @@ func (r *Run) notBefore(asked time.Time) time.Time {
 
 // suspend journals that the run waits, and ends the body.
 func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Record) error {
+	r.logDropped()
 	rec := journal.RunWaiting{Stamp: r.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error}
 	if err := r.write(ctx, append(before, rec)...); err != nil {
 		return err
 	}
-	r.runHook(ctx, "wait", func() lua.LValue { return r.waitEvent(out) })
+	r.runHook(ctx, "wait", r.waitEvent(out))
 	return &control{outcome: out}
 }
 
 // park journals that the run waits for a person, and ends the body.
 func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
+	r.logDropped()
 	if err := r.write(ctx, journal.RunParked{Stamp: r.stamp(), Reason: reason, Error: e}); err != nil {
 		return err
 	}

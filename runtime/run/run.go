@@ -121,11 +121,13 @@ type Run struct {
 	approval   *step   // of the first change, in mode ask; nil until asked for
 	hooks      map[string]bool
 	work       *workTimer
-	hosts      []string         // that the run works on
-	early      []journal.Logged // lines from before the first of them was known
-	held       *[]spoken        // takes the log lines that go with a record; see conclude
-	logBroken  bool             // a renewal.log cannot be written, which was said
+	hosts      []string    // that the run works on
+	early      []earlyLine // of renewal.log, from before the first of them was known
+	held       *[]spoken   // takes the log lines that go with a record; see conclude
+	logBroken  bool        // a renewal.log cannot be written, which was said
 	logger     *slog.Logger
+	scriptLog  *slog.Logger // of what scripts and modules say
+	room       logRoom
 }
 
 // New readies a run in state, which it owns from now on. While the playbook is
@@ -140,6 +142,8 @@ func New(state *sandbox.State, opt Options) *Run {
 		r.opt.Trace = func(Point, string) {}
 	}
 	r.logger = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler()}))
+	r.scriptLog = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler(), script: true}))
+	r.room.used = h.LogSize
 	r.binding = opt.Registry.Bind(state.L, r, sandbox.Raise)
 	r.restore(h)
 	return r
@@ -156,15 +160,21 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
 	r.ctxValue = r.newContext()
 	r.state.Seal()
+	defer r.logDropped()
+	r.hosts = r.marked(hostMark)
+	r.decided(r.opt.History.Decisions)
 	if r.opt.Mode != Cleanup {
 		if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
 			return nil, err
 		}
 	}
 	if !r.ending {
-		r.runHook(ctx, "start", func() lua.LValue { return lua.LNil })
+		r.runHook(ctx, "start", event{Status: string(journal.Running)})
 	}
 	bodyErr := r.body(ctx)
+	if c, ok := errors.AsType[*CancelledError](context.Cause(ctx)); ok {
+		r.decided(c.Decisions)
+	}
 	var c *control
 	switch {
 	case r.opt.Mode == Cleanup:

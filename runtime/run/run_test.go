@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -360,33 +361,80 @@ func TestUndoComesAgainWhenItMay(t *testing.T) {
 }
 
 func TestHooks(t *testing.T) {
-	l := newLab(t, `return { run = function(ctx)
+	l := newLab(t, `local function says(name, more) return function(ctx, e)
+		local text = name
+		for _, key in ipairs { "status", "step", "attempt", "reason" } do
+			if e[key] then text = text .. " " .. key .. "=" .. e[key] end
+		end
+		if e["until"] then text = text .. " until" end
+		if e.error then text = text .. " error=" .. e.error.kind .. ": " .. e.error.message end
+		world.say { name = text }
+		if more then more() end
+	end end
+	return { run = function(ctx)
 		ctx:step("one", { retry = 2 }, function() return world.thing { name = "a" }:make() end)
-		ctx:step("two", function() return world.thing { name = "b" }:make() end)
+		ctx:sleep "10m"
+		ctx:step("two", { key = "k" }, function() return world.thing { name = "b" }:make() end)
 	end, on = {
-		start = function(ctx) world.say { name = "start" } end,
-		retry = function(ctx, e) world.say { name = "retry " .. e.step .. " " .. e.kind } error "hook" end,
-		failure = function(ctx, err) world.say { name = "failure " .. err.kind } world.thing { name = "c" }:make() end,
-		finish = function(ctx, err) world.say { name = "finish" } end,
+		start = says "start", step = says "step", wait = says "wait", success = says "success", finish = says "finish",
+		retry = says("retry", function() error "hook" end),
+		failure = says("failure", function() world.thing { name = "c" }:make() end),
 	} }`)
 	l.world.fail["a"] = &problem.Error{Kind: problem.Unavailable, Message: "down", Work: problem.NotDone}
 	l.world.fail["b"] = &problem.Error{Kind: problem.Refused, Message: "no"}
+	if out := l.must(l.process(t.Context())); out.Status != journal.Waiting {
+		t.Fatalf("%+v", out)
+	}
+	l.clock.advance(10 * time.Minute)
 	l.killAt(run.BeforeEnd, "failed", 1)
 	_, _ = l.process(t.Context())
 	l.trace = nil
 	out := l.must(l.process(t.Context()))
-	var said []string
-	logs, _ := l.journal.Logs(t.Context(), l.id, 0, 100)
-	for _, line := range logs {
-		if line.Level == "info" && line.Message != "cleaning up" && len(line.Fields) == 0 {
-			said = append(said, line.Message)
-		}
+	want := []string{
+		"start status=running", "step status=started step=one attempt=1", "retry status=retrying step=one attempt=1 error=unavailable: down",
+		"step status=started step=one attempt=2", "wait status=waiting reason=sleep until", "step status=started step=two[k] attempt=1",
+		"failure status=failed step=two[k] error=refused: no", "finish status=failed step=two[k] error=refused: no",
 	}
-	if got := strings.Join(said, ", "); out.Status != journal.Failed || got != "start, retry one unavailable, failure refused, finish" {
-		t.Errorf("%+v: %s", out, got)
+	if got := l.said(); out.Status != journal.Failed || !slices.Equal(got, want) {
+		t.Errorf("%+v\ngot  %q\nwant %q", out, got, want)
 	}
 	if len(l.world.made) != 1 || !strings.Contains(l.log.String(), "a hook observes") {
 		t.Errorf("a hook changed the world: %v", l.world.made)
+	}
+}
+
+// said are the lines that the script has logged.
+func (l *lab) said() []string {
+	l.t.Helper()
+	logs, err := l.journal.Logs(l.t.Context(), l.id, 0, 100)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var out []string
+	for _, line := range logs {
+		if line.Level == "info" && len(line.Fields) == 0 {
+			out = append(out, line.Message)
+		}
+	}
+	return out
+}
+
+// Each approval that a run waits for is told to wait, and has no instant.
+func TestHookOfApprovals(t *testing.T) {
+	l := newLab(t, `return { run = function(ctx) ctx:approve "one" ctx:approve "two" end, on = {
+		wait = function(ctx, e) world.say { name = e.status .. " " .. e.step .. " " .. e.reason .. " " .. tostring(e["until"]) } end,
+		finish = function(ctx, e) world.say { name = e.status .. " " .. tostring(e.error) } end,
+	} }`)
+	for range 2 {
+		if out := l.must(l.process(t.Context())); out.Status != journal.Waiting {
+			t.Fatalf("%+v", out)
+		}
+		l.decide(true)
+	}
+	l.must(l.process(t.Context()))
+	want := []string{"waiting approve[one] approval: one nil", "waiting approve[two] approval: two nil", "done nil"}
+	if got := l.said(); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
 
@@ -507,5 +555,47 @@ func TestTimeoutCountsWorkOnly(t *testing.T) {
 	out := l.must(l.process(t.Context()))
 	if out.Status != journal.Failed || !strings.Contains(out.Error.Message, "longer than its timeout") || len(l.world.there) != 0 {
 		t.Errorf("%+v", out.Error)
+	}
+}
+
+// A script's log is bounded, over all processes of its run; the engine's lines are not.
+func TestLogIsBounded(t *testing.T) {
+	l := newLab(t, script(`
+		ctx:step("much", function()
+			world.say { name = ("x"):rep(100000) }
+			for _ = 1, 900 do world.say { name = ("x"):rep(8000) } end
+		end)
+		ctx:sleep "1h"
+		ctx:step("more", function() for _ = 1, 200 do world.say { name = ("y"):rep(8000) } end end)
+		ctx:step("last", function() return 1 end)`))
+	l.must(l.process(t.Context()))
+	l.clock.advance(time.Hour)
+	l.must(l.process(t.Context()))
+	logs, err := l.journal.Logs(t.Context(), l.id, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, dropped, end := 0, "", ""
+	for _, line := range logs {
+		bytes += len(line.Message) + len(line.Fields)
+		if strings.HasSuffix(line.Message, "lines dropped") {
+			dropped += line.Message + string(line.Fields)
+		}
+		end = line.Message
+	}
+	if first := logs[0].Message; len(first) > 8300 || !strings.HasSuffix(first, "… 91808 bytes more") {
+		t.Errorf("the first line has %d bytes", len(first))
+	}
+	if bytes > 8<<20+4096 || dropped != `53 lines dropped{"reason":"a run's log has at most 10000 lines and 8 MiB"}` || end != "run done" {
+		t.Errorf("%d bytes in %d lines; dropped: %s; the last is %q", bytes, len(logs), dropped, end)
+	}
+}
+
+// No field of a script's counts as the engine's, which readers skip and bounds spare.
+func TestLogFieldsAreTheScripts(t *testing.T) {
+	l := newLab(t, script(`for _ = 1, 10050 do world.field { name = "_event" } end`))
+	l.must(l.process(t.Context()))
+	if size := l.history().LogSize; size.Lines != 10001 { // and the one that says so
+		t.Errorf("%+v", size)
 	}
 }

@@ -159,7 +159,7 @@ func (r *Run) attempts(ctx context.Context, s *step, call func(context.Context) 
 		if err := r.lazy(ctx, started); err != nil {
 			return nil, err
 		}
-		r.runHook(ctx, "step", func() lua.LValue { return r.event(s, nil) })
+		r.runHook(ctx, "step", attemptEvent(s, nil))
 		result, err := r.attempt(ctx, s, call)
 		if err == nil {
 			return r.done(ctx, s, result)

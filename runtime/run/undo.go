@@ -233,15 +233,15 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	if err := r.runUndos(ctx, func(*undo) bool { return true }); err != nil {
 		return nil, unwrapStop(err)
 	}
-	event := "success"
+	hook := "success"
 	if out.Error != nil || out.Status == journal.Cancelled {
-		event = "failure"
+		hook = "failure"
 	}
-	told := func() lua.LValue { return r.outcomeEvent(out) }
 	if out.Status != journal.Skipped {
-		r.runHook(ctx, event, told)
+		r.runHook(ctx, hook, outcomeEvent(out))
 	}
-	r.runHook(ctx, "finish", told)
+	r.runHook(ctx, "finish", outcomeEvent(out))
+	r.logDropped()
 	end := []any{EventKey, EventRun}
 	if out.Error != nil {
 		end = append(end, "error", out.Error.Error())

@@ -79,8 +79,8 @@ func Serve(ctx context.Context, pair Pair, setup Setup) error {
 			if setup.Gone != nil {
 				setup.Gone()
 			}
-		case <-l.cancel:
-			cancel(run.ErrCancelled)
+		case c := <-l.cancel:
+			cancel(&run.CancelledError{Decisions: c.Decisions})
 		case <-done:
 		}
 	}()

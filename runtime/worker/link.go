@@ -31,13 +31,13 @@ type link struct {
 	drain   func()
 
 	start  chan *journal.History
-	cancel chan struct{}
+	cancel chan *cancelling // one
 }
 
 func newLink(c *conn) *link {
 	l := &link{
 		conn: c, wait: map[uint64]chan *answer{}, gone: make(chan struct{}), drained: make(chan struct{}),
-		start: make(chan *journal.History, 1), cancel: make(chan struct{}),
+		start: make(chan *journal.History, 1), cancel: make(chan *cancelling, 1),
 	}
 	l.drain = sync.OnceFunc(func() { close(l.drained) })
 	return l
@@ -65,9 +65,9 @@ func (l *link) listen() {
 			l.start <- f.Start.History
 		case f.Drain:
 			l.drain()
-		case f.Cancel && !cancelled:
+		case f.Cancel != nil && !cancelled:
 			cancelled = true
-			close(l.cancel)
+			l.cancel <- f.Cancel
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (s *session) watch(ctx context.Context) (stop func()) {
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(done)
 		if errors.Is(context.Cause(ctx), run.ErrCancelled) {
-			_ = s.conn.send(&frame{Cancel: true}) // to a child that is gone: the reading tells
+			_ = s.conn.send(&frame{Cancel: s.cancelling(ctx)}) // to a child that is gone: the reading tells
 			return
 		}
 		_ = s.conn.rw.SetReadDeadline(time.Unix(1, 0))
@@ -63,6 +63,19 @@ func (s *session) watch(ctx context.Context) (stop func()) {
 		}
 		unguard()
 	}
+}
+
+// cancelling returns what the child is told of a cancel. That it cannot be read who
+// decided it keeps nothing from ending.
+func (s *session) cancelling(ctx context.Context) *cancelling {
+	if s.run == "" {
+		return &cancelling{}
+	}
+	decisions, err := s.parent.Journal.Decisions(context.WithoutCancel(ctx), s.run)
+	if err != nil {
+		return &cancelling{}
+	}
+	return &cancelling{decisions}
 }
 
 // next gives the child's next frame.

@@ -27,7 +27,7 @@ type frame struct {
 	Job    *Job          `json:"job,omitempty"`
 	Start  *journalStart `json:"start,omitempty"`
 	Answer *answer       `json:"answer,omitempty"`
-	Cancel bool          `json:"cancel,omitempty"`
+	Cancel *cancelling   `json:"cancel,omitempty"`
 	Drain  bool          `json:"drain,omitempty"` // stop where the run can go on later
 
 	// From the child.
@@ -87,6 +87,11 @@ type answer struct {
 type writing struct {
 	Lazy   []journal.Record // go with the next commit
 	Synced []journal.Record
+}
+
+// cancelling tells the child to end its run, and what was decided about it.
+type cancelling struct {
+	Decisions []journal.Decided `json:"decisions,omitempty"`
 }
 
 type heldBy struct {

@@ -24,7 +24,7 @@ func someFrames() []*frame {
 		{Seq: 1, Answer: &answer{Drain: true}},
 		{Seq: 1, Answer: &answer{Value: "v"}},
 		{Seq: 1, Answer: &answer{Error: &problem.Error{Kind: problem.Auth, Message: "no"}}},
-		{Cancel: true},
+		{Cancel: &cancelling{Decisions: []journal.Decided{{What: journal.DecidedCancel, By: "alice"}}}},
 		{Drain: true},
 		{Seq: 9, Secret: "NAME"},
 	}
