@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
