@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"reflect"
 	"context"
 	"encoding/json"
 	"errors"
@@ -213,7 +214,7 @@ func TestBadRequests(t *testing.T) {
 	if n := len(w.faults.List()); n != 0 {
 		t.Errorf("%d faults were taken", n)
 	}
-	if b := w.Cluster.Node(pub).Behavior(); b != w.opt.Behavior {
+	if b := w.Cluster.Node(pub).Behavior(); !reflect.DeepEqual(b, w.opt.Behavior) {
 		t.Errorf("behavior changed: %+v", b)
 	}
 }
@@ -241,7 +242,7 @@ func TestNodeChanges(t *testing.T) {
 	if got := node.Behavior(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if sub := w.Cluster.Nodes()[1].Behavior(); sub != w.opt.Behavior {
+	if sub := w.Cluster.Nodes()[1].Behavior(); su!reflect.DeepEqual(b, w.opt.Behavior) {
 		t.Errorf("another node changed: %+v", sub)
 	}
 	trust := &TrustChange{Service: "tomcat", PEM: w.CA.RootPEM()}

@@ -1,6 +1,7 @@
 package cucmtest
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -92,7 +93,7 @@ func TestConfigure(t *testing.T) {
 	if err := n.Configure(func(b *Behavior) { b.Outage, b.PageLines = "fire", 7 }); err == nil {
 		t.Error("an unknown outage was taken")
 	}
-	if got := n.Behavior(); got != (Behavior{}) {
+	if got := n.Behavior(); !reflect.DeepEqual(got, Behavior{}) {
 		t.Errorf("behavior is %+v", got)
 	}
 	if err := c.Configure(func(b *Behavior) { b.PageLines = 7 }); err != nil || c.Node(imp).Behavior().PageLines != 7 {
