@@ -1,12 +1,12 @@
 package lab
 
 import (
-	"reflect"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -239,10 +239,10 @@ func TestNodeChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.AfterRestart, want.MissingStarted = "", true
-	if got := node.Behavior(); got != want {
+	if got := node.Behavior(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if sub := w.Cluster.Nodes()[1].Behavior(); su!reflect.DeepEqual(b, w.opt.Behavior) {
+	if sub := w.Cluster.Nodes()[1].Behavior(); !reflect.DeepEqual(sub, w.opt.Behavior) {
 		t.Errorf("another node changed: %+v", sub)
 	}
 	trust := &TrustChange{Service: "tomcat", PEM: w.CA.RootPEM()}
