@@ -133,9 +133,11 @@ func (a *app) parent(cfg *config.Config, j *journal.Journal, c *control.Control,
 		}
 	}
 	log := slog.New(a.logHandler(cfg))
+	redactor := &secret.Redactor{}
+	redactor.LearnPair(cfg.Network().ProxyUser())
 	return &worker.Parent{
 		Journal: j, Control: c, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
-		Redactor: &secret.Redactor{}, Secrets: a.secrets(cfg), Build: a.build,
+		Redactor: redactor, Secrets: a.secrets(cfg), Build: a.build,
 		Spawner: worker.Exec{
 			Path: worker.Self, Name: "moonseal", Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
 			Limits: limits(cfg), Jail: a.jail(cfg),

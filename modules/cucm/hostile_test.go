@@ -102,3 +102,13 @@ func FuzzExpectedNames(f *testing.F) {
 		}
 	})
 }
+
+// A user's name is an ordinary word: masked, it would blank it out wherever it stands.
+func TestUserNamesAreNotMasked(t *testing.T) {
+	s := newScript(t)
+	s.must(`node:identity "tomcat"`)
+	const text = "the OS " + admin + " account, " + password
+	if got := s.redactor.Redact(text); got != "the OS "+admin+" account, [secret]" {
+		t.Errorf("%q", got)
+	}
+}

@@ -113,6 +113,8 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 	})
 }
 
+// userName looks a user's name up. It is not masked, which would blank out words: it
+// stands in every log of the node.
 func userName(c *bind.Call, name any) (string, error) {
 	if h, ok := name.(secret.Handle); ok {
 		return c.UserName(h)(c.Context)

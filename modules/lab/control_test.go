@@ -232,7 +232,7 @@ func TestNodeChanges(t *testing.T) {
 	}
 	want := w.opt.Behavior
 	want.AfterRestart, want.EKU = cucmtest.OldCertificate, cucmtest.EKUReject
-	if s.Behavior != want || s.PendingCSRs["tomcat"] == "" || s.HostKey == first.HostKey {
+	if !reflect.DeepEqual(s.Behavior, want) || s.PendingCSRs["tomcat"] == "" || s.HostKey == first.HostKey {
 		t.Errorf("%+v", s)
 	}
 	if err := c.Configure(ctx, pub, func(b *cucmtest.Behavior) { b.AfterRestart, b.MissingStarted = "", true }); err != nil {

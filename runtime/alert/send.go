@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/chat/telegram"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
 	"moonseal/runtime/problem"
@@ -26,6 +28,16 @@ type Service struct {
 // (https://shoutrrr.nickfedor.com/services/overview/). services gives them anew
 // for each message, since they are secrets.
 func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
+	return sender{client: http.DefaultClient, telegram: telegramAPI}.toAll(services)
+}
+
+// sender sends messages. What it has is for services that shoutrrr does not send to.
+type sender struct {
+	client   *http.Client
+	telegram string // the base of its API
+}
+
+func (se sender) toAll(services func(ctx context.Context) ([]Service, error)) Send {
 	return func(ctx context.Context, title, message string) error {
 		list, err := services(ctx)
 		if err != nil {
@@ -33,7 +45,7 @@ func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
 		}
 		var failed []error
 		for _, s := range list {
-			if err := s.send(title, message); err != nil {
+			if err := se.send(ctx, s, title, message); err != nil {
 				failed = append(failed, err)
 			}
 		}
@@ -44,18 +56,22 @@ func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
 	}
 }
 
-func (s Service) send(title, message string) error {
-	sender, err := shoutrrr.CreateSender(s.URL)
+func (se sender) send(ctx context.Context, s Service, title, message string) error {
+	router, err := shoutrrr.CreateSender(s.URL)
 	if err != nil { // the error may hold the URL, which holds a token
 		return &problem.Error{
 			Kind: problem.Usage, Target: "alerts", Message: "secret " + s.Name + " is no URL that alerts can be sent to",
 			Hint: "https://shoutrrr.nickfedor.com/services/overview/ shows what each service wants",
 		}
 	}
-	for _, err := range sender.Send(message, &types.Params{"title": title}) {
-		if err != nil {
-			return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "the service of " + s.Name + " did not take the message"}
-		}
+	var failed []error
+	if u, err := url.Parse(s.URL); err == nil && u.Scheme == telegram.Scheme {
+		failed = []error{se.toTelegram(ctx, s.URL, title, message)}
+	} else {
+		failed = router.Send(message, &types.Params{"title": title})
+	}
+	if errors.Join(failed...) != nil { // what it says may hold the URL too
+		return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "the service of " + s.Name + " did not take the message"}
 	}
 	return nil
 }

@@ -95,18 +95,28 @@ func Status(status int, header http.Header, server string, now time.Time) *Error
 	return e
 }
 
-// RetryAfter reads a Retry-After header (RFC 9110 section 10.2.3); zero where
-// there is none or it makes no sense.
+// LongestRetry bounds what a server may ask for: one that says "in ten years" would
+// keep a run from trying until its certificate has expired.
+const LongestRetry = 24 * time.Hour
+
+// RetryAfter reads a Retry-After header (RFC 9110 section 10.2.3), at most
+// [LongestRetry] from now; zero if there is none, or it is in the past or malformed.
 func RetryAfter(header http.Header, now time.Time) time.Time {
 	v := header.Get("Retry-After")
-	if v == "" {
-		return time.Time{}
-	}
-	if n, err := strconv.ParseInt(v, 10, 32); err == nil && n >= 0 {
+	latest := now.Add(LongestRetry)
+	if v != "" && strings.Trim(v, "0123456789") == "" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n > int64(LongestRetry/time.Second) {
+			return latest
+		}
 		return now.Add(time.Duration(n) * time.Second)
 	}
-	if t, err := http.ParseTime(v); err == nil {
-		return t
+	at, err := http.ParseTime(v)
+	switch {
+	case err != nil || at.Before(now):
+		return time.Time{}
+	case at.After(latest):
+		return latest
 	}
-	return time.Time{}
+	return at
 }

@@ -8,11 +8,43 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"syscall"
 	"testing"
+	"time"
 )
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"120": 2 * time.Minute, "0": 0, "86400": LongestRetry,
+		"86401": LongestRetry, "315360000": LongestRetry, "99999999999": LongestRetry, "999999999999999999999999": LongestRetry,
+		"Sun, 01 Mar 2026 12:30:00 GMT": 30 * time.Minute, "Mon, 02 Mar 2026 12:30:00 GMT": LongestRetry, "Fri, 31 Dec 9999 23:59:59 GMT": LongestRetry,
+	} {
+		if got := RetryAfter(http.Header{"Retry-After": {header}}, now); !got.Equal(now.Add(want)) {
+			t.Errorf("%q: %s, want %s", header, got, now.Add(want))
+		}
+	}
+	for _, header := range []string{"", "-1", "+5", " 5x", "1e3", "0x10", "soon", "Fri, 31 Dec 1999 23:59:59 GMT", "Sun, 01 Mar 2026 11:59:59 GMT"} {
+		if got := RetryAfter(http.Header{"Retry-After": {header}}, now); !got.IsZero() {
+			t.Errorf("%q: %s", header, got)
+		}
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("120")
+	f.Add("-9223372036854775808")
+	f.Add("Fri, 31 Dec 9999 23:59:59 GMT")
+	f.Fuzz(func(t *testing.T, header string) {
+		now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		if at := RetryAfter(http.Header{"Retry-After": {header}}, now); !at.IsZero() && (at.Before(now) || at.After(now.Add(LongestRetry))) {
+			t.Errorf("%q: %s", header, at)
+		}
+	})
+}
 
 // What a transport's error means, and that its URL, which may hold a token, is
 // not repeated.

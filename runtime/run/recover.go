@@ -204,8 +204,16 @@ func (r *Run) noResult(ctx context.Context, s *step, e *effect, cause *problem.E
 }
 
 func (r *Run) redacted(err error) *problem.Error {
-	e := *problem.From(err)
-	e.Message, e.Server = r.opt.Redactor.Redact(e.Message), r.opt.Redactor.Redact(e.Server)
+	e := r.opt.Redactor.Problem(problem.From(err))
 	e.RetryAfter = r.notBefore(e.RetryAfter)
-	return &e
+	return e
+}
+
+// masked returns an error of a module as a script may see it: a peer may have sent
+// back what it was sent.
+func (r *Run) masked(err error) error {
+	if isControl(err) {
+		return err
+	}
+	return r.redacted(err)
 }

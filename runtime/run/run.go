@@ -144,7 +144,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	r.logger = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler()}))
 	r.scriptLog = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler(), script: true}))
 	r.room.used = h.LogSize
-	r.binding = opt.Registry.Bind(state.L, r, sandbox.Raise)
+	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
 	r.restore(h)
 	return r
 }

@@ -3,13 +3,13 @@ package secret
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"log/slog"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+
+	"moonseal/runtime/problem"
 )
 
 // mask stands where a secret stood.
@@ -21,54 +21,80 @@ const minKnown = 4
 
 var pemKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
 
-// Redactor masks known values, in the forms in which they travel (as they are,
-// URL-encoded, base64, in JSON, as HTTP Basic credentials), and private keys in PEM.
+// Redactor masks known values in the forms in which they travel and come back: as
+// they are, reversed, in hex, in base64 with whatever stands before and after them,
+// percent-encoded, escaped in JSON, HTML or Lua; and private keys in PEM.
 // It is safe for concurrent use. The zero value knows nothing.
 type Redactor struct {
-	mu    sync.RWMutex
-	known []string
+	mu      sync.RWMutex
+	values  []string          // as they are
+	plain   []string          // what is left of them when escapes are undone that are none, the longest first
+	exact   *strings.Replacer // all forms that have one spelling; nil until there is one
+	forms   []string          // of exact, the longest first
+	encoded []string          // parts of base64 texts, whatever stands around the value
 }
 
 // Learn makes value known.
 func (r *Redactor) Learn(value string) {
-	if len(value) < minKnown {
-		return
-	}
-	quoted, _ := json.Marshal(value) // a string can always be
-	forms := []string{
-		value, url.QueryEscape(value), url.PathEscape(value), base64.StdEncoding.EncodeToString([]byte(value)),
-		base64.RawURLEncoding.EncodeToString([]byte(value)), strings.Trim(string(quoted), `"`),
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range forms {
-		if !slices.Contains(r.known, f) {
-			r.known = append(r.known, f)
+	for _, v := range []string{value, strings.TrimSpace(value)} { // files end in newlines, which are not sent
+		if len(v) >= minKnown {
+			r.learn(v, formsOf)
 		}
 	}
-	// The longest first: one value may be a part of another.
-	slices.SortFunc(r.known, func(a, b string) int { return len(b) - len(a) })
 }
 
 // LearnPair makes a user's name and password known as HTTP Basic sends them.
 func (r *Redactor) LearnPair(user, password string) {
 	r.Learn(password)
-	r.Learn(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
+	pair := []byte(user + ":" + password)
+	for _, form := range []string{base64.StdEncoding.EncodeToString(pair), base64.URLEncoding.EncodeToString(pair)} {
+		if len(password) >= minKnown {
+			r.learn(form, func(form string) []string { return []string{form, reversed(form)} })
+		}
+	}
+}
+
+func (r *Redactor) learn(value string, forms func(string) []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Contains(r.values, value) {
+		return // it is learned each time that it is looked up
+	}
+	r.values = append(r.values, value)
+	r.plain = longestFirst(append(r.plain, plainForms(value)...))
+	r.forms = longestFirst(append(r.forms, forms(value)...))
+	pairs := make([]string, 0, 2*len(r.forms))
+	for _, form := range r.forms {
+		pairs = append(pairs, form, mask)
+	}
+	r.exact = strings.NewReplacer(pairs...)
+	r.encoded = longestFirst(append(r.encoded, base64Of(value)...))
 }
 
 // Redact returns s without the known values and private keys.
 func (r *Redactor) Redact(s string) string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, k := range r.known {
-		if strings.Contains(s, k) {
-			s = strings.ReplaceAll(s, k, mask)
-		}
+	if r.exact != nil {
+		s = r.exact.Replace(s)
 	}
+	for _, core := range r.encoded {
+		s = maskRuns(s, core)
+	}
+	s = maskEscaped(s, r.plain)
 	if strings.Contains(s, "PRIVATE KEY") {
 		s = pemKey.ReplaceAllString(s, mask)
 	}
 	return s
+}
+
+// Problem returns a copy of e without the known values in anything that it says.
+func (r *Redactor) Problem(e *problem.Error) *problem.Error {
+	out := *e
+	for _, text := range []*string{&out.Target, &out.Message, &out.Server, &out.Tracking, &out.Hint} {
+		*text = r.Redact(*text)
+	}
+	return &out
 }
 
 // Bytes is Redact over bytes, such as an encoded record.

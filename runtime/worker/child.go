@@ -236,7 +236,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 	}
 	r := run.New(state, run.Options{
 		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
-		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: &secret.Redactor{},
+		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: w.redactor(),
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
 		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drained, Window: window, Reach: w.link.flush,
 		Stuck: w.setup.Stuck, Patience: cmp.Or(w.setup.Patience, run.DefaultPatience),
@@ -255,6 +255,13 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		p.ForAll = append(p.ForAll, run.Hooks{File: h.File, On: h.On})
 	}
 	return r.Execute(ctx, p)
+}
+
+// redactor returns a redactor that knows the proxy's password.
+func (w *work) redactor() *secret.Redactor {
+	r := &secret.Redactor{}
+	r.LearnPair(w.job.Network.ProxyUser())
+	return r
 }
 
 // window is when the appliance may be changed; nil is always.

@@ -108,7 +108,7 @@ func (m *made) journaled(handles map[string][]json.RawMessage) {
 
 // examine looks at what the job's handles stand for.
 func (w *work) examine(ctx context.Context) (*Result, error) {
-	redactor := &secret.Redactor{}
+	redactor := w.redactor()
 	out := []bind.Finding{}
 	for _, raw := range w.job.Examine.Handles {
 		v, err := w.registry.Decode(raw)
@@ -135,12 +135,9 @@ func (w *work) examine(ctx context.Context) (*Result, error) {
 }
 
 func redacted(r *secret.Redactor, e *problem.Error) *problem.Error {
-	out := *e
-	for _, text := range []*string{&out.Message, &out.Server, &out.Hint, &out.Target} {
-		*text = r.Redact(*text)
-	}
+	out := r.Problem(e)
 	out.Cause = nil
-	return &out
+	return out
 }
 
 // Handles gives the handles in what a run has journaled.

@@ -70,7 +70,7 @@ func modules() []*bind.Module {
 		}},
 		Types: []*bind.Type{bind.Handle[target](
 			"outside.Target", 1, "x",
-			attempt(), pause(), connect(),
+			attempt(), pause(), connect(), echo(),
 			method("append", func(_ *bind.Call, t *target) error { return appendLine(t.File) }),
 			&bind.Func{Name: "guarded", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
 				Do:      func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
