@@ -20,6 +20,7 @@ const (
 	NothingLeft Code = "nothing_left" // nothing of the run is left to clean up
 	NeedsDaemon Code = "needs_daemon" // only a running daemon can do it
 	OtherBuild  Code = "other_build"  // two processes that work together are of different builds
+	Unloadable  Code = "unloadable"   // the run's scripts no longer load
 	StateInUse  Code = "state_in_use" // another process has the state directory
 )
 

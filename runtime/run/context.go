@@ -10,6 +10,7 @@ import (
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
+	"moonseal/runtime/sandbox"
 	"moonseal/runtime/suggest"
 )
 
@@ -25,6 +26,9 @@ func (r *Run) newContext() *lua.LUserData {
 		methods[name] = L.NewFunction(func(l *lua.LState) int {
 			if l.Get(1) != lua.LValue(r.ctxValue) {
 				raise(l, misuse("ctx:"+name, "called without its ctx", "call it with a colon: ctx:"+name+"(…)"))
+			}
+			if !r.hook {
+				r.reached = sandbox.Where(l)
 			}
 			n, err := fn(l)
 			if err != nil {

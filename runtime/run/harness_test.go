@@ -139,18 +139,19 @@ func (w *world) module() *bind.Module {
 
 // lab is one journal and one world, in which a script is run by process after process.
 type lab struct {
-	t       *testing.T
-	world   *world
-	journal *journal.Journal
-	dir     string
-	clock   *jumping
-	id      string
-	source  string
-	log     strings.Builder
-	trace   func(run.Point, string)
-	mode    run.Mode
-	window  run.Window
-	modules []*bind.Module // beside the world's
+	t        *testing.T
+	world    *world
+	journal  *journal.Journal
+	dir      string
+	clock    *jumping
+	id       string
+	source   string
+	log      strings.Builder
+	trace    func(run.Point, string)
+	mode     run.Mode
+	patience time.Duration
+	window   run.Window
+	modules  []*bind.Module // beside the world's
 }
 
 // jumping is a clock that is always where its timers want it.
@@ -233,7 +234,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 		r := run.New(state, run.Options{
 			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
-			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window,
+			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window, Patience: l.patience,
 		})
 		for _, m := range reg.Modules {
 			state.SetGlobal(m.Name, r.Binding().Module(m.Name))

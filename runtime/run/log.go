@@ -117,6 +117,9 @@ const (
 	EventRun     = "run"      // how the run ended
 )
 
+// Warn writes into the run's log why it does less than it should.
+func (r *Run) Warn(message string, why error) { r.logger.Warn(message, "error", why.Error()) }
+
 // conclude journals how a step ended and, in the same commit, the log line that
 // tells of it.
 func (r *Run) conclude(ctx context.Context, s *step, rec journal.Record, level slog.Level, what string, args ...any) error {

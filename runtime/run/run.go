@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -53,7 +54,9 @@ type Options struct {
 	Reach func() error
 	// Stuck is told of a function that goes on for Patience after its context has
 	// ended; it ends the process. May be nil.
-	Stuck    func(call string)
+	Stuck func(call string)
+	// Patience also bounds the body of a run that is ending: it only gives the deferred
+	// functions back. 0 is no bound.
 	Patience time.Duration
 }
 
@@ -111,8 +114,9 @@ type Run struct {
 	loading  bool
 	ending   bool // the outcome is journaled; nothing new may begin
 	now      time.Time
-	records  int // ctx:record calls so far
-	recorded int // of them, those that the journal had
+	reached  *problem.Place // the line of the last call of ctx
+	records  int            // ctx:record calls so far
+	recorded int            // of them, those that the journal had
 	undos    []*undo
 	cleaned  bool // the clean-up was announced
 
@@ -175,6 +179,9 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	if c, ok := errors.AsType[*CancelledError](context.Cause(ctx)); ok {
 		r.decided(c.Decisions)
 	}
+	if early := r.endedEarly(ctx, bodyErr); early != nil {
+		bodyErr = early
+	}
 	var c *control
 	switch {
 	case r.opt.Mode == Cleanup:
@@ -201,10 +208,45 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	}
 }
 
-// body calls the playbook's run function.
+// endedEarly parks a run whose body has ended before it came to all steps that the
+// journal has: it depends on something outside of steps, and what it would end as is not
+// what the run has done. nil if it has not ended, or has come to all of them.
+func (r *Run) endedEarly(ctx context.Context, bodyErr error) error {
+	var c *control
+	ended := !errors.As(bodyErr, &c) || c.stop == nil && c.outcome.Status == journal.Skipped
+	if r.ending || !ended || ctx.Err() != nil || errors.Is(bodyErr, errWorkUsed) || r.next >= r.journaled {
+		return nil
+	}
+	at := r.reached
+	var cause *problem.Error
+	if bodyErr != nil && c == nil {
+		cause = r.redacted(bodyErr)
+		if cause.Place != nil {
+			at = cause.Place
+		}
+	}
+	where := ""
+	if at != nil {
+		where = fmt.Sprintf(" after %s:%d", at.File, at.Line)
+	}
+	return r.park(ctx, fmt.Sprintf("the script has ended%s, before it came to step %q, which this run has begun: it depends on something outside of steps",
+		where, r.steps[r.next].label()), cause)
+}
+
+// body calls the playbook's run function. A run that only cleans up may have none: its
+// scripts no longer load.
 func (r *Run) body(ctx context.Context) error {
+	if r.playbook.Run == nil {
+		return nil
+	}
 	ctx, stop := r.work.context(ctx)
 	defer stop()
+	if r.ending && r.opt.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer r.opt.Clock.AfterFunc(r.opt.Patience, cancel).Stop()
+	}
 	_, err := r.state.Call(ctx, r.state.L, r.playbook.Run, r.ctxValue)
 	if used := r.work.used(ctx); used != nil && err != nil && !isControl(err) {
 		return used

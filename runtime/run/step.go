@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -56,10 +57,16 @@ func (r *Run) enter(ctx context.Context, kind, name, key string, opts stepOption
 	if err := r.mayStep(kind, name, key); err != nil {
 		return nil, err
 	}
+	if kind != kindSleep {
+		r.seen[stepKey{name, key}] = true
+	}
 	n := r.next
 	if n < len(r.steps) {
 		s := r.steps[n]
 		if s.kind != kind || s.name != name || s.key != key {
+			if r.ending { // what it would come to is not done any more
+				return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
+			}
 			return nil, r.park(ctx, fmt.Sprintf(
 				"the journal has %s %q as step %d of this run, and the script now comes to %s %q: it depends on something outside of steps",
 				s.kind, s.label(), n+1, kind, (&step{name: name, key: key}).label()), nil)
@@ -91,11 +98,13 @@ func (r *Run) mayStep(kind, name, key string) error {
 	if kind == kindSleep {
 		return nil
 	}
+	if !utf8.ValidString(name) || !utf8.ValidString(key) {
+		return misuse(call, fmt.Sprintf("step %q is not named in UTF-8", (&step{name: name, key: key}).label()), "")
+	}
 	k := stepKey{name, key}
 	if r.seen[k] {
 		return misuse(call, fmt.Sprintf("step %q comes twice in this run", (&step{name: name, key: key}).label()), "in a loop give each step a key: ctx:step(name, { key = host }, fn)")
 	}
-	r.seen[k] = true
 	return nil
 }
 
@@ -126,15 +135,18 @@ func (r *Run) decode(s *step) (lua.LValue, error) {
 // runStep is ctx:step and ctx:poll.
 func (r *Run) runStep(L *lua.LState, kind, name string, opts stepOptions, fn *lua.LFunction) (lua.LValue, error) {
 	ctx := L.Context()
+	if err := r.mayStep(kind, name, opts.Key); err != nil {
+		return nil, err
+	}
+	if err := sandbox.CheckStep(fn); err != nil { // before it has a number, and the same each time
+		return nil, err
+	}
 	s, err := r.enter(ctx, kind, name, opts.Key, opts)
 	if err != nil {
 		return nil, err
 	}
 	if v, err, ok := r.settled(s); ok {
 		return v, err
-	}
-	if err := sandbox.CheckStep(fn); err != nil {
-		return nil, err
 	}
 	call := func(ctx context.Context) (any, error) { return r.callOnce(ctx, L, s, fn) }
 	if kind == kindPoll {

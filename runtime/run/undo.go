@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,10 +183,14 @@ func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) er
 		return misuse(deferFn, "its data cannot be journaled: "+err.Error(), "")
 	}
 	for _, u := range r.undos {
-		if u.fn == deferFn && u.fun == nil {
-			u.fun = fn
-			return nil
+		if u.fn != deferFn || u.fun != nil {
+			continue
 		}
+		if !r.sameData(u.args, raw) {
+			return r.otherData(ctx, u, raw)
+		}
+		u.fun = fn
+		return nil
 	}
 	if r.ending {
 		return nil
@@ -196,6 +201,37 @@ func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) er
 	}
 	r.undos = append(r.undos, u)
 	return nil
+}
+
+func (r *Run) sameData(x, y json.RawMessage) bool {
+	if bytes.Equal(x, y) {
+		return true
+	}
+	x, errX := r.opt.Registry.Canonical(x)
+	y, errY := r.opt.Registry.Canonical(y)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// otherData parks a run that comes to ctx:defer with other data than before. One that is
+// ending leaves that function alone: its clean-up is kept.
+func (r *Run) otherData(ctx context.Context, u *undo, raw json.RawMessage) error {
+	if r.ending {
+		return nil
+	}
+	return r.park(ctx, fmt.Sprintf("the journal has ctx:defer with %s, and the script now comes to it with %s: it depends on something outside of steps",
+		brief(u.args), brief(raw)), nil)
+}
+
+// brief shortens JSON for a message.
+func brief(raw json.RawMessage) string {
+	const most = 200
+	if len(raw) == 0 {
+		return "no data"
+	}
+	if text := []rune(string(raw)); len(text) > most {
+		return string(text[:most]) + "…"
+	}
+	return string(raw)
 }
 
 // undoStep is ctx:undo: it undoes what the named step did, now.

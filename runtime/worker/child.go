@@ -105,6 +105,7 @@ type work struct {
 	bundle   *bundle.Bundle
 	secrets  map[string]bool // that scripts named while they were loaded
 	made     made            // by scripts while they were loaded
+	broken   error           // why the scripts of a run that only cleans up do not load
 	loading  string          // the script whose state is opened
 	opening  *run.Run        // the run whose state is being opened, nil while scripts are only loaded
 }
@@ -129,14 +130,11 @@ func (w *work) result(ctx context.Context) (*Result, error) {
 }
 
 func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
-	if err := w.load(ctx); err != nil {
+	if err := w.ready(ctx); err != nil {
 		return nil, err
 	}
 	if w.job.Playbook == "" {
 		return nil, w.link.send(&frame{Loaded: w.loaded()})
-	}
-	if w.bundle.Find(w.job.Playbook) == nil {
-		return nil, w.noPlaybook()
 	}
 	if err := w.link.send(&frame{Loaded: w.loaded()}); err != nil {
 		return nil, err
@@ -148,6 +146,30 @@ func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
 		return nil, context.Cause(ctx)
 	}
 }
+
+// ready loads the scripts. A run that only cleans up needs none of them: what modules
+// have made they undo by themselves.
+func (w *work) ready(ctx context.Context) error {
+	if w.job.Scriptless {
+		return nil
+	}
+	err := w.load(ctx)
+	if err == nil && w.job.Playbook != "" && w.bundle.Find(w.job.Playbook) == nil {
+		err = w.noPlaybook()
+	}
+	switch {
+	case err == nil || w.job.Sources == nil || ctx.Err() != nil:
+		return err
+	case w.cleansUp():
+		w.bundle, w.broken = nil, err
+		return nil
+	}
+	e := *problem.From(err)
+	e.Code = problem.Unloadable
+	return &e
+}
+
+func (w *work) cleansUp() bool { return w.job.Mode == run.Cancel || w.job.Mode == run.Cleanup }
 
 func (w *work) prepare() (err error) {
 	modules := w.setup.Modules()
@@ -223,13 +245,25 @@ func (w *work) loaded() *Loaded {
 		w.made.journaled(w.job.Journaled)
 		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems, Secrets: slices.Sorted(maps.Keys(w.secrets)), Made: w.made.list}
 	}
-	return &Loaded{Playbooks: []*bundle.Playbook{w.bundle.Find(w.job.Playbook)}}
+	return &Loaded{Playbooks: []*bundle.Playbook{w.book()}}
+}
+
+// book is the job's playbook; of a run that cleans up without its scripts, its name.
+func (w *work) book() *bundle.Playbook {
+	if w.bundle == nil {
+		return &bundle.Playbook{Name: w.job.Playbook}
+	}
+	return w.bundle.Find(w.job.Playbook)
 }
 
 func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error) {
-	state := sandbox.New(ctx, sandbox.Options{Source: w.bundle.Source})
+	options := sandbox.Options{}
+	if w.bundle != nil {
+		options.Source = w.bundle.Source
+	}
+	state := sandbox.New(ctx, options)
 	defer state.Close()
-	playbook := w.bundle.Find(w.job.Playbook)
+	playbook := w.book()
 	window, err := w.window(playbook)
 	if err != nil {
 		return nil, err
@@ -243,18 +277,36 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 	})
 	w.opening = r
 	defer func() { w.opening = nil }()
-	table, err := w.bundle.Playbook(ctx, state, playbook.Name)
+	p, err := w.playbook(ctx, state, playbook.Name)
+	if err != nil && w.cleansUp() && ctx.Err() == nil {
+		w.broken, p, err = err, run.Playbook{Name: playbook.Name}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	p, err := run.ReadPlaybook(state.L, playbook.Name, table)
+	if w.broken != nil {
+		r.Warn("the scripts no longer load: cleaning up without them", w.broken)
+	}
+	return r.Execute(ctx, p)
+}
+
+// playbook loads the job's playbook into the state of its run.
+func (w *work) playbook(ctx context.Context, state *sandbox.State, name string) (run.Playbook, error) {
+	if w.bundle == nil {
+		return run.Playbook{Name: name}, nil
+	}
+	table, err := w.bundle.Playbook(ctx, state, name)
 	if err != nil {
-		return nil, err
+		return run.Playbook{}, err
+	}
+	p, err := run.ReadPlaybook(state.L, name, table)
+	if err != nil {
+		return p, err
 	}
 	for _, h := range w.bundle.Hooks(ctx, state) {
 		p.ForAll = append(p.ForAll, run.Hooks{File: h.File, On: h.On})
 	}
-	return r.Execute(ctx, p)
+	return p, nil
 }
 
 // redactor returns a redactor that knows the proxy's password.

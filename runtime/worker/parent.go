@@ -144,11 +144,25 @@ func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, 
 	if !r.CancelAsked.IsZero() && r.Ended.IsZero() {
 		job.Mode = run.Cancel
 	}
-	for {
+	for tries := 1; ; tries++ {
 		if p.first().drain.begun() && job.Mode != run.Cancel {
 			return &run.Outcome{Status: run.Replaying}, nil
 		}
 		out, err := p.resumeOnce(ctx, job, id)
+		if problem.HasCode(err, problem.Unloadable) {
+			if tries < MaxDeaths {
+				continue
+			}
+			return p.parkUnloadable(context.WithoutCancel(ctx), id, problem.From(err))
+		}
+		if died, ok := errors.AsType[*deathError](err); ok && job.Mode == run.Cancel && !job.Scriptless {
+			// A person's word counts more than a script that ends its process.
+			job.Scriptless = true
+			if _, err := p.bury(context.WithoutCancel(ctx), id, died); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err
 		}
@@ -245,15 +259,32 @@ func (d *deathError) Error() string {
 	return fmt.Sprintf("the run's process died in step %s: %s", d.name, d.how)
 }
 
-// died journals a death, and parks the run when its step has killed too many.
-func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outcome, error) {
+// parkUnloadable parks a run whose scripts no longer load.
+func (p *Parent) parkUnloadable(ctx context.Context, id string, e *problem.Error) (*run.Outcome, error) {
 	epoch, err := p.Journal.Adopt(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	stamp := journal.Stamp{Run: id, Epoch: epoch, At: p.Clock.Now().UTC()}
+	out := &run.Outcome{Status: journal.Parked, Reason: "its scripts no longer load: " + p.Redactor.Redact(e.Error()), Error: e}
+	return out, p.write(ctx, journal.RunParked{Stamp: stamp, Reason: out.Reason, Error: e})
+}
+
+// bury journals a death, and returns the stamp of whoever has the run now.
+func (p *Parent) bury(ctx context.Context, id string, d *deathError) (journal.Stamp, error) {
+	epoch, err := p.Journal.Adopt(ctx, id)
+	if err != nil {
+		return journal.Stamp{}, err
+	}
+	stamp := journal.Stamp{Run: id, Epoch: epoch, At: p.Clock.Now().UTC()}
 	line := journal.Logged{Stamp: stamp, Level: "error", Step: d.name, Message: p.Redactor.Redact(d.Error())}
-	if err := p.write(ctx, journal.RunDied{Stamp: stamp, Step: d.step}, line); err != nil {
+	return stamp, p.write(ctx, journal.RunDied{Stamp: stamp, Step: d.step}, line)
+}
+
+// died journals a death, and parks the run when its step has killed too many.
+func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outcome, error) {
+	stamp, err := p.bury(ctx, id, d)
+	if err != nil {
 		return nil, err
 	}
 	h, err := p.Journal.History(ctx, id)

@@ -51,6 +51,8 @@ type Job struct {
 	Grants   grant.Rules       `json:"grants,omitempty"`   // of all playbooks
 	State    string            `json:"state"`              // the state folder
 	Mode     run.Mode          `json:"mode,omitempty"`
+	// Scriptless cleans up without the run's scripts, which may end the process.
+	Scriptless bool `json:"scriptless,omitempty"`
 	// When no appliance is changed, whatever the playbook's window; Now lifts both.
 	Blackouts []string `json:"blackouts,omitempty"`
 	Now       bool     `json:"now,omitempty"`

@@ -76,6 +76,10 @@ func modules() []*bind.Module {
 				Do:      func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
 				Guarded: true,
 			})},
+			&bind.Func{Name: "keep", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
+				Do:   func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
+				Undo: func(_ *bind.Call, t *target, _ *none, _ *bool) error { return os.Remove(t.File) },
+			})},
 			method("die_once", func(_ *bind.Call, t *target) error {
 				if lines(t.File) == 0 {
 					_ = appendLine(t.File)
