@@ -4,21 +4,24 @@ import (
 	"context"
 	"net"
 
-	"moonseal/modules"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/worker"
 	"moonseal/scripts"
 )
 
 // children starts a run's child in this process.
-type children struct{ clock *clock }
+type children struct {
+	clock   *clock
+	modules func() []*bind.Module
+}
 
 // Start implements [worker.Spawner].
 func (c children) Start(ctx context.Context, lock *journal.RunLock) (worker.Process, error) {
 	ours, theirs := net.Pipe()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &child{pair: ours, kill: cancel, ended: make(chan struct{})}
-	setup := worker.Setup{Modules: modules.All, Embedded: scripts.Embedded(), Clock: c.clock}
+	setup := worker.Setup{Modules: c.modules, Embedded: scripts.Embedded(), Clock: c.clock}
 	go func() {
 		defer close(p.ended)
 		defer cancel()

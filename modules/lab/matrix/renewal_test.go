@@ -10,6 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"moonseal/modules"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -105,7 +106,7 @@ func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 		}
 	})
 	r.parent = &worker.Parent{
-		Journal: r.journal, Control: control.New(r.journal, r.clock), Spawner: children{r.clock}, Secrets: s.secrets, Redactor: &secret.Redactor{},
+		Journal: r.journal, Control: control.New(r.journal, r.clock), Spawner: children{r.clock, modules.All}, Secrets: s.secrets, Redactor: &secret.Redactor{},
 		Embedded: scripts.Embedded(), Clock: r.clock, Observe: r.observe,
 	}
 	set.with("dns", "resolvers", []string{s.world.DNS.Resolver()})
