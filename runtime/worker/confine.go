@@ -47,7 +47,15 @@ func (e Exec) ruleset(writes bool) *os.File {
 		e.debug("the run's process is not confined", "landlock", "this kernel has none")
 		return nil
 	}
-	ruleset, err := e.Jail.ruleset(abi, e.Path, e.Env, writes)
+	var access uint64
+	var folders []string
+	switch {
+	case writes:
+		access, folders = mayWrite, e.Jail.of(e.tenant)
+	case e.reads:
+		access, folders = mayRead, e.Jail.of(e.tenant)
+	}
+	ruleset, err := e.Jail.ruleset(abi, e.Path, e.Env, access, folders)
 	if err != nil {
 		e.debug("the run's process is not confined", "landlock", err)
 		return nil

@@ -49,16 +49,6 @@ func (p *Parent) Examine(ctx context.Context, job Job) ([]bind.Finding, error) {
 	return r.Findings, s.end(nil)
 }
 
-// reading gives an Exec whose children may read what runs may change.
-func (e Exec) reading() Exec {
-	if e.Jail != nil {
-		jail := *e.Jail
-		jail.Read = append(slices.Clone(jail.Read), jail.Write...)
-		e.Jail = &jail
-	}
-	return e
-}
-
 // made notes the handles that a script makes while it is loaded.
 type made struct {
 	registry *bind.Registry

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -361,15 +362,25 @@ func (w *world) passes(clock *clockwork.FakeClock, ended <-chan *run.Outcome) *r
 // tries runs attacks in a child, each "what" or "what on", and gives how they went.
 func (w *world) tries(attacks ...string) map[string]string {
 	w.t.Helper()
+	return w.triesAs("p", attacks...)
+}
+
+// triesAs is tries in a run of a playbook of that name.
+func (w *world) triesAs(playbook string, attacks ...string) map[string]string {
+	w.t.Helper()
 	var body strings.Builder
 	body.WriteString("ctx:step(\"one\", function()\nlocal out = {}\n")
 	for _, a := range attacks {
 		what, on, _ := strings.Cut(a, " ")
 		fmt.Fprintf(&body, "out[%q] = o:try(%q, %q)\n", a, what, on)
 	}
-	out, id := w.run(body.String() + "return out\nend)")
-	if out.Status != journal.Done {
-		w.t.Fatalf("%+v", out.Error)
+	job := w.job(body.String() + "return out\nend)")
+	job.Files = map[string]string{playbook + ".lua": job.Files["p.lua"]}
+	job.Playbook = playbook
+	var id string
+	out, err := w.parent.Begin(w.t.Context(), job, worker.Ask{}, func(run string) { id = run })
+	if err != nil || out.Status != journal.Done {
+		w.t.Fatalf("%+v, %v", out, err)
 	}
 	h, err := w.journal.History(w.t.Context(), id)
 	if err != nil {
@@ -408,6 +419,36 @@ func TestFilesAreOutOfReach(t *testing.T) {
 	for a, got := range w.tries(order...) {
 		if wanted, ok := want[a]; ok && got != wanted {
 			t.Errorf("%s: %s, want %s", a, got, wanted)
+		}
+	}
+}
+
+// A tenant's run has the tenant's files, and nobody else's.
+func TestFilesOfOtherTenantsAreOutOfReach(t *testing.T) {
+	if worker.LandlockABI() == 0 {
+		t.Skip("this kernel has no Landlock: a run's process may reach what its user may")
+	}
+	w := newWorld(t)
+	own, other, top := filepath.Join(w.dir, "acme", "host", "own"), filepath.Join(w.dir, "globex", "host", "pins.json"), filepath.Join(w.dir, "_acme", "key")
+	for _, file := range []string{other, top} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(own), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	denied := syscall.EACCES.Error()
+	want := map[string]string{
+		"write " + own: "<nil>", "read " + own: "<nil>", "list " + filepath.Join(w.dir, "acme"): "<nil>",
+		"read " + other: denied, "write " + other: denied, "remove " + other: denied, "list " + filepath.Dir(other): denied,
+		"read " + top: denied, "write " + top: denied, "list " + w.dir: denied, "write " + filepath.Join(w.dir, "new"): denied,
+	}
+	order := append([]string{"write " + own}, slices.Sorted(maps.Keys(want))...)
+	got := w.triesAs("acme/p", order...)
+	for a, wanted := range want {
+		if got[a] != wanted {
+			t.Errorf("%s: %s, want %s", a, got[a], wanted)
 		}
 	}
 }

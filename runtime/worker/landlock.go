@@ -17,7 +17,10 @@ import (
 // (landlock(7)). Nil in [Exec] is no jail. The network is not part of it, nor is
 // what the child inherits open.
 type Jail struct {
-	Write []string // folders that a run may read and change; a load may not
+	// Write are folders that a run may read and change; a load may not. A tenant's run
+	// may so only with the folder of the tenant's name in each. The runs of no tenant
+	// have all of it: Landlock cannot take a folder out of one that is granted.
+	Write []string
 	Read  []string // further files and folders that it may read
 	// Signals lets the child signal processes other than itself, for tests that
 	// end its parent from within.
@@ -71,9 +74,21 @@ func libraries() []string {
 	return []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.preload"}
 }
 
+// of returns the folders of Write for the runs of a tenant.
+func (j *Jail) of(tenant string) []string {
+	if tenant == "" {
+		return j.Write
+	}
+	var out []string
+	for _, dir := range j.Write {
+		out = append(out, filepath.Join(dir, filepath.Base(tenant)))
+	}
+	return out
+}
+
 // ruleset makes the kernel's ruleset for a child that runs program, with the
-// environment env; writes is whether it gets the folders of Write.
-func (j *Jail) ruleset(abi int, program string, env []string, writes bool) (*os.File, error) {
+// environment env, and has access to folders.
+func (j *Jail) ruleset(abi int, program string, env []string, access uint64, folders []string) (*os.File, error) {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled(abi)}
 	if abi >= 6 {
 		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
@@ -102,9 +117,7 @@ func (j *Jail) ruleset(abi int, program string, env []string, writes bool) (*os.
 	if raceDetector { // it reads how its own memory lies
 		r.allow(mayRead, "/proc")
 	}
-	if writes {
-		r.allow(mayWrite, j.Write...)
-	}
+	r.allow(access, folders...)
 	if r.err != nil {
 		_ = r.Close()
 		return nil, r.err

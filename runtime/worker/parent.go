@@ -323,7 +323,11 @@ func (p *Parent) write(ctx context.Context, recs ...journal.Record) error {
 // start starts a child and gives it its job.
 func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*session, error) {
 	job.Network.Allowed, job.Build = job.Grants.For(job.Playbook), p.Build
-	proc, err := p.Spawner.Start(ctx, lock)
+	spawner := p.Spawner
+	if e, ok := spawner.(Exec); ok {
+		spawner = e.of(bundle.Tenant(job.Playbook))
+	}
+	proc, err := spawner.Start(ctx, lock)
 	if err != nil {
 		if lock != nil {
 			err = errors.Join(err, lock.Release())

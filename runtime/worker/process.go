@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"moonseal/runtime/atomicfile"
 	"moonseal/runtime/journal"
 )
 
@@ -103,10 +104,43 @@ type Exec struct {
 	Jail   *Jail        // nil: none
 	Groups *Groups      // nil: no cgroups
 	Log    *slog.Logger // what the kernel does not give, at debug; may be nil
+
+	tenant string // whose folders of the jail they have
+	reads  bool   // they may read the folders that runs may change
+}
+
+// of returns an Exec for the runs of a tenant.
+func (e Exec) of(tenant string) Exec {
+	e.tenant = tenant
+	return e
+}
+
+// reading returns an Exec whose children may read what runs may change.
+func (e Exec) reading() Exec {
+	e.reads = true
+	return e
+}
+
+// makeFolders makes what a tenant's run is confined to: it cannot itself.
+func (e Exec) makeFolders() error {
+	if e.Jail == nil || e.tenant == "" {
+		return nil
+	}
+	for _, dir := range e.Jail.of(e.tenant) {
+		if err := atomicfile.MakeDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Start implements [Spawner].
 func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
+	if lock != nil {
+		if err := e.makeFolders(); err != nil {
+			return nil, err
+		}
+	}
 	ours, theirs, err := newPipes()
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the pipes to the run's process: %w", err)
