@@ -12,6 +12,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/runtime/atomicfile"
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
@@ -125,12 +126,14 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 		b.Fatal(err)
 	}
 	work, err := job(cfg)
-	if err == nil {
-		err = readScripts(&work, cfg, cfg.Scripts)
-	}
 	if err != nil {
 		b.Fatal(err)
 	}
+	tree, err := bundle.Read(cfg.Scripts)
+	if err != nil {
+		b.Fatal(err)
+	}
+	work.Files = tree.Files
 	work.Playbook = "start"
 	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}, Jail: &worker.Jail{Write: []string{cfg.State}}}}
 	var took, floor []time.Duration

@@ -59,26 +59,24 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 	if err != nil {
 		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 	}
-	dir, only := path, ""
-	if !info.IsDir() {
-		if dir, only, err = scriptIn(cfg, path); err != nil {
-			return err
-		}
+	dir, only, err := scriptsAt(cfg, path, info.IsDir())
+	if err != nil {
+		return err
 	}
-	loaded, err := a.loadScripts(ctx, cfg, dir)
+	loaded, err := a.loadScripts(ctx, cfg, dir, nil) // all: two scripts may have one name
 	if errors.Is(err, fs.ErrPermission) && dir == cfg.Scripts {
 		return a.checkedByDaemon(ctx, cfg, report, err)
 	}
 	if err != nil {
 		return err
 	}
-	for _, p := range loaded.Playbooks {
-		if only == "" || p.File == only {
+	for _, p := range loaded.playbooks() {
+		if only.has(p.File) {
 			report.Playbooks = append(report.Playbooks, p)
 		}
 	}
 	for _, p := range loaded.Problems {
-		if only == "" || p.Place == nil || p.Place.File == only {
+		if p.Place == nil || only.has(p.Place.File) {
 			report.Problems = append(report.Problems, p)
 		}
 	}
@@ -105,20 +103,49 @@ func (a *app) checkedByDaemon(ctx context.Context, cfg *config.Config, report *c
 	return nil
 }
 
-// scriptIn gives the scripts folder of a file, and its name in it: the config's
-// folder where the file is below it, or among its hooks, else the one that it stands in.
-func scriptIn(cfg *config.Config, path string) (dir, name string, err error) {
+// part is a part of a scripts folder: a script, a tenant's folder, or "." for all of it.
+type part string
+
+func (p part) has(file string) bool {
+	return p == "." || file == string(p) || strings.HasPrefix(file, string(p)+"/")
+}
+
+// scriptsAt returns the scripts folder of a script or folder, and which part of it that
+// is: of the config's folder if it is below it, or among its hooks, else of the folder
+// itself, or the one that the file stands in.
+func scriptsAt(cfg *config.Config, path string, folder bool) (dir string, is part, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", "", err
 	}
-	if rel, err := filepath.Rel(cfg.Scripts, abs); err == nil && !strings.HasPrefix(rel, "..") {
-		return cfg.Scripts, filepath.ToSlash(rel), nil
+	if rel, ok := below(cfg.Scripts, abs); ok {
+		return cfg.Scripts, part(rel), nil
 	}
-	if rel, err := filepath.Rel(cfg.Hooks, abs); cfg.Hooks != "" && err == nil && !strings.HasPrefix(rel, "..") {
-		return cfg.Scripts, "hooks/" + filepath.ToSlash(rel), nil
+	if rel, ok := below(cfg.Hooks, abs); cfg.Hooks != "" && ok {
+		return cfg.Scripts, part(filepath.ToSlash(filepath.Join("hooks", rel))), nil
 	}
-	return filepath.Dir(abs), filepath.Base(abs), nil
+	if folder {
+		return path, ".", nil
+	}
+	return filepath.Dir(abs), part(filepath.Base(abs)), nil
+}
+
+// below returns the path of a file or folder inside of dir, by its name or by where
+// the links on the way to both lead. Its own last name may be a link.
+func below(dir, path string) (inside string, ok bool) {
+	resolved := func(path string) string {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			return target
+		}
+		return path
+	}
+	for _, way := range [][2]string{{dir, path}, {resolved(dir), filepath.Join(resolved(filepath.Dir(path)), filepath.Base(path))}, {resolved(dir), resolved(path)}} {
+		rel, err := filepath.Rel(way[0], way[1])
+		if err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return filepath.ToSlash(rel), true
+		}
+	}
+	return "", false
 }
 
 func (a *app) showChecked(report *checked, asJSON bool) error {

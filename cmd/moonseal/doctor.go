@@ -45,6 +45,7 @@ type examination struct {
 	cfg      *config.Config
 	network  *grant.Network
 	apart    bool            // the state folder cannot be looked into, and a daemon runs
+	loaded   *loadedScripts  // nil: they cannot be read here
 	said     map[string]bool // what was looked at for the playbooks
 	findings []bind.Finding
 }
@@ -59,7 +60,7 @@ func (e *examination) add(what, note string, err error) {
 
 // hinted says how to mend what names no way by itself.
 func hinted(f bind.Finding) bind.Finding {
-	if f.Error == nil || f.Error.Hint != "" {
+	if f.Error == nil || f.Error.Hint != "" || f.Error.Place != nil { // a script's line says it
 		return f
 	}
 	p := *f.Error
@@ -109,7 +110,7 @@ func (e *examination) scripts(ctx context.Context) {
 		}
 		e.add("script "+file, "", p)
 	}
-	names, err := e.app.namedSecrets(ctx, e.cfg)
+	names, err := e.secretNames(ctx)
 	if err != nil {
 		e.add("secrets", "", err)
 		return
@@ -131,9 +132,9 @@ func (e *examination) scripts(ctx context.Context) {
 // live counts the playbooks that are in order, and gives what is wrong with scripts:
 // as the folder is, or, where only the daemon may read it, as the daemon has it.
 func (e *examination) live(ctx context.Context) (playbooks int, problems []*problem.Error, err error) {
-	loaded, err := e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts)
+	e.loaded, err = e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts, nil)
 	if err == nil {
-		return len(loaded.Playbooks), loaded.Problems, nil
+		return len(e.loaded.Playbooks), e.loaded.Problems, nil
 	}
 	c := e.app.daemon(e.cfg)
 	if !errors.Is(err, fs.ErrPermission) || !c.Alive(ctx) {
@@ -149,6 +150,13 @@ func (e *examination) live(ctx context.Context) (playbooks int, problems []*prob
 		}
 	}
 	return playbooks, s.Problems, nil
+}
+
+func (e *examination) secretNames(ctx context.Context) ([]string, error) {
+	if c := e.app.daemon(e.cfg); c.Alive(ctx) || e.loaded == nil {
+		return e.app.namedSecrets(ctx, e.cfg)
+	}
+	return e.loaded.secretNames(e.cfg), nil
 }
 
 // named looks at what the playbooks name: by the daemon where one runs.
@@ -173,8 +181,8 @@ func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := readScripts(&work, e.cfg, e.cfg.Scripts); err != nil {
-		return nil, nil // it is among the findings already
+	if e.loaded == nil {
+		return nil, nil // why is among the findings already
 	}
 	parent, err := e.app.parent(e.cfg, nil, nil, nil)
 	if err != nil {
@@ -185,7 +193,7 @@ func (e *examination) examine(ctx context.Context) ([]bind.Finding, error) {
 		defer func() { _ = j.Close() }()
 		records = j
 	}
-	return daemon.Examine(ctx, parent, work, work.Files, records)
+	return daemon.Examine(ctx, parent, work, e.loaded.files(), records)
 }
 
 func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
-	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/plain"
 )
@@ -72,27 +71,6 @@ func (a *app) paused(ctx context.Context, op operator, name string, paused bool)
 
 // knownPlaybook refuses a name that no script has.
 func (a *app) knownPlaybook(ctx context.Context, cfg *config.Config, name string) error {
-	parent, err := a.parent(cfg, nil, nil, nil)
-	if err != nil {
-		return err
-	}
-	work, err := job(cfg)
-	if err == nil {
-		err = readScripts(&work, cfg, cfg.Scripts)
-	}
-	if err != nil {
-		return err
-	}
-	loaded, err := parent.Load(ctx, work)
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, p := range loaded.Playbooks {
-		names = append(names, p.Name)
-	}
-	if slices.Contains(names, name) {
-		return nil
-	}
-	return bundle.NoPlaybook(name, names, loaded.Problems)
+	_, err := a.findPlaybook(ctx, cfg, name)
+	return err
 }

@@ -151,9 +151,11 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if err != nil {
 		return nil, "", err
 	}
-	if err := readScripts(&work, cfg, cfg.Scripts); err != nil {
+	playbook, err := a.findPlaybook(ctx, cfg, name)
+	if err != nil {
 		return nil, "", err
 	}
+	work.Files = playbook.Files()
 	work.Playbook, work.Mode = name, opts.mode()
 	work.Now = opts.now
 	var id string

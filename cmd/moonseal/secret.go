@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
 	"moonseal/runtime/config"
-	"moonseal/runtime/daemon"
 	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
-	"moonseal/runtime/worker"
 )
 
 func (a *app) secretCommand() *cobra.Command {
@@ -111,32 +108,9 @@ func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, e
 	if c := a.daemon(cfg); c.Alive(ctx) {
 		return c.SecretNames(ctx)
 	}
-	loaded, err := a.loadScripts(ctx, cfg, cfg.Scripts)
+	loaded, err := a.loadScripts(ctx, cfg, cfg.Scripts, nil)
 	if err != nil {
 		return nil, err
 	}
-	names := append(cfg.SecretNames(), loaded.Secrets...)
-	slices.Sort(names)
-	return slices.Compact(names), nil
-}
-
-// loadScripts loads a scripts folder in a child, and checks what is in it as the
-// daemon does.
-func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string) (*worker.Loaded, error) {
-	work, err := job(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := readScripts(&work, cfg, dir); err != nil {
-		return nil, err
-	}
-	parent, err := a.parent(cfg, nil, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := parent.Load(ctx, work)
-	if err != nil {
-		return nil, err
-	}
-	return loaded, daemon.Check(loaded, work.Files, cfg.Blackouts, a.clock.Now())
+	return loaded.secretNames(cfg), nil
 }

@@ -103,10 +103,10 @@ func (m *installation) bomb() {
 	m.do(`setsid -f bash -c 'until [ "$(ls -d ` + cgroup + `/run-* | wc -l)" = 2 ]; do :; done; for g in ` + cgroup + `/run-*; do [ $g = ` + old + ` ] || echo 60M >$g/memory.max; done' >/tmp/limit.out 2>&1`)
 	m.says(exitParked, "sudo -u alice moonseal run bomb", "growing", "for the 3. time")
 	id := m.latest("bomb")
-	m.says(0, "moonseal logs "+id, "it wanted more memory than it may have", "died in step growing: exit status 2: ")
+	m.says(0, "moonseal logs "+id, "it needs more memory than limits.memory allows", "died in step growing: exit status 2: ")
 	m.says(0, "moonseal status", id, "parked")
 	m.says(0, "moonseal runs", id, "parked")
-	m.says(0, "journalctl --no-pager -u moonseal", "it wanted more memory than it may have")
+	m.says(0, "journalctl --no-pager -u moonseal", "it needs more memory than limits.memory allows")
 	m.do("moonseal cancel " + id)
 	if now := m.property("MainPID"); now != before {
 		m.t.Errorf("the daemon was %s, and is %s", before, now)
@@ -124,7 +124,7 @@ func (m *installation) bomb() {
 func (m *installation) crowded() {
 	before := m.property("MainPID")
 	m.do("systemctl set-property --runtime moonseal MemoryMax=160M MemorySwapMax=0")
-	m.says(exitParked, "sudo -u alice moonseal run bomb", "it wanted more memory than it may have", "for the 3. time")
+	m.says(exitParked, "sudo -u alice moonseal run bomb", "it needs more memory than limits.memory allows", "for the 3. time")
 	m.do("systemctl set-property --runtime moonseal MemoryMax=3G && moonseal cancel " + m.latest("bomb") + " && rm /etc/moonseal/scripts/bomb.lua")
 	if now := m.property("MainPID"); now != before || m.property("NRestarts") != "0" {
 		m.t.Errorf("the daemon was %s, and is %s", before, now)

@@ -13,7 +13,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"moonseal/modules"
-	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
@@ -106,21 +105,6 @@ func job(cfg *config.Config) (worker.Job, error) {
 		j.Settings[name] = string(text)
 	}
 	return j, nil
-}
-
-// readScripts puts a scripts folder into a job: the config's with the hooks that the
-// config has for it.
-func readScripts(j *worker.Job, cfg *config.Config, dir string) error {
-	var with bundle.Reading
-	if dir == cfg.Scripts {
-		with.Hooks = cfg.Hooks
-	}
-	tree, err := bundle.ReadWith(dir, with)
-	if err != nil {
-		return err
-	}
-	j.Files, j.Problems = tree.Files, tree.Problems
-	return nil
 }
 
 // parent returns the parent of children with the config's limits and secrets. j and c

@@ -92,17 +92,17 @@ func TestUnreadableLocalConfig(t *testing.T) {
 			must(t, os.WriteFile("moonseal.yaml", []byte(runsPrograms), 0o600), os.WriteFile(top+"/system.yaml", nil, 0o644), hide(top))
 			defer func() { _ = os.Chmod(top+"/here", 0o700) }()
 			asOther(t, func() {
-				if path, err := find(top+"/system.yaml"); path != top+"/system.yaml" || err != nil {
+				if path, err := find(top + "/system.yaml"); path != top+"/system.yaml" || err != nil {
 					t.Errorf("got %q, %v", path, err)
 				}
-				if path, err := find(top+"/none.yaml"); err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(problem.From(err).Hint, "--config") {
+				if path, err := find(top + "/none.yaml"); err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(problem.From(err).Hint, "--config") {
 					t.Errorf("with no other: %q, %v", path, err)
 				}
 			})
 		})
 	}
 	top := folder(t)
-	if path, err := find(top+"/none.yaml"); path != "" || err != nil {
+	if path, err := find(top + "/none.yaml"); path != "" || err != nil {
 		t.Errorf("none at all: %q, %v", path, err)
 	}
 }

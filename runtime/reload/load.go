@@ -93,7 +93,7 @@ func (l *loading) batch(ctx context.Context, scripts, libs []string) error {
 		e := *problem.From(err)
 		l.blame(scripts[0], &problem.Error{
 			Kind: problem.Script, Message: "cannot be loaded: " + e.Error(), Cause: err,
-			Hint: "loading a script only builds its playbooks: what takes long or much memory belongs into run",
+			Hint: "loading a script only builds its playbooks: what takes long or more memory than limits.memory belongs into run",
 		})
 		return nil
 	}

@@ -159,7 +159,7 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 	// A signal of the terminal is for the parent, which decides what the child does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = grace // whoever else has its stderr does not hold the parent up
-	p := &process{cmd: cmd, pair: ours}
+	p := &process{cmd: cmd, pair: ours, memory: e.Limits.Memory}
 	cmd.Stderr = &p.stderr
 	err = e.begin(cmd, lock != nil)
 	_ = theirs.Close()
@@ -185,6 +185,7 @@ type process struct {
 	cmd    *exec.Cmd
 	group  *group // nil: none
 	pair   *pipes
+	memory int64 // its limit, in bytes; 0 for none
 	stderr tail
 }
 
@@ -200,15 +201,31 @@ func (p *process) Wait() string {
 	case err == nil:
 		return ""
 	case outOfMemory:
-		return "it wanted more memory than it may have"
+		return p.tooMuch()
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		if how := p.stderr.fatal(); how != "" {
+		switch how := p.stderr.fatal(); {
+		case p.memory > 0 && noMemory(how):
+			return p.tooMuch()
+		case how != "":
 			return exit.Error() + ": " + how
 		}
 		return exit.Error()
 	}
 	return err.Error()
+}
+
+func (p *process) tooMuch() string {
+	if p.memory == 0 {
+		return "it needs more memory than there is"
+	}
+	return fmt.Sprintf("it needs more memory than limits.memory allows (%d MiB)", p.memory>>20)
+}
+
+// noMemory reports whether the line that a process died with says that it found no
+// memory: the Go runtime's, and that of the C library in the SQLite that is linked in.
+func noMemory(line string) bool {
+	return strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory") || strings.Contains(line, "mustMalloc")
 }
 
 // tail keeps the beginning of what a child writes to its stderr: the Go
