@@ -46,12 +46,14 @@ type examination struct {
 	network  *grant.Network
 	apart    bool            // the state folder cannot be looked into, and a daemon runs
 	loaded   *loadedScripts  // nil: they cannot be read here
-	said     map[string]bool // what was looked at for the playbooks
+	said     map[string]bool // what was looked at for the playbooks, by tenant
 	findings []bind.Finding
 }
 
-func (e *examination) add(what, note string, err error) {
-	f := bind.Finding{What: what, Note: note}
+func (e *examination) add(what, note string, err error) { e.addFor("", what, note, err) }
+
+func (e *examination) addFor(tenant, what, note string, err error) {
+	f := bind.Finding{What: what, Tenant: tenant, Note: note}
 	if err != nil {
 		f.Error, f.Note = problem.From(err), ""
 	}
@@ -168,7 +170,7 @@ func (e *examination) named(ctx context.Context) {
 	}
 	e.said = map[string]bool{}
 	for _, f := range findings {
-		e.said[f.What] = true
+		e.said[f.Tenant+"\x00"+f.What] = true
 		e.findings = append(e.findings, hinted(f))
 	}
 }
@@ -204,6 +206,9 @@ func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {
 		}
 		if asJSON {
 			continue
+		}
+		if f.Tenant != "" {
+			f.What += " (tenant " + f.Tenant + ")"
 		}
 		if f.Error == nil {
 			_, _ = plain.Fprintf(a.stdout, "ok   %s  %s\n", f.What, f.Note)

@@ -33,19 +33,20 @@ func (e *examination) hosts(ctx context.Context) {
 		store := account.Open(e.cfg.State, tenant)
 		pins, err := store.Pins(host)
 		if err != nil {
-			e.add("host "+host, "", err)
+			e.addFor(tenant, "host "+host, "", err)
 			continue
 		}
-		if len(pins.TLS) > 0 && !e.said["node "+host+" REST"] {
-			e.add("host "+host+" REST", "shows the pinned certificate", e.shown(ctx, host, pins))
+		said := tenant + "\x00node " + host
+		if len(pins.TLS) > 0 && !e.said[said+" REST"] {
+			e.addFor(tenant, "host "+host+" REST", "shows the pinned certificate", e.shown(ctx, store, host, pins))
 		}
-		if len(pins.SSH) > 0 && !e.said["node "+host+" SSH"] {
-			e.add("host "+host+" SSH", "shows the pinned key", e.key(ctx, host, pins))
+		if len(pins.SSH) > 0 && !e.said[said+" SSH"] {
+			e.addFor(tenant, "host "+host+" SSH", "shows the pinned key", e.key(ctx, store, host, pins))
 		}
 	}
 }
 
-func (e *examination) shown(ctx context.Context, host string, pins account.Pins) error {
+func (e *examination) shown(ctx context.Context, store *account.Store, host string, pins account.Pins) error {
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
 	defer cancel()
 	addr := host + ":443"
@@ -56,13 +57,13 @@ func (e *examination) shown(ctx context.Context, host string, pins account.Pins)
 	if got := fingerprint(leaf); !slices.Contains(pins.TLS, got) {
 		return &problem.Error{
 			Kind: problem.Untrusted, Target: addr, Message: "it shows another certificate than the pinned one: " + got,
-			Hint: "moonseal trust " + host + " shows it and asks",
+			Hint: store.TrustCommand(host, 0, 0) + " shows it and asks",
 		}
 	}
 	return nil
 }
 
-func (e *examination) key(ctx context.Context, host string, pins account.Pins) error {
+func (e *examination) key(ctx context.Context, store *account.Store, host string, pins account.Pins) error {
 	addr := host + ":22"
 	key, err := ssh.HostKey(ctx, addr, e.network.Dial)
 	if err != nil {
@@ -71,7 +72,7 @@ func (e *examination) key(ctx context.Context, host string, pins account.Pins) e
 	if !slices.Contains(pins.SSH, key) {
 		return &problem.Error{
 			Kind: problem.Untrusted, Target: addr, Message: "it shows another host key than the pinned one: " + key,
-			Hint: "moonseal trust " + host + " shows it and asks",
+			Hint: store.TrustCommand(host, 0, 0) + " shows it and asks",
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +21,12 @@ import (
 
 	"moonseal/modules/ssh"
 	"moonseal/runtime/account"
+	"moonseal/runtime/bundle"
+	"moonseal/runtime/config"
 	"moonseal/runtime/grant"
 	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/suggest"
 )
 
 const (
@@ -64,6 +69,9 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	if err := ownState(cfg); err != nil {
 		return err
 	}
+	if err := knownTenant(cfg, t.tenant); err != nil {
+		return err
+	}
 	network, err := grant.New(cfg.Network())
 	if err != nil {
 		return err
@@ -80,7 +88,7 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	}
 	t.compare(pins, seen)
 	if !t.yes {
-		if ok, err := t.ask(host); err != nil || !ok {
+		if ok, err := t.ask(store, host); err != nil || !ok {
 			return err
 		}
 	}
@@ -175,7 +183,37 @@ func (t *truster) compare(old, seen account.Pins) {
 	}
 }
 
-func (t *truster) ask(host string) (bool, error) {
+// knownTenant refuses a tenant that is no folder of the scripts: no playbook would
+// ever look at its pins.
+func knownTenant(cfg *config.Config, tenant string) error {
+	if tenant == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(cfg.Scripts)
+	if err != nil {
+		return &problem.Error{Kind: problem.Usage, Target: cfg.Scripts, Message: "cannot be read: " + problem.Reason(err), Cause: err}
+	}
+	var tenants []string
+	for _, entry := range entries {
+		name := entry.Name()
+		if bundle.Tenant(name+"/x") == "" || strings.HasPrefix(name, ".") {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(cfg.Scripts, name)); err == nil && info.IsDir() {
+			tenants = append(tenants, name)
+		}
+	}
+	if slices.Contains(tenants, tenant) {
+		return nil
+	}
+	e := &problem.Error{Kind: problem.Usage, Target: cfg.Scripts, Message: fmt.Sprintf("there is no tenant %q", tenant), Hint: "a tenant is a folder in the scripts folder"}
+	if near := suggest.Closest(tenant, tenants); near != "" {
+		e.Hint = "did you mean " + near + "?"
+	}
+	return e
+}
+
+func (t *truster) ask(store *account.Store, host string) (bool, error) {
 	w := t.app.stdout
 	_, _ = plain.Fprintf(w, "Trust %s as shown? Type yes: ", host)
 	answer, err := bufio.NewReader(io.LimitReader(t.app.stdin, maxAnswer)).ReadString('\n')
@@ -184,9 +222,13 @@ func (t *truster) ask(host string) (bool, error) {
 	}
 	if answer == "" && err != nil {
 		_, _ = fmt.Fprintln(w)
+		yes := " --yes"
+		if t.sshPort == 0 {
+			yes = " --ssh-port 0 --yes"
+		}
 		return false, &problem.Error{
 			Kind: problem.Usage, Target: host, Message: "not pinned: nobody answers, there is no terminal",
-			Hint: "compare what is shown with the host's own console, then: moonseal trust " + host + " --yes",
+			Hint: "compare what is shown with the host's own console, then: " + store.TrustCommand(host, t.port, t.sshPort) + yes,
 		}
 	}
 	_, _ = fmt.Fprintln(w, "nothing is changed")

@@ -28,6 +28,7 @@ type Options struct {
 	Roots    *stdx509.CertPool    // a certificate that is not pinned is verified against these; the system's where nil
 	OnPins   func([]string) error // gets the new list before it counts; may be nil
 	HostKeys []string             // SSH host key fingerprints, "SHA256:…"
+	Trust    string               // the command that pins what the node shows, for hints; "moonseal trust HOST" by default
 	Legacy   bool                 // allow SSH's weak algorithms, for old releases
 
 	// AllowPhoneLockout permits changes to CallManager, CAPF, TVS and

@@ -90,7 +90,7 @@ func (c *Client) Login(ctx context.Context) error {
 
 func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
 	s, err := ssh.Dial(ctx, ssh.Config{
-		Addr: c.addr(c.o.SSHPort), User: c.o.Username, Password: c.o.Password, HostKeys: c.o.HostKeys,
+		Addr: c.addr(c.o.SSHPort), User: c.o.Username, Password: c.o.Password, HostKeys: c.o.HostKeys, Trust: c.o.Trust,
 		Dial: c.o.Dial, Legacy: c.o.Legacy, Timeout: c.o.Timeout, Banner: c.o.Banner, Settle: c.o.PromptSettle,
 	})
 	if kind(err) == problem.Auth {

@@ -1,6 +1,7 @@
 package cucm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	stdx509 "crypto/x509"
@@ -101,7 +102,7 @@ func (c *Client) verify(cs tls.ConnectionState) error {
 	p := &problem.Error{
 		Kind: problem.Untrusted, Target: c.o.Host, Cause: err, Work: problem.NotDone,
 		Message: "the node's certificate is not trusted: sha256 " + seen + ": " + err.Error(),
-		Hint:    "compare the fingerprint with the node's own, then run: moonseal trust " + c.o.Host,
+		Hint:    "compare the fingerprint with the node's own, then run: " + cmp.Or(c.o.Trust, "moonseal trust "+c.o.Host),
 	}
 	if len(accepted) > 0 {
 		p.Message = "the node shows another certificate than is pinned: expected sha256 " + strings.Join(accepted, " or ") + ", seen " + seen

@@ -19,6 +19,7 @@ type Config struct {
 	User     string                                //
 	Password func(context.Context) (string, error) // asked at most once, after the host key is verified
 	HostKeys []string                              // pinned fingerprints "SHA256:…" as ssh-keygen prints them; any one of them will do
+	Trust    string                                // the command that pins a host key, for hints; "moonseal trust HOST" by default
 
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // net.Dialer by default
 	Legacy  bool                                                              // also offer SHA-1, CBC and ssh-rsa, for old releases

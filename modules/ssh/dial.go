@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -33,7 +34,7 @@ func Dial(ctx context.Context, c Config) (*Session, error) {
 func connect(ctx context.Context, c Config) (*xssh.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	v := &verifier{host: c.host(), pins: c.HostKeys}
+	v := &verifier{trust: cmp.Or(c.Trust, "moonseal trust "+c.host()), pins: c.HostKeys}
 	l := &login{ctx: ctx, password: c.Password}
 	cfg := &xssh.ClientConfig{User: c.User, HostKeyCallback: v.check, AuthCallback: l.next}
 	algorithms(cfg, c.Legacy)

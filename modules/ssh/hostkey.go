@@ -38,9 +38,9 @@ func HostKey(ctx context.Context, addr string, dial func(ctx context.Context, ne
 
 // verifier checks a host key against the pinned fingerprints.
 type verifier struct {
-	host string
-	pins []string
-	err  *problem.Error
+	trust string // the command that pins a key
+	pins  []string
+	err   *problem.Error
 }
 
 func (v *verifier) check(_ string, _ net.Addr, key xssh.PublicKey) error {
@@ -51,11 +51,11 @@ func (v *verifier) check(_ string, _ net.Addr, key xssh.PublicKey) error {
 	}
 	v.err = &problem.Error{
 		Kind: problem.Untrusted, Message: "no SSH host key is pinned; the host shows " + seen + " (" + key.Type() + ")",
-		Hint: "compare it with the host's own, then run: moonseal trust " + v.host,
+		Hint: "compare it with the host's own, then run: " + v.trust,
 	}
 	if len(v.pins) > 0 {
 		v.err.Message = "another SSH host key than is pinned: expected " + strings.Join(v.pins, " or ") + ", seen " + seen + " (" + key.Type() + ")"
-		v.err.Hint = "where the host was reinstalled, compare the key with the host's own, then run: moonseal trust " + v.host
+		v.err.Hint = "where the host was reinstalled, compare the key with the host's own, then run: " + v.trust
 	}
 	return v.err
 }

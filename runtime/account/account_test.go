@@ -197,6 +197,19 @@ func TestPins(t *testing.T) {
 	}
 }
 
+// A hint that leaves out the tenant pins for nobody, and would be followed for ever.
+func TestTrustCommand(t *testing.T) {
+	for want, got := range map[string]string{
+		"moonseal trust a.example":                                          Open("x", "").TrustCommand("a.example", 0, 22),
+		"moonseal trust --tenant dfw a.example":                             Open("x", "dfw").TrustCommand("a.example", 443, 0),
+		"moonseal trust --tenant dfw --port 8443 --ssh-port 2222 a.example": Open("x", "dfw").TrustCommand("a.example", 8443, 2222),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // A person may have edited the file: what is no pin is an error, never no pin at all.
 func FuzzPins(f *testing.F) {
 	for _, seed := range []string{

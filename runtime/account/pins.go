@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"moonseal/runtime/atomicfile"
@@ -36,7 +37,7 @@ func (s *Store) Pins(host string) (Pins, error) {
 	if err := dec.Decode(&p); err != nil {
 		return Pins{}, &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "the pins are damaged: " + err.Error(), Work: problem.NotDone,
-			Hint: "move the file away and trust the host anew: moonseal trust " + host,
+			Hint: "move the file away and trust the host anew: " + s.TrustCommand(host, 0, 0),
 		}
 	}
 	return p, p.check()
@@ -56,6 +57,22 @@ func (s *Store) SavePins(host string, p Pins) error {
 		return err
 	}
 	return atomicfile.WriteFile(filepath.Join(dir, "pins.json"), append(b, '\n'))
+}
+
+// TrustCommand returns the command that pins what host shows, for this store's tenant.
+// A port of 0 is the usual one.
+func (s *Store) TrustCommand(host string, port, sshPort int) string {
+	out := "moonseal trust"
+	if s.tenant != "" {
+		out += " --tenant " + s.tenant
+	}
+	if port != 0 && port != 443 {
+		out += " --port " + strconv.Itoa(port)
+	}
+	if sshPort != 0 && sshPort != 22 {
+		out += " --ssh-port " + strconv.Itoa(sshPort)
+	}
+	return out + " " + host
 }
 
 // check refuses a pin that could never match: it would lock the host out.

@@ -5,9 +5,10 @@ import "moonseal/runtime/problem"
 // Finding is one thing that was looked at for a person: well, with a note, or not,
 // with an error whose hint says how to mend it.
 type Finding struct {
-	What  string         `json:"what"`
-	Note  string         `json:"note,omitempty"`
-	Error *problem.Error `json:"error,omitempty"`
+	What   string         `json:"what"`
+	Tenant string         `json:"tenant,omitempty"` // whose playbooks it is for; "" for those at the top
+	Note   string         `json:"note,omitempty"`
+	Error  *problem.Error `json:"error,omitempty"`
 }
 
 // Examined makes what handles of a type stand for something that can be looked at:

@@ -88,15 +88,15 @@ func journaled(ctx context.Context, books []*bundle.Playbook, files map[string]b
 	return out, nil
 }
 
-// examineAll lets a child look at each script's handles, those of others before it
-// left out.
+// examineAll lets a child look at each script's handles, those of its tenant's scripts
+// before it left out.
 func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.Loaded) ([]bind.Finding, error) {
 	books := slices.Clone(loaded.Playbooks)
 	slices.SortStableFunc(books, func(a, b *bundle.Playbook) int {
 		return cmp.Or(strings.Compare(a.File, b.File), strings.Compare(a.Name, b.Name))
 	})
 	books = slices.CompactFunc(books, func(a, b *bundle.Playbook) bool { return a.File == b.File })
-	seen := map[string]bool{}
+	seen := map[string]bool{} // by tenant: each has pins, secrets and grants of its own
 	results := make([][]bind.Finding, len(books))
 	slots := make(chan struct{}, atOnce)
 	var looking sync.WaitGroup
@@ -109,8 +109,8 @@ func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.
 			}
 			named = true
 			its.Examine.Names = append(its.Examine.Names, m.Names...)
-			if !seen[m.Key] {
-				seen[m.Key] = true
+			if key := p.Tenant() + "\x00" + m.Key; !seen[key] {
+				seen[key] = true
 				its.Examine.Handles = append(its.Examine.Handles, m.Data)
 			}
 		}
@@ -124,6 +124,9 @@ func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				results[i] = examine(ctx, e, its)
+				for n := range results[i] {
+					results[i][n].Tenant = p.Tenant()
+				}
 			})
 		}
 	}
