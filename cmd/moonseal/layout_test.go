@@ -52,7 +52,7 @@ type arrow struct {
 
 // arrows are tried in their order: the first whose from fits a package decides.
 func arrows() []arrow {
-	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/plain", "runtime/problem", "runtime/safefile"}
+	leaves := []string{"runtime/atomicfile", "runtime/duration", "runtime/plain", "runtime/problem", "runtime/safefile", "runtime/suggest"}
 	module := append([]string{"runtime/account", "runtime/bind", "runtime/grant", "runtime/secret"}, leaves...)
 	client := append([]string{"modules/x509", "modules/ssh"}, module...)
 	return []arrow{

@@ -1,9 +1,11 @@
 package acme
 
 import (
+	"cmp"
 	stdx509 "crypto/x509"
 	"fmt"
 	"maps"
+	"net/mail"
 	"net/url"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"moonseal/modules/x509"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
+	"moonseal/runtime/suggest"
 )
 
 // CA says which certificate authority to use, and how. It is plain data.
@@ -55,10 +58,10 @@ func (ca CA) Resolve(known map[string]string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return nil, &problem.Error{
-			Kind: problem.Usage, Message: fmt.Sprintf("%q is neither a CA's name nor an https URL of an ACME directory", name),
-			Hint: "names: " + strings.Join(slices.Sorted(maps.Keys(names)), ", "),
-		}
+		all := slices.Sorted(maps.Keys(names))
+		e := problem.Invalid("directory", fmt.Sprintf("must be a CA's name or the https URL of an ACME directory, got %q%s", name, suggest.Phrase(name, all)))
+		e.Hint = "names: " + strings.Join(all, ", ")
+		return nil, e
 	}
 	return u, nil
 }
@@ -68,14 +71,37 @@ func (ca CA) check(known map[string]string) error {
 	if _, err := ca.Resolve(known); err != nil {
 		return err
 	}
-	if (ca.EAB.KeyID != "") == ca.EAB.HMAC.IsZero() {
-		return &problem.Error{Kind: problem.Usage, Message: "an external account binding wants both kid and hmac"}
+	if err := ca.checkEmail(); err != nil {
+		return err
 	}
-	if _, err := x509.ParseAll(ca.Roots); err != nil {
-		return problem.At(err, "", "roots")
+	if (ca.EAB.KeyID != "") == ca.EAB.HMAC.IsZero() {
+		e := problem.Invalid("eab", "must have both kid and hmac")
+		e.Hint = `eab = { kid = "…", hmac = secret "NAME" }`
+		return e
+	}
+	if certs, err := x509.ParseAll(ca.Roots); err != nil || ca.Roots != "" && len(certs) == 0 {
+		return problem.Invalid("roots", "must be certificates in PEM")
 	}
 	_, err := trusted(nil, ca.TrustedRoots)
 	return err
+}
+
+// checkEmail refuses what cannot be the contact of an account: one address, without
+// a name and without what a mailto URL adds to one (RFC 8555 section 7.3).
+func (ca CA) checkEmail() error {
+	if ca.Email == "" {
+		return nil
+	}
+	parsed, err := mail.ParseAddress(ca.Email)
+	odd := strings.ContainsFunc(ca.Email, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("?&%,\"", r) })
+	if err != nil || odd || parsed.Address != ca.Email {
+		return problem.Invalid("email", fmt.Sprintf("must be an email address such as %q, got %q", "admin@example.com", ca.Email))
+	}
+	_, domain, _ := strings.Cut(ca.Email, "@")
+	if _, public := Directories()[cmp.Or(ca.Directory, "letsencrypt")]; public && !strings.Contains(strings.Trim(domain, "."), ".") {
+		return problem.Invalid("email", fmt.Sprintf("must be an address in a public domain for this CA, got %q", ca.Email))
+	}
+	return nil
 }
 
 // letsEncrypt reports whether the CA is Let's Encrypt, by name or by host.
@@ -98,7 +124,7 @@ func trusted(pool *stdx509.CertPool, pemText string) (*stdx509.CertPool, error) 
 	}
 	pool = pool.Clone()
 	if !pool.AppendCertsFromPEM([]byte(pemText)) {
-		return nil, &problem.Error{Kind: problem.Usage, Message: "trusted_roots holds no certificate in PEM"}
+		return nil, problem.Invalid("trusted_roots", "must be certificates in PEM")
 	}
 	return pool, nil
 }

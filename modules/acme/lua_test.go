@@ -194,10 +194,10 @@ func TestScriptErrors(t *testing.T) {
 		{`acme.ca { directory = "letsencrpt" }`, problem.Usage, "letsencrpt"},
 		{`acme.ca { directori = "letsencrypt" }`, problem.Usage, `did you mean "directory"`},
 		{`acme.ca { eab = { kid = "x" } }`, problem.Usage, "kid and hmac"},
-		{`acme.ca { eab = { kid = "x", hmac = "y" } }`, problem.Usage, "wants a secret"},
+		{`acme.ca { eab = { kid = "x", hmac = "y" } }`, problem.Usage, "eab.hmac must be a secret"},
 		{`acme.ca { trusted_roots = "x" }`, problem.Usage, "trusted_roots"},
 		{`acme.ca {}:account():order { csr = csr }`, problem.Mismatch, "-ms"},
-		{`acme.ca {}:account():order { cert = csr }`, problem.Usage, `no key "cert"; it knows csr`},
+		{`acme.ca {}:account():order { cert = csr }`, problem.Usage, `cert is not a known key; it knows csr`},
 	} {
 		wantKind(t, s.run(c.src), c.kind, c.say)
 	}

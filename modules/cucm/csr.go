@@ -3,6 +3,7 @@ package cucm
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,14 +16,14 @@ import (
 // the key.
 type CSRRequest struct {
 	Service        string   `lua:"service,optional" default:"tomcat" doc:"whose certificate it is"`
-	Distribution   string   `lua:"distribution,optional" default:"this-server" doc:"this-server, or multi-server for one certificate of the whole cluster"`
+	Distribution   string   `lua:"distribution,optional" default:"this-server" enum:"this-server multi-server" doc:"multi-server for one certificate of the whole cluster"`
 	CommonName     string   `lua:"common_name,optional" doc:"the node's own name where empty"`
 	AltNames       []string `lua:"alt_names,optional" doc:"further DNS names"`
 	Members        []string `lua:"members,optional" doc:"full host names of the cluster's other nodes: a multi-server request names them too"`
 	Names          []string `lua:"names,optional" doc:"names that the node may add by itself; a request with any other is a mismatch"`
 	KeyType        string   `lua:"key_type,optional" enum:"rsa ec" doc:"ec for an ECDSA service, else rsa, where empty"`
 	KeyLength      int      `lua:"key_length,optional" doc:"in bits; 2048 for rsa, 256 for ec, where 0"`
-	Hash           string   `lua:"hash,optional" default:"sha256" doc:"of the request's signature"`
+	Hash           string   `lua:"hash,optional" default:"sha256" enum:"sha256 sha384 sha512" doc:"of the request's signature"`
 	ReplacePending bool     `lua:"replace_pending,optional" doc:"overwrite a pending signing request that is not ours"`
 
 	// Ours are fingerprints of requests that may be overwritten: SHA-256, in
@@ -85,8 +86,8 @@ func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
 	if err := c.mayChange(r.Service); err != nil {
 		return CSRLook{}, err
 	}
-	if strings.Contains(r.CommonName+strings.Join(r.AltNames, ""), "*") {
-		return CSRLook{}, c.failed("", &problem.Error{Kind: problem.Usage, Message: "the appliance takes no wildcard certificate", Hint: "name each host in alt_names"})
+	if err := r.check(); err != nil {
+		return CSRLook{}, c.failed("", err)
 	}
 	pending, err := c.PendingCSR(ctx, r.Service)
 	if err != nil || pending == nil {
@@ -177,15 +178,60 @@ func (r CSRRequest) body() csrBody {
 	return csrBody{r.Service, r.Distribution, r.CommonName, r.KeyType, r.KeyLength, r.Hash, r.AltNames}
 }
 
+// check refuses what no node can be asked for.
+func (r CSRRequest) check() error {
+	if r.CommonName != "" {
+		if err := checkName("common_name", r.CommonName); err != nil {
+			return err
+		}
+	}
+	for i, name := range r.AltNames {
+		if err := checkName(fmt.Sprintf("alt_names[%d]", i+1), name); err != nil {
+			return err
+		}
+	}
+	full := r.withDefaults("")
+	if strings.HasSuffix(full.Service, "-ECDSA") && full.KeyType != "ec" {
+		return problem.Invalid("key_type", fmt.Sprintf(`must be "ec" for a %s certificate, got %q`, full.Service, full.KeyType))
+	}
+	lengths := []int{2048, 3072, 4096}
+	if full.KeyType == "ec" {
+		lengths = []int{256, 384, 521}
+	}
+	if !slices.Contains(lengths, full.KeyLength) {
+		return problem.Invalid("key_length", fmt.Sprintf("must be %d, %d or %d for a key of type %s, got %d", lengths[0], lengths[1], lengths[2], full.KeyType, full.KeyLength))
+	}
+	return nil
+}
+
+func checkName(key, name string) error {
+	if strings.Contains(name, "*") {
+		e := problem.Invalid(key, fmt.Sprintf("must not be a wildcard, got %q: the appliance takes no wildcard certificate", name))
+		e.Hint = "name each host in alt_names"
+		return e
+	}
+	if !hostName(name) {
+		return problem.Invalid(key, fmt.Sprintf("must be a host name such as %q, got %q", "cucm01-pub.example.com", name))
+	}
+	return nil
+}
+
 // mayChange refuses, as Usage, changes that can lock phones out.
 func (c *Client) mayChange(service string) error {
+	if err := mayChange(service, c.o.AllowPhoneLockout); err != nil {
+		return c.failed("", err)
+	}
+	return nil
+}
+
+func mayChange(service string, allowed bool) error {
 	switch trustService(service) {
 	case "CallManager", "CAPF", "TVS", "ITLRecovery":
-		if !c.o.AllowPhoneLockout {
-			return c.failed("", &problem.Error{
+		if !allowed {
+			return &problem.Error{
 				Kind: problem.Usage, Message: "a wrong change to " + service + " locks the phones out",
-				Hint: "where that is what you want, say allow_phone_lockout = true",
-			})
+				Hint: "if that is what you want, set allow_phone_lockout = true",
+			}
 		}
 	}
 	return nil

@@ -1,7 +1,12 @@
 package cucm
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
 
 	"moonseal/modules/x509"
 	"moonseal/runtime/bind"
@@ -18,6 +23,12 @@ func (b *binding) csr() *bind.Func {
 		Example: `local csr = ctx:step("generating_csr", function() return node:csr { service = "tomcat" } end)`,
 		Impl: bind.Method(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
 			Guarded: true,
+			Check: func(n *Node, a *CSRRequest) error {
+				if err := mayChange(cmp.Or(a.Service, "tomcat"), n.AllowPhoneLockout); err != nil {
+					return err
+				}
+				return a.check()
+			},
 			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, **x509.CSR, error) {
 				r, err := ours(c, n, *a)
 				if err != nil {
@@ -139,6 +150,26 @@ type restartOptions struct {
 	Services []string          `lua:"services,optional" doc:"restart these, as the node spells them, instead of those that the certificate's type needs"`
 }
 
+// check refuses names that no service has, and one that is named twice.
+func (o *restartOptions) check() error {
+	for i, name := range o.Services {
+		key := fmt.Sprintf("options.services[%d]", i+1)
+		switch {
+		case !serviceName(name):
+			return problem.Invalid(key, fmt.Sprintf("must be a service as the node spells it, such as %q, got %q", tomcatService, name))
+		case slices.ContainsFunc(o.Services[:i], func(other string) bool { return strings.EqualFold(other, name) }):
+			return problem.Invalid(key, fmt.Sprintf("is %q again: a service is restarted once", name))
+		}
+	}
+	return nil
+}
+
+// serviceName reports whether s can be the name of a service.
+func serviceName(s string) bool {
+	return s != "" && len(s) <= mostName && strings.TrimSpace(s) == s &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(`[]"'`+"`;|", r) })
+}
+
 func (a *restartArgs) request() RestartRequest {
 	return RestartRequest{Service: a.Service, Expect: a.Options.Expect, Services: a.Options.Services}
 }
@@ -153,6 +184,12 @@ func (b *binding) restart() *bind.Func {
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
 		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
 			Guarded: true, Disruptive: true,
+			Check: func(n *Node, a *restartArgs) error {
+				if err := mayChange(a.Service, n.AllowPhoneLockout); err != nil {
+					return err
+				}
+				return a.Options.check()
+			},
 			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
 				client, earlier, err := b.resumed(c, n)
 				if err != nil {

@@ -251,12 +251,12 @@ func TestScriptErrors(t *testing.T) {
 		kind  problem.Kind
 		words string
 	}{
-		{`cucm.node { host = "a b", username = "u", password = secret "PASS" }`, problem.Usage, "host is no host name"},
-		{`cucm.node { host = "a", username = "", password = secret "PASS" }`, problem.Usage, "user name is empty"},
+		{`cucm.node { host = "a b", username = "u", password = secret "PASS" }`, problem.Usage, "host must be a host name"},
+		{`cucm.node { host = "a", username = "", password = secret "PASS" }`, problem.Usage, "username is empty"},
 		{`cucm.node { host = "a", username = 7, password = secret "PASS" }`, problem.Usage, "a string or a secret"},
-		{`cucm.node { host = "a", username = "u", password = "plain" }`, problem.Usage, "wants a secret"},
-		{`cucm.node { host = "a", username = "u", password = secret "PASS", pins = { "xy" } }`, problem.Usage, "pins wants"},
-		{`cucm.node { host = "a", username = "u", password = secret "PASS", ca = "x" }`, problem.Usage, "ca wants PEM"},
+		{`cucm.node { host = "a", username = "u", password = "plain" }`, problem.Usage, "password must be a secret"},
+		{`cucm.node { host = "a", username = "u", password = secret "PASS", pins = { "xy" } }`, problem.Usage, "pins[1] must be"},
+		{`cucm.node { host = "a", username = "u", password = secret "PASS", ca = "x" }`, problem.Usage, "ca must be certificates in PEM"},
 		{`cucm.node { host = "a", username = "u", password = secret "PASS", hostname = "b" }`, problem.Usage, "hostname"},
 		{`node:csr { service = "CallManager" }`, problem.Usage, "allow_phone_lockout"},
 		{`node:restart("tomcat", { expect = issue(node:csr { key_type = "ec" }) })`, problem.Conflict, "another certificate is installed"},

@@ -3,7 +3,10 @@ package cucm
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	stdx509 "crypto/x509"
+	"encoding/base64"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -52,34 +55,59 @@ type Node struct {
 
 // complete checks n and puts host and domain together.
 func (n *Node) complete() error {
-	usage := func(message string) error {
-		return &problem.Error{Kind: problem.Usage, Target: n.Host, Message: message, Work: problem.NotDone}
+	if err := n.checkNames(); err != nil {
+		return err
 	}
-	if n.Domain != "" && !strings.Contains(n.Host, ".") {
-		n.Host += "." + strings.TrimPrefix(n.Domain, ".")
-	}
-	n.Host, n.Domain = strings.ToLower(n.Host), ""
-	switch name := n.Username.(type) {
-	case secret.Handle:
-	case string:
-		if name == "" {
-			return usage("the user name is empty")
+	for key, port := range map[string]int{"port": n.Port, "ssh_port": n.SSHPort} {
+		if port < 0 || port > 65535 {
+			return problem.Invalid(key, fmt.Sprintf("must be a port, 1 to 65535, got %d", port))
 		}
-	default:
-		return usage("username wants a string or a secret")
-	}
-	if !hostName(n.Host) && net.ParseIP(n.Host) == nil {
-		return usage("host is no host name")
 	}
 	for i, pin := range n.Pins {
 		// As other tools print them: upper case, with colons.
 		n.Pins[i] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))
 		if len(n.Pins[i]) != 64 || strings.Trim(n.Pins[i], "0123456789abcdef") != "" {
-			return usage("pins wants SHA-256 fingerprints in hex, got " + pin)
+			return problem.Invalid(fmt.Sprintf("pins[%d]", i+1), fmt.Sprintf("must be a SHA-256 fingerprint in hex, got %q", pin))
+		}
+	}
+	for i, key := range n.HostKeys {
+		sum, err := base64.RawStdEncoding.DecodeString(strings.TrimPrefix(key, "SHA256:"))
+		if err != nil || len(sum) != sha256.Size || !strings.HasPrefix(key, "SHA256:") {
+			return problem.Invalid(fmt.Sprintf("ssh_host_keys[%d]", i+1), fmt.Sprintf(`must be a fingerprint as ssh-keygen -l prints it, "SHA256:…", got %q`, key))
 		}
 	}
 	if certs, err := x509.ParseAll(n.CA); err != nil || n.CA != "" && len(certs) == 0 {
-		return usage("ca wants PEM certificates")
+		return problem.Invalid("ca", "must be certificates in PEM")
+	}
+	return nil
+}
+
+func (n *Node) checkNames() error {
+	switch name := n.Username.(type) {
+	case secret.Handle:
+	case string:
+		if name == "" {
+			return problem.Invalid("username", "is empty")
+		}
+	default:
+		return problem.Invalid("username", "must be a string or a secret")
+	}
+	if net.ParseIP(n.Host) == nil && !hostName(n.Host) {
+		e := problem.Invalid("host", fmt.Sprintf("must be a host name such as %q, got %q", "cucm01-pub.example.com", n.Host))
+		if strings.ContainsAny(n.Host, ":/@") {
+			e.Hint = "the name alone: without https://, user name and path; another port is port = …, or ssh_port = …"
+		}
+		return e
+	}
+	if domain := strings.TrimPrefix(n.Domain, "."); n.Domain != "" && !hostName(domain) {
+		return problem.Invalid("domain", fmt.Sprintf("must be a domain name such as %q, got %q", "example.com", n.Domain))
+	}
+	if n.Domain != "" && !strings.Contains(n.Host, ".") {
+		n.Host += "." + strings.TrimPrefix(n.Domain, ".")
+	}
+	n.Host, n.Domain = strings.ToLower(n.Host), ""
+	if len(n.Host) > maxHostName {
+		return problem.Invalid("host", fmt.Sprintf("must be a host name of at most %d characters", maxHostName))
 	}
 	return nil
 }

@@ -73,9 +73,11 @@ func (p Paths) withDefaults() Paths {
 
 // hostForm is what may stand in a URL's host: nothing that begins a port, a path
 // or a user name.
-var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
 
-func hostName(s string) bool { return len(s) <= 254 && hostForm.MatchString(s) }
+const maxHostName = 253
+
+func hostName(s string) bool { return len(s) <= maxHostName && hostForm.MatchString(s) }
 
 func (o Options) withDefaults() (Options, error) {
 	switch {

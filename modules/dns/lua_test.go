@@ -176,11 +176,11 @@ func TestScriptMistakes(t *testing.T) {
 	s := newScript(t, dnstest.Options{})
 	for _, tt := range []struct{ src, want string }{
 		{`dns.zone { provider = "cloudflair", api_token = secret "CF" }`, `did you mean "cloudflare"?`},
-		{`dns.zone { provider = "cloudflare" }`, `dns.zone: a zone at cloudflare needs api_token`},
-		{`dns.zone { provider = "route53", access_key_id = secret "A" }`, `needs secret_access_key`},
-		{`dns.zone { provider = "rfc2136", server = "ns1", key = secret "K" }`, `needs key_name`},
-		{`dns.zone { provider = "cloudflare", api_token = "tok" }`, `wants a secret`},
-		{`dns.zone { provider = "cloudflare", api_token = secret "CF", name = "a b" }`, `"a b" is no domain name`},
+		{`dns.zone { provider = "cloudflare" }`, `dns.zone: api_token is missing: a zone at cloudflare needs it`},
+		{`dns.zone { provider = "route53", access_key_id = secret "A" }`, `secret_access_key is missing`},
+		{`dns.zone { provider = "rfc2136", server = "ns1", key = secret "K" }`, `key_name is missing`},
+		{`dns.zone { provider = "cloudflare", api_token = "tok" }`, `api_token must be a secret`},
+		{`dns.zone { provider = "cloudflare", api_token = secret "CF", name = "a b" }`, `name must be a domain name such as "example.com", got "a b"`},
 		{`dns.zone { provider = "cloudflare", api_token = secret "CF", ttl = "30d" }`, `between 1s and 24h`},
 		{`dns.zone { provider = "cloudflare", api_token = secret "NONE" }:present({ { name = "a.example.com", value = "v" } })`, `NONE`},
 		{`dns.zone { provider = "cloudflare", api_token = secret "CF" }:present({ { name = "a.example.com" } })`, `value`},

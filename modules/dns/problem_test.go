@@ -38,7 +38,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown zone", "rfc2136", func(_ *scene, z *Zone) { z.Name = "example.org" }, problem.Auth, []string{"NOTAUTH", "does not serve the zone example.org"}},
 		{"no server", "rfc2136", func(_ *scene, z *Zone) { z.Server = "nobody.example.com" }, problem.Unavailable, []string{"cannot connect"}},
 		{"no secret", "cloudflare", func(s *scene, _ *Zone) { delete(s.secrets, "CF") }, problem.NotFound, []string{"CF"}},
-		{"no token", "digitalocean", func(_ *scene, z *Zone) { z.APIToken.Name = "" }, problem.Usage, []string{"needs api_token"}},
+		{"no token", "digitalocean", func(_ *scene, z *Zone) { z.APIToken.Name = "" }, problem.Usage, []string{"api_token is missing"}},
 		{"no provider", "cloudflare", func(_ *scene, z *Zone) { z.Provider = "gandi" }, problem.Usage, []string{`no provider "gandi"`, "rfc2136"}},
 	}
 	for _, tt := range tests {

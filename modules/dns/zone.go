@@ -2,12 +2,16 @@ package dns
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	mdns "github.com/miekg/dns"
 
+	"moonseal/runtime/duration"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
 )
@@ -80,16 +84,40 @@ func (z Zone) Check() error {
 	}
 	for _, field := range []string{"api_token", "access_key_id", "secret_access_key", "server", "key_name", "key"} {
 		if need[field] {
-			return usage(fmt.Sprintf("a zone at %s needs %s", z.Provider, field))
+			return problem.Invalid(field, "is missing: a zone at "+z.Provider+" needs it")
 		}
 	}
 	if _, err := cleanName(z.Name); z.Name != "" && err != nil {
-		return err
+		return problem.Invalid("name", fmt.Sprintf("must be a domain name such as %q, got %q", "example.com", z.Name))
+	}
+	if z.Server != "" && !isServer(z.Server) {
+		return problem.Invalid("server", fmt.Sprintf("must be a host or host:port, got %q", z.Server))
+	}
+	for i, resolver := range z.Resolvers {
+		if !isServer(resolver) {
+			return problem.Invalid(fmt.Sprintf("resolvers[%d]", i+1), fmt.Sprintf("must be a host or host:port, got %q", resolver))
+		}
 	}
 	if z.TTL != 0 && (z.TTL < time.Second || z.TTL > 24*time.Hour) {
-		return usage("a zone's ttl is between 1s and 24h, not " + z.TTL.String())
+		return problem.Invalid("ttl", "must be between 1s and 24h, got "+duration.Format(z.TTL))
 	}
 	return nil
+}
+
+// isServer reports whether s is a host or host:port.
+func isServer(s string) bool {
+	host := strings.Trim(s, "[]")
+	if h, port, err := net.SplitHostPort(s); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+		host = h
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	_, err := cleanName(host)
+	return err == nil
 }
 
 func usage(message string) error {

@@ -13,43 +13,53 @@ import (
 // Arguments checks what a script gave f and returns a pointer to the argument
 // struct.
 func (r *Registry) Arguments(f *Func, given []any) (any, error) {
-	usage := func(err error) error {
-		return &problem.Error{Kind: problem.Usage, Call: f.full, Message: err.Error(), Hint: "it is called as " + f.usage()}
-	}
+	usage := f.misuse
 	args := reflect.New(f.Impl.Args)
 	if f.Table {
 		if len(given) != 1 {
-			return nil, usage(fmt.Errorf("it takes one table, got %d arguments", len(given)))
+			return nil, usage(fmt.Errorf("expects one table, got %d arguments", len(given)))
 		}
 		o, ok := asObject(given[0])
 		if !ok {
-			return nil, usage(fmt.Errorf("it takes one table, got %s", describe(given[0])))
+			return nil, usage(fmt.Errorf("expects one table, got %s", describe(given[0])))
 		}
-		if err := r.toStruct(o, args.Elem(), "the table", false); err != nil {
+		if err := r.toStruct(o, args.Elem(), "", false); err != nil {
 			return nil, usage(err)
 		}
 		return args.Interface(), nil
 	}
 	if len(given) > len(f.params) {
-		return nil, usage(fmt.Errorf("it takes %d arguments, got %d", len(f.params), len(given)))
+		return nil, usage(fmt.Errorf("expects at most %d arguments, got %d", len(f.params), len(given)))
 	}
 	for i, p := range f.params {
 		var got any
 		if i < len(given) {
 			got = given[i]
 		}
-		path := fmt.Sprintf("argument %d %q", i+1, p.Name)
-		if err := r.fillField(p, got, args.Elem(), path, false); err != nil {
+		if err := r.fillField(p, got, args.Elem(), p.Name, false); err != nil {
 			return nil, usage(err)
 		}
 		if got == nil && p.Type.Kind() == reflect.Struct && r.byGo[p.Type] == nil && p.Type != timeType && p.Type != secretType {
 			// Options left out have their defaults all the same.
-			if err := r.toStruct(NewObject(), args.Elem().FieldByIndex(p.index), path, false); err != nil {
+			if err := r.toStruct(NewObject(), args.Elem().FieldByIndex(p.index), p.Name, false); err != nil {
 				return nil, usage(err)
 			}
 		}
 	}
 	return args.Interface(), nil
+}
+
+// misuse returns err as f's own, with how f is called as its hint if it has none.
+func (f *Func) misuse(err error) error {
+	e := *problem.From(err)
+	if e.Kind == problem.Internal && e.Key == "" {
+		e = problem.Error{Kind: problem.Usage, Message: err.Error()}
+	}
+	e.Call = f.full
+	if e.Hint == "" {
+		e.Hint = "it is called as " + f.usage()
+	}
+	return &e
 }
 
 // usage is Signature, without the keys that may be left out of a long table.
@@ -61,8 +71,7 @@ func (f *Func) usage() string {
 	short := *f
 	short.params = slices.DeleteFunc(slices.Clone(f.params), func(p field) bool { return p.Optional })
 	if len(short.params) == 0 {
-		name, _, _ := strings.Cut(short.Signature(), "{")
-		return name + "{ … }"
+		short.params = f.params[:most]
 	}
 	return strings.Replace(short.Signature(), " }", ", … }", 1)
 }
@@ -195,7 +204,7 @@ func (r *Registry) GivenResult(full string, given json.RawMessage) (json.RawMess
 func (r *Registry) Fill(dst, table any, what string) error {
 	o, ok := asObject(table)
 	if !ok {
-		return wants(what, "a table", table)
+		return mustBe(what, "a table", table)
 	}
 	return r.toStruct(o, reflect.ValueOf(dst).Elem(), what, false)
 }

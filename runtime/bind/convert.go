@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"moonseal/runtime/duration"
+	"moonseal/runtime/problem"
 	"moonseal/runtime/secret"
 	"moonseal/runtime/suggest"
 )
@@ -36,7 +37,7 @@ func (r *Registry) toStruct(o *Object, v reflect.Value, path string, lenient boo
 		if got == nil && f.Default == "" && (lenient || f.Optional) {
 			continue
 		}
-		if err := r.fillField(f, got, v, path+"."+f.Name, lenient); err != nil {
+		if err := r.fillField(f, got, v, join(path, f.Name), lenient); err != nil {
 			return err
 		}
 	}
@@ -52,16 +53,9 @@ func knownKeys(o *Object, fields []field, path string) error {
 		for _, f := range fields {
 			names = append(names, f.Name)
 		}
-		return fmt.Errorf("%s has no key %q%s", path, k, didYouMean(k, names))
+		return problem.Invalid(join(path, k), "is not a known key"+suggest.Among(k, names))
 	}
 	return nil
-}
-
-func didYouMean(got string, names []string) string {
-	if p := suggest.Phrase(got, names); p != "" {
-		return p
-	}
-	return "; it knows " + strings.Join(names, ", ")
 }
 
 func (r *Registry) fillField(f field, got any, v reflect.Value, path string, lenient bool) error {
@@ -73,14 +67,14 @@ func (r *Registry) fillField(f field, got any, v reflect.Value, path string, len
 		return err
 	}
 	if len(f.Enum) > 0 && !lenient && !slices.Contains(f.Enum, dst.String()) {
-		return fmt.Errorf("%s is one of %s, got %s%s", path, strings.Join(f.Enum, ", "), describe(got), suggest.Phrase(dst.String(), f.Enum))
+		return problem.Invalid(path, fmt.Sprintf("must be one of %s, got %s%s", strings.Join(f.Enum, ", "), describe(got), suggest.Phrase(dst.String(), f.Enum)))
 	}
 	return nil
 }
 
 func (f field) fillDefault(dst reflect.Value, path string) error {
 	if !f.Optional {
-		return fmt.Errorf("%s is missing: it wants %s", path, f.Doc)
+		return problem.Invalid(path, "is missing: "+f.Doc)
 	}
 	if f.Default == "" {
 		return nil
@@ -104,8 +98,17 @@ func (f field) fillDefault(dst reflect.Value, path string) error {
 	return nil
 }
 
-func wants(path, want string, got any) error {
-	return fmt.Errorf("%s wants %s, got %s", path, want, describe(got))
+// mustBe returns the error of an argument of another type than it must have.
+func mustBe(path, what string, got any) error {
+	return problem.Invalid(path, fmt.Sprintf("must be %s, got %s", what, describe(got)))
+}
+
+// join returns the path of a key of the table at path, "" for the outermost.
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
 }
 
 // toGo puts plain data into dst, strictly: no value is bent to another type.
@@ -114,7 +117,7 @@ func (r *Registry) toGo(got any, dst reflect.Value, path string, lenient bool) e
 		if dst.Kind() == reflect.Interface {
 			return nil
 		}
-		return wants(path, "a value", got)
+		return mustBe(path, "a value", got)
 	}
 	if got == nil {
 		return nil
@@ -123,7 +126,7 @@ func (r *Registry) toGo(got any, dst reflect.Value, path string, lenient bool) e
 	case timeType:
 		n, ok := got.(float64)
 		if !ok || math.Abs(n) > maxExact/1e6 {
-			return wants(path, "an instant (Unix seconds)", got)
+			return mustBe(path, "an instant (Unix seconds)", got)
 		}
 		dst.Set(reflect.ValueOf(fromInstant(n)))
 		return nil
@@ -132,7 +135,7 @@ func (r *Registry) toGo(got any, dst reflect.Value, path string, lenient bool) e
 	case secretType:
 		h, ok := got.(secret.Handle)
 		if !ok {
-			return wants(path, `a secret, such as secret "NAME"`, got)
+			return mustBe(path, `a secret, such as secret "NAME"`, got)
 		}
 		dst.Set(reflect.ValueOf(h))
 		return nil
@@ -159,7 +162,7 @@ func (r *Registry) toGo(got any, dst reflect.Value, path string, lenient bool) e
 func (r *Registry) handleToGo(t *Type, got any, dst reflect.Value, path string) error {
 	ref, ok := got.(*Ref)
 	if !ok || ref.Type != t {
-		return wants(path, "a "+t.Name, got)
+		return mustBe(path, "a "+t.Name, got)
 	}
 	dst.Set(reflect.ValueOf(ref.Ptr).Elem())
 	return nil
@@ -174,10 +177,10 @@ func durationToGo(got any, dst reflect.Value, path string) error {
 	case float64:
 		d, err = duration.Seconds(g)
 	default:
-		return wants(path, `a duration, such as "30d" or a number of seconds`, got)
+		return mustBe(path, `a duration, such as "30d" or a number of seconds`, got)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return &problem.Error{Kind: problem.Usage, Key: path, Message: path + ": " + err.Error()}
 	}
 	dst.SetInt(int64(d))
 	return nil
@@ -188,25 +191,25 @@ func (r *Registry) kindToGo(got any, dst reflect.Value, path string, lenient boo
 	case reflect.Bool:
 		b, ok := got.(bool)
 		if !ok {
-			return wants(path, "true or false", got)
+			return mustBe(path, "true or false", got)
 		}
 		dst.SetBool(b)
 	case reflect.String:
 		s, ok := got.(string)
 		if !ok {
-			return wants(path, "a string", got)
+			return mustBe(path, "a string", got)
 		}
 		dst.SetString(s)
 	case reflect.Int, reflect.Int64:
 		n, ok := got.(float64)
 		if !ok || n != math.Trunc(n) || math.Abs(n) > maxExact {
-			return wants(path, "an integer", got)
+			return mustBe(path, "an integer", got)
 		}
 		dst.SetInt(int64(n))
 	case reflect.Float64:
 		n, ok := got.(float64)
 		if !ok {
-			return wants(path, "a number", got)
+			return mustBe(path, "a number", got)
 		}
 		dst.SetFloat(n)
 	case reflect.Interface:
@@ -229,7 +232,7 @@ func (r *Registry) kindToGo(got any, dst reflect.Value, path string, lenient boo
 		}
 		o, ok := asObject(got)
 		if !ok {
-			return wants(path, "a table", got)
+			return mustBe(path, "a table", got)
 		}
 		return r.toStruct(o, dst, path, lenient)
 	default:
@@ -253,7 +256,7 @@ func (r *Registry) sliceToGo(got any, dst reflect.Value, path string, lenient bo
 		list, ok = []any{}, true
 	}
 	if !ok {
-		return wants(path, "a list", got)
+		return mustBe(path, "a list", got)
 	}
 	out := reflect.MakeSlice(dst.Type(), len(list), len(list))
 	for i, e := range list {
@@ -268,12 +271,12 @@ func (r *Registry) sliceToGo(got any, dst reflect.Value, path string, lenient bo
 func (r *Registry) mapToGo(got any, dst reflect.Value, path string, lenient bool) error {
 	o, ok := asObject(got)
 	if !ok {
-		return wants(path, "a table", got)
+		return mustBe(path, "a table", got)
 	}
 	out := reflect.MakeMap(dst.Type())
 	for _, k := range o.Keys {
 		e := reflect.New(dst.Type().Elem()).Elem()
-		if err := r.toGo(o.Values[k], e, path+"."+k, lenient); err != nil {
+		if err := r.toGo(o.Values[k], e, join(path, k), lenient); err != nil {
 			return err
 		}
 		out.SetMapIndex(reflect.ValueOf(k).Convert(dst.Type().Key()), e)

@@ -20,7 +20,8 @@ const (
 // [Pure], [Free], [Read], [Method…] or [Effect].
 type Impl struct {
 	Where              Where
-	Recv, Args, Result reflect.Type // Recv is nil for a function; Result may be an interface
+	Recv, Args, Result reflect.Type               // Recv is nil for a function; Result may be an interface
+	Check              func(recv, args any) error // of arguments, before the call; nil: none
 	Run                func(c *Call, recv, args any) (any, error)
 	Effect             *ErasedEffect // nil unless the function changes the outside world
 }
@@ -64,6 +65,9 @@ func Read[T, A, R any](run func(*Call, *T, *A) (R, error)) Impl {
 // Effect is a method of T, with arguments A and result R, that changes the
 // outside world. L is what Look saw, kept in the journal as JSON.
 type Effect[T, A, L, R any] struct {
+	// Check refuses arguments that can be told to be wrong without looking: before
+	// the call, and where a script has them checked while it is loaded. May be nil.
+	Check func(recv *T, args *A) error
 	// Look reads only. It checks all that can be checked before the first byte
 	// that changes something; a result that is not nil says that the work is
 	// done already. May be nil.
@@ -133,9 +137,13 @@ func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
 	if e.Holds != nil {
 		erased.Holds = func(recv, args any) []string { return e.Holds(recv.(*T), args.(*A)) }
 	}
-	return Impl{
+	impl := Impl{
 		Where: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](), Effect: erased,
 	}
+	if e.Check != nil {
+		impl.Check = func(recv, args any) error { return e.Check(recv.(*T), args.(*A)) }
+	}
+	return impl
 }
 
 func unmarshalLook[L any](c *Call, raw json.RawMessage) (L, error) {

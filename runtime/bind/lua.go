@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -23,12 +24,20 @@ type Binding struct {
 	metas   map[*Type]*lua.LTable
 	secrets *lua.LTable
 	modules map[string]lua.LValue
+
+	functions map[*lua.LFunction]bound
+}
+
+// bound is what a checked Lua function stands for; owner is nil for a module's.
+type bound struct {
+	fn    *Func
+	owner *Type
 }
 
 // Bind makes the modules for state. raise raises a Go error in Lua and does not
 // return.
 func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, error)) *Binding {
-	b := &Binding{reg: r, host: host, state: state, raise: raise, metas: map[*Type]*lua.LTable{}, modules: map[string]lua.LValue{}}
+	b := &Binding{reg: r, host: host, state: state, raise: raise, metas: map[*Type]*lua.LTable{}, modules: map[string]lua.LValue{}, functions: map[*lua.LFunction]bound{}}
 	b.secrets = b.metatable("secret", nil, func(any) string { return "secret" })
 	b.secrets.RawSetString("__tostring", state.NewFunction(func(l *lua.LState) int {
 		h, _ := l.CheckUserData(1).Value.(secret.Handle)
@@ -49,9 +58,10 @@ func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, er
 // Module is what require(name) gives, nil if there is no such module.
 func (b *Binding) Module(name string) lua.LValue { return b.modules[name] }
 
-// Globals are the built-ins that every script has: secret and duration.
+// Globals are the built-ins that every script has: secret, duration and check.
 func (b *Binding) Globals() map[string]lua.LValue {
 	return map[string]lua.LValue{
+		"check":    b.state.NewFunction(b.luaCheck),
 		"secret":   b.state.NewFunction(b.luaSecret),
 		"duration": b.state.NewFunction(b.luaDuration),
 	}
@@ -71,16 +81,41 @@ func (b *Binding) luaSecret(l *lua.LState) int {
 }
 
 func (b *Binding) luaDuration(l *lua.LState) int {
-	text, ok := l.Get(1).(lua.LString)
-	if !ok || l.GetTop() != 1 {
-		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: `it takes a duration such as "30d", got ` + b.describeLua(l.Get(1))})
+	var d time.Duration
+	var err error
+	switch given := l.Get(1).(type) {
+	case lua.LString:
+		d, err = duration.Parse(string(given))
+	case lua.LNumber:
+		d, err = duration.Seconds(float64(given))
+	default:
+		err = fmt.Errorf(`must be a duration such as "30d", got %s`, b.describeLua(given))
 	}
-	d, err := duration.Parse(string(text))
+	if err == nil && l.GetTop() != 1 {
+		err = fmt.Errorf("expects one argument, got %d", l.GetTop())
+	}
 	if err != nil {
 		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "duration", Message: err.Error()})
 	}
 	l.Push(lua.LNumber(d.Seconds()))
 	return 1
+}
+
+// luaCheck checks the arguments of a module's function without calling it.
+func (b *Binding) luaCheck(l *lua.LState) int {
+	fn, _ := l.Get(1).(*lua.LFunction)
+	known, ok := b.functions[fn]
+	if !ok {
+		b.raise(l, &problem.Error{
+			Kind: problem.Usage, Call: "check", Message: "expects a function of a module and its arguments, got " + b.describeLua(l.Get(1)),
+			Hint: `such as check(node.restart, node, "tomcat")`,
+		})
+	}
+	l.Remove(1)
+	if _, err := b.invocation(l, known.fn, known.owner); err != nil {
+		b.raise(l, err)
+	}
+	return 0
 }
 
 func (b *Binding) userdata(v any, meta *lua.LTable) *lua.LUserData {
@@ -206,13 +241,16 @@ func (b *Binding) sameHandle(x, y any) bool {
 // function makes the checked Lua function of f; t is the receiver's type, nil
 // for a module's function.
 func (b *Binding) function(f *Func, t *Type) *lua.LFunction {
-	return b.state.NewFunction(func(l *lua.LState) int {
+	made := b.state.NewFunction(func(l *lua.LState) int {
 		inv, err := b.invocation(l, f, t)
 		if err != nil {
 			b.raise(l, err)
 		}
 		result, err := b.host.Invoke(inv)
 		if err != nil {
+			if p := problem.From(err); p.Key != "" {
+				err = f.misuse(err)
+			}
 			b.raise(l, problem.At(err, f.full, ""))
 		}
 		if verdict, ok := result.(Verdict); ok {
@@ -229,6 +267,8 @@ func (b *Binding) function(f *Func, t *Type) *lua.LFunction {
 		b.raise(l, problem.At(err, f.full, ""))
 		return 0
 	})
+	b.functions[made] = bound{f, t}
+	return made
 }
 
 func (b *Binding) pushVerdict(l *lua.LState, v Verdict) int {
@@ -271,6 +311,11 @@ func (b *Binding) invocation(l *lua.LState, f *Func, t *Type) (*Invocation, erro
 		given = append(given, v)
 	}
 	args, err := b.reg.Arguments(f, given)
+	if err == nil && f.Impl.Check != nil {
+		if err = f.Impl.Check(inv.Recv, args); err != nil {
+			err = f.misuse(err)
+		}
+	}
 	inv.Args = args
 	return inv, err
 }

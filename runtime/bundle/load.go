@@ -156,6 +156,9 @@ func (b *Bundle) report(file string, err error) {
 	if e.Place == nil {
 		e.Place = &problem.Place{File: file}
 	}
+	if e.Place.Column == 0 {
+		e.Place = sandbox.KeyPlace(b.sources[e.Place.File], e.Place, e.Key)
+	}
 	if e.Place.Source == "" && e.Place.Line > 0 {
 		place := *e.Place
 		place.Source = sandbox.Line(b.sources[place.File], place.Line)

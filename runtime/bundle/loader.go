@@ -114,13 +114,14 @@ func (l *loader) returned(values []lua.LValue) ([]made, error) {
 		Kind: problem.Usage, Message: "the script returns no playbook", Hint: "end it with: return playbook { name = …, run = function(ctx) … end }",
 		Place: &problem.Place{File: l.file},
 	}
-	if len(values) == 0 {
+	if len(values) == 0 || values[0].Type() != lua.LTTable {
+		if made := l.onlyMade(); made != nil {
+			wrong.Message, wrong.Hint = "the playbook that is made here is not returned", "write return before it"
+			wrong.Place.Line = made.Line
+		}
 		return nil, wrong
 	}
-	t, ok := values[0].(*lua.LTable)
-	if !ok {
-		return nil, wrong
-	}
+	t, _ := values[0].(*lua.LTable)
 	tables := []*lua.LTable{t}
 	if l.made[t] == nil {
 		tables = nil
@@ -156,6 +157,17 @@ func (l *loader) returned(values []lua.LValue) ([]made, error) {
 		return nil, wrong
 	}
 	return out, nil
+}
+
+// onlyMade returns the playbook that the script made if it is one, else nil.
+func (l *loader) onlyMade() *Playbook {
+	if len(l.made) != 1 {
+		return nil
+	}
+	for _, p := range l.made {
+		return p
+	}
+	return nil
 }
 
 // playbook is the global function that makes a playbook of a table.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -36,20 +35,26 @@ type Playbook struct {
 // Tenant is the folder that the playbook stands in, "" for the top folder.
 func (p *Playbook) Tenant() string { return Tenant(p.File) }
 
-// keys are the keys of a playbook's table, and how each is read.
+// key is a key of a playbook's table.
+type key struct {
+	read    func(*Playbook, lua.LValue) error // an error says what the value must be
+	example string
+}
+
+// keys are the keys of a playbook's table.
 //
 //nolint:gochecknoglobals // never changed
-var keys = map[string]func(*Playbook, lua.LValue) error{
-	"name":     readName,
-	"run":      readRun,
-	"schedule": func(p *Playbook, v lua.LValue) (err error) { p.Schedule, err = textOrTable(v); return err },
-	"window":   func(p *Playbook, v lua.LValue) (err error) { p.Window, err = textOrTable(v); return err },
-	"timeout":  func(p *Playbook, v lua.LValue) (err error) { p.Timeout, err = positive(v); return err },
-	"give_up":  func(p *Playbook, v lua.LValue) (err error) { p.GiveUp, err = positive(v); return err },
-	"mode":     readMode,
-	"locks":    readLocks,
-	"on":       func(p *Playbook, v lua.LValue) (err error) { p.Hooks, err = functions(v, hooks); return err },
-	"stages":   func(p *Playbook, v lua.LValue) (err error) { p.Stages, err = functions(v, nil); return err },
+var keys = map[string]key{
+	"name":     {readName, `name = "cucm01"`},
+	"run":      {readRun, "run = function(ctx) … end"},
+	"schedule": {func(p *Playbook, v lua.LValue) (err error) { p.Schedule, err = textOrTable(v); return err }, `schedule = "17 3 * * *"`},
+	"window":   {func(p *Playbook, v lua.LValue) (err error) { p.Window, err = textOrTable(v); return err }, `window = "Sat,Sun 22:00-05:00"`},
+	"timeout":  {func(p *Playbook, v lua.LValue) (err error) { p.Timeout, err = positive(v); return err }, `timeout = "2h"`},
+	"give_up":  {func(p *Playbook, v lua.LValue) (err error) { p.GiveUp, err = positive(v); return err }, `give_up = "7d"`},
+	"mode":     {readMode, `mode = "ask"`},
+	"locks":    {readLocks, `locks = { "cucm01" }`},
+	"on":       {func(p *Playbook, v lua.LValue) (err error) { p.Hooks, err = functions(v, hooks); return err }, "on = { failure = function(ctx, err) … end }"},
+	"stages":   {func(p *Playbook, v lua.LValue) (err error) { p.Stages, err = functions(v, nil); return err }, "stages = { verifying_certificate = function(ctx, s) … end }"},
 }
 
 var hooks = []string{"start", "step", "retry", "wait", "success", "failure", "finish"} //nolint:gochecknoglobals // never changed
@@ -58,19 +63,38 @@ var hooks = []string{"start", "step", "retry", "wait", "success", "failure", "fi
 func describe(t *lua.LTable) (*Playbook, error) {
 	p := &Playbook{}
 	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
-		name, ok := k.(lua.LString)
-		read := keys[string(name)]
-		if !ok || read == nil {
-			return nil, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: "unknown key " + k.String() + suggest.Phrase(string(name), keyNames())}
+		name := keyName(k)
+		known, ok := keys[name]
+		if !ok {
+			return nil, refuse(name, "is not a known key"+suggest.Among(name, keyNames()), "playbook { name = …, run = function(ctx) … end }")
 		}
-		if err := read(p, v); err != nil {
-			return nil, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: string(name) + " " + err.Error()}
+		if err := known.read(p, v); err != nil {
+			e := refuse(name, err.Error(), known.example)
+			if inner, ok := errors.AsType[*problem.Error](err); ok {
+				e.Key += inner.Key
+			}
+			return nil, e
 		}
 	}
 	if t.RawGetString("run") == lua.LNil {
-		return nil, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: "run is missing", Hint: "run = function(ctx) … end"}
+		return nil, refuse("run", "is missing", keys["run"].example)
 	}
 	return p, nil
+}
+
+// refuse returns the error of a key of a playbook's table.
+func refuse(key, text, hint string) *problem.Error {
+	e := problem.Invalid(key, text)
+	e.Call, e.Hint = "playbook", hint
+	return e
+}
+
+// keyName returns a key as an error's Key has it.
+func keyName(k lua.LValue) string {
+	if name, ok := k.(lua.LString); ok {
+		return string(name)
+	}
+	return "[" + k.String() + "]"
 }
 
 func keyNames() []string {
@@ -87,7 +111,7 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 func readName(p *Playbook, v lua.LValue) error {
 	name, ok := v.(lua.LString)
 	if !ok || !validName.MatchString(string(name)) {
-		return fmt.Errorf("is letters, digits and - _ . (64 at most), got %s", show(v))
+		return fmt.Errorf("must be letters, digits and - _ . (64 at most), got %s", show(v))
 	}
 	p.Name = string(name)
 	return nil
@@ -95,7 +119,7 @@ func readName(p *Playbook, v lua.LValue) error {
 
 func readRun(_ *Playbook, v lua.LValue) error {
 	if v.Type() != lua.LTFunction {
-		return fmt.Errorf("is a function, got %s", show(v))
+		return fmt.Errorf("must be a function, got %s", show(v))
 	}
 	return nil
 }
@@ -104,7 +128,7 @@ func readMode(p *Playbook, v lua.LValue) error {
 	modes := []string{"watch", "ask", "auto"}
 	text, _ := v.(lua.LString)
 	if !slices.Contains(modes, string(text)) {
-		return fmt.Errorf(`is "watch", "ask" or "auto", got %s%s`, show(v), suggest.Phrase(string(text), modes))
+		return fmt.Errorf(`must be "watch", "ask" or "auto", got %s%s`, show(v), suggest.Phrase(string(text), modes))
 	}
 	p.Mode = string(text)
 	return nil
@@ -124,7 +148,7 @@ func readLocks(p *Playbook, v lua.LValue) error {
 		p.Locks = append(p.Locks, text)
 	}
 	if err != nil || !ok {
-		return fmt.Errorf("is a name or a list of names, got %s", show(v))
+		return fmt.Errorf("must be a name or a list of names, got %s", show(v))
 	}
 	return nil
 }
@@ -133,11 +157,11 @@ func readLocks(p *Playbook, v lua.LValue) error {
 func positive(v lua.LValue) (time.Duration, error) {
 	text, ok := v.(lua.LString)
 	if !ok {
-		return 0, fmt.Errorf(`is a duration such as "2h", got %s`, show(v))
+		return 0, fmt.Errorf(`must be a duration such as "2h", got %s`, show(v))
 	}
 	d, err := duration.Parse(string(text))
 	if err == nil && d <= 0 {
-		err = fmt.Errorf("is longer than nothing, got %s", show(v))
+		err = fmt.Errorf("must be longer than nothing, got %s", show(v))
 	}
 	if err != nil {
 		return 0, err
@@ -150,21 +174,19 @@ func positive(v lua.LValue) (time.Duration, error) {
 func functions(v lua.LValue, known []string) ([]string, error) {
 	t, ok := v.(*lua.LTable)
 	if !ok {
-		return nil, fmt.Errorf("is a table of functions, got %s", show(v))
+		return nil, fmt.Errorf("must be a table of functions, got %s", show(v))
 	}
 	var names []string
 	for k, f := t.Next(lua.LNil); k != lua.LNil; k, f = t.Next(k) {
-		name, ok := k.(lua.LString)
-		if !ok {
-			return nil, fmt.Errorf("has a key that is no text: %s", show(k))
-		}
-		if known != nil && !slices.Contains(known, string(name)) {
-			return nil, fmt.Errorf("has no %s%s; it has %s", show(k), suggest.Phrase(string(name), known), strings.Join(known, ", "))
+		name := keyName(k)
+		wrong := func(text string) error { return &problem.Error{Key: "." + name, Message: text} }
+		if known != nil && !slices.Contains(known, name) {
+			return nil, wrong(fmt.Sprintf("has no %s%s", show(k), suggest.Among(name, known)))
 		}
 		if f.Type() != lua.LTFunction {
-			return nil, fmt.Errorf("%s is a function, got %s", name, show(f))
+			return nil, wrong(fmt.Sprintf("must be a table of functions, got %s for %s", show(f), name))
 		}
-		names = append(names, string(name))
+		names = append(names, name)
 	}
 	slices.Sort(names)
 	return names, nil
@@ -179,7 +201,7 @@ func textOrTable(v lua.LValue) (any, error) {
 		}
 		return plain, nil
 	}
-	return nil, fmt.Errorf("is a text or a table, got %s", show(v))
+	return nil, fmt.Errorf("must be a string or a table, got %s", show(v))
 }
 
 // plainData turns texts, numbers, booleans, lists and tables with text keys into
@@ -198,7 +220,7 @@ func plainData(v lua.LValue, depth int) (any, error) {
 		}
 		return plainTable(v, depth)
 	}
-	return nil, fmt.Errorf("is plain data, got %s", show(v))
+	return nil, fmt.Errorf("must be plain data, got %s", show(v))
 }
 
 func plainTable(t *lua.LTable, depth int) (any, error) {

@@ -2,13 +2,13 @@ package daemon
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/reload"
+	"moonseal/runtime/sandbox"
 	"moonseal/runtime/schedule"
 	"moonseal/runtime/worker"
 )
@@ -25,8 +25,8 @@ func Check(l *worker.Loaded, files map[string]string, blackouts []string, now ti
 		if err := possible(p, closed, now); err != nil {
 			e := *problem.From(err)
 			e.Place = &problem.Place{File: p.File, Line: p.Line}
-			if lines := strings.Split(files[p.File], "\n"); p.Line > 0 && p.Line <= len(lines) {
-				e.Place.Source = lines[p.Line-1]
+			if e.Place = sandbox.KeyPlace(files[p.File], e.Place, e.Call); e.Place.Source == "" { // its call names the key
+				e.Place.Source = sandbox.Line(files[p.File], p.Line)
 			}
 			l.Problems = append(l.Problems, &e)
 			continue

@@ -17,7 +17,7 @@ const longest = 100 * 365 * 24 * time.Hour
 
 // Parse reads a duration. The result is never negative, and at most 100 years.
 func Parse(s string) (time.Duration, error) {
-	bad := fmt.Errorf(`%q is no duration: it wants a number and a unit, such as "90s", "10m", "1h30m" or "30d"`, s)
+	bad := fmt.Errorf(`%q is not a valid duration: expected a number and a unit, such as "90s", "10m", "1h30m" or "30d"%s`, s, meant(s))
 	units := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour}
 	rest, total := s, 0.0
 	if rest == "" {
@@ -38,13 +38,30 @@ func Parse(s string) (time.Duration, error) {
 	return seconds(total/float64(time.Second), s)
 }
 
+// meant returns `, did you mean "30d"?` for a duration such as "30 days", or "".
+func meant(s string) string {
+	s = strings.ToLower(strings.TrimSpace(s))
+	word := strings.TrimLeft(s, "0123456789.")
+	number := s[:len(s)-len(word)]
+	word = strings.TrimSpace(word)
+	if len(word) > 2 {
+		word = strings.TrimSuffix(word, "s")
+	}
+	for _, unit := range []string{"week", "day", "hour", "minute", "second"} {
+		if number != "" && word != "" && strings.HasPrefix(unit, word) {
+			return fmt.Sprintf(", did you mean %q?", number+unit[:1])
+		}
+	}
+	return ""
+}
+
 // Seconds returns a duration of n seconds, with the same limits as Parse.
 func Seconds(n float64) (time.Duration, error) { return seconds(n, n) }
 
 // seconds returns a duration of n seconds; got is how the user wrote it.
 func seconds(n float64, got any) (time.Duration, error) {
 	if math.IsNaN(n) || n < 0 || n > longest.Seconds() {
-		return 0, fmt.Errorf("%v is no duration: it wants 0 to 100 years", got)
+		return 0, fmt.Errorf("%v is not a valid duration: expected 0 to 100 years", got)
 	}
 	return time.Duration(math.Round(n * float64(time.Second))), nil
 }

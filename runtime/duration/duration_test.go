@@ -1,6 +1,7 @@
 package duration_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,18 @@ func TestParse(t *testing.T) {
 	for _, s := range []string{"", "30", "d", "-1d", "1y", "1 d", "1d ", "101000d", "1..2h", "NaNs"} {
 		if got, err := duration.Parse(s); err == nil {
 			t.Errorf("%q: %v, want an error", s, got)
+		}
+	}
+}
+
+func TestParseSuggests(t *testing.T) {
+	for s, want := range map[string]string{
+		"30 days": "30d", "10 minutes": "10m", "10min": "10m", "1.5 Hours": "1.5h", "2 W": "2w", "30 s": "30s",
+		"10 ms": "", "days": "", "30": "", "1 fortnight": "", "1h 30m": "",
+	} {
+		_, err := duration.Parse(s)
+		if err == nil || strings.Contains(err.Error(), "did you mean") != (want != "") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want a suggestion of %q", s, err, want)
 		}
 	}
 }

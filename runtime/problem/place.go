@@ -9,7 +9,7 @@ import (
 type Place struct {
 	File   string `json:"file"`
 	Line   int    `json:"line"`
-	Column int    `json:"column,omitempty"` // 1-based; known for syntax errors only
+	Column int    `json:"column,omitempty"` // 1-based; known for syntax errors and for keys of tables
 	Source string `json:"source,omitempty"` // the line's text
 }
 

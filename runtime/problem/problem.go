@@ -56,6 +56,7 @@ type Error struct {
 	Kind       Kind      `json:"kind"`
 	Code       Code      `json:"code,omitempty"`       // which error it is, for programs
 	Call       string    `json:"call,omitempty"`       // the function, such as "cucm.upload"
+	Key        string    `json:"key,omitempty"`        // the argument's key that is wrong, such as "csr.alt_names[2]"
 	Target     string    `json:"target,omitempty"`     // whom it was asked of: a host, a URL, a zone
 	Message    string    `json:"message"`              // what happened: lowercase, no full stop
 	Server     string    `json:"server,omitempty"`     // the other side's own words
@@ -126,6 +127,11 @@ func From(err error) *Error {
 		return &Error{Kind: Timeout, Message: "no answer in time", Cause: err}
 	}
 	return &Error{Kind: Internal, Message: err.Error(), Cause: err}
+}
+
+// Invalid returns the Usage error of the argument at key; text says what it must be.
+func Invalid(key, text string) *Error {
+	return &Error{Kind: Usage, Key: key, Message: key + " " + text, Work: NotDone}
 }
 
 // At returns a copy of err, as an *Error, with call and target filled in where

@@ -11,10 +11,16 @@
 ---@return secret
 function secret(name) end
 
----Gives a duration in seconds.
----@param text string such as "30d"
+---Returns a duration in seconds.
+---@param time duration such as "30d"
 ---@return number
-function duration(text) end
+function duration(time) end
+
+---Checks the arguments of a module's function without calling it, while the script is
+---loaded too: check(node.restart, node, "tomcat"). What is wrong with them is an error.
+---@param fn function of a module
+---@param ... any its arguments; a method's first is what it is called on
+function check(fn, ...) end
 
 ---What an error that pcall caught has in it.
 ---@class problem

@@ -43,7 +43,7 @@ func (s *State) error(L *lua.LState) int {
 		value = s.positionedText(L, string(text), level)
 	}
 	if t, ok := value.(*lua.LTable); ok {
-		s.raised, s.raisedAt = t, s.where(L)
+		s.raised, s.raisedAt = t, s.whose(L)
 	}
 	L.Error(value, 0)
 	return 0

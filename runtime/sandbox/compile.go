@@ -34,6 +34,9 @@ func Compile(name, source string) (proto *lua.FunctionProto, err error) {
 			Place: &problem.Place{File: name, Line: 1}, Hint: "move data or helpers into files under lib/",
 		}
 	}
+	if err := readable(name, source); err != nil {
+		return nil, err
+	}
 	if line, message := scan(source); message != "" {
 		return nil, syntaxError(name, source, line, 0, message)
 	}

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/runtime/problem"
+	"moonseal/runtime/suggest"
 )
 
 // Control is an error that ends a script's body and that no pcall catches:
@@ -64,7 +66,7 @@ func (s *State) object(L *lua.LState, err error) *lua.LUserData {
 	if !isControl(err) {
 		p := *problem.From(err)
 		if p.Place == nil {
-			p.Place = s.whose(L)
+			p.Place = s.atKey(s.whose(L), p.Key)
 		} else if p.Place.Source == "" {
 			place := *p.Place
 			place.Source = s.line(place.File, place.Line)
@@ -117,10 +119,42 @@ func (s *State) Problem(failure *lua.ApiError) error {
 		return s.fromTable(t)
 	}
 	place, message := s.position(failure.Object.String())
+	if caller := s.callerOf(place, failure); caller != nil {
+		message += fmt.Sprintf(" (in %s:%d)", place.File, place.Line)
+		place = caller
+	}
 	return &problem.Error{Kind: problem.Script, Message: message, Place: place}
 }
 
-// fromTable reads a table that a script raised: error{ kind = …, message = … }.
+var traced = regexp.MustCompile(`(?m)^\t([\w./@+-]+):(\d+): in `)
+
+// callerOf returns the place of the innermost script that called a library which
+// failed at place; nil if it was no library, or nothing else called it.
+func (s *State) callerOf(place *problem.Place, failure *lua.ApiError) *problem.Place {
+	if place == nil || s.opts.Library == nil || !s.opts.Library(place.File) {
+		return nil
+	}
+	for _, m := range traced.FindAllStringSubmatch(failure.StackTrace, -1) {
+		line, err := strconv.Atoi(m[2])
+		if err == nil && !s.opts.Library(m[1]) {
+			return &problem.Place{File: m[1], Line: line, Source: s.line(m[1], line)}
+		}
+	}
+	return nil
+}
+
+// atKey narrows the place of a call to a key of the table that it was given.
+func (s *State) atKey(place *problem.Place, key string) *problem.Place {
+	if place == nil || key == "" || s.opts.Source == nil {
+		return place
+	}
+	source, _ := s.opts.Source(place.File)
+	return KeyPlace(source, place, key)
+}
+
+// fromTable reads a table that a script raised: error{ kind = …, message = … }. With
+// key it is about a key of the caller's table, with known about a key that is not
+// among these.
 func (s *State) fromTable(t *lua.LTable) *problem.Error {
 	held, _ := contents(t)
 	field := func(key string) string {
@@ -129,9 +163,12 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 		}
 		return ""
 	}
-	e := &problem.Error{Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"), Target: field("target")}
+	e := &problem.Error{Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"), Target: field("target"), Key: field("key")}
 	if t == s.raised {
-		e.Place = s.raisedAt
+		e.Place = s.atKey(s.raisedAt, e.Key)
+	}
+	if known, ok := held.RawGetString("known").(*lua.LTable); ok {
+		e.Message += suggest.Among(e.Key[strings.LastIndexByte(e.Key, '.')+1:], texts(known))
 	}
 	if e.Message == "" {
 		e.Message = "raised a table without a message"
@@ -143,6 +180,16 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 	default: // stays an error of the script
 	}
 	return e
+}
+
+func texts(list *lua.LTable) []string {
+	var out []string
+	for i := 1; i <= list.Len(); i++ {
+		if text, ok := list.RawGetInt(i).(lua.LString); ok {
+			out = append(out, string(text))
+		}
+	}
+	return out
 }
 
 var positioned = regexp.MustCompile(`(?s)^([\w./@+-]+):(\d+): ?(.*)$`)
@@ -271,7 +318,7 @@ func errorField(L *lua.LState) int {
 	err, _ := AsError(L.Get(1))
 	p := problem.From(err)
 	text := map[string]string{
-		"kind": string(p.Kind), "call": p.Call, "target": p.Target, "message": p.Message, "server": p.Server,
+		"kind": string(p.Kind), "call": p.Call, "key": p.Key, "target": p.Target, "message": p.Message, "server": p.Server,
 		"tracking": p.Tracking, "hint": p.Hint, "step": p.Step, "work": string(p.Happened()),
 	}
 	key := L.Get(2).String()

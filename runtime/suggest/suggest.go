@@ -1,7 +1,10 @@
 // Package suggest finds what someone who mistyped a name may have meant.
 package suggest
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // longest bounds the names that are compared; the work grows with its square.
 const longest = 64
@@ -9,7 +12,8 @@ const longest = 64
 // Closest gives the name among the given ones that is nearest to got, or "" when
 // none is near. Near means at most one edit for each three letters (an insertion,
 // a deletion, a substitution or a swap of neighbours), case and "-" against "_"
-// not counted. Of equally near names the first wins.
+// not counted. Of equally near names the first wins. When none is near it is the only
+// name that begins with got or has it as a whole word.
 func Closest(got string, among []string) string {
 	if got == "" || len(got) > longest {
 		return ""
@@ -23,7 +27,37 @@ func Closest(got string, among []string) string {
 			best, at = name, d
 		}
 	}
+	if best == "" {
+		return containing(fold(got), among)
+	}
 	return best
+}
+
+// containing returns the only name that begins with got or has it as a whole word.
+func containing(got string, among []string) string {
+	if len(got) < 3 {
+		return ""
+	}
+	only := ""
+	for _, name := range among {
+		folded := fold(name)
+		if !strings.HasPrefix(folded, got) && !slices.Contains(strings.Split(folded, "_"), got) || folded == got {
+			continue
+		}
+		if only != "" {
+			return ""
+		}
+		only = name
+	}
+	return only
+}
+
+// Among returns Phrase's words or, when no name is near, "; it knows a, b".
+func Among(got string, among []string) string {
+	if p := Phrase(got, among); p != "" || len(among) == 0 {
+		return p
+	}
+	return "; it knows " + strings.Join(among, ", ")
 }
 
 // Phrase gives `, did you mean "x"?` for the closest name, or "".

@@ -17,6 +17,11 @@ func TestClosest(t *testing.T) {
 		{"alt-names", "alt_names"},
 		{"altnames", "alt_names"},
 		{"om", "on"},
+		{"sched", "schedule"},
+		{"names", "name"},
+		{"alt", "alt_names"},
+		{"k", ""},
+		{"type", "key_type"},
 		{"x", ""},
 		{"zzzzzzz", ""},
 		{"name", ""}, // it is there: nothing to suggest

@@ -127,7 +127,7 @@ function cucm_Node:snapshot() end
 function cucm_Node:pending_csr(service) end
 
 ---Makes the node generate a key, which it keeps, and a signing request. There is one pending request for each service: a new one overwrites it, so one that this moonseal did not make is refused as a `conflict` unless `replace_pending` is set. The request may hold the node's name, `common_name`, `alt_names`, `members` and `names`, and for multi-server the domains of the nodes; any other name is a `mismatch`.
----@param options { service?: string, distribution?: string, common_name?: string, alt_names?: string[], members?: string[], names?: string[], key_type?: "rsa"|"ec", key_length?: integer, hash?: string, replace_pending?: boolean }
+---@param options { service?: string, distribution?: "this-server"|"multi-server", common_name?: string, alt_names?: string[], members?: string[], names?: string[], key_type?: "rsa"|"ec", key_length?: integer, hash?: "sha256"|"sha384"|"sha512", replace_pending?: boolean }
 ---@return x509.CSR # the signing request
 function cucm_Node:csr(options) end
 

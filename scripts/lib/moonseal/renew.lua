@@ -22,9 +22,8 @@ local acme, cucm, dns, log = require "acme", require "cucm", require "dns", requ
 local M = {}
 
 local known = {
-  name = true, schedule = true, window = true, mode = true, locks = true, timeout = true, give_up = true, on = true,
-  node = true, members = true, zone = true, ca = true, stages = true,
-  renew_before = true, csr = true, restart = true, propagation = true, verify_within = true,
+  "ca", "csr", "give_up", "locks", "members", "mode", "name", "node", "on", "propagation", "renew_before", "restart", "schedule",
+  "stages", "timeout", "verify_within", "window", "zone",
 }
 
 local order = {
@@ -33,12 +32,34 @@ local order = {
   "restarting_services", "verifying_certificate", "cleaning_up",
 }
 
--- names lists the keys of t for a message.
-local function names(t)
-  local all = {}
-  for name in pairs(t) do all[#all + 1] = name end
-  table.sort(all)
-  return table.concat(all, ", ")
+-- refuse reports what is wrong at a key of the specification, at the key's own line.
+local function refuse(key, text, hint)
+  error { kind = "usage", key = key, message = key .. " " .. text, hint = hint }
+end
+
+-- unknown reports a key that is none of those in list.
+local function unknown(key, list)
+  error { kind = "usage", key = key, message = key .. " is not a known key", known = list }
+end
+
+-- part returns fn(…), and reports what fn refuses at the key of the specification that
+-- it comes from. from is the part of fn's arguments that stands there.
+local function part(key, hint, from, fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return result end
+  local inner, text = result.key or "", result.message or tostring(result)
+  text = inner ~= "" and text:sub(1, #inner) == inner and text:sub(#inner + 1) or ": " .. text
+  if inner:sub(1, #from) == from then inner = inner:sub(#from + 1) end
+  if inner ~= "" and not inner:find("^[.%[]") then inner = "." .. inner end
+  local usage = (result.hint or ""):gsub("^it is called as %S+", key .. " =")
+  error { kind = "usage", key = key .. inner, message = key .. inner .. text, hint = hint or usage }
+end
+
+local function check_list(key, value, hint)
+  if type(value) ~= "table" then refuse(key, "must be a list, got a " .. type(value), hint) end
+  for k in pairs(value) do
+    if type(k) ~= "number" then refuse(key .. "." .. tostring(k), "stands where a list is expected", hint) end
+  end
 end
 
 local function same(a, b)
@@ -71,6 +92,13 @@ local function each(ctx, s, step, name, options, fn)
     result = result or got
   end
   return result
+end
+
+-- request returns what is asked of the node when it is to generate a signing request.
+local function request(spec, service, members)
+  local all = { service = service, members = hosts(members) }
+  for k, v in pairs(spec.csr or {}) do all[k] = v end
+  return all
 end
 
 local stages = {}
@@ -126,11 +154,7 @@ function stages.checking_certificate(ctx, s)
 end
 
 function stages.generating_csr(ctx, s)
-  s.csr = ctx:step("generating_csr", function()
-    local request = { service = s.service, members = hosts(s.members) }
-    for k, v in pairs(s.spec.csr or {}) do request[k] = v end
-    return s.node:csr(request)
-  end)
+  s.csr = ctx:step("generating_csr", function() return s.node:csr(request(s.spec, s.service, s.members)) end)
 end
 
 function stages.creating_account(ctx, s)
@@ -199,25 +223,61 @@ local function start(s)
   return first
 end
 
+-- member returns the specification of a node of the cluster: what it does not say is as
+-- at the first node.
+local function member(spec, i)
+  local own = spec.members[i]
+  if type(own) ~= "table" then
+    refuse("members[" .. i .. "]", "must be a table, got a " .. type(own), "members = { { host = " .. ("%q"):format(tostring(own)) .. " } }")
+  end
+  local all = {}
+  for k, v in pairs(spec.node) do all[k] = v end
+  for k, v in pairs(own) do all[k] = v end
+  return all
+end
+
 -- describe makes what the specification describes, into s.
 local function describe(s, spec)
-  s.node, s.zone, s.ca, s.members = cucm.node(spec.node), dns.zone(spec.zone), acme.ca(spec.ca), {}
-  for i, member in ipairs(spec.members or {}) do
-    local all = {}
-    for k, v in pairs(spec.node) do all[k] = v end
-    for k, v in pairs(member) do all[k] = v end
-    s.members[i] = cucm.node(all)
+  s.node, s.zone, s.ca, s.members =
+    part("node", nil, "", cucm.node, spec.node), part("zone", nil, "", dns.zone, spec.zone), part("ca", nil, "", acme.ca, spec.ca), {}
+  for i in ipairs(spec.members or {}) do
+    s.members[i] = part("members[" .. i .. "]", nil, "", cucm.node, member(spec, i))
   end
 end
 
-local function body(spec, service)
+-- check_later has what the stages are given only in the middle of a run checked now.
+local function check_later(s, spec, service)
+  if spec.csr ~= nil and type(spec.csr) ~= "table" then
+    refuse("csr", "must be a table, got a " .. type(spec.csr), "csr = { key_length = 4096 }")
+  end
+  if spec.csr and spec.csr.service then refuse("csr.service", "is not a known key: it is " .. service .. " here", "leave it out") end
+  part("csr", nil, "", check, s.node.csr, s.node, request(spec, service, s.members))
+  if spec.restart ~= nil then check_list("restart", spec.restart, 'restart = { "Cisco Tomcat" }') end
+  for _, node in ipairs(nodes(s)) do
+    part("restart", 'restart = { "Cisco Tomcat" }', "options.services", check, node.restart, node, service, { services = spec.restart })
+  end
+  part("renew_before", 'renew_before = "30d"', "options.renew_before", check, s.ca.renewal, s.ca, nil, { renew_before = spec.renew_before })
+  for key, example in pairs { propagation = "10m", verify_within = "15m" } do
+    if spec[key] ~= nil then part(key, key .. ' = "' .. example .. '"', "", duration, spec[key]) end
+  end
+end
+
+-- replaced returns the stages with those that the specification replaces.
+local function replaced(spec)
   local stage = {}
   for name, fn in pairs(stages) do stage[name] = fn end
+  local hint = "stages = { restarting_services = function(ctx, s) … end }"
+  if spec.stages ~= nil and type(spec.stages) ~= "table" then refuse("stages", "must be a table of functions, got a " .. type(spec.stages), hint) end
   for name, fn in pairs(spec.stages or {}) do
-    if stage[name] == nil then error("stages has no stage \"" .. tostring(name) .. "\"; there are " .. table.concat(order, ", ")) end
-    if type(fn) ~= "function" then error("stages." .. name .. " wants a function, got a " .. type(fn)) end
+    if stage[name] == nil then unknown("stages." .. tostring(name), order) end
+    if type(fn) ~= "function" then refuse("stages." .. name, "must be a function, got a " .. type(fn), hint) end
     stage[name] = fn
   end
+  return stage
+end
+
+local function body(spec, service)
+  local stage = replaced(spec)
   return function(ctx)
     local s = { spec = spec, service = service }
     describe(s, spec)
@@ -234,19 +294,37 @@ local function body(spec, service)
   end
 end
 
+-- check_keys refuses keys that the specification cannot have, and parts that it lacks.
+local function check_keys(spec)
+  local is = {}
+  for _, key in ipairs(known) do is[key] = true end
+  for key in pairs(spec) do
+    if type(key) ~= "string" then refuse("[" .. tostring(key) .. "]", "has no name", 'name = value, such as node = { host = "cucm01" }') end
+    if not is[key] then unknown(key, known) end
+  end
+  for key, example in pairs {
+    node = '{ host = "cucm01-pub.example.com", username = …, password = secret "NAME" }',
+    zone = '{ provider = "cloudflare", api_token = secret "NAME" }',
+    ca = '{ directory = "letsencrypt", email = "admin@example.com" }',
+  } do
+    if spec[key] == nil then refuse(key, "is missing", key .. " = " .. example) end
+    if type(spec[key]) ~= "table" then refuse(key, "must be a table, got a " .. type(spec[key]), key .. " = " .. example) end
+  end
+  if spec.members ~= nil then check_list("members", spec.members, 'members = { { host = "cucm02-sub" } }') end
+end
+
 -- renew makes the playbook of a service's certificate.
 local function renew(service)
   return function(spec)
-    if type(spec) ~= "table" then error("it takes one table, got a " .. type(spec), 2) end
-    for key in pairs(spec) do
-      if not known[key] then error("unknown key \"" .. tostring(key) .. "\"; it knows " .. names(known), 2) end
+    if type(spec) ~= "table" then
+      error { kind = "usage", message = "moonseal.renew." .. service .. " expects one table, got a " .. type(spec) }
     end
-    for _, key in ipairs { "node", "zone", "ca" } do
-      if type(spec[key]) ~= "table" then error(key .. " wants a table", 2) end
-    end
+    check_keys(spec)
     -- What can be refused is refused while loading, not at three in the morning.
     -- "moonseal doctor" looks at all that is described here.
-    describe({}, spec)
+    local s = {}
+    describe(s, spec)
+    check_later(s, spec, service)
     return playbook {
       name = spec.name, schedule = spec.schedule, window = spec.window, mode = spec.mode, locks = spec.locks,
       timeout = spec.timeout or "2h", give_up = spec.give_up, on = spec.on, run = body(spec, service),
@@ -264,7 +342,9 @@ local unproven = {
 
 -- A mistyped service is an error that names the services that there are.
 setmetatable(M, {
-  __index = function(_, key) error("moonseal.renew has no \"" .. tostring(key) .. "\"; it has " .. names(offered), 2) end,
+  __index = function(_, key)
+    error { kind = "usage", key = tostring(key), message = "moonseal.renew has no \"" .. tostring(key) .. "\"", known = { "tomcat" } }
+  end,
 })
 
 for name, service in pairs(offered) do M[name] = renew(service) end

@@ -1,0 +1,1 @@
+﻿return playbook { run = function(ctx) end }

@@ -1,0 +1,2 @@
+return playbook {
+  name = "x", run = function(ctx) end }

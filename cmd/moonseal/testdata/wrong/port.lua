@@ -1,0 +1,5 @@
+return require("moonseal.renew").tomcat {
+  node = { host = "cucm01-pub", port = 70000, username = "admin", password = secret "P" },
+  zone = { provider = "cloudflare", api_token = secret "T" },
+  ca = { email = "admin@example.com" },
+}

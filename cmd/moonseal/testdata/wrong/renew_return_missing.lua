@@ -1,0 +1,6 @@
+local renew = require "moonseal.renew"
+renew.tomcat {
+  node = { host = "cucm01-pub", domain = "example.com", username = "admin", password = secret "P" },
+  zone = { provider = "cloudflare", api_token = secret "T" },
+  ca = { email = "admin@example.com" },
+}

@@ -1,0 +1,1 @@
+playbook { name = "x", run = function(ctx) end }
