@@ -13,6 +13,7 @@ grants:
     secrets: ["CUCM_*", CF_API_TOKEN]
     hosts: [cucm01-pub.automate.builders, api.cloudflare.com, acme-v02.api.letsencrypt.org]
     modules: [cucm, acme, dns, log]
+    names: [phones.automate.builders, cucm01-pub.automate.builders]
 `
 
 func (w *world) grants(text string) {
@@ -36,6 +37,7 @@ func TestStopsAtWhatItIsNotGranted(t *testing.T) {
 	for _, c := range []struct{ without, code, want string }{
 		{", CF_API_TOKEN", "secret CF_API_TOKEN", `{ "dfw": { secrets: ["CF_API_TOKEN"] } }`},
 		{", api.cloudflare.com", "host api.cloudflare.com", `{ "dfw": { hosts: ["api.cloudflare.com"] } }`},
+		{", cucm01-pub.automate.builders", "name cucm01-pub.automate.builders", `{ "dfw": { names: ["cucm01-pub.automate.builders"] } }`},
 		{", dns", "module dns", `{ "dfw": { modules: ["dns"] } }`},
 	} {
 		t.Run(c.code, func(t *testing.T) {

@@ -48,6 +48,32 @@ func FuzzOrder(f *testing.F) {
 	})
 }
 
+// A challenge is for a name of the order, whatever the CA answers.
+func FuzzAuthorization(f *testing.F) {
+	f.Add(`{"status":"pending","identifier":{"type":"dns","value":"a.example.com"},"challenges":[{"type":"dns-01","token":"t","url":"https://ca/1"}]}`)
+	f.Add(`{"status":"pending","identifier":{"type":"dns","value":"EXAMPLE.com"},"wildcard":true,"challenges":[{"type":"dns-01","token":"t"}]}`)
+	f.Add(`{"identifier":{"type":"dns","value":"www.example.com"},"challenges":[{"type":"dns-01","error":{"type":"x","subproblems":[{}]}}]}`)
+	f.Add(`{"identifier":{"type":"ip","value":"a.example.com"},"challenges":[null]}`)
+	o := &Order{URL: "https://ca/order", Names: []string{"*.example.com", "a.example.com"}}
+	f.Fuzz(func(t *testing.T, body string) {
+		var a acme.Authorization
+		if json.Unmarshal([]byte(body), &a) != nil {
+			return
+		}
+		_ = problemsOf(a)
+		if err := isOf(a, o); err != nil {
+			if e := problem.From(err); e.Kind != problem.Mismatch || strings.Contains(e.Error(), "\n") {
+				t.Errorf("%q gives %+v", body, e)
+			}
+			return
+		}
+		ch, err := challenge(func(token string) (string, error) { return token, nil }, "https://ca/authz", a)
+		if name := strings.ToLower(ch.Name); err == nil && name != "_acme-challenge.example.com." && name != "_acme-challenge.a.example.com." {
+			t.Errorf("%q gives a challenge at %q", body, ch.Name)
+		}
+	})
+}
+
 func TestAlternates(t *testing.T) {
 	header := http.Header{"Link": {
 		`<https://ca/dir>;rel="index", <https://ca/cert/1/1>;rel="alternate"`,
