@@ -71,7 +71,7 @@ func (b *Binding) luaSecret(l *lua.LState) int {
 	name, ok := l.Get(1).(lua.LString)
 	h, err := secret.Named(string(name))
 	if !ok || err != nil || l.GetTop() != 1 {
-		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "secret", Message: "it takes a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1))})
+		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "secret", Message: "expects a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1))})
 	}
 	if listener, ok := b.host.(interface{ SecretNamed(name string) }); ok {
 		listener.SecretNamed(h.Name)

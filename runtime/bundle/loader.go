@@ -174,7 +174,7 @@ func (l *loader) onlyMade() *Playbook {
 func (l *loader) playbook(L *lua.LState) int {
 	t, ok := L.Get(1).(*lua.LTable)
 	if !ok || L.GetTop() != 1 {
-		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: "it takes one table, got " + show(L.Get(1))})
+		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: "expects one table, got " + show(L.Get(1))})
 	}
 	p, err := describe(t)
 	if err != nil {
@@ -211,7 +211,7 @@ func (l *loader) line(L *lua.LState) int {
 func (l *loader) require(L *lua.LState) int {
 	name, ok := L.Get(1).(lua.LString)
 	if !ok {
-		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "require", Message: "it takes a name, got " + show(L.Get(1))})
+		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "require", Message: "expects a name, got " + show(L.Get(1))})
 	}
 	if module, ok := l.module(L, string(name)); ok {
 		L.Push(module)

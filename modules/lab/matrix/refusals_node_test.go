@@ -82,10 +82,6 @@ func csrRefusals() []refusal {
 			mend: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") },
 		},
 		{
-			name: "wildcard", script: dropIn{csr: `alt_names = { "*.automate.builders" },`}, step: "generating_csr", kind: problem.Usage,
-			says: []string{"cucm.Node:csr: " + pub, "takes no wildcard"}, hint: []string{"alt_names"},
-		},
-		{
 			name: "node that asks for another host's name", step: "generating_csr", kind: problem.Mismatch,
 			arrange: func(t *testing.T, r *renewal) {
 				t.Helper()
