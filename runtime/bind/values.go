@@ -6,6 +6,7 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/sandbox"
 	"moonseal/runtime/secret"
 )
 
@@ -80,6 +81,7 @@ func (b *Binding) fromLua(v lua.LValue, path string, depth int) (any, error) {
 }
 
 func (b *Binding) tableFromLua(t *lua.LTable, path string, depth int) (any, error) {
+	t = sandbox.Contents(t)
 	o := NewObject()
 	numbers := map[int]any{}
 	var failed error

@@ -60,7 +60,7 @@ func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFu
 // question asks once: the result, or why there is none yet.
 func (r *Run) question(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (result any, notYet *problem.Error, err error) {
 	r.asking = "a poll"
-	values, err := r.state.Call(ctx, L, fn)
+	values, err := r.callFrozen(ctx, L, fn)
 	r.asking = ""
 	switch {
 	case err != nil:

@@ -206,11 +206,21 @@ func (r *Run) attempt(ctx context.Context, s *step, call func(context.Context) (
 
 // callOnce calls a step's function and gives its first result as plain data.
 func (r *Run) callOnce(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
-	values, err := r.state.Call(ctx, L, fn)
+	values, err := r.callFrozen(ctx, L, fn)
 	if err != nil {
 		return nil, err
 	}
 	return r.firstResult(s, values)
+}
+
+// callFrozen calls a step's function, which may change nothing from outside of it.
+func (r *Run) callFrozen(ctx context.Context, L *lua.LState, fn *lua.LFunction) ([]lua.LValue, error) {
+	thaw := r.state.Freeze(fn)
+	values, err := r.state.Call(ctx, L, fn)
+	if changed := thaw(); err == nil {
+		err = changed
+	}
+	return values, err
 }
 
 func (r *Run) firstResult(s *step, values []lua.LValue) (any, error) {

@@ -87,13 +87,20 @@ func (s *State) positionedText(L *lua.LState, text string, level int) lua.LStrin
 }
 
 func getMetatable(L *lua.LState) int {
-	L.Push(L.GetMetatable(L.CheckAny(1)))
+	v := L.CheckAny(1)
+	if t, ok := v.(*lua.LTable); ok && Of(L).isFrozen(t) {
+		v = Contents(t)
+	}
+	L.Push(L.GetMetatable(v))
 	return 1
 }
 
 func setMetatable(L *lua.LState) int {
 	t := L.CheckTable(1)
 	L.CheckTypes(2, lua.LTNil, lua.LTTable)
+	if Of(L).isFrozen(t) {
+		Raise(L, changesOutside())
+	}
 	if old, ok := t.Metatable.(*lua.LTable); ok && old.RawGetString("__metatable") != lua.LNil {
 		L.RaiseError("cannot change a protected metatable")
 	}
@@ -122,6 +129,9 @@ func rawSet(L *lua.LState) int {
 // writable returns the first argument, a table that the script may change.
 func writable(L *lua.LState) *lua.LTable {
 	t := L.CheckTable(1)
+	if Of(L).isFrozen(t) {
+		Raise(L, changesOutside())
+	}
 	if _, readOnly := contents(t); readOnly {
 		Raise(L, &problem.Error{Kind: problem.Usage, Message: "this table is read-only"})
 	}

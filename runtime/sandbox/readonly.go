@@ -24,11 +24,15 @@ func contents(t *lua.LTable) (_ *lua.LTable, readOnly bool) {
 	if !ok {
 		return t, false
 	}
-	sh, ok := ud.Value.(*shadow)
-	if !ok {
-		return t, false
+	switch mark := ud.Value.(type) {
+	case *shadow:
+		return mark.table, true
+	case *ice:
+		if held := mark.held[t]; held != nil {
+			return held, true
+		}
 	}
-	return sh.table, true
+	return t, false
 }
 
 // Module makes t and the tables in it read-only for scripts, in place: neither an

@@ -67,6 +67,10 @@ type State struct {
 	sealed  bool
 	errors  *lua.LTable // the metatable of raised problems
 
+	libraries map[*lua.LTable]bool // that no script changes
+	ice       *ice                 // what is frozen now
+	frozen    *lua.LTable          // the metatable of frozen tables that have none
+
 	raised   *lua.LTable // the last table that a script raised, and where
 	raisedAt *problem.Place
 
@@ -92,7 +96,8 @@ func New(ctx context.Context, opts Options) *State {
 	self := s.L.NewUserData()
 	self.Value = s
 	s.L.G.Registry.RawSetString(stateKey, self)
-	s.errors = s.errorMeta()
+	s.errors, s.ice, s.libraries = s.errorMeta(), &ice{held: map[*lua.LTable]*lua.LTable{}}, map[*lua.LTable]bool{}
+	s.frozen = s.frozenMeta(nil)
 	s.openLibraries()
 	s.guardGlobals()
 	return s
@@ -136,7 +141,7 @@ func (s *State) openLibraries() {
 			"log", "log10", "max", "min", "modf", "pi", "pow", "rad", "sin", "sinh", "sqrt", "tan", "tanh",
 		},
 		"string": {"len", "reverse", "sub"},
-		"table":  {"maxn"},
+		"table":  {},
 	}
 	lua.OpenString(L)
 	lua.OpenTable(L)
@@ -161,6 +166,7 @@ func (s *State) openLibraries() {
 	L.G.Global.RawSetString("_VERSION", lua.LString(lua.LuaVersion))
 	for name, lib := range libraries {
 		s.Module(name, lib)
+		s.libraries[lib] = true
 		L.G.Global.RawSetString(name, lib)
 	}
 }

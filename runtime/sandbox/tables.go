@@ -10,7 +10,7 @@ import (
 // tableFunctions are those of the table library that gopher-lua's are replaced
 // by: they read read-only tables, leave them alone, and are bounded.
 func (s *State) tableFunctions() map[string]lua.LGFunction {
-	return map[string]lua.LGFunction{"concat": s.tableConcat, "insert": tableInsert, "remove": tableRemove, "sort": tableSort}
+	return map[string]lua.LGFunction{"concat": s.tableConcat, "insert": tableInsert, "remove": tableRemove, "sort": tableSort, "maxn": tableMaxn}
 }
 
 // tableConcat needs no stack, so that long lists do not overflow it.
@@ -31,6 +31,11 @@ func (s *State) tableConcat(L *lua.LState) int {
 		s.bound(L, out.Len())
 	}
 	L.Push(lua.LString(out.String()))
+	return 1
+}
+
+func tableMaxn(L *lua.LState) int {
+	L.Push(lua.LNumber(Contents(L.CheckTable(1)).MaxN()))
 	return 1
 }
 
