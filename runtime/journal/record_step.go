@@ -99,8 +99,14 @@ func (r StepFailed) apply(w *conn) error {
 	if r.Final {
 		state = StepIsFailed
 	}
-	return w.one(r, `UPDATE steps SET state = $3, attempt = $4, error = $5, next_at = $6, ended_at = CASE WHEN $3 = 'failed' THEN $7 ELSE NULL END
+	err = w.one(r, `UPDATE steps SET state = $3, attempt = $4, error = $5, next_at = $6, ended_at = CASE WHEN $3 = 'failed' THEN $7 ELSE NULL END
 		WHERE run = $1 AND step = $2 AND state IN ('started', 'retrying')`, r.Run, r.Step, state, r.Attempt, e, nanos(r.NextAt), r.At.UnixNano())
+	if err != nil || !r.Final {
+		return err
+	}
+	// The next step's failures are its own.
+	_, err = w.exec(`UPDATE runs SET failures = 0, failing_since = NULL WHERE id = $1 AND outcome IS NULL AND failures > 0`, r.Run)
+	return err
 }
 
 func (r DeadlineSet) apply(w *conn) error {

@@ -50,10 +50,8 @@ func (r *Run) eventTable(e event) *lua.LTable {
 // key names the event within its run: its hook is run once for each.
 func (e event) key(name string) string {
 	switch {
-	case name == "wait" && !e.Until.IsZero():
-		return fmt.Sprintf("%s %d", name, e.Until.Unix())
-	case name == "wait":
-		return fmt.Sprintf("%s %s %d", name, e.Step, e.Attempt)
+	case name == "wait": // each has its own, whatever it waits for
+		return fmt.Sprintf("%s %s %d %d %s", name, e.Step, e.Attempt, e.Until.Unix(), e.Reason)
 	case e.Attempt > 0:
 		return fmt.Sprintf("%s %s %d", name, e.Step, e.Attempt)
 	default:

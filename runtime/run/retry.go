@@ -85,8 +85,7 @@ func (r *Run) final(ctx context.Context, s *step, e *problem.Error) error {
 // suspendFailed lets the run wait and go on at this step, until it gives up.
 func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) error {
 	now := r.opt.Clock.Now()
-	h := r.opt.History.Run
-	since := h.FailingSince
+	since := r.failing
 	if since.IsZero() {
 		since = now
 	}
@@ -94,7 +93,7 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 		e.Message = fmt.Sprintf("given up after %s of trying: %s", duration.Format(r.playbook.GiveUp), e.Message)
 		return r.final(ctx, s, e)
 	}
-	until := now.Add(roundWait(h.Failures))
+	until := now.Add(roundWait(r.failures))
 	after := e.RetryAfter
 	if last := since.Add(r.playbook.GiveUp); after.After(last) {
 		after = last

@@ -124,6 +124,8 @@ type Run struct {
 	deferSteps []*step // the steps of deferred functions
 	approval   *step   // of the first change, in mode ask; nil until asked for
 	hooks      map[string]bool
+	failures   int       // waits at the step that fails
+	failing    time.Time // since when it does
 	work       *workTimer
 	hosts      []string    // that the run works on
 	early      []earlyLine // of renewal.log, from before the first of them was known
@@ -140,7 +142,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
 	r := &Run{
 		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
-		now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
+		failures: h.Run.Failures, failing: h.Run.FailingSince, now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
 	}
 	if r.opt.Trace == nil {
 		r.opt.Trace = func(Point, string) {}

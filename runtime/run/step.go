@@ -245,6 +245,7 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 		return nil, err
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
+	r.failures, r.failing = 0, time.Time{} // they are that step's
 	r.opt.Trace(AfterStep, s.label())
 	if (r.opt.Mode == Replay || r.draining()) && !r.ending {
 		return nil, &control{outcome: &Outcome{Status: Replaying}}
@@ -259,6 +260,7 @@ func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) erro
 		return err
 	}
 	s.state, s.err, s.ended, r.now = journal.StepIsFailed, e, rec.At, rec.At
+	r.failures, r.failing = 0, time.Time{}
 	copied := *e
 	return &copied
 }
