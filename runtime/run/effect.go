@@ -90,6 +90,7 @@ func (r *Run) Invoke(inv *bind.Invocation) (any, error) {
 	}
 	defer r.heed(ctx, f.Full())()
 	if f.Impl.Effect != nil {
+		defer r.work.call()()
 		return r.effect(ctx, inv)
 	}
 	if f.Impl.Where == bind.InStep && r.opt.Reach != nil {
@@ -255,7 +256,7 @@ func (r *Run) do(c *bind.Call, inv *bind.Invocation, s *step, e *effect, first b
 	if !errors.As(err, &p) || p.Happened() != problem.NotDone {
 		return nil, r.unknown(c, inv, s, e, err)
 	}
-	if err := r.notDone(c.Context, s, e, first); err != nil {
+	if err := r.notDone(c.Context, s, e, first && len(e.progress) == 0); err != nil {
 		return nil, err
 	}
 	return nil, err

@@ -160,6 +160,8 @@ type jumping struct {
 	mu     sync.Mutex
 	offset time.Duration
 	waits  []time.Duration
+	manual bool
+	due    func() // what was left to the test last
 }
 
 func (j *jumping) Now() time.Time {
@@ -175,6 +177,15 @@ func (j *jumping) advance(d time.Duration) {
 }
 
 func (j *jumping) Since(t time.Time) time.Duration { return j.Now().Sub(t) }
+
+// AfterFunc leaves a manual clock's function to the test.
+func (j *jumping) AfterFunc(d time.Duration, f func()) clockwork.Timer {
+	if j.manual {
+		j.due = f
+		d = 24 * time.Hour
+	}
+	return j.Clock.AfterFunc(d, f)
+}
 
 func (j *jumping) NewTimer(d time.Duration) clockwork.Timer {
 	j.mu.Lock()

@@ -184,6 +184,9 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	if early := r.endedEarly(ctx, bodyErr); early != nil {
 		bodyErr = early
 	}
+	if errors.Is(bodyErr, errWorkUsed) {
+		bodyErr = r.outOfTime(ctx, bodyErr)
+	}
 	var c *control
 	switch {
 	case r.opt.Mode == Cleanup:
@@ -192,7 +195,7 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 		// The outcome stands; the body ran to give the deferred functions back.
 		return r.finish(ctx, nil)
 	case r.ending:
-		return r.finish(ctx, &Outcome{Status: journal.Cancelled, Reason: "cancelled"})
+		return r.finish(ctx, r.cancelled(ctx))
 	case errors.As(bodyErr, &c) && c.stop != nil:
 		return nil, c.stop
 	case errors.As(bodyErr, &c) && !c.outcome.Status.Outcome():
@@ -200,7 +203,7 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	case errors.As(bodyErr, &c):
 		return r.finish(ctx, c.outcome)
 	case errors.Is(context.Cause(ctx), ErrCancelled):
-		return r.finish(ctx, &Outcome{Status: journal.Cancelled, Reason: "cancelled"})
+		return r.finish(ctx, r.cancelled(ctx))
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case bodyErr != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -19,6 +20,36 @@ type workTimer struct {
 	started time.Time
 	timer   clockwork.Timer
 	expire  context.CancelCauseFunc
+
+	mu   sync.Mutex
+	busy int  // calls under way, which may finish
+	due  bool // the limit was reached meanwhile
+}
+
+// call lets a call finish that is under way when the limit is reached, within its own
+// deadline, until the function that it returns is called.
+func (t *workTimer) call() (finished func()) {
+	if t == nil {
+		return func() {}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.busy--; t.busy == 0 && t.due {
+			t.expire(errWorkUsed)
+		}
+	}
+}
+
+func (t *workTimer) reached() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.due = true; t.busy == 0 {
+		t.expire(errWorkUsed)
+	}
 }
 
 var errWorkUsed = errors.New("the playbook's timeout is used up")
@@ -39,9 +70,8 @@ func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 
 func (t *workTimer) start() {
 	if t.limit > 0 {
-		expire := t.expire
 		t.started = t.clock.Now()
-		t.timer = t.clock.AfterFunc(max(t.left, 0), func() { expire(errWorkUsed) })
+		t.timer = t.clock.AfterFunc(max(t.left, 0), t.reached)
 	}
 }
 

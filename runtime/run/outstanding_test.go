@@ -1,0 +1,105 @@
+package run_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"moonseal/runtime/bind"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+// slow is a module whose one call ends as the test says.
+func slow(end func(*bind.Call) (bool, error), probe func() (bool, error), undone *int) *bind.Module {
+	return &bind.Module{Name: "slow", Doc: "x", Functions: []*bind.Func{{
+		Name: "thing", Doc: "x", Returns: "x", Example: "x", Table: true, Impl: bind.Pure(func(t *slowThing) (*slowThing, error) { return t, nil }),
+	}}, Types: []*bind.Type{bind.Handle[slowThing]("slow.Thing", 1, "x", &bind.Func{
+		Name: "change", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[slowThing, none, any, bool]{
+			Do: func(c *bind.Call, _ *slowThing, _ *none, _ any) (bool, error) {
+				return end(c)
+			},
+			Probe: func(*bind.Call, *slowThing, *none, any) (bool, bool, error) {
+				happened, err := probe()
+				return true, happened, err
+			},
+			Undo: func(*bind.Call, *slowThing, *none, *bool) error { *undone++; return nil },
+		}),
+	})}}
+}
+
+type slowThing struct {
+	Name string `lua:"name" doc:"its name"`
+}
+
+// A run whose time is used up lets the call under way finish, and parks if what became of
+// a call is not known, or it is half done. A cancel ends the run all the same, and says
+// what is left.
+func TestTimeIsUsedUpInsideACall(t *testing.T) {
+	lost := &problem.Error{Kind: problem.Unavailable, Message: "lost"}
+	blind := func() (bool, error) { return false, lost }
+	for _, tc := range []struct {
+		name  string
+		end   func(*bind.Call) (bool, error)
+		probe func() (bool, error)
+		want  journal.Status
+		left  string
+	}{
+		{"it finishes", func(c *bind.Call) (bool, error) { return true, c.Context.Err() }, blind, journal.Failed, ""},
+		{"found done", func(*bind.Call) (bool, error) { return false, lost }, func() (bool, error) { return true, nil }, journal.Failed, ""},
+		{"cannot tell", func(*bind.Call) (bool, error) { return false, lost }, blind, journal.Parked, "slow.Thing:change may have happened"},
+		{"half done", func(c *bind.Call) (bool, error) {
+			return false, errorsOr(c.Progress("1 of 6"), &problem.Error{Kind: problem.Refused, Message: "no", Work: problem.NotDone})
+		}, blind, journal.Parked, "half done: \"1 of 6\""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			undone := 0
+			l := newLab(t, `return { timeout = "1h", run = function(ctx)
+				ctx:step("one", function()
+					pcall(function() slow.thing { name = "a" }:change() end)
+					while true do end
+				end)
+			end }`)
+			l.clock.manual = true
+			end := func(c *bind.Call) (bool, error) {
+				l.clock.due() // the time is used up now
+				return tc.end(c)
+			}
+			l.modules = []*bind.Module{slow(end, tc.probe, &undone)}
+			out := l.must(l.process(t.Context()))
+			if out.Status != tc.want || !strings.Contains(out.Reason, tc.left) || (tc.want == journal.Failed) != (undone == 1) {
+				t.Fatalf("%+v, %d undone", out, undone)
+			}
+			if tc.want == journal.Failed {
+				return
+			}
+			l.mode = run.Cancel
+			if out := l.must(l.process(t.Context())); out.Status != journal.Cancelled || !strings.Contains(out.Reason, tc.left) || undone != 1 || len(l.history().Run.Reason) < len(tc.left) {
+				t.Errorf("cancelled: %+v, %d undone", out, undone)
+			}
+		})
+	}
+}
+
+func errorsOr(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// So does a cancel that comes while the call is under way.
+func TestCancelInsideACall(t *testing.T) {
+	undone := 0
+	ctx, cancel := context.WithCancelCause(t.Context())
+	l := newLab(t, script(`ctx:step("one", function() return slow.thing { name = "a" }:change() end)`))
+	l.modules = []*bind.Module{slow(func(*bind.Call) (bool, error) {
+		cancel(run.ErrCancelled)
+		return false, &problem.Error{Kind: problem.Unavailable, Message: "lost"}
+	}, func() (bool, error) { return false, &problem.Error{Kind: problem.Unavailable, Message: "lost"} }, &undone)}
+	out := l.must(l.process(ctx))
+	if out.Status != journal.Cancelled || !strings.Contains(out.Reason, "left: slow.Thing:change may have happened") || undone != 1 {
+		t.Errorf("%+v, %d undone", out, undone)
+	}
+}
