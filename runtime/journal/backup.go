@@ -75,6 +75,9 @@ func Restore(ctx context.Context, dir, from string) (err error) {
 	if err == nil {
 		err = db.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&sound)
 	}
+	if err == nil && sound == "ok" && have > 0 && have <= len(steps) {
+		err = checkSchema(ctx, db, from, steps[:have])
+	}
 	err = errors.Join(err, db.Close())
 	switch {
 	case err != nil:

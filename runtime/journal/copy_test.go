@@ -114,3 +114,37 @@ func TestUpgradeWithoutACopy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A copy with anything in it that no migration makes is refused: a trigger or a view
+// would act within the journal. So is one that lacks something.
+func TestRestoreOfAnotherSchema(t *testing.T) {
+	steps, err := migrations()
+	must(t, err)
+	for name, change := range map[string]string{
+		"trigger":      "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM effects; END",
+		"view":         "ALTER TABLE logs RENAME TO real_logs; CREATE VIEW logs AS SELECT * FROM real_logs",
+		"more columns": "ALTER TABLE runs ADD COLUMN more TEXT",
+		"a table more": "CREATE TABLE more (x)",
+		"an index":     "CREATE INDEX more ON runs (status)",
+		"a table less": "DROP TABLE hooks",
+		"not unique":   "DROP INDEX runs_playbook",
+	} {
+		for have := 1; have <= len(steps); have++ {
+			dir, into := t.TempDir(), t.TempDir()
+			j, err := open(t.Context(), dir, Options{}, steps[:have])
+			must(t, errors.Join(err, j.Close()))
+			path := filepath.Join(dir, fileName)
+			db, err := openDB(path, "rw", 1)
+			must(t, err)
+			_, err = db.ExecContext(t.Context(), change)
+			must(t, errors.Join(err, db.Close()))
+			err = Restore(t.Context(), into, path)
+			if e := problem.From(err); err == nil || e.Kind != problem.Usage || e.Hint == "" || !strings.Contains(e.Message, "not a copy of a journal") {
+				t.Errorf("%s, version %d: %v", name, have, err)
+			}
+			if _, err := os.Stat(filepath.Join(into, fileName)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s, version %d: it is there", name, have)
+			}
+		}
+	}
+}

@@ -86,11 +86,11 @@ func loadedAs(name string) *frame {
 type captive struct {
 	*Parent
 
-	t       *testing.T
+	t       testing.TB
 	journal *journal.Journal
 }
 
-func newCaptive(t *testing.T, s Spawner) *captive {
+func newCaptive(t testing.TB, s Spawner) *captive {
 	t.Helper()
 	j, err := journal.Open(t.Context(), t.TempDir(), journal.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -187,7 +187,7 @@ func forgedIsADeath(t *testing.T, lazy bool, stamp func(own, victim journal.Stam
 	_, _, before := c.history(victim.Run)
 	var id string
 	out, err := c.Begin(t.Context(), c.job(), Ask{}, func(run string) { id = run })
-	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "died in step one: signal: killed") {
+	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "died in step one: it sent what no such process sends") {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if _, _, now := c.history(victim.Run); now != before {

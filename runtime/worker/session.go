@@ -25,6 +25,7 @@ type session struct {
 	ended  bool
 	failed error       // the journal takes nothing any more
 	frozen atomic.Bool // it was killed because it was stopped
+	forged bool        // it was killed for what it sent
 
 	run      string         // the run that it works on; "" until it does
 	playbook string         // the job's; "" for a load
@@ -86,6 +87,8 @@ func (s *session) next(ctx context.Context) (*frame, error) {
 		return f, nil
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), run.ErrCancelled):
 		return nil, context.Cause(ctx)
+	case errors.Is(err, errNoFrame):
+		return nil, s.kill()
 	}
 	return nil, s.death()
 }
@@ -237,6 +240,7 @@ func (s *session) track(recs []journal.Record) {
 // kill ends a child that sent what no child sends: that counts as its death.
 func (s *session) kill() error {
 	s.proc.Kill()
+	s.forged = true
 	return s.death()
 }
 
@@ -247,6 +251,8 @@ func (s *session) death() error {
 	switch {
 	case s.frozen.Load():
 		how = "it was stopped (SIGSTOP), and was killed for it"
+	case s.forged:
+		how = "it sent what no such process sends, and was killed for it"
 	case how == "":
 		how = "it ended without a result"
 	}

@@ -180,7 +180,7 @@ func (c *conn) receive() (*frame, error) {
 	}
 	n := int(binary.BigEndian.Uint32(head[:]))
 	if n > maxFrame {
-		return nil, fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, maxFrame)
 	}
 	if cap(c.in) < n || cap(c.in) > keptBuffer {
 		c.in = make([]byte, n)
