@@ -134,7 +134,8 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 	return New(Options{
 		Host: n.Host, Port: n.Port, SSHPort: n.SSHPort, Username: username, Password: password,
 		Pins: union(n.Pins, stored.TLS), OnPins: func(list []string) error { return savePins(c.Account, n.Host, list) },
-		Roots: roots(n.CA, c.Network.Roots()), HostKeys: union(n.HostKeys, stored.SSH), Trust: c.Account.TrustCommand(n.Host, n.Port, n.SSHPort), Legacy: n.LegacySSH, AllowPhoneLockout: n.AllowPhoneLockout,
+		Roots: roots(n.CA, c.Network.Roots()), HostKeys: union(n.HostKeys, stored.SSH),
+		Trust: c.Account.TrustCommand(n.Host, n.Port, n.SSHPort), Legacy: n.LegacySSH, AllowPhoneLockout: n.AllowPhoneLockout,
 		Dial: c.Network.Dial, Timeout: cmp.Or(n.Timeout, s.Timeout), Banner: cmp.Or(n.BannerTimeout, s.BannerTimeout), PromptSettle: s.PromptSettle,
 		RestartTimeout: cmp.Or(n.RestartTimeout, s.RestartTimeout), Replication: s.Replication, Settle: s.Settle, Poll: s.Poll,
 		Paths: n.Paths, Clock: c.Clock, Log: c.Log,
