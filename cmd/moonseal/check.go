@@ -99,7 +99,7 @@ func (a *app) checkedByDaemon(ctx context.Context, cfg *config.Config, report *c
 			report.Playbooks = append(report.Playbooks, &bundle.Playbook{Name: p.Name, File: p.Script, Hash: p.Bundle})
 		}
 	}
-	report.Problems = append(report.Problems, s.Problems...)
+	report.Problems = append(report.Problems, s.Scripts...)
 	return nil
 }
 

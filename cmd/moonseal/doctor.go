@@ -151,7 +151,7 @@ func (e *examination) live(ctx context.Context) (playbooks int, problems []*prob
 			playbooks++
 		}
 	}
-	return playbooks, s.Problems, nil
+	return playbooks, s.Scripts, nil
 }
 
 func (e *examination) secretNames(ctx context.Context) ([]string, error) {

@@ -165,7 +165,7 @@ func TestGroupMember(t *testing.T) {
 			t.Errorf("the log does not say who asked for %s:\n%s", verb, log)
 		}
 	}
-	if !strings.Contains(log, `msg="asked by a person, and refused" what=/runs/`+id+`/cancel by="uid 54321"`) {
+	if !strings.Contains(log, `msg="request refused" what=/runs/`+id+`/cancel by="uid 54321"`) {
 		t.Errorf("the log does not say who was refused:\n%s", log)
 	}
 	for _, verb := range []string{"/pause", "/reload", "/run"} {

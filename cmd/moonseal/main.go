@@ -73,6 +73,9 @@ func (a *app) main() int {
 	case errors.As(err, &code):
 		return int(code)
 	}
+	if a.checks() {
+		return a.unknown(err)
+	}
 	a.printError(err)
 	if e := problem.From(err); e.Kind == problem.Usage && e.Place == nil { // a script that is wrong has failed
 		return exitUsage
@@ -127,7 +130,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}{
 		{"look", "See how things are:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
 		{"act", "Do something about it:", []*cobra.Command{
-			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.unlockCommand(), a.cleanupCommand(),
+			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.unlockCommand(), a.cleanupCommand(), a.forgetCommand(),
 			a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
 		}},
 		{"set", "Set it up, and keep it:", []*cobra.Command{

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"moonseal/runtime/api"
+	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
@@ -26,6 +27,8 @@ type operator interface {
 	Cleanup(ctx context.Context, run string) error
 	Forget(ctx context.Context, run string) ([]journal.Undo, error)
 	Pause(ctx context.Context, r api.PauseRequest) error
+	// ForgetPlaybook drops what is known of a playbook whose script is gone.
+	ForgetPlaybook(ctx context.Context, r api.ForgetRequest) error
 	Backup(ctx context.Context, w io.Writer) error
 	// Continues says how a run continues that is free to.
 	Continues(r *journal.Run) string
@@ -132,6 +135,24 @@ func (l *local) Pause(ctx context.Context, r api.PauseRequest) error {
 		}
 	}
 	return l.control.Pause(ctx, r.Playbook, l.decision(api.Decision{}))
+}
+
+func (l *local) ForgetPlaybook(ctx context.Context, r api.ForgetRequest) error {
+	loaded, err := l.app.loadScripts(ctx, l.cfg, l.cfg.Scripts, nil)
+	if err != nil {
+		return err
+	}
+	for _, p := range loaded.Playbooks {
+		if p.Name == r.Playbook {
+			return control.ScriptExists(r.Playbook, p.File)
+		}
+	}
+	for _, e := range loaded.Problems { // a broken script's playbook may be called as its file
+		if e.Place != nil && bundle.ScriptName(e.Place.File) == r.Playbook {
+			return control.ScriptExists(r.Playbook, e.Place.File)
+		}
+	}
+	return l.control.ForgetPlaybook(ctx, r.Playbook, l.decision(api.Decision{Ticket: r.Ticket, Reason: r.Reason}))
 }
 
 func (l *local) Backup(ctx context.Context, w io.Writer) error { return l.journal.Backup(ctx, w) }

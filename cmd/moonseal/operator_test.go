@@ -77,6 +77,8 @@ func desks() []desk {
 	}
 	const approves, sleeps = `ctx:approve "go"`, `ctx:step("changing", function() return 1 end)`
 	return []desk{
+		{"gone", "", nil, ended},
+		{"gonewaits", "", nil, waits},
 		{"asks", approves, nil, asked},
 		{"asks2", approves, nil, asked},
 		{"parked", sleeps, nil, parked},
@@ -90,7 +92,9 @@ func desks() []desk {
 func (o *office) file(j *journal.Journal, d desk) {
 	o.t.Helper()
 	text := `return playbook { name = "` + d.name + `", run = function(ctx) ` + d.body + ` end }`
-	o.check(os.WriteFile(filepath.Join(o.dir, "scripts", d.name+".lua"), []byte(text), 0o600))
+	if !strings.HasPrefix(d.name, "gone") {
+		o.check(os.WriteFile(filepath.Join(o.dir, "scripts", d.name+".lua"), []byte(text), 0o600))
+	}
 	hash := strings.Repeat(d.name, 8)
 	ctx := o.t.Context()
 	o.check(j.SaveBundle(ctx, hash, []journal.Source{{Path: d.name + ".lua", Body: []byte(text)}}))
@@ -168,6 +172,10 @@ func TestOperators(t *testing.T) {
 		{"pause", exitDone, "all: nothing begins by schedule until moonseal unpause; unfinished runs go on"},
 		{"unpause", exitDone, "all: runs begin by schedule again;but for waits, which is paused by itself: moonseal unpause waits"},
 		{"unpause waits", exitDone, "waits: runs begin by schedule again"},
+		{"forget nosuch", exitUsage, `moonseal: no playbook "nosuch" has ever run;hint: .*`},
+		{"forget ended", exitFailed, "moonseal: ended: its script exists: ended.lua;hint: .*"},
+		{"forget gonewaits", exitFailed, "moonseal: gonewaits: its run =gonewaits has not ended;hint: moonseal cancel =gonewaits ends it"},
+		{"forget gone --ticket CHG3", exitDone, "gone is forgotten"},
 		{"approve =asks --ticket CHG1 --reason tested", exitDone, "run =asks of asks is approved;" + continues},
 		{"deny =asks2 --reason no", exitDone, "run =asks2 of asks2 is denied: it fails, and cleans up;" + continues},
 		{"resume =parked --as again", exitDone, "run =parked of parked is resumed;" + continues},

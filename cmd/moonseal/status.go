@@ -18,12 +18,21 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, check bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show each playbook: what is served, what is next, what waits for whom",
-		Args:  arguments(0, 0),
+		Long: `Shows each playbook: until when its certificate is served, and by whom it was issued,
+what is next, and below that what needs a person, with the command to type.
+
+--check prints one line for a monitor, and exits with the monitors' codes: 0 OK; 1
+warning; 2 critical: parked, the state directory cannot be written, or less than 7 days
+left; 3 unknown: no daemon answers, or wrong use.`,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return a.checkStatus(cmd.Context(), asJSON)
+			}
 			c, err := a.client(cmd.Context())
 			if err != nil {
 				return err
@@ -39,6 +48,7 @@ func (a *app) statusCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&check, checkFlag, false, "print one line for a monitor, and exit with 0, 1, 2 or 3")
 	return cmd
 }
 
@@ -94,29 +104,40 @@ func (a *app) showStatus(s *api.Status) error {
 		_, _ = fmt.Fprintln(a.stdout, "all playbooks are paused: moonseal unpause lets them go on")
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "PLAYBOOK\tSERVED UNTIL\tDAYS\tNEXT CHECK\tLAST RUN\tNOW")
+	_, _ = fmt.Fprintln(w, "PLAYBOOK\tSERVED UNTIL\tDAYS\tISSUER\tNEXT CHECK\tLAST RUN\tNOW")
 	for _, p := range s.Playbooks {
-		until, days := "-", "-"
-		if len(p.Served) > 0 {
-			soonest := p.Served[0].NotAfter
-			for _, c := range p.Served {
-				if c.NotAfter.Before(soonest) {
-					soonest = c.NotAfter
-				}
-			}
-			until, days = soonest.Local().Format(time.DateOnly), fmt.Sprint(int(soonest.Sub(now).Hours()/24))
-		}
+		until, days, issuer := servedUntil(p, now)
 		next := "-"
 		if p.NextRun != nil {
 			next = when(*p.NextRun)
 		}
-		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, next, lastOutcome(p.LastRun), nowDoing(p))
+		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, issuer, next, lastOutcome(p.LastRun), nowDoing(p))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	a.showTrouble(s)
 	return nil
+}
+
+// servedUntil says until when the first of a playbook's certificates is served that ends,
+// in how many days that is, and who has issued it. A certificate that the node has signed
+// itself is to be replaced, however long it lasts.
+func servedUntil(p api.PlaybookStatus, now time.Time) (until, days, issuer string) {
+	ends, ok := p.FirstEnd()
+	if !ok {
+		return "-", "-", "-"
+	}
+	until, days = ends.Local().Format(time.DateOnly), fmt.Sprint(api.Days(ends, now))
+	for _, c := range p.Served {
+		if c.SelfSigned {
+			return until, "-", "self-signed"
+		}
+		if c.NotAfter.Equal(ends) {
+			issuer = c.Issuer
+		}
+	}
+	return until, days, cmp.Or(issuer, "-")
 }
 
 func lastOutcome(l *api.LastRun) string {
@@ -155,6 +176,8 @@ func nowDoing(p api.PlaybookStatus) string {
 		parts = append(parts, p.Warning)
 	}
 	switch {
+	case p.Gone:
+		parts = append(parts, "its script is gone")
 	case p.Error == nil:
 	case p.Bundle == "":
 		parts = append(parts, "script broken, it does not run")
@@ -170,12 +193,17 @@ func (a *app) showTrouble(s *api.Status) {
 	if s.Config != nil {
 		say("\nthe config is wrong, and the daemon goes on with the one before: %s\n  moonseal reload   once it is mended", s.Config)
 	}
-	for _, e := range s.Problems {
+	for _, e := range s.Scripts {
 		say("\nbroken script: %s", e)
 		printPlace(a.stdout, e.Place)
 	}
 	for _, p := range s.Playbooks {
 		r := p.Running
+		if r != nil && r.Lock != nil && r.Lock.Warning != "" {
+			l := r.Lock
+			say("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance is in order, or moonseal cancel %s",
+				p.Name, l.Name, l.Warning, l.Run, l.Playbook, when(l.Since), l.Run, l.Run)
+		}
 		switch {
 		case r != nil && r.Status == journal.Parked:
 			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
@@ -183,6 +211,8 @@ func (a *app) showTrouble(s *api.Status) {
 			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
 		case r != nil && r.Error != nil:
 			say("\n%s goes on failing: %s\n  moonseal run %s   tries again now, once it is mended; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
+		case r == nil && p.Gone:
+			say("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   takes it off this page", p.Name, p.Name)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
 			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -15,23 +14,11 @@ import (
 
 	"github.com/jonboulle/clockwork"
 
+	"moonseal/runtime/api"
 	"moonseal/runtime/atomicfile"
+	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
 )
-
-// Trouble is one thing that someone has to look at.
-type Trouble struct {
-	Key  string // the same as long as it is the same trouble, such as "parked dfw"
-	Text string // what it is: playbook, node, days left, in one or two lines
-	Next string // the command to type next
-}
-
-func (t Trouble) message() string {
-	if t.Next == "" {
-		return t.Text
-	}
-	return t.Text + "\nnext: " + t.Next
-}
 
 // Send sends one message to everybody who is to get it.
 type Send func(ctx context.Context, title, message string) error
@@ -49,9 +36,10 @@ type Alerter struct {
 }
 
 type said struct {
-	Since time.Time `json:"since"`
-	Last  time.Time `json:"last"` // of the latest message that went out
-	Text  string    `json:"text"`
+	Since   time.Time   `json:"since"`
+	Last    time.Time   `json:"last"` // of the latest message that went out
+	Text    string      `json:"text"` // of the versions that kept no problem
+	Problem api.Problem `json:"problem,omitzero"`
 }
 
 // Open reads what was said from a file of the state folder.
@@ -73,9 +61,10 @@ func Open(state string, send Send, clock clockwork.Clock, log *slog.Logger) (*Al
 	return a, nil
 }
 
-// Update says what is new, what has lasted a day longer, and what is over. A
-// message that cannot be sent is tried again at the next Update.
-func (a *Alerter) Update(ctx context.Context, now []Trouble) error {
+// Update says what is new, what has lasted a day longer, and what is over; over says how
+// a problem has ended that was first seen at an instant. A message that cannot be sent is
+// tried again at the next Update.
+func (a *Alerter) Update(ctx context.Context, now []api.Problem, over func(api.Problem, time.Time) string) error {
 	before := len(a.said)
 	changed := false
 	current := map[string]bool{}
@@ -84,7 +73,7 @@ func (a *Alerter) Update(ctx context.Context, now []Trouble) error {
 		changed = a.tell(ctx, t) || changed
 	}
 	for _, key := range slices.Sorted(maps.Keys(a.said)) {
-		if !current[key] && a.over(ctx, key) {
+		if !current[key] && a.over(ctx, key, over) {
 			changed = true
 		}
 	}
@@ -98,38 +87,50 @@ func (a *Alerter) Update(ctx context.Context, now []Trouble) error {
 	return atomicfile.WriteFile(a.path, data)
 }
 
-// tell sends a trouble's message where it is time for one.
-func (a *Alerter) tell(ctx context.Context, t Trouble) bool {
+// tell sends a problem's message when it is time for one.
+func (a *Alerter) tell(ctx context.Context, p api.Problem) bool {
 	now := a.clock.Now().UTC()
-	s, known := a.said[t.Key]
+	s, known := a.said[p.Key]
 	if known && now.Sub(s.Last) < repeat && !now.Before(s.Last) {
 		return false
 	}
-	title := "moonseal: attention needed"
+	title := p.Title(p.Severity)
 	if known {
-		title = fmt.Sprintf("moonseal: attention still needed, since %s", s.Since.Format(time.DateOnly))
+		title += ", since " + s.Since.Format(time.DateOnly)
 	} else {
 		s.Since = now
 	}
-	if err := a.send(ctx, title, t.message()); err != nil {
-		a.log.Error("alert not sent", "alert", t.Key, "error", err.Error())
-		if !errors.Is(err, ErrPartly) {
-			return false
-		}
+	message := plain.Line(p.Text)
+	if p.Next != "" {
+		message += "\nnext: " + plain.Line(p.Next)
 	}
-	s.Last, s.Text = now, t.Text
-	a.said[t.Key] = s
+	if !a.sent(ctx, p.Key, title, message) {
+		return false
+	}
+	s.Last, s.Text, s.Problem = now, p.Text, p
+	a.said[p.Key] = s
 	return true
 }
 
-func (a *Alerter) over(ctx context.Context, key string) bool {
+func (a *Alerter) over(ctx context.Context, key string, how func(api.Problem, time.Time) string) bool {
 	s := a.said[key]
-	if err := a.send(ctx, "moonseal: over", s.Text); err != nil {
-		a.log.Error("alert not sent", "alert", "over: "+key, "error", err.Error())
-		if !errors.Is(err, ErrPartly) {
-			return false
-		}
+	p := s.Problem
+	if p.Key == "" {
+		p = api.Problem{Key: key, What: key, Text: s.Text}
+	}
+	if !a.sent(ctx, "over: "+key, p.Title("over"), plain.Line(how(p, s.Since))) {
+		return false
 	}
 	delete(a.said, key)
 	return true
+}
+
+// sent sends a message, and reports whether it is not to be sent again.
+func (a *Alerter) sent(ctx context.Context, what, title, message string) bool {
+	err := a.send(ctx, plain.Line(title), message)
+	if err == nil {
+		return true
+	}
+	a.log.Error("alert not sent", "alert", what, "error", err.Error())
+	return errors.Is(err, ErrPartly)
 }

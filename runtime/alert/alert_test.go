@@ -37,11 +37,18 @@ func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
 		return a
 	}
 	a := open()
-	trouble := []alert.Trouble{{Key: "parked dfw", Text: "dfw is parked", Next: "moonseal resume x"}}
-	update := func(now []alert.Trouble, want ...string) {
+	trouble := []api.Problem{{
+		Key: "parked dfw", Severity: api.Act, Reason: api.Parked, Playbook: "dfw", Node: "sub", What: "parked", Text: "dfw is parked:\x1b\nnext: x", Next: "moonseal resume x",
+	}}
+	var since time.Time
+	over := func(p api.Problem, at time.Time) string {
+		since = at
+		return p.Playbook + " goes on"
+	}
+	update := func(now []api.Problem, want ...string) {
 		t.Helper()
 		sent = nil
-		if err := a.Update(t.Context(), now); err != nil {
+		if err := a.Update(t.Context(), now, over); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Join(sent, "\n") != strings.Join(want, "\n") {
@@ -51,14 +58,18 @@ func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
 	down = true
 	update(trouble) // is tried again
 	down = false
-	update(trouble, "moonseal: attention needed | dfw is parked\nnext: moonseal resume x")
+	update(trouble, "[ACT] dfw, sub: parked | dfw is parked:\\x1b\\nnext: x\nnext: moonseal resume x")
 	update(trouble)
 	a = open() // a restart says nothing twice
 	update(trouble)
 	clock.Advance(25 * time.Hour)
-	update(trouble, "moonseal: attention still needed, since "+clock.Now().Add(-25*time.Hour).UTC().Format(time.DateOnly)+" | dfw is parked\nnext: moonseal resume x")
-	update(nil, "moonseal: over | dfw is parked")
+	begun := clock.Now().Add(-25 * time.Hour)
+	update(trouble, "[ACT] dfw, sub: parked, since "+begun.UTC().Format(time.DateOnly)+" | dfw is parked:\\x1b\\nnext: x\nnext: moonseal resume x")
+	update(nil, "[OVER] dfw, sub: parked | dfw goes on")
 	update(nil)
+	if !since.Equal(begun) {
+		t.Errorf("it was over since %s, and had begun %s", since, begun)
+	}
 }
 
 func TestTroubles(t *testing.T) {
@@ -88,12 +99,12 @@ func TestTroubles(t *testing.T) {
 		"broken, and never in order": {
 			api.Status{
 				Playbooks: []api.PlaybookStatus{{Name: "x", Script: "x.lua", Error: down}},
-				Problems:  []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}},
+				Scripts:   []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}},
 			},
 			[]string{"broken x.lua|x.lua:3 is broken, and nothing of it runs: syntax error|moonseal check"},
 		},
 		"broken and left": {
-			api.Status{Cleanups: 2, Problems: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
+			api.Status{Cleanups: 2, Scripts: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
 			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"},
 		},
 	} {
@@ -120,7 +131,7 @@ func TestSomeGetIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := a.Update(t.Context(), []alert.Trouble{{Key: "k", Text: "trouble"}}); err != nil {
+		if err := a.Update(t.Context(), []api.Problem{{Key: "k", Text: "trouble"}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

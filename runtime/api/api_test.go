@@ -129,6 +129,10 @@ func (f *fake) Forget(_ context.Context, run, by string) ([]journal.Undo, error)
 	return []journal.Undo{{Run: run}}, f.note("forget", run, by)
 }
 
+func (f *fake) ForgetPlaybook(_ context.Context, by string, r api.ForgetRequest) error {
+	return f.note("forget playbook", by, r)
+}
+
 func (f *fake) Pause(_ context.Context, by string, r api.PauseRequest) error {
 	return f.note("pause", by, r)
 }

@@ -137,6 +137,12 @@ func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
 	return err
 }
 
+// ForgetPlaybook drops what is known of a playbook whose script is gone.
+func (c *Client) ForgetPlaybook(ctx context.Context, r ForgetRequest) error {
+	_, err := post[struct{}](ctx, c, "/forget", r)
+	return err
+}
+
 // Reload reads config and scripts again.
 func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 	return post[ReloadReply](ctx, c, "/reload", struct{}{})

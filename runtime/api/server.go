@@ -29,6 +29,8 @@ type Daemon interface {
 	Run(ctx context.Context, by string, r RunRequest) (*RunReply, error)
 	Decisions
 	Pause(ctx context.Context, by string, r PauseRequest) error
+	// ForgetPlaybook drops what is known of a playbook whose script is gone.
+	ForgetPlaybook(ctx context.Context, by string, r ForgetRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
 	// Examine looks at all that playbooks name, and changes nothing.
@@ -162,6 +164,9 @@ func (s *server) routes() http.Handler {
 	handle(mux, s, "POST /pause", func(ctx context.Context, r *http.Request, in PauseRequest) (any, error) {
 		return done(s.daemon.Pause(ctx, who(r), in))
 	})
+	handle(mux, s, "POST /forget", func(ctx context.Context, r *http.Request, in ForgetRequest) (any, error) {
+		return done(s.daemon.ForgetPlaybook(ctx, who(r), in))
+	})
 	handle(mux, s, "POST /reload", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Reload(ctx) })
 	decide(mux, s, "cancel", s.daemon.Cancel)
 	decide(mux, s, "approve", s.daemon.Approve)
@@ -241,10 +246,10 @@ func (s *server) note(r *http.Request, in any, err error) {
 		}
 	}
 	if err != nil {
-		s.log.Warn("asked by a person, and refused", append(args, "error", err.Error())...)
+		s.log.Warn("request refused", append(args, "error", err.Error())...)
 		return
 	}
-	s.log.Info("asked by a person", args...)
+	s.log.Info("request", args...)
 }
 
 func (s *server) fail(w http.ResponseWriter, err error) {

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"moonseal/runtime/journal"
@@ -16,9 +19,54 @@ type Status struct {
 	Paused    bool             `json:"paused,omitempty"`   // nothing begins
 	Config    *problem.Error   `json:"config,omitempty"`   // why the config's file was refused, and the one before is in force
 	Playbooks []PlaybookStatus `json:"playbooks"`          // by name
-	Problems  []*problem.Error `json:"problems"`           // of scripts, by file
+	Scripts   []*problem.Error `json:"scripts"`            // why scripts are broken, by file
+	Problems  []Problem        `json:"problems"`           // what needs a person, the most urgent first
 	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
 	State     *problem.Error   `json:"state,omitempty"`    // why the state folder takes nothing, so that no run goes on
+}
+
+// Severities of a problem.
+const (
+	Act  = "act"  // someone has to do something now
+	Warn = "warn" // or else later
+)
+
+// Reasons of problems.
+const (
+	Parked   = "parked"   // a run does nothing until someone decides
+	Failed   = "failed"   // the last run
+	Failing  = "failing"  // a run fails, and goes on trying
+	Asks     = "asks"     // a run waits for approval
+	Locked   = "locked"   // a run waits for a lock for too long
+	Window   = "window"   // no window, or too narrow a one, before the certificate ends
+	Expiring = "expiring" // a certificate that is served
+	Broken   = "broken"   // a script
+	Config   = "config"   // it was refused
+	State    = "state"    // the state directory cannot be written
+	Left     = "left"     // changes that could not be undone
+)
+
+// Problem is what needs a person.
+type Problem struct {
+	Key      string `json:"key"` // the same as long as it is the same problem
+	Reason   string `json:"reason"`
+	Severity string `json:"severity"`
+	Playbook string `json:"playbook,omitempty"`
+	Node     string `json:"node,omitempty"`    // the first label of its name
+	Subject  string `json:"subject,omitempty"` // of the certificate that expires
+	Run      string `json:"run,omitempty"`
+	What     string `json:"what"` // in a few words
+	Text     string `json:"text"` // in one or two sentences
+	Next     string `json:"next"` // the command to type
+}
+
+// Title names the problem in one line, by severity, playbook, node and what it is.
+func (p Problem) Title(state string) string {
+	who := p.Playbook
+	if p.Node != "" {
+		who += ", " + p.Node
+	}
+	return fmt.Sprintf("[%s] %s: %s", strings.ToUpper(state), cmp.Or(who, "moonseal"), p.What)
 }
 
 // PlaybookStatus is one playbook's line. What is not known is null.
@@ -28,6 +76,7 @@ type PlaybookStatus struct {
 	Bundle  string         `json:"bundle"` // hash of all that it needs
 	Error   *problem.Error `json:"error"`  // why the script as it is now is not the one that runs
 	Paused  bool           `json:"paused,omitempty"`
+	Gone    bool           `json:"gone,omitempty"`    // its script is not there any more
 	Warning string         `json:"warning,omitempty"` // why its window may be too narrow
 	NextRun *time.Time     `json:"next_run"`
 	Served  []Served       `json:"served"` // what was seen last
@@ -35,14 +84,32 @@ type PlaybookStatus struct {
 	Running *Running       `json:"running"`
 }
 
+// FirstEnd returns when the first of the certificates ends that the playbook's nodes
+// serve; false if none is known.
+func (p PlaybookStatus) FirstEnd() (time.Time, bool) {
+	var first time.Time
+	for _, c := range p.Served {
+		if first.IsZero() || c.NotAfter.Before(first) {
+			first = c.NotAfter
+		}
+	}
+	return first, !first.IsZero()
+}
+
+// Days returns how many whole days are left.
+func Days(ends, now time.Time) int { return int(ends.Sub(now).Hours() / 24) }
+
 // Served is a certificate as it was last seen on a handshake.
 type Served struct {
-	Subject   string     `json:"subject"` // the record's, such as "cucm01/tomcat"
-	SHA256    string     `json:"sha256"`
-	NotAfter  time.Time  `json:"not_after"`
-	Installed string     `json:"installed,omitempty"` // sha256 of what is installed, where it is another
-	Seen      time.Time  `json:"seen"`
-	Next      *time.Time `json:"next,omitempty"` // when the renewal is wanted
+	Subject  string    `json:"subject"` // the record's, such as "cucm01/tomcat"
+	SHA256   string    `json:"sha256"`
+	NotAfter time.Time `json:"not_after"`
+	Issuer   string    `json:"issuer,omitempty"` // its name
+	// SelfSigned says that no CA has issued it.
+	SelfSigned bool       `json:"self_signed,omitempty"`
+	Installed  string     `json:"installed,omitempty"` // sha256 of what is installed, where it is another
+	Seen       time.Time  `json:"seen"`
+	Next       *time.Time `json:"next,omitempty"` // when the renewal is wanted
 }
 
 // LastRun is the run that ended last.
@@ -121,6 +188,10 @@ func (d Decision) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", d.As)}
 }
 
+func (r ForgetRequest) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("playbook", r.Playbook), slog.String("ticket", r.Ticket), slog.String("reason", r.Reason)}
+}
+
 func (p PauseRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
 }
@@ -159,6 +230,13 @@ type Decision struct {
 type PauseRequest struct {
 	Playbook string `json:"playbook,omitempty"`
 	Paused   bool   `json:"paused"`
+}
+
+// ForgetRequest names a playbook to forget, and why.
+type ForgetRequest struct {
+	Playbook string `json:"playbook"`
+	Ticket   string `json:"ticket,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 // Event is a line of a followed run: a record, or the end.

@@ -165,6 +165,14 @@ func (c *Control) ForgetPlaybook(ctx context.Context, playbook string, d Decisio
 	return c.journal.ForgetPlaybook(context.WithoutCancel(ctx), rec)
 }
 
+// ScriptExists is the error of a playbook that cannot be forgotten.
+func ScriptExists(playbook, file string) error {
+	return &problem.Error{
+		Kind: problem.Conflict, Code: problem.HasScript, Target: playbook, Message: "its script exists: " + file, Work: problem.NotDone,
+		Hint: "remove the script first; moonseal pause " + playbook + " keeps it from running",
+	}
+}
+
 // Pause lets the playbook, or for "" every playbook, begin no runs by schedule.
 func (c *Control) Pause(ctx context.Context, playbook string, d Decision) error {
 	return c.setPaused(ctx, playbook, journal.DecidedPause, d)

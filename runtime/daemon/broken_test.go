@@ -38,11 +38,11 @@ func TestBrokenSinceBeforeTheStart(t *testing.T) {
 		}
 	}
 	text := "dfw.lua:1 is broken, and nothing of it runs: " + s.Playbooks[0].Error.Error()
-	want("moonseal: attention needed | " + text + "\nnext: moonseal check")
+	want("[WARN] dfw: dfw.lua:1 is broken | " + text + "\nnext: moonseal check")
 	h.script("dfw", script{})
 	h.reload()
 	h.clock.Advance(watchEvery)
-	want("moonseal: over | " + text)
+	want("[OVER] dfw: dfw.lua:1 is broken | dfw.lua is in order again, or was removed, after 1 min")
 	if s, err = h.daemon.Status(t.Context()); err != nil || s.Playbooks[0].Error != nil || s.Playbooks[0].Bundle == "" {
 		t.Errorf("status: %+v, %v", s, err)
 	}

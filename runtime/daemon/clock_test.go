@@ -54,12 +54,14 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 			h.drifts(time.Hour, func() bool { return told("asks waits for approval") == 1 })
 
 			h.clock.set(by)
-			h.drifts(time.Hour, func() bool { return by < 0 || told("attention needed", "renewed: the certificate of x ends on") == 1 })
+			h.drifts(time.Hour, func() bool {
+				return by < 0 || told("[ACT] renewed, x: expired", "renewed: the certificate of x ends on") == 1
+			})
 			h.restart()
 			h.drifts(2*time.Hour, func() bool { return h.ran("renewed") })
 			before := len(h.runs())
 			h.clock.set(-by)
-			h.drifts(time.Hour, func() bool { return by < 0 || told("over", "renewed: the certificate of x ends on") == 1 })
+			h.drifts(time.Hour, func() bool { return by < 0 || told("[OVER] renewed, x: expired", "x serves a certificate, until") == 1 })
 			h.drifts(26*time.Hour, func() bool { return len(h.runs()) > before })
 
 			if r := h.run(asks); r.Status != journal.Waiting {

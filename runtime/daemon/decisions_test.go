@@ -357,7 +357,7 @@ func TestWindowsThatNeverOpen(t *testing.T) {
 	h.start()
 	s, err := h.daemon.Status(t.Context())
 	h.check(err)
-	if len(s.Playbooks) != 3 || s.Playbooks[2].Name != "well" || s.Playbooks[2].Error != nil || len(s.Problems) != 2 {
+	if len(s.Playbooks) != 3 || s.Playbooks[2].Name != "well" || s.Playbooks[2].Error != nil || len(s.Scripts) != 2 {
 		t.Fatalf("got %+v", s)
 	}
 	for _, p := range s.Playbooks[:2] {
@@ -365,7 +365,7 @@ func TestWindowsThatNeverOpen(t *testing.T) {
 			t.Errorf("%s: %+v", p.Name, p)
 		}
 	}
-	if e := s.Problems[1]; !strings.Contains(e.Error(), "never opens") || e.Place.File != "never.lua" {
+	if e := s.Scripts[1]; !strings.Contains(e.Error(), "never opens") || e.Place.File != "never.lua" {
 		t.Errorf("got %v", e)
 	}
 }
@@ -394,7 +394,7 @@ func TestBrokenScript(t *testing.T) {
 	h.reload()
 	s, err = h.daemon.Status(t.Context())
 	h.check(err)
-	if p := s.Playbooks[0]; p.Error != nil || len(s.Problems) != 0 {
+	if p := s.Playbooks[0]; p.Error != nil || len(s.Scripts) != 0 {
 		t.Errorf("got %+v", p)
 	}
 	text, err := json.Marshal(s.Playbooks[0])
@@ -416,7 +416,7 @@ func TestScriptsFolderGone(t *testing.T) {
 	}
 	s, err := h.daemon.Status(t.Context())
 	h.check(err)
-	if len(s.Playbooks) != 1 || len(s.Problems) != 1 {
+	if len(s.Playbooks) != 1 || len(s.Scripts) != 1 {
 		t.Errorf("got %+v", s)
 	}
 	h.passes(2 * time.Hour)

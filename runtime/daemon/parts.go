@@ -193,9 +193,9 @@ func (d *Daemon) refusedConfig(err error) {
 	}
 }
 
-func orEmpty(names []string) []string {
-	if names == nil {
-		return []string{}
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
 	}
-	return names
+	return list
 }

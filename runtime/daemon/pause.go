@@ -26,6 +26,20 @@ func (d *Daemon) Pause(ctx context.Context, by string, r api.PauseRequest) error
 	return nil
 }
 
+// ForgetPlaybook implements [api.Daemon].
+func (d *Daemon) ForgetPlaybook(ctx context.Context, by string, r api.ForgetRequest) error {
+	s := d.reload.Current()
+	for _, l := range lameScripts(s) {
+		if l.name == r.Playbook {
+			return control.ScriptExists(r.Playbook, l.file)
+		}
+	}
+	if book := s.Find(r.Playbook); book != nil {
+		return control.ScriptExists(r.Playbook, book.File)
+	}
+	return d.control.ForgetPlaybook(ctx, r.Playbook, control.Decision{By: by, Ticket: r.Ticket, Reason: r.Reason})
+}
+
 // isPaused reports whether the playbook, or all for "", begins no runs by schedule.
 func (d *Daemon) isPaused(ctx context.Context, playbook string) bool {
 	paused, err := d.journal.Paused(ctx)

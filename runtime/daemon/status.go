@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
@@ -44,7 +45,7 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	}
 	snapshot := d.reload.Current()
 	s := &api.Status{
-		Version: d.opt.Version, Since: d.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Problems: snapshot.Problems,
+		Version: d.opt.Version, Since: d.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Scripts: orEmpty(snapshot.Problems),
 	}
 	d.mu.Lock()
 	s.Config = d.refused
@@ -62,12 +63,14 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	for _, l := range lameScripts(snapshot) {
 		names[l.name], broken[l.name] = true, l
 	}
-	for name, v := range views {
-		names[name] = names[name] || v.Unfinished != nil // its script may be gone
+	gone := map[string]bool{}
+	for name := range views {
+		gone[name] = !names[name] // until it is forgotten
+		names[name] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		p := d.playbookStatus(name, views[name])
-		p.Paused = paused.Has(name)
+		p.Paused, p.Gone = paused.Has(name), gone[name]
 		if p.Running != nil {
 			d.showLocks(p.Running, views[name], locks)
 		}
@@ -77,6 +80,7 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 		s.Playbooks = append(s.Playbooks, p)
 	}
 	s.State = d.storage.trouble.Load()
+	s.Problems = alert.Troubles(s, d.limits(), d.opt.Clock.Now())
 	return s, nil
 }
 
@@ -131,15 +135,19 @@ type found struct {
 	SHA256   string // served
 	NotAfter time.Time
 	// Installed is the fingerprint of what is installed.
-	Installed string
-	Next      *time.Time
+	Installed  string
+	Issuer     string
+	SelfSigned bool
+	Next       *time.Time
 }
 
 // seen reads a record as ctx:record wrote it.
 func seen(rec journal.RecordedRow) found {
 	type certificate struct {
-		SHA256   string  `json:"sha256"`
-		NotAfter float64 `json:"not_after"`
+		SHA256     string  `json:"sha256"`
+		NotAfter   float64 `json:"not_after"`
+		Issuer     string  `json:"issuer"`
+		SelfSigned bool    `json:"self_signed"`
 	}
 	var r struct {
 		Subject   string       `json:"subject"`
@@ -157,6 +165,7 @@ func seen(rec journal.RecordedRow) found {
 	}
 	if r.Served != nil {
 		f.SHA256, f.NotAfter = r.Served.SHA256, fromUnix(r.Served.NotAfter)
+		f.Issuer, f.SelfSigned = r.Served.Issuer, r.Served.SelfSigned
 	}
 	if r.Next > 0 {
 		at := fromUnix(r.Next)
@@ -180,7 +189,7 @@ func servedOf(records []journal.RecordedRow) []api.Served {
 		if f.SHA256 == "" {
 			continue
 		}
-		s := api.Served{Subject: f.Subject, SHA256: f.SHA256, NotAfter: f.NotAfter, Seen: rec.At, Next: f.Next}
+		s := api.Served{Subject: f.Subject, SHA256: f.SHA256, NotAfter: f.NotAfter, Issuer: f.Issuer, SelfSigned: f.SelfSigned, Seen: rec.At, Next: f.Next}
 		if f.Installed != f.SHA256 {
 			s.Installed = f.Installed
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"moonseal/runtime/alert"
+	"moonseal/runtime/api"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -71,13 +72,22 @@ func (d *Daemon) tellTroubles(ctx context.Context) {
 	}
 	status, err := d.Status(ctx)
 	if err == nil {
-		a := d.config().Alerts
-		limits := alert.Limits{Expiring: time.Duration(a.Expiring), Waiting: time.Duration(a.Waiting)}
-		err = d.alerts.Update(ctx, alert.Troubles(status, limits, d.opt.Clock.Now()))
+		err = d.alerts.Update(ctx, status.Problems, func(p api.Problem, since time.Time) string {
+			decisions, err := d.journal.Decisions(ctx, p.Run)
+			if err != nil || p.Run == "" {
+				decisions = nil // how it ended is said without
+			}
+			return alert.Over(status, p, decisions, d.opt.Clock.Now().Sub(since), d.opt.Clock.Now())
+		})
 	}
 	if err != nil && ctx.Err() == nil && d.storage.trouble.Load() == nil {
 		d.log.Error("troubles could not be looked for", "error", err.Error())
 	}
+}
+
+func (d *Daemon) limits() alert.Limits {
+	a := d.config().Alerts
+	return alert.Limits{Expiring: time.Duration(a.Expiring), Waiting: time.Duration(a.Waiting)}
 }
 
 // retryCleanups tries again, when it is time, what runs that have ended could not

@@ -8,6 +8,7 @@ type Code string
 const (
 	NoRun       Code = "no_run"       // there is no such run
 	NoPlaybook  Code = "no_playbook"  // there is no such playbook
+	HasScript   Code = "has_script"   // the playbook's script exists
 	RunEnded    Code = "run_ended"    // the run has ended
 	RunUnended  Code = "run_unended"  // the run has not ended
 	RunWorking  Code = "run_working"  // a process works on the run
