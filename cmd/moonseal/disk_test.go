@@ -127,7 +127,7 @@ func TestDiskFull(t *testing.T) {
 	for _, id := range runs {
 		d.is(id, journal.Done)
 	}
-	w.until("it is over", func() bool { return in.count("the state folder takes nothing") == 2 })
+	w.until("it is over", func() bool { return in.count("the state directory can be written again") == 1 })
 	if s, err := d.api.Status(t.Context()); err != nil || s.State != nil {
 		t.Errorf("status: %+v, %v", s.State, err)
 	}

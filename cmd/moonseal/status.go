@@ -88,7 +88,7 @@ func (a *app) otherBuild(daemon string) {
 		return
 	}
 	a.differs = true
-	_, _ = fmt.Fprintf(a.stderr, "moonseal: the daemon is moonseal %s, this command is moonseal %s\nhint: restart the daemon: systemctl restart moonseal\n",
+	_, _ = plain.Fprintf(a.stderr, "moonseal: the daemon is moonseal %s, this command is moonseal %s\nhint: restart the daemon: systemctl restart moonseal\n",
 		cmp.Or(daemon, "of an older version"), a.build)
 }
 

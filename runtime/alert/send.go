@@ -28,7 +28,7 @@ type Service struct {
 // (https://shoutrrr.nickfedor.com/services/overview/). services gives them anew
 // for each message, since they are secrets.
 func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
-	return sender{client: http.DefaultClient, telegram: telegramAPI}.toAll(services)
+	return sender{client: &http.Client{}, telegram: telegramAPI}.toAll(services)
 }
 
 // sender sends messages. What it has is for services that shoutrrr does not send to.

@@ -27,7 +27,7 @@ const telegramTimeout = 10 * time.Second
 // URL; it does not send it, because its version 0.13.2 reports no error if Telegram
 // cannot be reached, or if something before it answers
 // (telegram_client.go: GetErrorResponse of an empty body is nil).
-func (s sender) toTelegram(ctx context.Context, rawURL, title, message string) error {
+func (se sender) toTelegram(ctx context.Context, rawURL, title, message string) error {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (s sender) toTelegram(ctx context.Context, rawURL, title, message string) e
 	ctx, cancel := context.WithTimeout(ctx, telegramTimeout)
 	defer cancel()
 	for _, chat := range config.Chats {
-		if err := s.postTelegram(ctx, config, telegramMessage(config, chat, message)); err != nil {
+		if err := se.postTelegram(ctx, config, telegramMessage(config, chat, message)); err != nil {
 			return err
 		}
 	}
@@ -79,17 +79,17 @@ func telegramMessage(config *telegram.Config, chat, message string) telegramPayl
 	return p
 }
 
-func (s sender) postTelegram(ctx context.Context, config *telegram.Config, p telegramPayload) error {
+func (se sender) postTelegram(ctx context.Context, config *telegram.Config, p telegramPayload) error {
 	body, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.telegram+"/bot"+config.Token+"/sendMessage", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, se.telegram+"/bot"+config.Token+"/sendMessage", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := s.client.Do(req)
+	res, err := se.client.Do(req)
 	if err != nil {
 		return err
 	}

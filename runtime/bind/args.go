@@ -135,6 +135,9 @@ func (r *Registry) DecodeCall(full string, raw json.RawMessage) (*Invocation, er
 	if ref, ok := o.Values["recv"].(*Ref); ok {
 		inv.Recv = ref.Ptr
 	}
+	if inv.Recv == nil && f.Impl.Recv != nil {
+		return nil, fmt.Errorf("%s: journaled call names no %s", full, f.Impl.Recv)
+	}
 	args := reflect.New(f.Impl.Args)
 	data, _ := asObject(o.Values["args"])
 	if data == nil {

@@ -20,7 +20,7 @@ func (o Options) proxy() (*url.URL, error) {
 	u, err := url.Parse(o.Proxy)
 	switch {
 	case err != nil, u.Hostname() == "", schemePort(u.Scheme) == "", u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
-		return nil, &problem.Error{
+		return nil, &problem.Error{ //nolint:gosec // the URL in it is an example
 			Kind: problem.Usage, Target: "proxy", Message: "it is not a valid URL of a proxy (it may hold a password, so it is not shown)",
 			Hint: "write http://proxy.example.com:3128, or http://USER:PASSWORD@proxy.example.com:3128 with @ : / ? # of the password as %40 %3A %2F %3F %23",
 		}

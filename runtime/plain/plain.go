@@ -32,15 +32,15 @@ func escape(s, keep string) string {
 	}
 	var b strings.Builder
 	b.WriteString(s[:first])
-	for i, size := first, 0; i < len(s); i += size {
-		var r rune
-		r, size = utf8.DecodeRuneInString(s[i:])
+	for i := first; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
 		part := s[i : i+size]
 		if r == utf8.RuneError && size == 1 || r != utf8.RuneError && unsafe(r) && !strings.ContainsRune(keep, r) {
 			quoted := strconv.QuoteToASCII(part)
 			part = quoted[1 : len(quoted)-1]
 		}
 		b.WriteString(part)
+		i += size
 	}
 	return b.String()
 }

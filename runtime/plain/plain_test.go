@@ -55,7 +55,7 @@ func TestFprintf(t *testing.T) {
 
 type failing struct{}
 
-func (failing) Write(p []byte) (int, error) { return 1, os.ErrClosed }
+func (failing) Write([]byte) (int, error) { return 1, os.ErrClosed }
 
 func TestWriter(t *testing.T) {
 	var b strings.Builder

@@ -142,7 +142,8 @@ func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
 	r := &Run{
 		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
-		failures: h.Run.Failures, failing: h.Run.FailingSince, now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records), ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
+		failures: h.Run.Failures, failing: h.Run.FailingSince, now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records),
+		ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
 	}
 	if r.opt.Trace == nil {
 		r.opt.Trace = func(Point, string) {}
@@ -220,7 +221,7 @@ func (r *Run) endedEarly(ctx context.Context, bodyErr error) error {
 	var c *control
 	ended := !errors.As(bodyErr, &c) || c.stop == nil && c.outcome.Status == journal.Skipped
 	if r.ending || !ended || ctx.Err() != nil || errors.Is(bodyErr, errWorkUsed) || r.next >= r.journaled {
-		return nil
+		return nil //nolint:nilerr // bodyErr is the caller's
 	}
 	at := r.reached
 	var cause *problem.Error

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"math"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -115,12 +116,17 @@ func (th *thicket) table(t *lua.LTable) {
 	th.see(held.Metatable)
 }
 
+func isNaN(v lua.LValue) bool {
+	n, ok := v.(lua.LNumber)
+	return ok && math.IsNaN(float64(n))
+}
+
 // changed puts outer variables back, and says which was assigned first and where.
 func (th *thicket) changed() error {
 	var first error
 	for _, o := range th.outers {
 		now := o.up.Value()
-		if now == o.value || now != now && o.value != o.value { //nolint:staticcheck // not a number is not itself
+		if now == o.value || isNaN(now) && isNaN(o.value) {
 			continue
 		}
 		o.up.SetValue(o.value)
@@ -154,7 +160,10 @@ const fromStep = "return the value from the step: local value = ctx:step(…)"
 
 // metamethods are what a table may have that others have as a metatable.
 func metamethods() []string {
-	return []string{"__index", "__newindex", "__call", "__tostring", "__len", "__eq", "__lt", "__le", "__concat", "__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm", "__metatable"}
+	return []string{
+		"__index", "__newindex", "__call", "__tostring", "__len", "__eq", "__lt", "__le", "__concat",
+		"__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm", "__metatable",
+	}
 }
 
 // freeze moves t's contents away, and lets a metatable show them. metas has those that

@@ -162,7 +162,8 @@ func (e *escaped) unescape(marks string) bool {
 		plain, i = append(plain, char...), i+n
 	}
 	changed := len(plain) < len(e.plain)
-	e.plain, e.from = string(plain), append(from, e.from[len(e.plain)])
+	from = append(from, e.from[len(e.plain)])
+	e.plain, e.from = string(plain), from
 	return changed
 }
 
