@@ -25,8 +25,8 @@ const (
 // the reason and the round, and the step has its deadline.
 func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
 	pause := firstPoll
-	said := ""
-	if s.err != nil {
+	said, told := "", s.err != nil
+	if told {
 		said = s.err.Message
 	}
 	for {
@@ -39,8 +39,8 @@ func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFu
 		if left <= 0 {
 			return nil, r.pollTimeout(s, notYet)
 		}
-		if notYet.Message != said {
-			said = notYet.Message
+		if !told || notYet.Message != said {
+			said, told = notYet.Message, true
 			r.scriptLog.Debug("not yet", "reason", said)
 		}
 		if s.options.Every > 0 {
