@@ -148,6 +148,7 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	}
 	watch, stopWatch := context.WithCancel(base)
 	d.watching.Go(func() { d.watch(watch) })
+	d.watching.Go(func() { d.clean(watch) })
 	d.watching.Go(func() { d.tidy(watch) })
 	defer d.watching.Wait()
 	defer stopWatch()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/control"
@@ -17,6 +19,8 @@ const (
 	watchEvery = time.Minute
 	// beatEvery is how often it shows that it lives.
 	beatEvery = 5 * time.Minute
+	// cleanups is how many runs it cleans up after at once.
+	cleanups = 4
 )
 
 // watch looks around until ctx ends.
@@ -29,7 +33,6 @@ func (d *Daemon) watch(ctx context.Context) {
 		d.probe(ctx)
 		d.requeue(ctx)
 		d.tellTroubles(ctx)
-		d.retryCleanups(ctx)
 		if now := d.opt.Clock.Now(); d.now().Beat != nil && now.Sub(beaten) >= beatEvery {
 			beaten = now
 			d.beat(ctx, d.now().Beat)
@@ -38,6 +41,21 @@ func (d *Daemon) watch(ctx context.Context) {
 		case <-tick.Chan():
 		case <-d.again():
 		case <-d.look:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// clean tries left-over clean-ups again until ctx ends: beside watch, for a clean-up may
+// take as long as an appliance does not answer.
+func (d *Daemon) clean(ctx context.Context) {
+	tick := d.opt.Clock.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		d.retryCleanups(ctx)
+		select {
+		case <-tick.Chan():
 		case <-ctx.Done():
 			return
 		}
@@ -91,13 +109,18 @@ func (d *Daemon) limits() alert.Limits {
 }
 
 // retryCleanups tries again, when it is time, what runs that have ended could not
-// undo.
+// undo: a few runs at once, so that one whose appliance does not answer keeps few others.
 func (d *Daemon) retryCleanups(ctx context.Context) {
 	undos, err := d.journal.Undos(ctx, journal.UndoPending)
 	if err != nil {
-		d.log.Error("left-over clean-up could not be looked for", "error", err.Error())
+		if ctx.Err() == nil {
+			d.log.Error("left-over clean-up could not be looked for", "error", err.Error())
+		}
 		return
 	}
+	var all errgroup.Group
+	defer func() { _ = all.Wait() }() // each logs its own error
+	all.SetLimit(cleanups)
 	tried := map[string]bool{}
 	for _, u := range undos {
 		if tried[u.Run] || u.NextAt.IsZero() || u.NextAt.After(d.opt.Clock.Now()) {
@@ -107,9 +130,12 @@ func (d *Daemon) retryCleanups(ctx context.Context) {
 		if r, err := d.journal.Run(ctx, u.Run); err != nil || r.Ended.IsZero() {
 			continue // a run that goes on cleans up by itself
 		}
-		if err := d.cleanUp(ctx, u.Run); err != nil && ctx.Err() == nil {
-			d.log.Warn("clean-up failed again", "run", u.Run, "error", problem.From(err).Error())
-		}
+		all.Go(func() error {
+			if err := d.cleanUp(ctx, u.Run); err != nil && ctx.Err() == nil {
+				d.log.Warn("clean-up failed again", "run", u.Run, "error", problem.From(err).Error())
+			}
+			return nil
+		})
 	}
 }
 

@@ -245,6 +245,7 @@ func (d *Daemon) interrupted(j queue.Job) {
 
 // after notes what a run ended or stopped with.
 func (d *Daemon) after(ctx context.Context, j queue.Job, out *run.Outcome) {
+	ctx = context.WithoutCancel(ctx) // of a run that was cancelled it has ended
 	if out.Status == run.Replaying {
 		d.interrupted(j)
 		return

@@ -318,6 +318,47 @@ func TestEmptyResultIsADeath(t *testing.T) {
 	}
 }
 
+// Of two who take up one run at once, one waits for the other: its process would end
+// the other's.
+func TestOneOwnerPerRun(t *testing.T) {
+	at, release := make(chan struct{}, 9), make(chan struct{})
+	c := newCaptive(t, script(func(c *conn) {
+		_ = c.send(loadedAs("p"))
+		if f, err := c.receive(); err != nil || f.Start == nil {
+			return
+		}
+		at <- struct{}{}
+		<-release
+		_ = c.send(&frame{Result: &Result{Outcome: &run.Outcome{Status: journal.Done}}})
+	}))
+	begun, err := c.Control.Begin(t.Context(), control.Beginning{Playbook: "p", Bundle: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	resume := func(p *Parent) {
+		job := c.job()
+		job.Mode = run.Cleanup
+		_, err := p.Resume(t.Context(), job, begun.Run.ID)
+		ended <- err
+	}
+	go resume(c.Parent)
+	<-at
+	brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := c.Resume(brief, c.job(), begun.Run.ID); !errors.Is(err, context.DeadlineExceeded) || len(at) > 0 { // it does not come to the run's lock
+		t.Errorf("while another works on it: %v, %d processes more", err, len(at))
+	}
+	go resume(c.With(c.Spawner, c.Secrets)) // after a change of the config
+	close(release)
+	if err := errors.Join(<-ended, <-ended); err != nil {
+		t.Error(err)
+	}
+	if h, _, _ := c.history(begun.Run.ID); h.Run.Deaths != 0 || len(at) != 1 {
+		t.Errorf("%+v; %d processes more", h.Run, len(at))
+	}
+}
+
 // The child of an honest script ends as it says.
 func TestHonestPuppet(t *testing.T) {
 	c := newCaptive(t, script(func(c *conn) {

@@ -33,6 +33,7 @@ type Parent struct {
 
 	of       *Parent // the one that [Parent.With] was called on first; nil: this is it
 	starting entrance
+	owners   owners
 	drain    drainage
 }
 
@@ -134,11 +135,19 @@ func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err err
 // wait, with an outcome of status [run.Replaying].
 func (p *Parent) Drain() { p.first().drain.begin() }
 
-// Resume takes up an unfinished run, again and again while its children die. One that
-// was asked to end is cancelled, whatever the job's mode.
+// Resume takes up an unfinished run, again and again while its children die, as soon as
+// nobody else works on it. One that was asked to end is cancelled, whatever the job's mode.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
 	r, err := p.Journal.Run(ctx, id)
 	if err != nil {
+		return nil, err
+	}
+	free, err := p.first().owners.own(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	if r, err = p.Journal.Run(ctx, r.ID); err != nil { // what the one before has made of it
 		return nil, err
 	}
 	if !r.CancelAsked.IsZero() && r.Ended.IsZero() {

@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"moonseal/runtime/config"
+	"moonseal/runtime/control"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/queue"
+	"moonseal/runtime/run"
+	"moonseal/runtime/schedule"
+	"moonseal/runtime/worker"
+)
+
+// stuckCleanup is an executor whose clean-ups take until they are told to end.
+type stuckCleanup struct {
+	*fakeExecutor
+
+	begun chan string
+}
+
+func (s stuckCleanup) Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error) {
+	if job.Mode != run.Cleanup {
+		return s.fakeExecutor.Resume(ctx, job, id)
+	}
+	s.begun <- id
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// left leaves a run that has ended with something to clean up, which is due.
+func (h *house) left(playbook string) string {
+	h.t.Helper()
+	ctx := h.t.Context()
+	begun, err := h.daemon.control.Begin(ctx, control.Beginning{Playbook: playbook, Bundle: "h"})
+	h.check(err)
+	s := journal.Stamp{Run: begun.Run.ID, Epoch: begun.Run.Epoch, At: h.clock.Now().UTC()}
+	h.check(h.daemon.journal.Write(ctx, journal.RunResumed{Stamp: s},
+		journal.StepStarted{Stamp: s, Kind: "step", Name: "a", Attempt: 1},
+		journal.EffectMarked{Stamp: s, Fn: "f", Undo: &journal.UndoSpec{Fn: "g"}}, journal.EffectDone{Stamp: s}, journal.StepDone{Stamp: s},
+		journal.RunEnding{Stamp: s, Outcome: journal.Done},
+		journal.UndoFailed{Stamp: s, Error: &problem.Error{Kind: problem.Unavailable, Message: "no answer"}, NextAt: s.At}, journal.RunEnded{Stamp: s}))
+	return begun.Run.ID
+}
+
+// Appliances that do not answer keep clean-ups from their end, but not the daemon from
+// showing that it lives, nor its stop.
+func TestCleanupsHoldNothingUp(t *testing.T) {
+	h := newHouse(t, time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC))
+	stuck := stuckCleanup{h.exec, make(chan string, 16)}
+	beats := make(chan time.Time, 1024)
+	h.makeParts = func(c *config.Config, j *journal.Journal, ctl *control.Control, observe func(journal.Record)) (Parts, error) {
+		p, err := h.parts(c, j, ctl, observe)
+		p.Executor = stuck
+		p.Beat = func(context.Context) error { beats <- h.clock.Now(); return nil }
+		return p, err
+	}
+	h.start()
+	want := map[string]bool{}
+	for _, name := range []string{"a", "b", "c"} {
+		want[h.left(name)] = true
+	}
+	h.drifts(time.Hour, func() bool { return len(stuck.begun) == len(want) })
+	for range len(want) {
+		if id := <-stuck.begun; !want[id] {
+			t.Errorf("cleaned up after %s", id)
+		}
+	}
+	since := h.clock.Now()
+	h.drifts(time.Hour, func() bool {
+		select {
+		case at := <-beats:
+			return at.After(since)
+		default:
+			return false
+		}
+	})
+	h.stop()
+	if errs := h.log.of("left-over clean-up could not be looked for"); len(errs) > 0 {
+		t.Errorf("%v", errs)
+	}
+}
+
+// What a run has recorded before it was cancelled counts: its context has ended by then.
+func TestCancelledRunKeepsTheNextMoment(t *testing.T) {
+	h := newHouse(t, time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC))
+	h.script("p", script{Schedule: "0 3 1 1 *", Next: "30h"})
+	h.start()
+	h.daemon.due(t.Context(), "p", schedule.Reason{Cause: schedule.Due, Slot: h.clock.Now()})
+	h.settle()
+	runs := h.runs()
+	if len(runs) != 1 || runs[0].Status != journal.Done {
+		t.Fatalf("%+v", runs)
+	}
+	h.daemon.schedule.SetNext("p", time.Time{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(run.ErrCancelled)
+	h.daemon.after(ctx, queue.Job{Run: runs[0].ID, Playbook: "p"}, &run.Outcome{Status: journal.Cancelled})
+	if next := h.daemon.schedule.Next("p"); !next.Equal(runs[0].Ended.Add(30 * time.Hour).Truncate(time.Second)) {
+		t.Errorf("next at %s", next)
+	}
+	if errs := h.log.of("the journal cannot be read"); len(errs) > 0 {
+		t.Errorf("%v", errs)
+	}
+}
