@@ -68,14 +68,18 @@ type Decisions interface {
 func Serve(ctx context.Context, l net.Listener, d Daemon, build string, log *slog.Logger) error {
 	s := &server{daemon: d, log: log}
 	srv := &http.Server{
-		Handler: named(build, s.routes()), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: named(build, whole(s, readTimeout, s.routes())), ReadHeaderTimeout: readTimeout, IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, peer(c))
+			uid := -1
+			if known, ok := c.(*counted); ok {
+				uid = known.uid
+			}
+			return context.WithValue(ctx, peerKey{}, uid)
 		},
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() { served <- srv.Serve(limitConns(l, connLimit())) }()
 	select {
 	case err := <-served:
 		return err
@@ -213,7 +217,7 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		var in T
 		if r.Method == http.MethodPost {
-			dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+			dec := json.NewDecoder(r.Body)
 			dec.DisallowUnknownFields()
 			if err := dec.Decode(&in); err != nil {
 				s.fail(w, &problem.Error{Kind: problem.Usage, Message: "the request is no such JSON: " + err.Error()})
