@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -182,11 +183,8 @@ func (c *conn) receive() (*frame, error) {
 	if n > maxFrame {
 		return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, maxFrame)
 	}
-	if cap(c.in) < n || cap(c.in) > keptBuffer {
-		c.in = make([]byte, n)
-	}
-	body := c.in[:n]
-	if _, err := io.ReadFull(c.r, body); err != nil {
+	body, err := c.body(n)
+	if err != nil {
 		return nil, err
 	}
 	f, err := readFrame(body)
@@ -194,6 +192,21 @@ func (c *conn) receive() (*frame, error) {
 		return nil, fmt.Errorf("%w: %w", errNoFrame, err)
 	}
 	return f, nil
+}
+
+// body reads n bytes, which are valid until the next call. It takes memory as they
+// come: four bytes that say there will be many cost nothing.
+func (c *conn) body(n int) ([]byte, error) {
+	if n <= keptBuffer {
+		if cap(c.in) < n {
+			c.in = make([]byte, n)
+		}
+		_, err := io.ReadFull(c.r, c.in[:n])
+		return c.in[:n], err
+	}
+	var b bytes.Buffer
+	_, err := io.CopyN(&b, c.r, int64(n))
+	return b.Bytes(), err
 }
 
 // readFrame reads what append wrote. Nothing of the frame shares b.
