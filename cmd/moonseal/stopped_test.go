@@ -17,7 +17,7 @@ func TestServeCancelsAStoppedRun(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
 	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
 	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\nconcurrency: 1\n"), 0o600))
-	w.script("stopped", `return playbook { run = function(ctx) ctx:step("first", function() return true end) ctx:sleep("29s") end }`)
+	w.script("stopped", `return playbook { run = function(ctx) ctx:step("first", function() return true end) ctx:poll("waiting", { within = "2h", every = "20s" }, function() return false end) end }`)
 	w.script("next", `return playbook { run = function(ctx) ctx:step("first", function() return true end) end }`)
 	d := w.serve()
 	stopped := d.begin("stopped")

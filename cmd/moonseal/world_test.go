@@ -157,6 +157,9 @@ func (p *process) wait() int {
 
 // kill kills the process and its children as kill -9 does, all at once.
 func (p *process) kill() {
+	if p.done.Err() != nil {
+		return // its number may be another process's by now
+	}
 	for _, pid := range append(p.children(), p.cmd.Process.Pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}

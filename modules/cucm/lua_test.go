@@ -351,7 +351,7 @@ func TestScriptGoesOnWithARestart(t *testing.T) {
 	if list := restarts(s.world, pub); len(list) != 6 || list[0] != tomcatService || slices.Contains(list[1:], tomcatService) {
 		t.Errorf("restarted %v", list)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		if ok, _, err := s.client(t, pub).Serves(ctx, s.issued); ok || ctx.Err() != nil {

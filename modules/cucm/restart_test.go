@@ -290,9 +290,15 @@ func TestProbeWaits(t *testing.T) {
 	if _, happened, err := c.ProbeRestart(t.Context(), r, look, sending); happened || err != nil {
 		t.Errorf("the old certificate is served: happened %v, %v", happened, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := c.Restart(ctx, r, look, RestartProgress{}, nil); err == nil {
+	away := func(v any) error {
+		if p, ok := v.(*RestartProgress); ok && p.Services[0].State == Begun {
+			cancel()
+		}
+		return nil
+	}
+	if _, err := c.Restart(ctx, r, look, RestartProgress{}, away); err == nil {
 		t.Fatal("the restart ended")
 	}
 	_, happened, err := c.ProbeRestart(t.Context(), r, look, sending)

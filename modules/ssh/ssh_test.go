@@ -280,7 +280,7 @@ func TestContextEndsACommand(t *testing.T) {
 	}
 	select {
 	case <-gone:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the connection stays open")
 	}
 	_, err = sess.Run(t.Context(), "show status", nil)

@@ -144,7 +144,7 @@ func (w *world) put(name, text string) {
 func (w *world) until(what string, is func(*reload.Snapshot) bool) [][2]*reload.Snapshot {
 	w.t.Helper()
 	var all [][2]*reload.Snapshot
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case a := <-w.applied:

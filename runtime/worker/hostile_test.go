@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,13 +202,9 @@ func TestMemoryBombHurtsNobodyElse(t *testing.T) {
 	e.Limits.Memory = 256 << 20
 	w.parent.Spawner = e
 	beside := w.bystander()
-	began := time.Now()
 	out, id := w.run(`ctx:step("bomb", function() local t = {} while true do t[#t + 1] = string.rep("x", 1000) .. #t end end)`)
 	if out.Status != journal.Parked || !strings.Contains(out.Reason, "bomb") {
 		t.Fatalf("%+v", out)
-	}
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("three deaths took %s", took)
 	}
 	beside.noticedNothing()
 	cancel := w.job("")
@@ -253,8 +250,11 @@ func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
 	go func() {
 		<-w.started("one")
 		text, err := os.ReadFile(w.file + ".pid")
-		pid, _ := strconv.Atoi(string(text))
-		if err != nil || syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		pid, err2 := strconv.Atoi(string(text))
+		if err = errors.Join(err, err2); err == nil { // 0 would be this process's group
+			err = syscall.Kill(pid, syscall.SIGSTOP)
+		}
+		if err != nil {
 			t.Errorf("cannot stop %d: %v", pid, err)
 		}
 		cancel()
@@ -262,12 +262,8 @@ func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
 	if err := os.WriteFile(w.file+".go", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	if _, err := w.parent.Begin(ctx, w.job(`ctx:step("zero", function() return o:pause() end) ctx:step("one", function() while true do end end)`), worker.Ask{}, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
-	}
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("took %s", took)
 	}
 	beside.noticedNothing()
 }
@@ -304,7 +300,7 @@ func TestStoppedProcessIsReplaced(t *testing.T) {
 				cancel(run.ErrCancelled)
 				want = journal.Cancelled
 			}
-			out := w.passes(clock, ended)
+			out := w.passes(clock, pid, ended)
 			if out == nil || out.Status != want {
 				t.Fatalf("%+v", out)
 			}
@@ -315,17 +311,27 @@ func TestStoppedProcessIsReplaced(t *testing.T) {
 			if text := w.logText(id); !strings.Contains(text, "it was stopped (SIGSTOP), and was killed for it") {
 				t.Errorf("log:\n%s", text)
 			}
-			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-				t.Errorf("the stopped process is still there: %v", err)
+			if alive(pid) {
+				t.Error("the stopped process is still there")
 			}
 		})
 	}
 }
 
+// alive reports whether there is such a process that has not ended.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // the name may hold anything
+	return len(fields) > 0 && fields[0] != "Z"
+}
+
 // paused waits until a step has called pause, and gives its process.
 func (w *world) paused() int {
 	w.t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for look := time.NewTicker(time.Millisecond); ; {
 		select {
 		case <-look.C:
@@ -343,14 +349,17 @@ func (w *world) paused() int {
 	}
 }
 
-// passes lets time pass until the run has ended.
-func (w *world) passes(clock *clockwork.FakeClock, ended <-chan *run.Outcome) *run.Outcome {
+// passes lets time pass until the process is gone, and no longer: the run's time is
+// bounded too. Then it waits until the run has ended.
+func (w *world) passes(clock *clockwork.FakeClock, pid int, ended <-chan *run.Outcome) *run.Outcome {
 	w.t.Helper()
-	late := time.After(30 * time.Second)
-	for tick := time.NewTicker(10 * time.Millisecond); ; {
+	late := time.After(patience)
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		select {
 		case <-tick.C:
-			clock.Advance(5 * time.Second)
+			if alive(pid) {
+				clock.Advance(5 * time.Second)
+			}
 		case out := <-ended:
 			return out
 		case <-late:

@@ -26,6 +26,9 @@ import (
 	"moonseal/runtime/worker"
 )
 
+// patience bounds what a test waits for.
+const patience = 2 * time.Minute
+
 const childVariable = "MOONSEAL_TEST_CHILD"
 
 // TestMain makes the test binary its own child.
@@ -291,7 +294,7 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 func TestDrainStopsWhereARunWaits(t *testing.T) {
 	w := newWorld(t)
 	ready := filepath.Join(w.dir, "ready")
-	job := w.job(fmt.Sprintf(`ctx:poll("asking", { within = "1m", every = "25s" }, function() return o:try("read", %q) == "<nil>" end)`, ready))
+	job := w.job(fmt.Sprintf(`ctx:poll("asking", { within = "1m", every = "29s" }, function() return o:try("read", %q) == "<nil>" end)`, ready))
 	waits := make(chan struct{})
 	w.parent.Observe = func(r journal.Record) {
 		if line, ok := r.(journal.Logged); ok && line.Message == "not yet" {
@@ -315,7 +318,7 @@ func TestDrainStopsWhereARunWaits(t *testing.T) {
 		if out == nil || out.Status != run.Replaying {
 			t.Fatalf("%+v", out)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it waits to the end")
 	}
 	if err := os.WriteFile(ready, nil, 0o600); err != nil {

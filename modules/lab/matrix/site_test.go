@@ -258,7 +258,7 @@ func (s *site) leftOver(state string) (out []string) {
 // held tells of a run's lock that someone holds. A file alone is none: another
 // test's child, at the moment of its fork, has all files of this process open.
 func held(state, run string) []string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := journal.LockRun(ctx, state, run)
 	if err == nil {
