@@ -30,7 +30,7 @@ func connLimit() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return mostConns
 	}
-	return int(min(mostConns, max(files.Cur/4, 4))) //nolint:gosec // at most mostConns
+	return int(min(mostConns, max(files.Cur/4, 4)))
 }
 
 // limited is a listener that closes the connections that are too many.

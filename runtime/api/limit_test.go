@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,14 +57,14 @@ func TestConnectionsAreLimited(t *testing.T) {
 			first = c
 		}
 	}
-	if n, err := dial(t, l).Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := dial(t, l).Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("one too many: %d, %v", n, err)
 	}
 	_ = first.Close()
 	_ = first.Close() // counts once
 	dial(t, l)
 	<-accepted
-	if n, err := dial(t, l).Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := dial(t, l).Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("one too many again: %d, %v", n, err)
 	}
 	if len(limited.open) != 1 || limited.all != limited.perUser {
@@ -96,8 +97,12 @@ func TestHalfARequestIsGivenUp(t *testing.T) {
 		}
 		c = dial(t, l)
 		_, _ = fmt.Fprintf(c, "%s /pause HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", method)
-		if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != http.StatusOK || <-handled != method+" {}" {
-			t.Errorf("%s, whole: %v, %v", method, res, err)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK || <-handled != method+" {}" {
+			t.Errorf("%s, whole: %s, %v", method, res.Status, err)
 		}
 	}
 	if len(handled) > 0 {

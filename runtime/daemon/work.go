@@ -176,6 +176,11 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	if err != nil {
 		return d.stopped(ctx, j, err)
 	}
+	// So it may if the run came to wait then. One that waits for its window looks again
+	// when windows have changed.
+	if at := d.wakeAt(r); r.Status == journal.Waiting && r.WaitFor != run.WaitWindow && at.After(d.opt.Clock.Now()) {
+		return queue.Wait(at)
+	}
 	s := d.now()
 	ctx, stop := cancellable(ctx)
 	defer stop()
