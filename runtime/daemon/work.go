@@ -132,14 +132,8 @@ func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 		return nil, err
 	}
 	var jobs []queue.Waiting
-	now := d.opt.Clock.Now()
 	for _, r := range runs {
 		if waitsForPerson(r) {
-			continue
-		}
-		// Whoever has just changed it queues it. Queued twice, it would be worked on again
-		// at once after it came to wait.
-		if age := now.Sub(r.Updated); d.queue != nil && age >= 0 && age < handOver {
 			continue
 		}
 		jobs = append(jobs, queue.Waiting{Job: d.queued(ctx, r), At: d.wakeAt(r)})
