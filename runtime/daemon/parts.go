@@ -163,7 +163,7 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 	}
 	c := now.Since(old)
 	return &api.ReloadReply{
-		Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: now.Problems,
+		Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: orEmpty(now.Problems),
 		Config: orEmpty(r.changed), Restart: r.restart,
 	}, nil
 }

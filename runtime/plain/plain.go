@@ -35,6 +35,7 @@ func escape(s, keep string) string {
 	for i := first; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		part := s[i : i+size]
+		i += size
 		if r == utf8.RuneError && size == 1 || r != utf8.RuneError && unsafe(r) && !strings.ContainsRune(keep, r) {
 			quoted := strconv.QuoteToASCII(part)
 			part = quoted[1 : len(quoted)-1]
