@@ -388,10 +388,10 @@ func (a *adoptions) first() (first time.Time) {
 // their nodes alone.
 func (w *world) onlyBefore(d *doors, a *adoptions, runs map[string]string) {
 	w.t.Helper()
-	// What a process sends before it dies is seen when the doors come to it.
-	late := 100*time.Millisecond + 2*d.lag
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// What a process sends before it dies is seen when the doors come to it.
+	late := 100*time.Millisecond + 2*d.lag
 	for host, last := range d.last {
 		name, _, _ := strings.Cut(host, ".")
 		limit := a.at[runs[name]]

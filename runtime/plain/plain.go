@@ -41,7 +41,6 @@ func escape(s, keep string) string {
 			part = quoted[1 : len(quoted)-1]
 		}
 		b.WriteString(part)
-		i += size
 	}
 	return b.String()
 }
