@@ -16,8 +16,8 @@ import (
 	"moonseal/runtime/run"
 )
 
-// fullVariable asks for all pairs of kills; see TestCrashTwice.
-const fullVariable = "MOONSEAL_TEST_CRASHES"
+// full reports whether all is asked for that is left out by default, as make testfull does.
+func full() bool { return os.Getenv("MOONSEAL_TEST") == "full" }
 
 // kill is a moment at which moonseal, parent and child, is killed.
 type kill struct {
@@ -93,8 +93,8 @@ func TestCrash(t *testing.T) {
 
 // TestCrashTwice kills the run that goes on too, once for each moment of the first
 // kill: by turns within the same call and in the next one, at another moment of it
-// each time. With MOONSEAL_TEST_CRASHES=all it does so at all moments that are not
-// before the first one, which takes half an hour.
+// each time. With MOONSEAL_TEST=full it does so at all moments that are not before the
+// first one, which takes half an hour.
 func TestCrashTwice(t *testing.T) {
 	t.Parallel()
 	all := kills()
@@ -108,7 +108,7 @@ func TestCrashTwice(t *testing.T) {
 // seconds picks the second kills for the first one, all[i].
 func seconds(all []kill, i int) []kill {
 	later := all[i:]
-	if os.Getenv(fullVariable) == "all" {
+	if full() {
 		return later
 	}
 	stage := all[i].stage

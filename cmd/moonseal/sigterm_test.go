@@ -15,9 +15,6 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// matrixVariable asks for all that is left out of a matrix by default.
-const matrixVariable = "MOONSEAL_MATRIX"
-
 // station is a step at which a run is met by the daemon's stop, each on a node of
 // its own.
 type station struct {
@@ -49,7 +46,7 @@ func (s station) node() string { return s.host() + "." + lab.Domain }
 // TestServeStopsAtEachStep stops the daemon while runs are at every step of the
 // pipeline at once, and starts it again. One half of the steps ends in time, the
 // other is interrupted. Then a second signal stops it at once while changes are
-// being made. Each renewal is done once. With MOONSEAL_MATRIX=full it does so to the
+// being made. Each renewal is done once. With MOONSEAL_TEST=full it does so to the
 // other halves too.
 func TestServeStopsAtEachStep(t *testing.T) {
 	t.Parallel()
@@ -70,7 +67,7 @@ func TestServeStopsAtEachStep(t *testing.T) {
 	changes := func(s station) bool {
 		return slices.Contains([]string{"requesting_certificate", "uploading_certificate", "restarting_services"}, s.step)
 	}
-	if os.Getenv(matrixVariable) == "full" {
+	if full() {
 		x.round("one half", all, half(0), false)
 		changes = func(station) bool { return true }
 	}

@@ -16,9 +16,6 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// tortureVariable asks for 10,000 saves over a minute.
-const tortureVariable = "MOONSEAL_TORTURE"
-
 // torture is several writers that save scripts of a daemon, and runs that go on.
 type torture struct {
 	*world
@@ -50,11 +47,11 @@ end } -- %d`, version, writer, version, version)
 // TestServeReloadTorture lets several writers save, every tenth time something
 // broken, while runs go on: each run is of one version of each file, as a person
 // saved it whole, and in the end the last good versions are live. With
-// MOONSEAL_TORTURE=full there are 10,000 saves over a minute.
+// MOONSEAL_TEST=full there are 10,000 saves over a minute.
 func TestServeReloadTorture(t *testing.T) {
 	t.Parallel()
 	x := &torture{world: &world{t: t, dir: t.TempDir(), env: map[string]string{}}, saves: 60, pace: 10 * time.Millisecond, last: map[string]int{}}
-	if os.Getenv(tortureVariable) == "full" {
+	if full() {
 		x.saves, x.pace = 10000/tortureWriters, time.Minute/(10000/tortureWriters)
 	}
 	x.check(os.MkdirAll(filepath.Join(x.dir, "scripts", "lib"), 0o755))

@@ -35,9 +35,6 @@ type torture struct {
 	last           sync.Map
 }
 
-// tortureVariable asks for all saves over a minute.
-const tortureVariable = "MOONSEAL_TORTURE"
-
 // write is one writer: every tenth save is broken, until the last ones.
 func (x *torture) write(writer int) error {
 	ticks := time.NewTicker(x.pace)
@@ -145,12 +142,12 @@ func whole(p *reload.Playbook) error {
 }
 
 // TestTorture saves 2,000 times, every tenth time something broken, as fast as it
-// can. With MOONSEAL_TORTURE=full it does so 10,000 times over a minute.
+// can. With MOONSEAL_TEST=full it does so 10,000 times over a minute.
 func TestTorture(t *testing.T) {
 	const writers, readers = 4, 2
 	goroutines := runtime.NumGoroutine()
 	x := &torture{world: newWorld(t, nil), scripts: 15, saves: 500, pace: time.Millisecond}
-	if os.Getenv(tortureVariable) == "full" {
+	if os.Getenv("MOONSEAL_TEST") == "full" {
 		x.saves = 10000/writers - x.scripts
 		x.pace = 45 * time.Second / (10000 / writers) // every fourth takes two of it
 	}
