@@ -100,13 +100,13 @@ func (f fault) settings() settings {
 	module, _, _ := strings.Cut(f.call, ".")
 	switch {
 	case strings.HasPrefix(f.call, "dns.query"): // over UDP nearly all of them are silence
-		return patient().with("dns", "query_timeout", "250ms")
+		return patient().with("dns", "query_timeout", "1s")
 	case f.mishap.kind != faults.Timeout:
 		return patient()
 	case f.call == "cucm.restart":
-		return patient().with("cucm", "restart_timeout", "500ms")
+		return patient().with("cucm", "restart_timeout", "2500ms")
 	default:
-		return patient().with(module, "timeout", "500ms")
+		return patient().with(module, "timeout", "2500ms")
 	}
 }
 
