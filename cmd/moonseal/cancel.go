@@ -18,8 +18,11 @@ func (a *app) cancelCommand() *cobra.Command {
 		Use:   "cancel RUN",
 		Short: "End an unfinished run, and clean up what it left",
 		Long: `Ends a run: it begins nothing any more, undoes what it has to (TXT records), and is
-cancelled. If a daemon runs it may be one that is being worked on; else a run that
-goes on in another terminal is interrupted there first, with Ctrl-C.`,
+cancelled. The call that is under way may finish first, within stop_timeout; --now
+does not wait for it. What may have been changed, or is half done, is named then, in
+status and in the playbook's next run. If a daemon runs it may be a run that is being
+worked on; else one that goes on in another terminal is interrupted there first, with
+Ctrl-C.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,6 +39,7 @@ goes on in another terminal is interrupted there first, with Ctrl-C.`,
 		},
 	}
 	cmd.Flags().BoolVar(&retry, "retry", false, "then begin a new run, on today's scripts")
+	cmd.Flags().BoolVar(&d.Now, "now", false, "wait for no call that is under way")
 	why(cmd, &d)
 	return cmd
 }
@@ -54,6 +58,9 @@ func (a *app) cancel(ctx context.Context, op operator, id string, d api.Decision
 		}
 	}
 	_, _ = plain.Fprintf(a.stdout, "run %s of %s is %s\n", r.ID, r.Playbook, r.Status)
+	for _, left := range r.Left {
+		_, _ = plain.Fprintf(a.stdout, "left: %s\n", left)
+	}
 	if retry {
 		return nil
 	}

@@ -80,7 +80,7 @@ func (l *local) Close() error { return l.journal.Close() }
 func (l *local) Records() api.Records { return l.journal }
 
 func (l *local) decision(d api.Decision) control.Decision {
-	return control.Decision{By: l.app.who(), Ticket: d.Ticket, Reason: d.Reason, As: d.As, Result: d.Result}
+	return control.Decision{By: l.app.who(), Ticket: d.Ticket, Reason: d.Reason, As: d.As, Result: d.Result, Now: d.Now}
 }
 
 // who names the person at the terminal, as the daemon would.

@@ -213,6 +213,9 @@ func (a *app) showTrouble(s *api.Status) {
 			say("\n%s goes on failing: %s\n  moonseal run %s   tries again now, once it is mended; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
 		case r == nil && p.Gone:
 			say("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   takes it off this page", p.Name, p.Name)
+		case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0:
+			say("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
+				p.Name, strings.Join(p.LastRun.Left, "; "), p.Name, p.LastRun.ID)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
 			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}

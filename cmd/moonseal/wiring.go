@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -96,7 +97,10 @@ func knownModules(cfg *config.Config, names []string) error {
 
 // job gives a job with everything that the config says.
 func job(cfg *config.Config) (worker.Job, error) {
-	j := worker.Job{Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts}
+	j := worker.Job{
+		Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts,
+		Grace: time.Duration(cfg.StopTimeout),
+	}
 	for name, node := range cfg.Modules {
 		text, err := yaml.Marshal(&node)
 		if err != nil {

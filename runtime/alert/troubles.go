@@ -135,6 +135,10 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 		}
 		t.Reason, t.Severity, t.Run, t.What = api.Failed, api.Warn, p.LastRun.ID, "failed"
 		t.Text, t.Next = fmt.Sprintf("%s failed%s: %s", p.Name, left, why), "moonseal logs "+p.LastRun.ID
+	case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0 && !p.Gone:
+		t.Reason, t.Run, t.What = api.Left, p.LastRun.ID, "cancelled half-way"
+		t.Text = fmt.Sprintf("%s was cancelled%s, and left: %s", p.Name, left, strings.Join(p.LastRun.Left, "; "))
+		t.Next = "look at the appliance, then moonseal run " + p.Name
 	case r == nil:
 		return t, false
 	case r.Status == journal.Parked:

@@ -119,6 +119,7 @@ type LastRun struct {
 	Ended  time.Time      `json:"ended"`
 	Error  *problem.Error `json:"error,omitempty"`
 	Reason string         `json:"reason,omitempty"`
+	Left   []string       `json:"left,omitempty"` // what it may have made, or has half made, of one that was cancelled
 }
 
 // Running is the unfinished run.
@@ -223,6 +224,7 @@ type Decision struct {
 	Ticket string          `json:"ticket,omitempty"`
 	Reason string          `json:"reason,omitempty"`
 	As     string          `json:"as,omitempty"`     // of resume: "done", "again" or "look"; "" if no call is unclear
+	Now    bool            `json:"now,omitempty"`    // of cancel: the call under way is not waited for
 	Result json.RawMessage `json:"result,omitempty"` // of resume: what the call that is done returned, as the journal has it
 }
 

@@ -15,6 +15,7 @@ type Decision struct {
 	Ticket string // of a change-management system
 	Reason string
 	As     string          // of [Control.Resume]: done, again or look; "" if no call is unclear
+	Now    bool            // of [Control.Cancel]: the call under way is not waited for
 	Result json.RawMessage // of the call that is done, as the journal has results; empty: its probe is asked
 }
 
@@ -122,6 +123,9 @@ func (c *Control) Cancel(ctx context.Context, id string, d Decision) (journal.Ru
 		return journal.Run{}, err
 	}
 	ctx = context.WithoutCancel(ctx)
+	if d.Now {
+		d.As = journal.VerdictNow
+	}
 	if err := c.journal.AskCancel(ctx, c.decided(journal.DecidedCancel, h.Run.ID, d)); err != nil {
 		return journal.Run{}, err
 	}

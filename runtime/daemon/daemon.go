@@ -45,6 +45,8 @@ type Options struct {
 // Executor works on runs and loads scripts, in processes that it watches over.
 type Executor interface {
 	Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error)
+	// Hurry lets a run that is being cancelled not wait for the call under way.
+	Hurry(id string)
 	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)
 	// Drain lets runs stop where their steps end, with status [run.Replaying].
 	Drain()

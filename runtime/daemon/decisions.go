@@ -48,6 +48,9 @@ func (d *Daemon) Cancel(ctx context.Context, id, by string, a api.Decision) (*jo
 		return nil, err
 	}
 	if d.queue.Cancel(r.ID) == queue.WasRunning {
+		if a.Now {
+			d.now().Executor.Hurry(r.ID)
+		}
 		return &r, nil
 	}
 	// It waits, or is parked: a process has to clean up all the same.
@@ -77,7 +80,7 @@ func (d *Daemon) Unlock(ctx context.Context, id, by string, a api.Decision) ([]s
 }
 
 func decision(by string, a api.Decision) control.Decision {
-	return control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, As: a.As, Result: a.Result}
+	return control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, As: a.As, Result: a.Result, Now: a.Now}
 }
 
 // woken queues the run that a decision has let continue.

@@ -95,6 +95,8 @@ func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
 
 func (*fakeExecutor) Drain() {}
 
+func (*fakeExecutor) Hurry(string) {}
+
 func (e *fakeExecutor) update(change func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -98,7 +98,7 @@ func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookSt
 	}
 	p.Served = servedOf(v.Records)
 	if l := v.Last; l != nil {
-		p.LastRun = &api.LastRun{ID: l.ID, Status: l.Status, Ended: l.Ended, Error: l.Error, Reason: l.Reason}
+		p.LastRun = &api.LastRun{ID: l.ID, Status: l.Status, Ended: l.Ended, Error: l.Error, Reason: l.Reason, Left: l.Left}
 	}
 	if u := v.Unfinished; u != nil {
 		p.Running = runningOf(u, v)

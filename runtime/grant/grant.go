@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	stdx509 "crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -161,6 +162,16 @@ func parseBundle(data []byte) []*stdx509.Certificate {
 		}
 	}
 	return out
+}
+
+// Granted returns a Network that reaches what granted allows, an [Allowed] as JSON.
+func (n *Network) Granted(granted []byte) (*Network, error) {
+	other := *n
+	other.opt.Allowed = nil
+	if err := json.Unmarshal(granted, &other.opt.Allowed); err != nil {
+		return nil, fmt.Errorf("what was granted: %w", err)
+	}
+	return &other, nil
 }
 
 // Dial connects to addr ("host:port"), or to where Hosts sends it. A host that is

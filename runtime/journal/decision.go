@@ -27,6 +27,9 @@ const (
 	DecidedRestore = "restore" // the journal is a copy; the run was parked
 )
 
+// VerdictNow is the verdict of a cancel that waits for no call.
+const VerdictNow = "now"
+
 // Decided is a person's decision about a run, or about a playbook where Run is "".
 // Records of a run's process cannot be of this type.
 type Decided struct {
@@ -36,7 +39,7 @@ type Decided struct {
 	By       string `json:"by"`                 // the user behind the socket or sudo
 	Ticket   string `json:"ticket,omitempty"`   // of a change-management system
 	Reason   string `json:"reason,omitempty"`
-	Verdict  string `json:"verdict,omitempty"` // of resume: done, again, look
+	Verdict  string `json:"verdict,omitempty"` // of resume: done, again, look; of cancel: now
 }
 
 // Type of the record on the wire.
@@ -142,7 +145,8 @@ func (w *conn) applyAll(recs []Record) error {
 }
 
 // AskCancel notes that a run is to end. Its process is not asked: whoever works on it,
-// or takes it up next, ends it. A second time changes nothing, and is no decision.
+// or takes it up next, ends it. A second time changes nothing, and is no
+// decision unless it says "now".
 func (j *Journal) AskCancel(ctx context.Context, d Decided) error {
 	if j.w == nil {
 		return closed()
@@ -153,8 +157,9 @@ func (j *Journal) AskCancel(ctx context.Context, d Decided) error {
 			return err
 		}
 		if n == 0 {
-			_, err := w.unended(d.Run)
-			return err
+			if _, err := w.unended(d.Run); err != nil || d.Verdict != VerdictNow {
+				return err
+			}
 		}
 		return d.apply(w)
 	}})

@@ -58,6 +58,7 @@ type Undo struct {
 	Error    *problem.Error  `json:"error,omitempty"` // of the latest
 	Added    time.Time       `json:"added"`
 	Ended    time.Time       `json:"ended,omitzero"`
+	Granted  json.RawMessage `json:"granted,omitempty"` // see [UndoSpec]
 
 	Happened EffectState     `json:"happened,omitempty"` // the effect's state
 	Look     json.RawMessage `json:"look,omitempty"`     // the effect's
@@ -91,6 +92,9 @@ type History struct {
 
 	Decisions []Decided `json:"decisions,omitempty"` // the oldest first
 	LogSize   LogSize   `json:"log_size"`
+
+	// Before is the playbook's run before, if it left something when it ended.
+	Before *Leftover `json:"before,omitempty"`
 }
 
 // LogSize is how much a run's log holds, but for the lines that tell what other records
@@ -98,6 +102,12 @@ type History struct {
 type LogSize struct {
 	Lines int   `json:"lines"`
 	Bytes int64 `json:"bytes"`
+}
+
+// Leftover is what a run that was cancelled may have made, or has half made.
+type Leftover struct {
+	Run  string   `json:"run"`
+	Left []string `json:"left"`
 }
 
 // EventField marks the log lines that tell what the journal's other records tell too.
@@ -136,6 +146,9 @@ func (j *Journal) History(ctx context.Context, id string) (*History, error) {
 	if h.Decisions, err = list(ctx, j, tx, scanDecided, decisionQuery+` WHERE run = $1 ORDER BY seq`, id); err != nil {
 		return nil, err
 	}
+	if h.Before, err = j.leftBefore(ctx, tx, h.Run); err != nil {
+		return nil, err
+	}
 	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
 		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&h.LogSize.Lines, &h.LogSize.Bytes)
 	if err != nil {
@@ -147,6 +160,19 @@ func (j *Journal) History(ctx context.Context, id string) (*History, error) {
 // Undos gives the undos in a state, all of them for "", the oldest run first.
 func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
+}
+
+// leftBefore returns what the run that ended before r left, nil for nothing.
+func (j *Journal) leftBefore(ctx context.Context, tx *sql.Tx, r Run) (*Leftover, error) {
+	before, err := list(ctx, j, tx, func(scan func(...any) error) (Leftover, error) {
+		var l Leftover
+		err := scan(&l.Run, parsed(&l.Left))
+		return l, err
+	}, `SELECT id, leftovers FROM runs WHERE playbook = $1 AND id < $2 ORDER BY id DESC LIMIT 1`, r.Playbook, r.ID)
+	if err != nil || len(before) == 0 || len(before[0].Left) == 0 {
+		return nil, err
+	}
+	return &before[0], nil
 }
 
 // Forget gives up the pending undos of a run that has ended, which was read as it is
@@ -210,13 +236,13 @@ func scanEffect(scan func(...any) error) (Effect, error) {
 }
 
 const undoQuery = `SELECT undos.run, undos.n, undos.step, COALESCE(undos.effect, -1), undos.fn, undos.args, undos.holds, undos.state, undos.attempts,
-	undos.next_at, undos.error, undos.added_at, undos.ended_at, effects.state, effects.look, effects.progress, effects.result
+	undos.next_at, undos.error, undos.added_at, undos.ended_at, undos.granted, effects.state, effects.look, effects.progress, effects.result
 	FROM undos LEFT JOIN effects ON effects.run = undos.run AND effects.step = undos.step AND effects.n = undos.effect`
 
 func scanUndo(scan func(...any) error) (Undo, error) {
 	var u Undo
 	err := scan(&u.Run, &u.N, &u.Step, &u.Effect, &u.Fn, raw(&u.Args), parsed(&u.Holds), &u.State, &u.Attempts, at(&u.NextAt), parsed(&u.Error),
-		at(&u.Added), at(&u.Ended), word(&u.Happened), raw(&u.Look), raw(&u.Progress), raw(&u.Result))
+		at(&u.Added), at(&u.Ended), raw(&u.Granted), word(&u.Happened), raw(&u.Look), raw(&u.Progress), raw(&u.Result))
 	return u, err
 }
 

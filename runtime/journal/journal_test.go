@@ -341,14 +341,14 @@ func TestEveryRecordGoesOverTheWire(t *testing.T) {
 	s := Stamp{"0123456789", 3, t0}
 	e := &problem.Error{Kind: problem.Auth, Message: "no", Place: &problem.Place{File: "a.lua", Line: 3}}
 	r := json.RawMessage(`{"b":1,"a":2}`)
-	u := UndoSpec{1, "f", r, []string{"x"}}
+	u := UndoSpec{1, "f", r, []string{"x"}, r}
 	all := []Record{
 		RunCreated{s, "p", "h", true, []string{"l"}},
 		RunResumed{s},
 		RunWaiting{s, "poll", t0, true, e},
 		RunParked{s, "r", e},
 		RunDied{s, -1},
-		RunEnding{s, Done, "r", e},
+		RunEnding{s, Done, "r", e, []string{"l"}},
 		RunEnded{s, Done, "r", e},
 		StepStarted{s, 1, "step", "n", "k", 2, t0},
 		StepDone{s, 1, r},

@@ -36,12 +36,13 @@ type Run struct {
 	Worked       time.Duration  `json:"worked,omitempty"` // nanoseconds, without waits, up to Resumed
 	Resumed      time.Time      `json:"resumed,omitzero"` // since when it is being worked on; zero while it waits
 	CancelAsked  time.Time      `json:"cancel_asked,omitzero"`
+	Left         []string       `json:"left,omitempty"` // what may have happened, or is half done, of one that was cancelled
 }
 
 // A step's records do not touch the run's row, which would make every commit
 // larger: a run's last record is the latest of its row's and its steps'.
 const runColumns = `id, playbook, bundle, status, epoch, force, created_at, started_at, updated_at, ended_at,
-	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at, locks, cancel_at,
+	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at, locks, cancel_at, leftovers,
 	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id)`
 
 func scanRun(scan func(...any) error) (Run, error) {
@@ -49,7 +50,7 @@ func scanRun(scan func(...any) error) (Run, error) {
 	var attempted, ended time.Time
 	err := scan(&r.ID, &r.Playbook, &r.Bundle, &r.Status, &r.Epoch, &r.Force, at(&r.Created), at(&r.Started), at(&r.Updated), at(&r.Ended),
 		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked,
-		at(&r.Resumed), parsed(&r.Locks), at(&r.CancelAsked),
+		at(&r.Resumed), parsed(&r.Locks), at(&r.CancelAsked), parsed(&r.Left),
 		at(&attempted), at(&ended))
 	for _, t := range []time.Time{attempted, ended} {
 		if t.After(r.Updated) {

@@ -35,6 +35,9 @@ type UndoSpec struct {
 	Fn    string          `json:"fn"`              //
 	Args  json.RawMessage `json:"args,omitempty"`  //
 	Holds []string        `json:"holds,omitempty"` // values outside that this run needs until then; see [Journal.HeldBy]
+	// Granted is what the playbook was granted when the change was made, JSON: the undo may
+	// reach that, whatever the config grants by then. Empty is not known.
+	Granted json.RawMessage `json:"granted,omitempty"`
 }
 
 // EffectMarked comes before one call that changes something outside, in one
@@ -184,8 +187,8 @@ func (u UndoSpec) add(w *conn, r Record, step int, effect any) error {
 		}
 		holds = string(b)
 	}
-	return w.one(r, `INSERT INTO undos (run, n, step, effect, fn, args, holds, state, added_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8)`,
-		r.Stamped().Run, u.N, step, effect, u.Fn, text(u.Args), holds, r.Stamped().At.UnixNano())
+	return w.one(r, `INSERT INTO undos (run, n, step, effect, fn, args, holds, state, added_at, granted) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9)`,
+		r.Stamped().Run, u.N, step, effect, u.Fn, text(u.Args), holds, r.Stamped().At.UnixNano(), text(u.Granted))
 }
 
 func (r UndoDone) apply(w *conn) error {

@@ -80,7 +80,8 @@ func lockHeld(name, run, playbook string) error {
 	}
 }
 
-func locksColumn(names []string) (any, error) {
+// listColumn is a list as JSON; NULL if it is empty.
+func listColumn(names []string) (any, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}

@@ -71,6 +71,7 @@ type RunEnding struct {
 	Outcome Status         `json:"outcome"`
 	Reason  string         `json:"reason,omitempty"`
 	Error   *problem.Error `json:"error,omitempty"`
+	Left    []string       `json:"left,omitempty"` // what may have happened, or is half done, and what a person has to look at
 }
 
 // RunEnded says: the run has ended, with Outcome, or with that of RunEnding where it
@@ -113,7 +114,7 @@ func (r RunCreated) apply(w *conn) error {
 	if _, err := ParseRunID(r.Run); err != nil {
 		return misuse("%q cannot name a run", r.Run)
 	}
-	locks, err := locksColumn(r.Locks)
+	locks, err := listColumn(r.Locks)
 	if err != nil {
 		return err
 	}
@@ -167,8 +168,12 @@ func (r RunEnding) apply(w *conn) error {
 	if !r.Outcome.Outcome() {
 		return misuse("no run ends as %q", r.Outcome)
 	}
-	return w.one(r, `UPDATE runs SET status = 'ending', outcome = $3, reason = $4, error = $5, wait_for = '', wake_at = NULL, updated_at = $2
-		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), r.Outcome, r.Reason, e)
+	left, err := listColumn(r.Left)
+	if err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE runs SET status = 'ending', outcome = $3, reason = $4, error = $5, leftovers = $6, wait_for = '', wake_at = NULL, updated_at = $2
+		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), r.Outcome, r.Reason, e, left)
 }
 
 func (r RunEnded) apply(w *conn) error {

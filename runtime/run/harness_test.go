@@ -151,6 +151,8 @@ type lab struct {
 	mode     run.Mode
 	patience time.Duration
 	window   run.Window
+	grace    time.Duration
+	hurry    context.Context
 	modules  []*bind.Module // beside the world's
 }
 
@@ -218,6 +220,17 @@ func newLab(t *testing.T, source string) *lab {
 	return l
 }
 
+// ended adds an earlier run of the playbook, cancelled, which left something.
+func (l *lab) ended(left ...string) {
+	l.t.Helper()
+	s := journal.Stamp{Run: "0000000001", Epoch: 1, At: time.Now()}
+	err := l.journal.Write(l.t.Context(), journal.RunCreated{Stamp: s, Playbook: "p", Bundle: "hash"}, journal.RunResumed{Stamp: s},
+		journal.RunEnding{Stamp: s, Outcome: journal.Cancelled, Left: left}, journal.RunEnded{Stamp: s})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // process runs the script in a new "process" over the same journal. One that is
 // killed by the trace gives nil.
 func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
@@ -246,6 +259,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
 			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window, Patience: l.patience,
+			Grace: l.grace, Hurry: l.hurry,
 		})
 		for _, m := range reg.Modules {
 			state.SetGlobal(m.Name, r.Binding().Module(m.Name))

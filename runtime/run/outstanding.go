@@ -63,9 +63,5 @@ func (r *Run) outOfTime(ctx context.Context, used error) error {
 
 // cancelled is the outcome of a run that a person ends, whatever is left.
 func (r *Run) cancelled(ctx context.Context) *Outcome {
-	out := &Outcome{Status: journal.Cancelled, Reason: "cancelled"}
-	if left := r.outstanding(ctx); len(left) > 0 {
-		out.Reason += "; left: " + strings.Join(left, "; ")
-	}
-	return out
+	return &Outcome{Status: journal.Cancelled, Reason: "cancelled", Left: r.outstanding(ctx)}
 }

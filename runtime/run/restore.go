@@ -33,7 +33,7 @@ func (r *Run) restore(h *journal.History) {
 		}
 	}
 	for _, j := range h.Undos {
-		u := &undo{n: j.N, step: j.Step, fn: j.Fn, args: j.Args, holds: j.Holds, done: j.State != journal.UndoPending, failed: j.Attempts}
+		u := &undo{n: j.N, step: j.Step, fn: j.Fn, args: j.Args, holds: j.Holds, done: j.State != journal.UndoPending, failed: j.Attempts, granted: j.Granted}
 		if u.effect = effects[[2]int{j.Step, j.Effect}]; u.effect != nil {
 			u.label = byStep[j.Step].label()
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -44,6 +45,8 @@ type Options struct {
 	Redactor *secret.Redactor
 	Mode     Mode
 	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
+	Grace    time.Duration   // how long the call under way may go on once the run is cancelled
+	Hurry    context.Context // ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter gives a number in [0, 1), for back-offs.
 	Jitter func() float64
@@ -93,6 +96,7 @@ type Outcome struct {
 	Reason string         // why it was skipped or parked, or what it waits for
 	Until  time.Time      // when a waiting run goes on
 	Error  *problem.Error // why it failed, waits or parked
+	Left   []string       // what a cancelled run may have made, or has half made
 }
 
 // Run is one execution in this process.
@@ -165,6 +169,7 @@ func (r *Run) Binding() *bind.Binding { return r.binding }
 func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.playbook, r.loading = p, false
 	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
+	r.work.grace, r.work.hurry = r.opt.Grace, r.opt.Hurry
 	r.ctxValue = r.newContext()
 	r.state.Seal()
 	defer r.logDropped()
@@ -174,6 +179,9 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 		if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
 			return nil, err
 		}
+	}
+	if before := r.opt.History.Before; before != nil && r.opt.History.Run.Started.IsZero() {
+		r.logger.Warn("the run before was cancelled, and left: "+strings.Join(before.Left, "; "), "run_before", before.Run)
 	}
 	if !r.ending {
 		r.runHook(ctx, "start", event{Status: string(journal.Running)})

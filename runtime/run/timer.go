@@ -21,13 +21,21 @@ type workTimer struct {
 	timer   clockwork.Timer
 	expire  context.CancelCauseFunc
 
-	mu   sync.Mutex
-	busy int  // calls under way, which may finish
-	due  bool // the limit was reached meanwhile
+	grace time.Duration   // how long a call under way may go on once the run is cancelled
+	hurry context.Context // ends when it may not any more; nil: never
+
+	mu      sync.Mutex
+	busy    int      // calls under way, which may finish
+	due     error    // why the context ends once they have; nil: it does not
+	pending []func() // stop what ends it all the same
 }
 
-// call lets a call finish that is under way when the limit is reached, within its own
-// deadline, until the function that it returns is called.
+// longestCall bounds a call under way that has no deadline of its own, once the run's
+// time is used up.
+const longestCall = time.Hour
+
+// call lets a call finish that is under way when the run's time is used up, or when it is
+// cancelled, until the function that it returns is called.
 func (t *workTimer) call() (finished func()) {
 	if t == nil {
 		return func() {}
@@ -38,17 +46,67 @@ func (t *workTimer) call() (finished func()) {
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.busy--; t.busy == 0 && t.due {
-			t.expire(errWorkUsed)
+		if t.busy--; t.busy == 0 && t.due != nil {
+			t.expire(t.due)
 		}
 	}
 }
 
-func (t *workTimer) reached() {
+// end ends the context for a reason, at once or when the call under way has returned; it
+// reports whether one is.
+func (t *workTimer) end(why error) (under bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.due = true; t.busy == 0 {
-		t.expire(errWorkUsed)
+	if t.busy == 0 {
+		t.expire(why)
+		return false
+	}
+	if t.due == nil {
+		t.due = why
+	}
+	return true
+}
+
+// reached ends a context whose limit is reached.
+func (t *workTimer) reached() {
+	if t.end(errWorkUsed) {
+		t.last(longestCall, errWorkUsed, nil)
+	}
+}
+
+// interrupted ends a context whose parent has ended. A person's cancel lets a call finish,
+// within grace.
+func (t *workTimer) interrupted(why error) {
+	if !errors.Is(why, ErrCancelled) {
+		t.expire(why)
+		return
+	}
+	if t.end(why) {
+		t.last(t.grace, why, t.hurry)
+	}
+}
+
+// last ends a context with a call under way after a while, or when hurry ends.
+func (t *workTimer) last(grace time.Duration, why error, hurry context.Context) {
+	timer := t.clock.AfterFunc(grace, func() { t.expire(why) })
+	unwatch := func() bool { return true }
+	if hurry != nil {
+		unwatch = context.AfterFunc(hurry, func() { t.expire(why) })
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending = append(t.pending, func() {
+		timer.Stop()
+		unwatch()
+	})
+}
+
+// settle stops what would end a context that is not needed any more.
+func (t *workTimer) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, stop := range t.pending {
+		stop()
 	}
 }
 
@@ -60,10 +118,14 @@ func newWorkTimer(clock clockwork.Clock, limit, worked time.Duration) *workTimer
 
 // context gives a context that ends when the limit is reached.
 func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
-	ctx, t.expire = context.WithCancelCause(ctx)
+	parent := ctx
+	ctx, t.expire = context.WithCancelCause(context.WithoutCancel(parent))
+	unwatch := context.AfterFunc(parent, func() { t.interrupted(context.Cause(parent)) })
 	t.start()
 	return ctx, func() {
+		unwatch()
 		t.stop()
+		t.settle()
 		t.expire(nil)
 	}
 }

@@ -25,17 +25,18 @@ const (
 
 // undo is one piece of clean-up that the journal knows.
 type undo struct {
-	n      int
-	step   int
-	effect *effect // nil for a script's own
-	fn     string
-	args   json.RawMessage
-	holds  []string
-	label  string // the step's
-	done   bool
-	failed int            // how often it was kept before
-	next   time.Time      // this process tries it not before
-	fun    *lua.LFunction // a script's own function, once the body has come to it
+	n       int
+	step    int
+	effect  *effect // nil for a script's own
+	fn      string
+	args    json.RawMessage
+	holds   []string
+	label   string // the step's
+	done    bool
+	failed  int             // how often it was kept before
+	granted json.RawMessage // what the playbook was granted when the change was made; see [journal.UndoSpec]
+	next    time.Time       // this process tries it not before
+	fun     *lua.LFunction  // a script's own function, once the body has come to it
 }
 
 // runUndos runs the pending undos that match, the latest first. One that fails
@@ -124,6 +125,11 @@ func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 		}
 	}
 	c := r.call(ctx, inv.Func)
+	if len(u.granted) > 0 {
+		if c.Network, err = r.opt.Network.Granted(u.granted); err != nil {
+			return err
+		}
+	}
 	c.Held = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
 	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), "undo of "+u.fn, "")
 }
@@ -258,8 +264,8 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	ctx = context.WithoutCancel(ctx)
 	if out == nil {
 		h := r.opt.History.Run
-		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error}
-	} else if err := r.write(ctx, journal.RunEnding{Stamp: r.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error}); err != nil {
+		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error, Left: h.Left}
+	} else if err := r.write(ctx, journal.RunEnding{Stamp: r.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error, Left: out.Left}); err != nil {
 		return nil, unwrapStop(err)
 	}
 	r.ending = true

@@ -272,7 +272,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		Registry: w.registry, History: h, Journal: w.link, Clock: w.setup.Clock, Network: w.network,
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: w.redactor(),
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
-		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drained, Window: window, Reach: w.link.flush,
+		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drained, Grace: w.job.Grace, Hurry: w.link.hurried, Window: window, Reach: w.link.flush,
 		Stuck: w.setup.Stuck, Patience: cmp.Or(w.setup.Patience, run.DefaultPatience),
 	})
 	w.opening = r

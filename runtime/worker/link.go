@@ -30,6 +30,10 @@ type link struct {
 	drained chan struct{} // closed by drain
 	drain   func()
 
+	// A cancelled run is not to wait for the call under way.
+	hurried context.Context
+	hurry   context.CancelFunc
+
 	start  chan *journal.History
 	cancel chan *cancelling // one
 }
@@ -39,6 +43,7 @@ func newLink(c *conn) *link {
 		conn: c, wait: map[uint64]chan *answer{}, gone: make(chan struct{}), drained: make(chan struct{}),
 		start: make(chan *journal.History, 1), cancel: make(chan *cancelling, 1),
 	}
+	l.hurried, l.hurry = context.WithCancel(context.Background())
 	l.drain = sync.OnceFunc(func() { close(l.drained) })
 	return l
 }
@@ -46,6 +51,7 @@ func newLink(c *conn) *link {
 // listen hands out what comes in until the pair closes.
 func (l *link) listen() {
 	defer close(l.gone)
+	defer l.hurry() // the context is not needed any more
 	cancelled := false
 	for {
 		f, err := l.conn.receive()
@@ -65,9 +71,14 @@ func (l *link) listen() {
 			l.start <- f.Start.History
 		case f.Drain:
 			l.drain()
-		case f.Cancel != nil && !cancelled:
-			cancelled = true
-			l.cancel <- f.Cancel
+		case f.Cancel != nil:
+			if f.Cancel.Now {
+				l.hurry()
+			}
+			if !cancelled {
+				cancelled = true
+				l.cancel <- f.Cancel
+			}
 		}
 	}
 }

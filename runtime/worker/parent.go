@@ -34,6 +34,7 @@ type Parent struct {
 	of       *Parent // the one that [Parent.With] was called on first; nil: this is it
 	starting entrance
 	owners   owners
+	sessions sessions
 	drain    drainage
 }
 
@@ -243,6 +244,8 @@ func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcom
 		return nil, s.end(err)
 	}
 	s.run = h.Run.ID
+	s.remember(h.Undos)
+	defer p.first().sessions.enter(s)()
 	if err := s.conn.send(&frame{Start: &journalStart{History: h}}); err != nil {
 		return nil, s.end(err)
 	}
@@ -252,6 +255,13 @@ func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcom
 		err = journal.RemoveRunLock(p.Journal.Dir(), id)
 	}
 	return out, err
+}
+
+// Hurry lets a run that is being cancelled not wait for the call under way.
+func (p *Parent) Hurry(id string) {
+	if s := p.first().sessions.of(id); s != nil {
+		_ = s.conn.send(&frame{Cancel: &cancelling{Now: true}}) // to a child that is gone: the reading tells
+	}
 }
 
 // deathError is a child that ended without a result.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -27,9 +28,10 @@ type session struct {
 	frozen atomic.Bool // it was killed because it was stopped
 	forged bool        // it was killed for what it sent
 
-	run      string         // the run that it works on; "" until it does
-	playbook string         // the job's; "" for a load
-	allowed  *grant.Allowed // what its playbook may reach
+	run      string           // the run that it works on; "" until it does
+	playbook string           // the job's; "" for a load
+	allowed  *grant.Allowed   // what its playbook may reach
+	undoes   []*grant.Allowed // what it might when it made the changes that are to be undone
 
 	// Where the run is, for the report of a death.
 	step int
@@ -76,7 +78,10 @@ func (s *session) cancelling(ctx context.Context) *cancelling {
 	if err != nil {
 		return &cancelling{}
 	}
-	return &cancelling{decisions}
+	now := slices.ContainsFunc(decisions, func(d journal.Decided) bool {
+		return d.What == journal.DecidedCancel && d.Verdict == journal.VerdictNow
+	})
+	return &cancelling{Decisions: decisions, Now: now}
 }
 
 // next gives the child's next frame.
@@ -172,7 +177,7 @@ func (s *session) answer(f *frame, a *answer, err error) error {
 }
 
 func (s *session) secret(ctx context.Context, f *frame) error {
-	if err := s.allowed.Secret(f.Secret); err != nil {
+	if err := s.mayHave(f.Secret); err != nil {
 		return s.answer(f, nil, err)
 	}
 	value, err := s.parent.Secrets.Value(ctx, f.Secret)
@@ -202,6 +207,8 @@ func (s *session) owns(w *writing) bool {
 func (s *session) write(ctx context.Context, f *frame) error {
 	ctx = context.WithoutCancel(ctx)
 	w := f.Write
+	s.grant(w.Lazy)
+	s.grant(w.Synced)
 	s.track(w.Lazy)
 	s.track(w.Synced)
 	err := s.parent.Journal.WriteAfter(ctx, w.Lazy, w.Synced)
@@ -215,6 +222,57 @@ func (s *session) write(ctx context.Context, f *frame) error {
 	}
 	s.observe(w.Synced)
 	return s.answer(f, &answer{Drain: s.parent.first().drain.begun()}, nil)
+}
+
+// grant puts to each undo what its call is granted: what the child says of it is not
+// believed.
+func (s *session) grant(recs []journal.Record) {
+	for i, rec := range recs {
+		switch r := rec.(type) {
+		case journal.EffectMarked:
+			if r.Undo != nil {
+				undo := *r.Undo
+				undo.Granted = s.granted()
+				r.Undo = &undo
+				recs[i] = r
+				s.undoes = append(s.undoes, s.allowed)
+			}
+		case journal.UndoAdded: // the script's own function reaches what the script does
+			r.Undo.Granted = nil
+			recs[i] = r
+		}
+	}
+}
+
+func (s *session) granted() json.RawMessage {
+	raw, err := json.Marshal(s.allowed)
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// remember notes what the changes were granted that are to be undone.
+func (s *session) remember(undos []journal.Undo) {
+	for _, u := range undos {
+		if u.State != journal.UndoPending || len(u.Granted) == 0 {
+			continue
+		}
+		var a *grant.Allowed
+		if json.Unmarshal(u.Granted, &a) == nil {
+			s.undoes = append(s.undoes, a)
+		}
+	}
+}
+
+// mayHave refuses a secret that neither the playbook is granted, nor was when a change
+// was made that is not undone yet.
+func (s *session) mayHave(name string) error {
+	err := s.allowed.Secret(name)
+	if err == nil || slices.ContainsFunc(s.undoes, func(a *grant.Allowed) bool { return a.Secret(name) == nil }) {
+		return nil
+	}
+	return err
 }
 
 func (s *session) observe(recs []journal.Record) {

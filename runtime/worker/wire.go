@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/grant"
@@ -58,6 +59,9 @@ type Job struct {
 	Blackouts []string `json:"blackouts,omitempty"`
 	Now       bool     `json:"now,omitempty"`
 
+	// Grace is how long a call under way may go on once the run is cancelled.
+	Grace time.Duration `json:"grace,omitempty"`
+
 	// Handles asks a load for the handles that scripts make, and for those among
 	// Journaled, which their runs have journaled, by file.
 	Handles   bool                         `json:"handles,omitempty"`
@@ -95,6 +99,7 @@ type writing struct {
 // cancelling tells the child to end its run, and what was decided about it.
 type cancelling struct {
 	Decisions []journal.Decided `json:"decisions,omitempty"`
+	Now       bool              `json:"now,omitempty"` // it does not wait for the call under way
 }
 
 type heldBy struct {

@@ -39,6 +39,12 @@ CREATE TABLE schedules (
 -- When the run was asked to end; NULL unless it was.
 ALTER TABLE runs ADD COLUMN cancel_at INTEGER;
 
+-- What a run that has ended may have left: a JSON array of sentences.
+ALTER TABLE runs ADD COLUMN leftovers TEXT;
+
+-- What the playbook was granted when the change was made: JSON; NULL is all.
+ALTER TABLE undos ADD COLUMN granted TEXT;
+
 -- Until here lock names were shared by all tenants. From now on a name is its tenant's.
 UPDATE runs SET locks = (SELECT json_group_array(substr(runs.playbook, 1, instr(runs.playbook, '/')) || value) FROM json_each(runs.locks))
 WHERE ended_at IS NULL AND locks IS NOT NULL AND instr(playbook, '/') > 0;
