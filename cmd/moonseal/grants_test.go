@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -50,5 +52,29 @@ func TestStopsAtWhatItIsNotGranted(t *testing.T) {
 				t.Errorf("exit code %d:\n%s", code, out)
 			}
 		})
+	}
+}
+
+// What a change was granted is granted to its undo too, and to nothing else: a grant that
+// is taken back keeps no TXT record in the zone.
+func TestUndoKeepsTheGrantOfItsChange(t *testing.T) {
+	w := startWorld(t)
+	w.script("dfw", read(t, examples+"/dfw.lua"))
+	w.grants(grantsOf)
+	if p := w.start("after-step creating_dns_challenge 1", "run", "dfw", "--config", w.config(), "--force"); p.wait() != -int(syscall.SIGKILL) {
+		t.Fatal(p.out.String())
+	}
+	if n := len(w.ledger().TXT.Present); n != 1 {
+		t.Fatalf("%d TXT records", n)
+	}
+	config, _, _ := strings.Cut(read(t, w.config()), "\ngrants:")
+	w.check(os.WriteFile(w.config(), []byte(config+"\ngrants: { other: { secrets: [\"*\"], hosts: [\"*\"], modules: [\"*\"] } }\n"), 0o600))
+	id := w.lastRun(filepath.Join(w.dir, "state"))
+	p := w.start("", "cancel", id, "--config", w.config())
+	if code, out := p.wait(), p.out.String(); code != exitDone || !strings.Contains(out, "is cancelled") {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	if l := w.ledger(); len(l.TXT.Present) > 0 {
+		t.Errorf("TXT records are left: %v", l.TXT.Present)
 	}
 }

@@ -183,7 +183,7 @@ func (b *binding) restart() *bind.Func {
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
 		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
-			Guarded: true, Disruptive: true,
+			Guarded: true, Disruptive: true, Half: restartedHalf,
 			Check: func(n *Node, a *restartArgs) error {
 				if err := mayChange(a.Service, n.AllowPhoneLockout); err != nil {
 					return err
@@ -228,6 +228,29 @@ func (b *binding) restart() *bind.Func {
 			},
 		}),
 	}
+}
+
+// restartedHalf says how far a restart has come.
+func restartedHalf(n *Node, a *restartArgs, progress json.RawMessage) string {
+	var p RestartProgress
+	if err := json.Unmarshal(progress, &p); err != nil {
+		return "how far it has come cannot be read back: " + err.Error()
+	}
+	states := map[string]string{}
+	for _, s := range merge(p.Look.Before, p.Services) {
+		states[s.Service] = s.State
+	}
+	all := slices.Clone(p.Look.Services)
+	for _, s := range p.Look.Before {
+		if !slices.Contains(all, s.Service) {
+			all = append(all, s.Service)
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return states[name] == Done })
+	if len(left) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("of %s, for %s, %d of %d services are restarted; not, or not surely: %s", n.Host, a.Service, len(all)-len(left), len(all), strings.Join(left, ", "))
 }
 
 // resumed gives a client, and what an earlier pass of the restart reported.

@@ -33,6 +33,7 @@ type ErasedEffect struct {
 	Probe      func(c *Call, recv, args any, look json.RawMessage) (any, bool, error) // nil: none
 	Undo       func(c *Call, recv, args, result any) error                            // nil: nothing to clean up; result is nil when unknown
 	Holds      func(recv, args any) []string
+	Half       func(recv, args any, progress json.RawMessage) string // nil: progress speaks for itself
 	Repeatable bool
 	Guarded    bool
 	Disruptive bool
@@ -82,6 +83,9 @@ type Effect[T, A, L, R any] struct {
 	// Holds names what the undo would take away, so that one run does not take
 	// from another. May be nil.
 	Holds func(recv *T, args *A) []string
+	// Half says in a few words how far a call has come that is half done, from what it
+	// reported last. May be nil.
+	Half func(recv *T, args *A, progress json.RawMessage) string
 	// Repeatable says that doing it twice does no harm.
 	Repeatable bool
 	// Guarded says that it changes the appliance itself: only within the
@@ -136,6 +140,9 @@ func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
 	}
 	if e.Holds != nil {
 		erased.Holds = func(recv, args any) []string { return e.Holds(recv.(*T), args.(*A)) }
+	}
+	if e.Half != nil {
+		erased.Half = func(recv, args any, progress json.RawMessage) string { return e.Half(recv.(*T), args.(*A), progress) }
 	}
 	impl := Impl{
 		Where: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](), Effect: erased,

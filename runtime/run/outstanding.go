@@ -14,15 +14,36 @@ func (r *Run) outstanding(ctx context.Context) (names []string) {
 	defer cancel()
 	for _, s := range r.steps {
 		for _, e := range s.effects {
-			if e.state == open && !r.askOnce(ctx, s, e) {
-				names = append(names, e.fn+" may have happened")
-			}
-			if e.state == notDone && len(e.progress) > 0 && !s.final() {
-				names = append(names, e.fn+" is half done: "+brief(e.progress))
+			switch {
+			case e.state == open && !r.askOnce(ctx, s, e):
+				names = append(names, strings.TrimSuffix(e.fn+" may have happened: "+r.half(e), ": "))
+			case e.state == notDone && !s.final():
+				if half := r.half(e); half != "" {
+					names = append(names, e.fn+" is half done: "+half)
+				}
 			}
 		}
 	}
 	return names
+}
+
+// half says how far a call has come that is half done, "" if it is not or may be made
+// again.
+func (r *Run) half(e *effect) string {
+	if len(e.progress) == 0 {
+		return ""
+	}
+	inv, err := r.opt.Registry.DecodeCall(e.fn, e.args)
+	if err != nil {
+		return brief(e.progress)
+	}
+	switch spec := inv.Func.Impl.Effect; {
+	case spec.Repeatable:
+		return ""
+	case spec.Half != nil:
+		return spec.Half(inv.Recv, inv.Args, e.progress)
+	}
+	return brief(e.progress)
 }
 
 // askOnce asks whether an open call has happened, and reports whether that is known now.
