@@ -15,6 +15,7 @@ import (
 
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/control"
+	"moonseal/runtime/grant"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/run"
@@ -375,5 +376,34 @@ func TestHonestPuppet(t *testing.T) {
 	}))
 	if out, err := c.Begin(t.Context(), c.job(), Ask{}, nil); err != nil || out.Status != journal.Done {
 		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// What an undo may reach is what its playbook was granted when the change was made,
+// whatever the child says of it.
+func TestForgedGrantOfAnUndo(t *testing.T) {
+	c := newCaptive(t, script(func(c *conn) {
+		_ = c.send(loadedAs("p"))
+		f, err := c.receive()
+		if err != nil || f.Start == nil {
+			return
+		}
+		r := f.Start.History.Run
+		s := journal.Stamp{Run: r.ID, Epoch: r.Epoch, At: time.Now()}
+		_ = c.send(&frame{Seq: 1, Write: &writing{Synced: []journal.Record{
+			journal.StepStarted{Stamp: s, Kind: "step", Name: "one", Attempt: 1},
+			journal.EffectMarked{Stamp: s, Fn: "f", Undo: &journal.UndoSpec{Fn: "f", Granted: json.RawMessage("null")}},
+			journal.UndoAdded{Stamp: s, Step: -1, Undo: journal.UndoSpec{N: 1, Fn: "g", Granted: json.RawMessage("null")}},
+		}}})
+	}))
+	job := c.job()
+	job.Grants = grant.Rules{"p": {Secrets: []string{"MINE"}}}
+	var id string
+	if _, err := c.Begin(t.Context(), job, Ask{}, func(run string) { id = run }); err != nil {
+		t.Fatal(err)
+	}
+	h, _, _ := c.history(id)
+	if got := string(h.Undos[0].Granted); got != `{"playbook":"p","secrets":["MINE"]}` || h.Undos[1].Granted != nil {
+		t.Errorf("granted %s, %s", got, h.Undos[1].Granted)
 	}
 }
