@@ -110,6 +110,31 @@ func (r *Registry) checkTypes() error {
 // Func finds a function by its whole name, nil if there is none.
 func (r *Registry) Func(full string) *Func { return r.funcs[full] }
 
+// Module reports whether there is a module of this name.
+func (r *Registry) Module(name string) bool {
+	return slices.ContainsFunc(r.Modules, func(m *Module) bool { return m.Name == name })
+}
+
+// Result returns the name of the type of what a function returns, such as "cucm.Node"; ""
+// if there is no such function.
+func (r *Registry) Result(full string) string {
+	f := r.funcs[full]
+	if f == nil {
+		return ""
+	}
+	name, err := r.typeName(f.Impl.Result)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// Changes reports whether a function changes the outside world.
+func (r *Registry) Changes(full string) bool {
+	f := r.funcs[full]
+	return f != nil && f.Impl.Effect != nil
+}
+
 // ref gives a pointer to a handle's struct as a Ref, false when it is none.
 func (r *Registry) ref(v reflect.Value) (*Ref, bool) {
 	if v.Kind() != reflect.Pointer || v.IsNil() {

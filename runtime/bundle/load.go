@@ -27,6 +27,8 @@ type Env struct {
 	Open func(s *sandbox.State) World
 	// Loading is told, before Open is called, whose state it is for; may be nil.
 	Loading func(file string)
+	// Check refuses the text of a file, which compiles. May be nil.
+	Check func(file, source string) error
 	// Allow refuses a module to a playbook, with an error that says why. May be nil.
 	Allow func(playbook, module string) error
 }
@@ -62,6 +64,9 @@ func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
 	broken := map[string]bool{}
 	for _, file := range slices.Sorted(maps.Keys(b.sources)) {
 		proto, err := sandbox.Compile(file, b.sources[file])
+		if err == nil && env.Check != nil && !b.embedded(file) {
+			err = env.Check(file, b.sources[file])
+		}
 		if err != nil {
 			broken[file] = true
 			b.report(file, err)

@@ -192,10 +192,11 @@ func (w *work) prepare() (err error) {
 
 func (w *work) load(ctx context.Context) (err error) {
 	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Loading: func(file string) { w.loading = file }, Allow: w.allow}
-	if w.job.Sources != nil {
+	if w.job.Sources != nil { // of a run that has begun: what it does wrong shows as it goes
 		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
 		return err
 	}
+	env.Check = func(file, source string) error { return sandbox.CheckVisible(file, source, w.registry) }
 	w.bundle, err = bundle.Load(ctx, &bundle.Tree{Files: w.job.Files, Problems: w.job.Problems}, env)
 	return err
 }
