@@ -30,6 +30,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completePlaybooks),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.once = cmd.Flags().Changed("replay") && !opts.replay
 			return a.runCommandLine(cmd.Context(), args[0], opts)
 		},
 	}
@@ -37,7 +38,7 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
 	f.BoolVar(&opts.now, "now", false, "change the appliance now, outside of the playbook's window and of blackouts too")
 	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
-	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step")
+	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step, as a lab's config does")
 	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
 	f.BoolVar(&opts.detailed, "detailed-exitcode", false, `exit with 3 where the certificate is not due`)
 	return cmd
@@ -64,16 +65,20 @@ func ended(code int, err error) error {
 }
 
 type runOptions struct {
-	force, now, json, wait, detailed, replay bool
+	force, now, json, wait, detailed bool
+	replay, once                     bool // take it up anew after each step; do not
 
 	interrupted string // hint of how to go on; moonseal run NAME unless set
 }
 
-func (o runOptions) mode() run.Mode {
-	if o.replay {
-		return run.Replay
+// in says how the job is done. What the command line does not say the config does.
+func (o runOptions) in(job *worker.Job) {
+	switch {
+	case o.replay:
+		job.Mode = run.Replay
+	case o.once:
+		job.Mode = run.GoOn
 	}
-	return run.GoOn
 }
 
 // run runs the playbook called name and gives the exit code.
@@ -156,8 +161,8 @@ func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Par
 		return nil, "", err
 	}
 	work.Files = playbook.Files()
-	work.Playbook, work.Mode = name, opts.mode()
-	work.Now = opts.now
+	work.Playbook, work.Now = name, opts.now
+	opts.in(&work)
 	var id string
 	out, err := parent.Begin(ctx, work, worker.Ask{Force: opts.force, By: a.who(), Shared: cfg.SharedLocks}, func(run string) {
 		id = run
@@ -171,7 +176,8 @@ func (a *app) resume(ctx context.Context, cfg *config.Config, parent *worker.Par
 	if err != nil {
 		return nil, err
 	}
-	work.Mode, work.Now = opts.mode(), opts.now
+	work.Now = opts.now
+	opts.in(&work)
 	// An old child, whose parent was killed a moment ago, may still be ending.
 	return parent.Resume(ctx, work, id)
 }

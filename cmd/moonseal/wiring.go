@@ -19,6 +19,7 @@ import (
 	"moonseal/runtime/journal"
 	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
 	"moonseal/runtime/schedule"
 	"moonseal/runtime/secret"
 	"moonseal/runtime/suggest"
@@ -100,6 +101,9 @@ func job(cfg *config.Config) (worker.Job, error) {
 	j := worker.Job{
 		Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts,
 		Grace: time.Duration(cfg.StopTimeout),
+	}
+	if cfg.Replay {
+		j.Mode = run.Replay
 	}
 	for name, node := range cfg.Modules {
 		text, err := yaml.Marshal(&node)

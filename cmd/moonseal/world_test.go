@@ -48,9 +48,10 @@ func startWorld(t *testing.T) *world {
 	return w
 }
 
-// readEnv reads lab.env.
+// readEnv reads lab.env. The world's runs have one process each.
 func (w *world) readEnv() {
 	w.t.Helper()
+	w.check(os.WriteFile(w.config(), []byte(strings.Replace(read(w.t, w.config()), "replay: true\n", "", 1)), 0o600))
 	w.env = map[string]string{}
 	text, err := os.ReadFile(filepath.Join(w.dir, "lab.env"))
 	w.check(err)

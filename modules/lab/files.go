@@ -88,6 +88,7 @@ func (w *World) config() (string, error) {
 	out, err := yaml.Marshal(map[string]any{
 		"scripts": scriptsDir, "state": stateDir, "ca_bundle": caFile, "hosts": w.Hosts(),
 		"modules": w.settings(),
+		"replay":  true, // what a script keeps beside its steps shows at once
 	})
 	return "# Written by moonseal lab, anew at each start.\n" + string(out), err
 }

@@ -45,6 +45,7 @@ type Config struct {
 	Limits   Limits               `yaml:"limits"`    //
 	Grants   grant.Rules          `yaml:"grants"`    // what playbooks may reach, by name or pattern
 	Log      Log                  `yaml:"log"`       //
+	Replay   bool                 `yaml:"replay"`    // for rehearsals: a run is taken up in a new process after each step
 	Modules  map[string]yaml.Node `yaml:"modules"`   // settings of modules, by name
 
 	// Of the daemon.
