@@ -46,16 +46,22 @@ func (h *house) left(playbook string) string {
 	return begun.Run.ID
 }
 
-// Appliances that do not answer keep clean-ups from their end, but not the daemon from
-// showing that it lives, nor its stop.
-func TestCleanupsHoldNothingUp(t *testing.T) {
+// Appliances that do not answer keep clean-ups from their end, and services that do not
+// answer keep alerts from theirs, but not the daemon from showing that it lives, nor its
+// stop.
+func TestCleanupsAndAlertsHoldNothingUp(t *testing.T) {
 	h := newHouse(t, time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC))
 	stuck := stuckCleanup{h.exec, make(chan string, 16)}
-	beats := make(chan time.Time, 1024)
+	beats, telling := make(chan time.Time, 1024), make(chan struct{}, 16)
 	h.makeParts = func(c *config.Config, j *journal.Journal, ctl *control.Control, observe func(journal.Record)) (Parts, error) {
 		p, err := h.parts(c, j, ctl, observe)
 		p.Executor = stuck
 		p.Beat = func(context.Context) error { beats <- h.clock.Now(); return nil }
+		p.Send = func(ctx context.Context, _, _ string) error {
+			telling <- struct{}{}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 		return p, err
 	}
 	h.start()
@@ -69,6 +75,7 @@ func TestCleanupsHoldNothingUp(t *testing.T) {
 			t.Errorf("cleaned up after %s", id)
 		}
 	}
+	h.drifts(time.Hour, func() bool { return len(telling) > 0 })
 	since := h.clock.Now()
 	h.drifts(time.Hour, func() bool {
 		select {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,12 +28,25 @@ const (
 func (d *Daemon) watch(ctx context.Context) {
 	tick := d.opt.Clock.NewTicker(watchEvery)
 	defer tick.Stop()
+	// An alert's service may take long to answer.
+	look := make(chan struct{}, 1)
+	var teller sync.WaitGroup
+	defer teller.Wait()
+	defer close(look)
+	teller.Go(func() {
+		for range look {
+			d.tellTroubles(ctx)
+		}
+	})
 	var beaten time.Time
 	for {
 		d.schedule.Look()
 		d.probe(ctx)
 		d.requeue(ctx)
-		d.tellTroubles(ctx)
+		select {
+		case look <- struct{}{}:
+		default: // it looks soon
+		}
 		if now := d.opt.Clock.Now(); d.now().Beat != nil && now.Sub(beaten) >= beatEvery {
 			beaten = now
 			d.beat(ctx, d.now().Beat)
