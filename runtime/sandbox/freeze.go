@@ -37,9 +37,11 @@ type thicket struct {
 // function leaves behind beside its result would be missing when the step answers from the
 // journal.
 func (s *State) Freeze(fn *lua.LFunction) (thaw func() error) {
-	th := &thicket{
-		metas: map[*lua.LTable]bool{}, seenTables: map[*lua.LTable]struct{}{}, seenFunctions: map[*lua.LFunction]struct{}{}, seenOuters: map[*lua.Upvalue]struct{}{},
+	th := s.thicket // to grow its maps anew for each step takes longer than all else
+	if th == nil {
+		th = newThicket()
 	}
+	s.thicket = nil
 	for lib := range s.libraries {
 		th.seenTables[lib] = struct{}{}
 	}
@@ -56,16 +58,43 @@ func (s *State) Freeze(fn *lua.LFunction) (thaw func() error) {
 		}
 	}
 	metas := map[*lua.LTable]*lua.LTable{}
-	for _, t := range th.tables {
-		s.freeze(t, metas, th.metas[t])
+	held := make([]lua.LTable, len(th.tables))
+	for i, t := range th.tables {
+		s.freeze(t, &held[i], metas, th.metas[t])
 	}
 	return func() error {
-		for _, t := range th.tables {
-			*t = *s.ice.held[t]
+		for i, t := range th.tables {
+			*t = held[i]
 			delete(s.ice.held, t)
 		}
-		return th.changed()
+		err := th.changed()
+		if len(th.tables) <= mostKept {
+			th.forget()
+			s.thicket = th
+		}
+		return err
 	}
+}
+
+// mostKept is how many tables a thicket may have had that is kept for the next step.
+const mostKept = 16 << 10
+
+func newThicket() *thicket {
+	return &thicket{
+		metas: map[*lua.LTable]bool{}, seenTables: map[*lua.LTable]struct{}{}, seenFunctions: map[*lua.LFunction]struct{}{}, seenOuters: map[*lua.Upvalue]struct{}{},
+	}
+}
+
+// forget empties what was seen.
+func (th *thicket) forget() {
+	clear(th.tables)
+	clear(th.functions)
+	clear(th.outers)
+	th.tables, th.functions, th.outers = th.tables[:0], th.functions[:0], th.outers[:0]
+	clear(th.metas)
+	clear(th.seenTables)
+	clear(th.seenFunctions)
+	clear(th.seenOuters)
 }
 
 // see notes a value that is a table or a function, once.
@@ -166,11 +195,10 @@ func metamethods() []string {
 	}
 }
 
-// freeze moves t's contents away, and lets a metatable show them. metas has those that
+// freeze moves t's contents to held, and lets a metatable show them. metas has those that
 // were made already, by the metatable that they stand for; methods says that t may be a
 // metatable itself.
-func (s *State) freeze(t *lua.LTable, metas map[*lua.LTable]*lua.LTable, methods bool) {
-	held := new(lua.LTable)
+func (s *State) freeze(t, held *lua.LTable, metas map[*lua.LTable]*lua.LTable, methods bool) {
 	*held = *t
 	s.ice.held[t] = held
 	old, _ := t.Metatable.(*lua.LTable)

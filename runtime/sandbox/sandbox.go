@@ -69,6 +69,7 @@ type State struct {
 
 	libraries map[*lua.LTable]bool // that no script changes
 	ice       *ice                 // what is frozen now
+	thicket   *thicket             // of the last step, for the next; nil: none
 	frozen    *lua.LTable          // the metatable of frozen tables that have none
 
 	raised   *lua.LTable // the last table that a script raised, and where
