@@ -42,7 +42,7 @@ function check(fn, ...) end
 
 ---@class step_options
 ---@field retry? integer|retry
----@field timeout? duration of one attempt
+---@field timeout? duration of one attempt: of a step 4h unless set, of a poll an hour more than within
 ---@field key? string tells steps of one name apart
 ---@field probe? fun(): any asked whether a call whose answer was lost has happened: its result, false, or nil for "cannot tell"
 

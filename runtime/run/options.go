@@ -73,7 +73,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 // stepOptions are the options of ctx:step and ctx:poll.
 type stepOptions struct {
 	Retry   Retry         `lua:"retry,optional" doc:"how often and when it is attempted again"`
-	Timeout time.Duration `lua:"timeout,optional" doc:"of one attempt"`
+	Timeout time.Duration `lua:"timeout,optional" doc:"of one attempt: of a step 4h unless set, of a poll an hour more than within"`
 	Key     string        `lua:"key,optional" doc:"tells steps of one name apart"`
 	Within  time.Duration `lua:"within,optional" doc:"of a poll: how long to ask, 10 minutes unless set"`
 	Every   time.Duration `lua:"every,optional" doc:"of a poll: the pause between two questions"`
@@ -81,7 +81,14 @@ type stepOptions struct {
 	probe *lua.LFunction
 }
 
-const defaultWithin = 10 * time.Minute
+const (
+	defaultWithin = 10 * time.Minute
+	// defaultTimeout bounds an attempt: a function that does not end would keep a worker
+	// for ever. A restart of all services of a slow node takes less.
+	defaultTimeout = 4 * time.Hour
+	// pollSlack is what a poll gets beside the time that it may ask for.
+	pollSlack = time.Hour
+)
 
 // stepOptions reads the options table of ctx:step or ctx:poll; nil is none.
 func (r *Run) stepOptions(kind string, v lua.LValue) (stepOptions, error) {
@@ -145,6 +152,13 @@ func (o *stepOptions) check(kind string) error {
 	}
 	if kind == kindPoll && o.Within == 0 {
 		o.Within = defaultWithin
+	}
+	switch {
+	case o.Timeout > 0:
+	case kind == kindPoll:
+		o.Timeout = o.Within + pollSlack
+	default:
+		o.Timeout = defaultTimeout
 	}
 	return nil
 }

@@ -148,3 +148,21 @@ func TestNextRunSaysWhatIsLeft(t *testing.T) {
 		t.Errorf("it is said %d times:\n%s", n, l.log.String())
 	}
 }
+
+// No attempt goes on for ever: what is not bounded by the script is by default.
+func TestAttemptsAreBounded(t *testing.T) {
+	for options, want := range map[string]time.Duration{`{}`: 4 * time.Hour, `{ timeout = "5m" }`: 5 * time.Minute} {
+		undone := 0
+		var left time.Duration
+		l := newLab(t, script(`ctx:step("one", `+options+`, function() return slow.thing { name = "a" }:change() end)`))
+		l.modules = []*bind.Module{slow(func(c *bind.Call) (bool, error) {
+			until, _ := c.Context.Deadline()
+			left = time.Until(until)
+			return true, nil
+		}, nil, &undone)}
+		l.must(l.process(t.Context()))
+		if left > want || left < want-time.Minute {
+			t.Errorf("%s: an attempt may last %s", options, left)
+		}
+	}
+}

@@ -46,7 +46,7 @@ type Options struct {
 	Mode     Mode
 	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
 	Grace    time.Duration   // how long the call under way may go on once the run is cancelled
-	Hurry    context.Context // ends when a cancelled run is not to wait for it; nil: never
+	Hurry    context.Context //nolint:containedctx // a signal, which ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter gives a number in [0, 1), for back-offs.
 	Jitter func() float64

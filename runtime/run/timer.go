@@ -22,7 +22,7 @@ type workTimer struct {
 	expire  context.CancelCauseFunc
 
 	grace time.Duration   // how long a call under way may go on once the run is cancelled
-	hurry context.Context // ends when it may not any more; nil: never
+	hurry context.Context //nolint:containedctx // a signal, which ends when it may not any more; nil: never
 
 	mu      sync.Mutex
 	busy    int      // calls under way, which may finish
@@ -70,7 +70,7 @@ func (t *workTimer) end(why error) (under bool) {
 // reached ends a context whose limit is reached.
 func (t *workTimer) reached() {
 	if t.end(errWorkUsed) {
-		t.last(longestCall, errWorkUsed, nil)
+		t.last(nil, longestCall, errWorkUsed)
 	}
 }
 
@@ -82,12 +82,12 @@ func (t *workTimer) interrupted(why error) {
 		return
 	}
 	if t.end(why) {
-		t.last(t.grace, why, t.hurry)
+		t.last(t.hurry, t.grace, why)
 	}
 }
 
 // last ends a context with a call under way after a while, or when hurry ends.
-func (t *workTimer) last(grace time.Duration, why error, hurry context.Context) {
+func (t *workTimer) last(hurry context.Context, grace time.Duration, why error) {
 	timer := t.clock.AfterFunc(grace, func() { t.expire(why) })
 	unwatch := func() bool { return true }
 	if hurry != nil {

@@ -81,6 +81,7 @@ func FuzzCompile(f *testing.F) {
 	f.Add("local function f(...) return select('#', ...) end")
 	f.Add("--[==[ ]] [[")
 	f.Add("'\\")
+	f.Add("ctx:poll('a', function() repeat local t = {} until t function t.a.b:c() end return cucm.node{}:upload() end)")
 	if scripts, err := filepath.Glob("../../scripts/*.lua"); err == nil {
 		for _, file := range scripts {
 			if text, err := os.ReadFile(file); err == nil {
@@ -92,6 +93,7 @@ func FuzzCompile(f *testing.F) {
 		proto, err := sandbox.Compile("f.lua", source)
 		if err == nil {
 			sandbox.Requires(proto)
+			_ = sandbox.CheckVisible("f.lua", source, someKnown{})
 			return
 		}
 		if p := problem.From(err).Place; p == nil || p.Line < 0 || p.Column < 0 || p.Column > len(p.Source)+1 && p.Source != "" {

@@ -31,7 +31,7 @@ type link struct {
 	drain   func()
 
 	// A cancelled run is not to wait for the call under way.
-	hurried context.Context
+	hurried context.Context //nolint:containedctx // a signal, as drained
 	hurry   context.CancelFunc
 
 	start  chan *journal.History
