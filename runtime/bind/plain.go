@@ -46,8 +46,6 @@ type Ref struct {
 
 const (
 	maxDepth = 64
-	// MaxData bounds one value's JSON in the journal, in bytes.
-	MaxData = 4 << 20
 
 	handleKey = "$handle"
 	secretKey = "$secret"
@@ -60,9 +58,6 @@ func (r *Registry) Encode(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	if err := r.encode(&b, v, "value", 0); err != nil {
 		return nil, err
-	}
-	if b.Len() > MaxData {
-		return nil, fmt.Errorf("the value is %d bytes of JSON, more than the %d that the journal takes", b.Len(), MaxData)
 	}
 	return b.Bytes(), nil
 }

@@ -80,8 +80,8 @@ type HookRow struct {
 	At  time.Time `json:"at"`
 }
 
-// History is all that a process needs in order to take a run up: it is plain
-// data, and goes over the wire as JSON.
+// History is all that a process needs in order to take a run up. It is plain data; its
+// rows can also be read, and sent, one by one.
 type History struct {
 	Run     Run           `json:"run"`
 	Steps   []Step        `json:"steps,omitempty"`   // by Step
@@ -115,46 +115,82 @@ const EventField = "_event"
 
 // History gives a run with all that belongs to it, as of one instant.
 func (j *Journal) History(ctx context.Context, id string) (*History, error) {
-	id, err := ParseRunID(id)
+	h := &History{}
+	err := j.EachRow(ctx, id, func(row Row) error {
+		row.addTo(h)
+		return nil
+	})
 	if err != nil {
 		return nil, err
+	}
+	return h, nil
+}
+
+// EachRow calls each with the rows of a run's history as they are read, as of one
+// instant: the run first, the size of its log last. The first error of each ends it.
+func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) error {
+	id, err := ParseRunID(id)
+	if err != nil {
+		return err
 	}
 	tx, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return nil, storeError(j.path, err)
+		return storeError(j.path, err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	h := &History{}
-	if h.Run, err = j.oneRun(ctx, tx, id); err != nil {
-		return nil, err
-	}
-	if h.Steps, err = list(ctx, j, tx, scanStep, `SELECT `+stepColumns+` FROM steps WHERE run = $1 ORDER BY step`, id); err != nil {
-		return nil, err
-	}
-	if h.Effects, err = list(ctx, j, tx, scanEffect, `SELECT `+effectColumns+` FROM effects WHERE run = $1 ORDER BY step, n`, id); err != nil {
-		return nil, err
-	}
-	if h.Undos, err = list(ctx, j, tx, scanUndo, undoQuery+` WHERE undos.run = $1 ORDER BY undos.n`, id); err != nil {
-		return nil, err
-	}
-	if h.Records, err = list(ctx, j, tx, scanRecorded, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id); err != nil {
-		return nil, err
-	}
-	if h.Hooks, err = list(ctx, j, tx, scanHook, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id); err != nil {
-		return nil, err
-	}
-	if h.Decisions, err = list(ctx, j, tx, scanDecided, decisionQuery+` WHERE run = $1 ORDER BY seq`, id); err != nil {
-		return nil, err
-	}
-	if h.Before, err = j.leftBefore(ctx, tx, h.Run); err != nil {
-		return nil, err
-	}
-	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
-		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&h.LogSize.Lines, &h.LogSize.Bytes)
+	r, err := j.oneRun(ctx, tx, id)
 	if err != nil {
-		return nil, storeError(j.path, err)
+		return err
 	}
-	return h, nil
+	if err := each(r); err != nil {
+		return err
+	}
+	for _, read := range []func() error{
+		func() error {
+			return eachRow(ctx, j, tx, scanStep, each, `SELECT `+stepColumns+` FROM steps WHERE run = $1 ORDER BY step`, id)
+		},
+		func() error {
+			return eachRow(ctx, j, tx, scanEffect, each, `SELECT `+effectColumns+` FROM effects WHERE run = $1 ORDER BY step, n`, id)
+		},
+		func() error {
+			return eachRow(ctx, j, tx, scanUndo, each, undoQuery+` WHERE undos.run = $1 ORDER BY undos.n`, id)
+		},
+		func() error {
+			return eachRow(ctx, j, tx, scanRecorded, each, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id)
+		},
+		func() error {
+			return eachRow(ctx, j, tx, scanHook, each, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id)
+		},
+		func() error {
+			return eachRow(ctx, j, tx, scanDecided, each, decisionQuery+` WHERE run = $1 ORDER BY seq`, id)
+		},
+	} {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	before, err := j.leftBefore(ctx, tx, r)
+	if err == nil && before != nil {
+		err = each(*before)
+	}
+	if err != nil {
+		return err
+	}
+	var size LogSize
+	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
+		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&size.Lines, &size.Bytes)
+	if err != nil {
+		return storeError(j.path, err)
+	}
+	return each(size)
+}
+
+// Deaths returns how often processes have died in a step of a run; for a negative step,
+// in all of the run.
+func (j *Journal) Deaths(ctx context.Context, id string, step int) (int, error) {
+	var n int
+	err := j.reads.QueryRowContext(ctx, `SELECT COALESCE((SELECT deaths FROM steps WHERE run = $1 AND step = $2), deaths) FROM runs WHERE id = $1`, id, step).Scan(&n)
+	return n, storeError(j.path, err)
 }
 
 // Undos gives the undos in a state, all of them for "", the oldest run first.

@@ -165,18 +165,36 @@ func (j *Journal) LastRecords(ctx context.Context, playbook string) ([]RecordedR
 
 // list collects the rows of a query.
 func list[T any](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), query string, args ...any) ([]T, error) {
+	var out []T
+	err := scanAll(ctx, j, db, scan, func(v T) error {
+		out = append(out, v)
+		return nil
+	}, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// eachRow calls each with the rows of a query.
+func eachRow[T Row](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(Row) error, query string, args ...any) error {
+	return scanAll(ctx, j, db, scan, func(v T) error { return each(v) }, query, args...)
+}
+
+func scanAll[T any](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(T) error, query string, args ...any) error {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, storeError(j.path, err)
+		return storeError(j.path, err)
 	}
 	defer func() { _ = rows.Close() }()
-	var out []T
 	for rows.Next() {
 		v, err := scan(rows.Scan)
 		if err != nil {
-			return nil, storeError(j.path, err)
+			return storeError(j.path, err)
 		}
-		out = append(out, v)
+		if err := each(v); err != nil {
+			return err
+		}
 	}
-	return out, storeError(j.path, rows.Err())
+	return storeError(j.path, rows.Err())
 }

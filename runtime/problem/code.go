@@ -22,6 +22,7 @@ const (
 	NeedsDaemon Code = "needs_daemon" // only a running daemon can do it
 	OtherBuild  Code = "other_build"  // two processes that work together are of different builds
 	Unloadable  Code = "unloadable"   // the run's scripts no longer load
+	TooLarge    Code = "too_large"    // a value, or a run's history, breaks a bound of the journal
 	StateInUse  Code = "state_in_use" // another process has the state directory
 )
 

@@ -167,16 +167,23 @@ func (r *Run) record(ctx context.Context, o *bind.Object) error {
 			return misuse("ctx:record", fmt.Sprintf("the table has no key %q%s", k, suggest.Phrase(k, recordKeys())), "what is yours goes into data")
 		}
 	}
-	n := r.records
-	r.records++
-	if n < r.recorded || r.ending {
+	if r.ending {
 		return nil
 	}
+	n := r.records
 	raw, err := r.opt.Registry.Encode(o)
 	if err != nil {
 		return misuse("ctx:record", err.Error(), "")
 	}
-	return r.lazy(ctx, journal.Recorded{Stamp: r.stamp(), Seq: n, Data: raw})
+	rec := journal.Recorded{Stamp: r.stamp(), Seq: n, Data: raw}
+	if err := r.begins("ctx:record", rec, n >= r.recorded); err != nil {
+		return err
+	}
+	r.records++
+	if n < r.recorded {
+		return nil
+	}
+	return r.lazy(ctx, rec)
 }
 
 func (r *Run) luaSkip(l *lua.LState) (int, error) {
@@ -187,5 +194,5 @@ func (r *Run) luaSkip(l *lua.LState) (int, error) {
 	if r.current != nil {
 		return 0, misuse("ctx:skip", fmt.Sprintf("called inside step %q", r.current.label()), "return from the step first")
 	}
-	return 0, skipped(string(reason))
+	return 0, skipped(cut(string(reason)))
 }

@@ -216,6 +216,10 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 		}
 		rec.Undo = &journal.UndoSpec{N: added.n, Fn: added.fn, Args: added.args, Holds: added.holds}
 	}
+	if over := r.fits(e.fn, "", rec); over != nil {
+		over.Place = nil // it is the call's own
+		return nil, over
+	}
 	r.opt.Trace(BeforeMark, e.fn)
 	if err := r.mark(c.Context, rec); err != nil {
 		return nil, err
@@ -277,15 +281,29 @@ func (r *Run) unknown(c *bind.Call, inv *bind.Invocation, s *step, e *effect, er
 }
 
 func (r *Run) effectDone(ctx context.Context, s *step, e *effect, result any) (any, error) {
+	over, err := r.happened(ctx, s, e, result)
+	switch {
+	case err != nil:
+		return nil, err
+	case over != nil:
+		return nil, r.tooLarge(ctx, s, e, over)
+	}
+	return result, nil
+}
+
+// happened journals that a call has happened. A result that is too large is left out, and
+// over says so: the call must count as made all the same.
+func (r *Run) happened(ctx context.Context, s *step, e *effect, result any) (over *problem.Error, err error) {
 	raw, err := r.opt.Registry.EncodeResult(result)
 	if err != nil {
 		return nil, err
 	}
-	e.result, e.state = raw, done
-	if err := r.lazy(ctx, journal.EffectDone{Stamp: r.stamp(), Step: s.n, N: e.n, Result: raw}); err != nil {
-		return nil, err
+	rec := journal.EffectDone{Stamp: r.stamp(), Step: s.n, N: e.n, Result: raw}
+	if over = r.over(e.fn, "", r.quota.Check(journal.ToKeep, rec)); over != nil {
+		over.Work, rec.Result = problem.Unknown, nil
 	}
-	return result, nil
+	e.result, e.state = rec.Result, done
+	return over, r.lazy(ctx, rec)
 }
 
 // reread gives a result as it would come back from the journal.
@@ -312,7 +330,12 @@ func (r *Run) progress(ctx context.Context, s *step, e *effect, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := r.write(ctx, journal.EffectProgress{Stamp: r.stamp(), Step: s.n, N: e.n, Progress: raw}); err != nil {
+	rec := journal.EffectProgress{Stamp: r.stamp(), Step: s.n, N: e.n, Progress: raw}
+	if over := r.over(e.fn, "", r.quota.Check(journal.ToEnd, rec)); over != nil {
+		over.Place = nil
+		return over
+	}
+	if err := r.write(ctx, rec); err != nil {
 		return err
 	}
 	e.progress = raw

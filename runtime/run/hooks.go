@@ -80,7 +80,11 @@ func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFuncti
 	if fn == nil || r.hooks[key] {
 		return
 	}
-	if err := r.write(ctx, journal.HookRan{Stamp: r.stamp(), Key: key}); err != nil {
+	rec := journal.HookRan{Stamp: r.stamp(), Key: key}
+	if r.quota.Check(journal.ToEnd, rec) != nil {
+		return // a history that is full has room for what has happened, not for who looks on
+	}
+	if err := r.write(ctx, rec); err != nil {
 		return // the next synced record meets the same journal
 	}
 	r.hooks[key] = true

@@ -66,7 +66,7 @@ func (r *Run) askOnce(ctx context.Context, s *step, e *effect) bool {
 	case err != nil:
 		return false
 	case happened:
-		_, err = r.effectDone(ctx, s, e, result)
+		_, err = r.happened(ctx, s, e, result)
 		return err == nil
 	}
 	return r.notDone(ctx, s, e, false) == nil

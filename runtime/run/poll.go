@@ -83,7 +83,7 @@ func (r *Run) question(ctx context.Context, L *lua.LState, s *step, fn *lua.LFun
 
 // suspendPoll frees the process until the poll's next question.
 func (r *Run) suspendPoll(ctx context.Context, s *step, notYet *problem.Error, until time.Time) error {
-	why := &problem.Error{Kind: notYet.Kind, Message: notYet.Message, Step: s.label(), Work: problem.NotDone}
+	why := &problem.Error{Kind: notYet.Kind, Message: cut(notYet.Message), Step: s.label(), Work: problem.NotDone}
 	reason := "poll of " + s.label()
 	if why.Message != "" {
 		reason += ": " + why.Message

@@ -204,7 +204,7 @@ func (r *Run) noResult(ctx context.Context, s *step, e *effect, cause *problem.E
 }
 
 func (r *Run) redacted(err error) *problem.Error {
-	e := r.opt.Redactor.Problem(problem.From(err))
+	e := shortened(r.opt.Redactor.Problem(problem.From(err)))
 	e.RetryAfter = r.notBefore(e.RetryAfter)
 	return e
 }

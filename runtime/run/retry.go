@@ -121,6 +121,7 @@ func (r *Run) notBefore(asked time.Time) time.Time {
 // suspend journals that the run waits, and ends the body.
 func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Record) error {
 	r.logDropped()
+	out.Reason, out.Error = shorten(out.Reason), shortened(out.Error)
 	rec := journal.RunWaiting{Stamp: r.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error}
 	if err := r.write(ctx, append(before, rec)...); err != nil {
 		return err
@@ -132,6 +133,7 @@ func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Recor
 // park journals that the run waits for a person, and ends the body.
 func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
 	r.logDropped()
+	reason, e = shorten(reason), shortened(e)
 	if err := r.write(ctx, journal.RunParked{Stamp: r.stamp(), Reason: reason, Error: e}); err != nil {
 		return err
 	}

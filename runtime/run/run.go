@@ -138,6 +138,7 @@ type Run struct {
 	logger     *slog.Logger
 	scriptLog  *slog.Logger // of what scripts and modules say
 	room       logRoom
+	quota      *journal.Quota
 }
 
 // New readies a run in state, which it owns from now on. While the playbook is
@@ -155,6 +156,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	r.logger = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler()}))
 	r.scriptLog = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler(), script: true}))
 	r.room.used = h.LogSize
+	r.quota = journal.QuotaOf(h)
 	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
 	r.restore(h)
 	return r
@@ -279,6 +281,7 @@ func (r *Run) write(ctx context.Context, recs ...journal.Record) error {
 	if err := r.opt.Journal.Write(context.WithoutCancel(ctx), recs...); err != nil {
 		return &control{stop: err}
 	}
+	r.quota.Add(recs...)
 	return nil
 }
 
@@ -286,6 +289,7 @@ func (r *Run) lazy(ctx context.Context, recs ...journal.Record) error {
 	if err := r.opt.Journal.WriteLazy(context.WithoutCancel(ctx), recs...); err != nil {
 		return &control{stop: err}
 	}
+	r.quota.Add(recs...)
 	return nil
 }
 

@@ -57,10 +57,15 @@ func (r *Run) enter(ctx context.Context, kind, name, key string, opts stepOption
 	if err := r.mayStep(kind, name, key); err != nil {
 		return nil, err
 	}
+	n := r.next
+	if !r.ending { // before it counts as seen
+		if err := r.begins("ctx:"+kind, journal.StepStarted{Step: n, Kind: kind, Name: name, Key: key}, n >= len(r.steps)); err != nil {
+			return nil, err
+		}
+	}
 	if kind != kindSleep {
 		r.seen[stepKey{name, key}] = true
 	}
-	n := r.next
 	if n < len(r.steps) {
 		s := r.steps[n]
 		if s.kind != kind || s.name != name || s.key != key {
@@ -241,6 +246,9 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 		return nil, r.failedForGood(ctx, s, e)
 	}
 	rec := journal.StepDone{Stamp: r.stamp(), Step: s.n, Result: raw}
+	if e := r.fits("ctx:"+s.kind, fmt.Sprintf("step %q", s.label()), rec); e != nil {
+		return nil, r.failedForGood(ctx, s, e)
+	}
 	if err := r.conclude(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 		return fmt.Errorf("%s has no undo", u.fn)
 	}
 	var result any
-	if u.effect != nil && u.effect.state == done {
+	if u.effect != nil && u.effect.state == done && len(u.effect.result) > 0 { // it may have happened with a result that is not known
 		if result, err = r.opt.Registry.DecodeResult(inv.Func, u.effect.result); err != nil {
 			return err
 		}
@@ -188,9 +188,14 @@ func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) er
 	if err != nil {
 		return misuse(deferFn, "its data cannot be journaled: "+err.Error(), "")
 	}
+	rec := journal.UndoAdded{Step: -1, Undo: journal.UndoSpec{Fn: deferFn, Args: raw}}
 	for _, u := range r.undos {
 		if u.fn != deferFn || u.fun != nil {
 			continue
+		}
+		rec.Undo.N = u.n
+		if err := r.begins(deferFn, rec, false); err != nil && !r.ending {
+			return err
 		}
 		if !r.sameData(u.args, raw) {
 			return r.otherData(ctx, u, raw)
@@ -202,7 +207,11 @@ func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) er
 		return nil
 	}
 	u := &undo{n: len(r.undos), step: -1, fn: deferFn, args: raw, label: deferFn, fun: fn}
-	if err := r.write(ctx, journal.UndoAdded{Stamp: r.stamp(), Step: u.step, Undo: journal.UndoSpec{N: u.n, Fn: u.fn, Args: u.args}}); err != nil {
+	rec.Stamp, rec.Undo.N = r.stamp(), u.n
+	if err := r.begins(deferFn, rec, true); err != nil {
+		return err
+	}
+	if err := r.write(ctx, rec); err != nil {
 		return err
 	}
 	r.undos = append(r.undos, u)
@@ -262,6 +271,9 @@ func (r *Run) undoStep(ctx context.Context, name, key string) error {
 // finish journals the outcome, cleans up, and ends the run.
 func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	ctx = context.WithoutCancel(ctx)
+	if out != nil {
+		out.Reason, out.Error = shorten(out.Reason), shortened(out.Error)
+	}
 	if out == nil {
 		h := r.opt.History.Run
 		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error, Left: h.Left}

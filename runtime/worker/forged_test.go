@@ -83,6 +83,20 @@ func loadedAs(name string) *frame {
 	return &frame{Loaded: &Loaded{Playbooks: []*bundle.Playbook{{Name: name, File: name + ".lua", Hash: "h-" + name, Needs: []string{name + ".lua"}}}}}
 }
 
+// started returns the history that starts the run, or nil.
+func started(c *conn) *journal.History {
+	for history := (journal.Collector{}); ; {
+		f, err := c.receive()
+		if err != nil || f.Piece == nil || history.Add(f.Piece.Bytes) != nil {
+			return nil
+		}
+		if f.Piece.Last {
+			h, _ := history.History()
+			return h
+		}
+	}
+}
+
 // captive is a parent whose children are scripts of a test.
 type captive struct {
 	*Parent
@@ -162,11 +176,11 @@ func forgedIsADeath(t *testing.T, lazy bool, stamp func(own, victim journal.Stam
 	var victim journal.Stamp
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))
-		f, err := c.receive()
-		if err != nil || f.Start == nil {
+		h := started(c)
+		if h == nil {
 			return
 		}
-		r := f.Start.History.Run
+		r := h.Run
 		s := journal.Stamp{Run: r.ID, Epoch: r.Epoch, At: time.Now()}
 		// Some honest work first, and some in the frame that is forged.
 		_ = c.send(&frame{Seq: 1, Write: &writing{
@@ -304,7 +318,7 @@ func TestEmptyResultIsADeath(t *testing.T) {
 	for name, r := range map[string]*Result{"empty": {}, "no run": {Findings: nil}} {
 		c := newCaptive(t, script(func(c *conn) {
 			_ = c.send(loadedAs("p"))
-			if f, err := c.receive(); err == nil && f.Start != nil {
+			if started(c) != nil {
 				_ = c.send(&frame{Result: r})
 			}
 		}))
@@ -325,7 +339,7 @@ func TestOneOwnerPerRun(t *testing.T) {
 	at, release := make(chan struct{}, 9), make(chan struct{})
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))
-		if f, err := c.receive(); err != nil || f.Start == nil {
+		if started(c) == nil {
 			return
 		}
 		at <- struct{}{}
@@ -364,11 +378,11 @@ func TestOneOwnerPerRun(t *testing.T) {
 func TestHonestPuppet(t *testing.T) {
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))
-		f, err := c.receive()
-		if err != nil || f.Start == nil {
+		h := started(c)
+		if h == nil {
 			return
 		}
-		r := f.Start.History.Run
+		r := h.Run
 		_ = c.send(&frame{Seq: 1, Write: &writing{Synced: []journal.Record{journal.RunEnded{Stamp: journal.Stamp{Run: r.ID, Epoch: r.Epoch, At: time.Now()}, Outcome: journal.Done}}}})
 		if _, err := c.receive(); err == nil {
 			_ = c.send(&frame{Result: &Result{Outcome: &run.Outcome{Status: journal.Done}}})
@@ -384,12 +398,11 @@ func TestHonestPuppet(t *testing.T) {
 func TestForgedGrantOfAnUndo(t *testing.T) {
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))
-		f, err := c.receive()
-		if err != nil || f.Start == nil {
+		h := started(c)
+		if h == nil {
 			return
 		}
-		r := f.Start.History.Run
-		s := journal.Stamp{Run: r.ID, Epoch: r.Epoch, At: time.Now()}
+		s := journal.Stamp{Run: h.Run.ID, Epoch: h.Run.Epoch, At: time.Now()}
 		_ = c.send(&frame{Seq: 1, Write: &writing{Synced: []journal.Record{
 			journal.StepStarted{Stamp: s, Kind: "step", Name: "one", Attempt: 1},
 			journal.EffectMarked{Stamp: s, Fn: "f", Undo: &journal.UndoSpec{Fn: "f", Granted: json.RawMessage("null")}},

@@ -24,6 +24,7 @@ type link struct {
 
 	out  sync.Mutex       // held while something is sent: records keep their order
 	lazy []journal.Record // that wait for something to go with
+	size int              // of these, in bytes
 	hold *time.Timer      // sends them; nil while there are none
 
 	// The parent wants the run to stop where it can go on later.
@@ -53,6 +54,7 @@ func (l *link) listen() {
 	defer close(l.gone)
 	defer l.hurry() // the context is not needed any more
 	cancelled := false
+	var history journal.Collector
 	for {
 		f, err := l.conn.receive()
 		if err != nil {
@@ -67,8 +69,10 @@ func (l *link) listen() {
 			if ch != nil {
 				ch <- f.Answer
 			}
-		case f.Start != nil:
-			l.start <- f.Start.History
+		case f.Piece != nil:
+			if !l.piece(&history, f.Piece) {
+				return
+			}
 		case f.Drain:
 			l.drain()
 		case f.Cancel != nil:
@@ -81,6 +85,22 @@ func (l *link) listen() {
 			}
 		}
 	}
+}
+
+// piece takes a piece of the history, and starts the run with the last one. It reports
+// whether the parent sends what this process understands.
+func (l *link) piece(history *journal.Collector, p *piece) bool {
+	if err := history.Add(p.Bytes); err != nil {
+		return false
+	}
+	if !p.Last {
+		return true
+	}
+	h, err := history.History()
+	if err == nil {
+		l.start <- h
+	}
+	return err == nil
 }
 
 // ask sends a request and waits for its answer.
@@ -118,15 +138,19 @@ func (l *link) Write(ctx context.Context, recs ...journal.Record) error {
 
 // Lazy records wait a moment for others to go with: most steps are sent whole.
 const (
-	lazyHold = time.Millisecond
-	mostHeld = 256
+	lazyHold  = time.Millisecond
+	mostHeld  = 256
+	mostBytes = 256 << 10
 )
 
 // WriteLazy implements [run.Journal].
 func (l *link) WriteLazy(_ context.Context, recs ...journal.Record) error {
 	l.out.Lock()
 	defer l.out.Unlock()
-	if l.lazy = append(l.lazy, recs...); len(l.lazy) >= mostHeld {
+	for _, rec := range recs {
+		l.size += journal.Size(rec)
+	}
+	if l.lazy = append(l.lazy, recs...); len(l.lazy) >= mostHeld || l.size >= mostBytes {
 		return l.flushLocked()
 	}
 	if l.hold == nil {
@@ -152,7 +176,7 @@ func (l *link) flushLocked() error {
 // take gives the lazy records that wait, to be sent at once.
 func (l *link) take() []journal.Record {
 	lazy := l.lazy
-	l.lazy = nil
+	l.lazy, l.size = nil, 0
 	if l.hold != nil {
 		l.hold.Stop()
 		l.hold = nil

@@ -239,16 +239,10 @@ func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, j
 
 // follow starts the loaded child's run and serves it to its end.
 func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcome, error) {
-	h, err := p.Journal.History(ctx, id)
-	if err != nil {
+	if err := s.hand(ctx, id); err != nil {
 		return nil, s.end(err)
 	}
-	s.run = h.Run.ID
-	s.remember(h.Undos)
 	defer p.first().sessions.enter(s)()
-	if err := s.conn.send(&frame{Start: &journalStart{History: h}}); err != nil {
-		return nil, s.end(err)
-	}
 	out, err := s.result(ctx)
 	err = s.end(err)
 	if err == nil && out.Status.Outcome() {
@@ -306,15 +300,9 @@ func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outco
 	if err != nil {
 		return nil, err
 	}
-	h, err := p.Journal.History(ctx, id)
+	deaths, err := p.Journal.Deaths(ctx, id, d.step)
 	if err != nil {
 		return nil, err
-	}
-	deaths := h.Run.Deaths
-	for _, s := range h.Steps {
-		if s.Step == d.step {
-			deaths = s.Deaths
-		}
 	}
 	if deaths < MaxDeaths {
 		return nil, nil //nolint:nilnil // nil is the documented "go on"

@@ -25,6 +25,7 @@ import (
 type Pair interface {
 	io.ReadWriteCloser
 	SetReadDeadline(at time.Time) error
+	SetWriteDeadline(at time.Time) error
 }
 
 // Process is a started child.
@@ -51,10 +52,11 @@ const (
 // sender too whenever the other side has read, with every step twice for nothing.
 type pipes struct{ in, out *os.File }
 
-func (p *pipes) Read(b []byte) (int, error)         { return p.in.Read(b) }
-func (p *pipes) Write(b []byte) (int, error)        { return p.out.Write(b) }
-func (p *pipes) Close() error                       { return errors.Join(p.in.Close(), p.out.Close()) }
-func (p *pipes) SetReadDeadline(at time.Time) error { return p.in.SetReadDeadline(at) }
+func (p *pipes) Read(b []byte) (int, error)          { return p.in.Read(b) }
+func (p *pipes) Write(b []byte) (int, error)         { return p.out.Write(b) }
+func (p *pipes) Close() error                        { return errors.Join(p.in.Close(), p.out.Close()) }
+func (p *pipes) SetReadDeadline(at time.Time) error  { return p.in.SetReadDeadline(at) }
+func (p *pipes) SetWriteDeadline(at time.Time) error { return p.out.SetWriteDeadline(at) }
 
 // newPipes gives both ends of a pair.
 func newPipes() (ours, theirs *pipes, err error) {

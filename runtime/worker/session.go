@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -26,9 +27,10 @@ type session struct {
 	ended  bool
 	failed error       // the journal takes nothing any more
 	frozen atomic.Bool // it was killed because it was stopped
-	forged bool        // it was killed for what it sent
+	blame  string      // what it did and was killed for; "" if it was not
 
 	run      string           // the run that it works on; "" until it does
+	quota    journal.Quota    // of that run
 	playbook string           // the job's; "" for a load
 	allowed  *grant.Allowed   // what its playbook may reach
 	undoes   []*grant.Allowed // what it might when it made the changes that are to be undone
@@ -93,7 +95,7 @@ func (s *session) next(ctx context.Context) (*frame, error) {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), run.ErrCancelled):
 		return nil, context.Cause(ctx)
 	case errors.Is(err, errNoFrame):
-		return nil, s.kill()
+		return nil, s.kill(unheard)
 	}
 	return nil, s.death()
 }
@@ -107,7 +109,7 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 		case err != nil:
 			return nil, err
 		case f.Loaded != nil && !s.asked(f.Loaded):
-			return nil, s.kill()
+			return nil, s.kill(unheard)
 		case f.Loaded != nil:
 			return f.Loaded, nil
 		case f.Result != nil && f.Result.Error != nil:
@@ -132,7 +134,7 @@ func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 		return nil, err
 	}
 	if r.Outcome == nil && s.run != "" {
-		return nil, s.kill()
+		return nil, s.kill(unheard)
 	}
 	return r.Outcome, nil
 }
@@ -150,9 +152,10 @@ func (s *session) served(ctx context.Context) (*Result, error) {
 			return nil, f.Result.Error
 		case f.Result != nil:
 			return f.Result, nil
-		case f.Write != nil && !s.owns(f.Write):
-			return nil, s.kill()
 		case f.Write != nil:
+			if forged := s.forges(f.Write); forged != "" {
+				return nil, s.kill(forged)
+			}
 			err = s.write(ctx, f)
 		case f.Secret != "":
 			err = s.secret(ctx, f)
@@ -187,21 +190,29 @@ func (s *session) secret(ctx context.Context, f *frame) error {
 	return s.answer(f, &answer{Value: value}, err)
 }
 
-// owns reports whether records are what the process of this run may write: about no
-// other run, and nothing that a person or the parent decides.
-func (s *session) owns(w *writing) bool {
+// unheard is what a child did that sent what no child sends.
+const unheard = "sent what no such process sends"
+
+// forges returns what in w the process of this run may not write, "" if there is nothing:
+// records about another run, those that a person or the parent decides, and those that
+// break a bound.
+func (s *session) forges(w *writing) string {
 	for _, recs := range [][]journal.Record{w.Lazy, w.Synced} {
 		for _, rec := range recs {
 			switch rec.(type) {
 			case journal.RunCreated, journal.RunDied, journal.UndoForgotten, journal.Decided:
-				return false
+				return unheard
 			}
 			if s.run == "" || rec.Stamped().Run != s.run {
-				return false
+				return unheard
 			}
+			if err := s.quota.Check(journal.ToKeep, rec); err != nil {
+				return fmt.Sprintf("sent a record that breaks a bound (%s: %s)", rec.Type(), err)
+			}
+			s.quota.Add(rec)
 		}
 	}
-	return true
+	return ""
 }
 
 func (s *session) write(ctx context.Context, f *frame) error {
@@ -252,16 +263,14 @@ func (s *session) granted() json.RawMessage {
 	return raw
 }
 
-// remember notes what the changes were granted that are to be undone.
-func (s *session) remember(undos []journal.Undo) {
-	for _, u := range undos {
-		if u.State != journal.UndoPending || len(u.Granted) == 0 {
-			continue
-		}
-		var a *grant.Allowed
-		if json.Unmarshal(u.Granted, &a) == nil {
-			s.undoes = append(s.undoes, a)
-		}
+// remember notes what a change was granted that is to be undone.
+func (s *session) remember(u journal.Undo) {
+	if u.State != journal.UndoPending || len(u.Granted) == 0 {
+		return
+	}
+	var a *grant.Allowed
+	if json.Unmarshal(u.Granted, &a) == nil {
+		s.undoes = append(s.undoes, a)
 	}
 }
 
@@ -295,10 +304,10 @@ func (s *session) track(recs []journal.Record) {
 	}
 }
 
-// kill ends a child that sent what no child sends: that counts as its death.
-func (s *session) kill() error {
+// kill ends a child for what it did: that counts as its death.
+func (s *session) kill(blame string) error {
 	s.proc.Kill()
-	s.forged = true
+	s.blame = blame
 	return s.death()
 }
 
@@ -309,8 +318,8 @@ func (s *session) death() error {
 	switch {
 	case s.frozen.Load():
 		how = "it was stopped (SIGSTOP), and was killed for it"
-	case s.forged:
-		how = "it sent what no such process sends, and was killed for it"
+	case s.blame != "":
+		how = "it " + s.blame + ", and was killed for it"
 	case how == "":
 		how = "it ended without a result"
 	}

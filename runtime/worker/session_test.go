@@ -25,7 +25,7 @@ func TestMalformedMessageIsADeath(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCaptive(t, script(func(c *conn) {
 				_ = c.send(loadedAs("p"))
-				if f, err := c.receive(); err != nil || f.Start == nil {
+				if started(c) == nil {
 					return
 				}
 				_, _ = c.rw.Write([]byte(body))

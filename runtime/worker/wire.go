@@ -18,19 +18,23 @@ import (
 	"moonseal/runtime/run"
 )
 
-// maxFrame bounds one frame, in bytes: a folder of scripts, or a long run's history.
-const maxFrame = 64 << 20
+// Bounds of one frame, in bytes.
+const (
+	maxFrame = 64 << 20 // a folder of scripts
+	maxWrite = 8 << 20  // records: those that wait, and one with all the values that it may have
+	maxPiece = 60 << 10 // a piece of a history
+)
 
 // frame is one message. Exactly one of its parts is set, besides Seq.
 type frame struct {
 	Seq uint64 `json:"seq,omitempty"` // of a request that wants an answer, and of its answer
 
 	// From the parent.
-	Job    *Job          `json:"job,omitempty"`
-	Start  *journalStart `json:"start,omitempty"`
-	Answer *answer       `json:"answer,omitempty"`
-	Cancel *cancelling   `json:"cancel,omitempty"`
-	Drain  bool          `json:"drain,omitempty"` // stop where the run can go on later
+	Job    *Job        `json:"job,omitempty"`
+	Piece  *piece      `json:"-"`
+	Answer *answer     `json:"answer,omitempty"`
+	Cancel *cancelling `json:"cancel,omitempty"`
+	Drain  bool        `json:"drain,omitempty"` // stop where the run can go on later
 
 	// From the child.
 	Write  *writing `json:"-"`
@@ -77,9 +81,11 @@ type Loaded struct {
 	Made      []Made             `json:"made,omitempty"`    // handles that can be looked at, of a load
 }
 
-// journalStart begins the run in a child that has loaded it.
-type journalStart struct {
-	History *journal.History `json:"history"`
+// piece is a part of the run's history, as [journal.AppendRow] makes it. The last one
+// begins the run in a child that has loaded it.
+type piece struct {
+	Bytes []byte
+	Last  bool
 }
 
 // answer is an answer. One without an error to a writing says that it is synced.
@@ -113,6 +119,7 @@ const (
 	formJSON   = 'j'
 	formWrite  = 'w' // the number of lazy records, and all records as [journal.Pack] has them
 	formSynced = 's' // whether to drain: the answer that all is well
+	formPiece  = 'p' // whether it is the last one, and its bytes
 )
 
 // conn sends and receives frames. Sending is safe for concurrent use.
@@ -126,6 +133,18 @@ type conn struct {
 
 // errNoFrame is the error of bytes that are no frame.
 var errNoFrame = errors.New("malformed message between the run's processes")
+
+// mostOf returns the bound of a frame whose body begins with form.
+func mostOf(form byte) int {
+	switch form {
+	case formWrite:
+		return maxWrite
+	case formPiece:
+		return keptBuffer
+	default:
+		return maxFrame
+	}
+}
 
 // keptBuffer is what a buffer for frames may have, in bytes, to be used again.
 const keptBuffer = 64 << 10
@@ -141,10 +160,10 @@ func (c *conn) send(f *frame) error {
 		return err
 	}
 	n := len(b) - head
-	if n > maxFrame {
-		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, maxFrame)
+	if most := mostOf(b[head]); n > most {
+		return fmt.Errorf("a message of %d bytes between the run's processes, more than %d", n, most)
 	}
-	binary.BigEndian.PutUint32(b, uint32(n)) //nolint:gosec // maxFrame is below it
+	binary.BigEndian.PutUint32(b, uint32(n)) //nolint:gosec // every bound is below it
 	c.out = nil
 	if cap(b) <= keptBuffer {
 		c.out = b
@@ -167,16 +186,21 @@ func (f *frame) append(b []byte) (_ []byte, err error) {
 			}
 		}
 		return b, nil
+	case f.Piece != nil:
+		return append(append(b, formPiece, flag(f.Piece.Last)), f.Piece.Bytes...), nil
 	case f.Answer != nil && f.Answer.Error == nil && f.Answer.Value == "" && f.Answer.Held == nil:
-		b = binary.AppendUvarint(append(b, formSynced), f.Seq)
-		if f.Answer.Drain {
-			return append(b, 1), nil
-		}
-		return append(b, 0), nil
+		return append(binary.AppendUvarint(append(b, formSynced), f.Seq), flag(f.Answer.Drain)), nil
 	default:
 		body, err := journal.Marshal(f)
 		return append(append(b, formJSON), body...), err
 	}
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func (c *conn) receive() (*frame, error) {
@@ -185,8 +209,14 @@ func (c *conn) receive() (*frame, error) {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint32(head[:]))
-	if n > maxFrame {
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, maxFrame)
+	if n > maxWrite { // the bound depends on the form
+		form, err := c.r.Peek(1)
+		if err != nil {
+			return nil, err
+		}
+		if most := mostOf(form[0]); n > most {
+			return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, most)
+		}
 	}
 	body, err := c.body(n)
 	if err != nil {
@@ -222,6 +252,13 @@ func readFrame(b []byte) (*frame, error) {
 	f := &frame{}
 	if b[0] == formJSON {
 		return f, json.Unmarshal(b[1:], f)
+	}
+	if b[0] == formPiece {
+		if len(b) < 2 || len(b) > keptBuffer {
+			return nil, io.ErrUnexpectedEOF
+		}
+		f.Piece = &piece{Last: b[1] != 0, Bytes: bytes.Clone(b[2:])}
+		return f, nil
 	}
 	seq, n := binary.Uvarint(b[1:])
 	if n <= 0 {

@@ -26,6 +26,8 @@ func someFrames() []*frame {
 		{Seq: 1, Answer: &answer{Error: &problem.Error{Kind: problem.Auth, Message: "no"}}},
 		{Cancel: &cancelling{Decisions: []journal.Decided{{What: journal.DecidedCancel, By: "alice"}}}},
 		{Drain: true},
+		{Piece: &piece{Bytes: []byte("a row")}},
+		{Piece: &piece{Bytes: []byte{}, Last: true}},
 		{Seq: 9, Secret: "NAME"},
 	}
 }

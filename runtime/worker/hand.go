@@ -1,0 +1,68 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"moonseal/runtime/journal"
+)
+
+// handing bounds how long a child may take to read its run's history: the journal keeps
+// its pages for the reading until then.
+const handing = time.Minute
+
+// hand sends the run's history to the child that has loaded it, piece by piece as it is
+// read, which starts the run.
+func (s *session) hand(ctx context.Context, id string) error {
+	// A cancel goes to the child once it works.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handing)
+	defer cancel()
+	end, _ := ctx.Deadline()
+	if err := s.conn.rw.SetWriteDeadline(end); err != nil {
+		return s.death()
+	}
+	var sent error
+	send := func(p piece) error {
+		sent = s.conn.send(&frame{Piece: &p})
+		return sent
+	}
+	var out []byte
+	err := s.parent.Journal.EachRow(ctx, id, func(row journal.Row) (err error) {
+		switch r := row.(type) {
+		case journal.Run:
+			s.run = r.ID
+		case journal.Undo:
+			s.remember(r)
+			// Its effect has the same.
+			r.Look, r.Progress, r.Result = nil, nil, nil
+			row = r
+		}
+		s.quota.Row(row)
+		if out, err = journal.AppendRow(out, row); err != nil {
+			return err
+		}
+		rest := out
+		for ; len(rest) > maxPiece; rest = rest[maxPiece:] {
+			if err := send(piece{Bytes: rest[:maxPiece]}); err != nil {
+				return err
+			}
+		}
+		out = append(out[:0], rest...)
+		return nil
+	})
+	if err == nil {
+		err = send(piece{Bytes: out, Last: true})
+	}
+	switch {
+	case errors.Is(sent, os.ErrDeadlineExceeded):
+		return s.kill(fmt.Sprintf("has not read its run's history within %s", handing))
+	case sent != nil:
+		return s.death()
+	case err != nil:
+		return err
+	}
+	return s.conn.rw.SetWriteDeadline(time.Time{})
+}
