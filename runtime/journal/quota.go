@@ -141,7 +141,9 @@ func (q *Quota) put(parts []part) {
 	for _, p := range parts {
 		size := p.row + p.size
 		q.used += size - q.sizes[p.slot]
-		q.sizes[p.slot] = size
+		if q.sizes[p.slot] = size; size == 0 {
+			delete(q.sizes, p.slot)
+		}
 	}
 }
 

@@ -209,14 +209,16 @@ func (c *conn) receive() (*frame, error) {
 		return nil, err
 	}
 	n := int(binary.BigEndian.Uint32(head[:]))
-	if n > maxWrite { // the bound depends on the form
+	most := maxFrame
+	if n > maxWrite && n <= maxFrame { // it depends on the form
 		form, err := c.r.Peek(1)
 		if err != nil {
 			return nil, err
 		}
-		if most := mostOf(form[0]); n > most {
-			return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, most)
-		}
+		most = mostOf(form[0])
+	}
+	if n > most {
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, most)
 	}
 	body, err := c.body(n)
 	if err != nil {
