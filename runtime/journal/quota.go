@@ -86,7 +86,7 @@ type OverError struct {
 
 func (e *OverError) Error() string {
 	if e.Run {
-		return fmt.Sprintf("with %s the run's history is %d bytes, more than %d", e.What, e.Size, e.Most)
+		return fmt.Sprintf("the run's history has %d bytes with %s, more than %d", e.Size, e.What, e.Most)
 	}
 	return fmt.Sprintf("%s has %d bytes, more than %d", e.What, e.Size, e.Most)
 }
@@ -245,11 +245,11 @@ func value(what string, s slot, raw json.RawMessage) part {
 }
 
 func stepPart(step int, kind, name, key string) part {
-	return part{what: "the step's name and key", slot: slot{of: stepRow, step: step}, size: int64(len(kind) + len(name) + len(key)), row: rowWeight, most: MostName}
+	return part{what: "the step's name with its key", slot: slot{of: stepRow, step: step}, size: int64(len(kind) + len(name) + len(key)), row: rowWeight, most: MostName}
 }
 
 func effectPart(step, n int, fn string, args json.RawMessage) part {
-	return part{what: "the call's arguments", slot: slot{of: effectRow, step: step, n: n}, size: int64(len(fn) + len(args)), row: rowWeight, most: MostValue}
+	return part{what: "the call with its arguments", slot: slot{of: effectRow, step: step, n: n}, size: int64(len(fn) + len(args)), row: rowWeight, most: MostValue}
 }
 
 func undoPart(n int, fn string, args json.RawMessage, holds []string) part {
@@ -257,7 +257,7 @@ func undoPart(n int, fn string, args json.RawMessage, holds []string) part {
 	for _, h := range holds {
 		size += len(h)
 	}
-	return part{what: "the arguments of the clean-up", slot: slot{of: undoRow, n: n}, size: int64(size), row: rowWeight, most: MostValue}
+	return part{what: "the clean-up with its arguments", slot: slot{of: undoRow, n: n}, size: int64(size), row: rowWeight, most: MostValue}
 }
 
 func recordPart(seq int, data json.RawMessage) part {

@@ -44,7 +44,7 @@ func TestHistoryIsTooLarge(t *testing.T) {
 	end`))
 	out := l.must(l.process(t.Context()))
 	e := out.Error
-	if out.Status != journal.Failed || e.Code != problem.TooLarge || !strings.Contains(e.Error(), `step "reading[34]": with the result the run's history is 34`) {
+	if out.Status != journal.Failed || e.Code != problem.TooLarge || !strings.Contains(e.Error(), `step "reading[34]": the run's history has 34`) {
 		t.Fatalf("%+v", out)
 	}
 	if e.Place == nil || e.Place.Line != 4 || e.Hint == "" {
@@ -65,7 +65,7 @@ func TestFullHistoryTakesNoStep(t *testing.T) {
 	end`))
 	out := l.must(l.process(t.Context()))
 	if e := out.Error; out.Status != journal.Failed || e.Code != problem.TooLarge || e.Call != "ctx:step" ||
-		!strings.Contains(e.Error(), "with the step's name and key the run's history is") || e.Place == nil || e.Place.Line != 4 {
+		!strings.Contains(e.Error(), "bytes with the step's name with its key, more than 33554432") || e.Place == nil || e.Place.Line != 4 {
 		t.Fatalf("%+v", out)
 	}
 	if h := l.history(); len(l.world.there) > 0 || h.Run.Status != journal.Failed {
@@ -198,7 +198,7 @@ func TestArgumentsAreTooLarge(t *testing.T) {
 	end)`)
 	out := l.must(l.process(t.Context()))
 	e := out.Error
-	if out.Status != journal.Failed || e.Code != problem.TooLarge || !strings.Contains(e.Error(), "bulky.One:call: the call's arguments ha") || e.Place == nil || e.Place.Line != 3 {
+	if out.Status != journal.Failed || e.Code != problem.TooLarge || !strings.Contains(e.Error(), "bulky.One:call: the call with its arguments has") || e.Place == nil || e.Place.Line != 3 {
 		t.Errorf("%+v", out)
 	}
 	if h := l.history(); b.made != 0 || len(h.Effects)+len(h.Undos) > 0 {
