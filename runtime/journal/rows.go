@@ -91,12 +91,14 @@ func (c *Collector) Add(piece []byte) error {
 	}
 }
 
-// History returns what has come, once all has.
+// History returns what has come, once all has, and forgets it.
 func (c *Collector) History() (*History, error) {
 	if len(c.rest) > 0 {
 		return nil, misuse("a history that ends within a row")
 	}
-	return &c.history, nil
+	h := c.history
+	*c = Collector{}
+	return &h, nil
 }
 
 // row takes the row at the head of b and returns its length, 0 while it is not whole.

@@ -151,6 +151,7 @@ func (r *Run) runStep(L *lua.LState, kind, name string, opts stepOptions, fn *lu
 		return nil, err
 	}
 	if v, err, ok := r.settled(s); ok {
+		s.result = nil // the body comes to it once
 		return v, err
 	}
 	call := func(ctx context.Context) (any, error) { return r.callOnce(ctx, L, s, fn) }

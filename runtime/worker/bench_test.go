@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -90,4 +92,74 @@ func fill(ctx context.Context, j *journal.Journal) error {
 		return err
 	}
 	return j.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
+}
+
+// BenchmarkReplay10000: a run of 10,000 steps is taken up by a new process, which replays
+// them and waits again, against reading and decoding the same rows in this process. Goal:
+// at most 5 times.
+func BenchmarkReplay10000(b *testing.B) {
+	const steps = 10_000
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	j, err := journal.Open(b.Context(), b.TempDir(), journal.Options{})
+	must(err)
+	defer func() { must(j.Close()) }()
+	exe, err := os.Executable()
+	must(err)
+	p := &worker.Parent{
+		Journal: j, Control: control.New(j, clockwork.NewRealClock()), Clock: clockwork.NewRealClock(), Redactor: &secret.Redactor{}, Secrets: secret.Map{},
+		Spawner: worker.Exec{Path: exe, Env: []string{childVariable + "=1"}},
+	}
+	job := worker.Job{Playbook: "p", State: j.Dir(), Files: map[string]string{"p.lua": fmt.Sprintf(`return playbook { run = function(ctx)
+		ctx:sleep "999h"
+		for i = 1, %d do
+			local got = ctx:step("looking", { key = tostring(i) }, function() return {} end)
+			if got.number ~= i then error("lost") end
+		end
+		ctx:sleep "999h"
+	end }`, steps)}}
+	var id string
+	out, err := p.Begin(b.Context(), job, worker.Ask{}, func(run string) { id = run })
+	must(err)
+	if out.Status != journal.Waiting {
+		b.Fatalf("%+v", out)
+	}
+	epoch, err := j.Adopt(b.Context(), id)
+	must(err)
+	s := journal.Stamp{Run: id, Epoch: epoch, At: time.Now()}
+	recs := []journal.Record{journal.StepDone{Stamp: s, Result: json.RawMessage("null")}}
+	for i := 1; i <= steps; i++ {
+		result := fmt.Sprintf(`{"host":"cucm01-pub.automate.builders","sha256":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","number":%d}`, i)
+		recs = append(recs, journal.StepStarted{Stamp: s, Step: i, Kind: "step", Name: "looking", Key: fmt.Sprint(i), Attempt: 1},
+			journal.StepDone{Stamp: s, Step: i, Result: json.RawMessage(result)})
+	}
+	must(j.Write(b.Context(), recs...))
+	var r journaltest.Ratio
+	for b.Loop() {
+		r.Theirs(journaltest.Time(b, func() error {
+			h, err := j.History(b.Context(), id)
+			if err != nil {
+				return err
+			}
+			for _, step := range h.Steps {
+				var v any
+				if err := json.Unmarshal(step.Result, &v); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		r.Ours(journaltest.Time(b, func() error {
+			out, err = p.Resume(b.Context(), job, id)
+			return err
+		}))
+		if out.Status != journal.Waiting {
+			b.Fatalf("%+v", out)
+		}
+	}
+	r.Slower(b, "")
 }

@@ -62,6 +62,7 @@ func Serve(ctx context.Context, pair Pair, setup Setup) error {
 	case first.Job.Build != setup.Build:
 		return errors.Join(c.send(&frame{Result: &Result{Error: otherBuild(first.Job.Build, setup.Build)}}), pair.Close())
 	}
+	keepBelowLimit()
 	l := newLink(c)
 	ctx, cancel := context.WithCancelCause(ctx)
 	listening := make(chan struct{})

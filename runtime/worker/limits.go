@@ -3,6 +3,7 @@ package worker
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,15 @@ const (
 	// for more than a run: the daemon is not to be lost for it.
 	firstToGo = 500
 )
+
+// keepBelowLimit lets the garbage collector of a child work harder before it comes to the
+// kernel's limit, which ends it.
+func keepBelowLimit() {
+	var data unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &data); err == nil && data.Cur < 1<<40 {
+		debug.SetMemoryLimit(int64(data.Cur) / 4 * 3)
+	}
+}
 
 // apply sets the limits of the process pid. grouped is whether it is in a cgroup.
 func (l Limits) apply(pid int, grouped bool) error {
