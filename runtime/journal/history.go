@@ -97,11 +97,13 @@ type History struct {
 	Before *Leftover `json:"before,omitempty"`
 }
 
-// LogSize is how much a run's log holds, but for the lines that tell what other records
-// tell too.
+// LogSize is how much a run's log holds. The lines that tell what other records tell too
+// are counted apart.
 type LogSize struct {
-	Lines int   `json:"lines"`
-	Bytes int64 `json:"bytes"`
+	Lines      int   `json:"lines"`
+	Bytes      int64 `json:"bytes"`
+	EventLines int   `json:"event_lines,omitempty"`
+	EventBytes int64 `json:"event_bytes,omitempty"`
 }
 
 // Leftover is what a run that was cancelled may have made, or has half made.
@@ -177,8 +179,9 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 		return err
 	}
 	var size LogSize
-	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
-		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&size.Lines, &size.Bytes)
+	err = tx.QueryRowContext(ctx, `SELECT count(*) - COALESCE(sum(event), 0), COALESCE(sum(size * (1 - event)), 0), COALESCE(sum(event), 0), COALESCE(sum(size * event), 0)
+		FROM (SELECT octet_length(message) + COALESCE(octet_length(fields), 0) AS size, instr(COALESCE(fields, ''), '"`+EventField+`":') > 0 AS event
+			FROM logs WHERE run = $1)`, id).Scan(&size.Lines, &size.Bytes, &size.EventLines, &size.EventBytes)
 	if err != nil {
 		return storeError(j.path, err)
 	}

@@ -146,7 +146,7 @@ func someHistory() *History {
 		Records:   []RecordedRow{{Seq: 0, Data: json.RawMessage(`{}`), At: at}},
 		Hooks:     []HookRow{{Key: "k", At: at}},
 		Decisions: []Decided{{Stamp: Stamp{At: at}, What: DecidedCancel, By: "alice"}},
-		LogSize:   LogSize{Lines: 3, Bytes: 4},
+		LogSize:   LogSize{Lines: 3, Bytes: 4, EventLines: 5, EventBytes: 6},
 	}
 }
 

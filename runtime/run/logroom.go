@@ -13,8 +13,14 @@ import (
 // are records.
 const (
 	mostLine  = 8 << 10 // bytes of a line's message, and of its fields
-	mostLines = 10_000
-	mostBytes = 8 << 20
+	mostLines = MostLogLines
+	mostBytes = MostLogBytes
+)
+
+// What a run's log holds at most of lines by scripts and modules.
+const (
+	MostLogLines = 10_000
+	MostLogBytes = 8 << 20
 )
 
 // logRoom is what a run's log has of lines by scripts and modules.

@@ -33,7 +33,9 @@ func (s *session) hand(ctx context.Context, id string) error {
 	err := s.parent.Journal.EachRow(ctx, id, func(row journal.Row) (err error) {
 		switch r := row.(type) {
 		case journal.Run:
-			s.run = r.ID
+			s.run, s.epoch = r.ID, r.Epoch
+		case journal.LogSize:
+			s.logs.used = r
 		case journal.Undo:
 			s.remember(r)
 			// Its effect has the same.

@@ -30,7 +30,9 @@ type session struct {
 	blame  string      // what it did and was killed for; "" if it was not
 
 	run      string           // the run that it works on; "" until it does
+	epoch    int64            // this child's, of that run
 	quota    journal.Quota    // of that run
+	logs     logRoom          // of that run
 	playbook string           // the job's; "" for a load
 	allowed  *grant.Allowed   // what its playbook may reach
 	undoes   []*grant.Allowed // what it might when it made the changes that are to be undone
@@ -142,6 +144,7 @@ func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 // served serves the child until it has its result.
 func (s *session) served(ctx context.Context) (*Result, error) {
 	defer s.watch(ctx)()
+	defer s.logDropped(ctx)
 	for {
 		f, err := s.next(ctx)
 		if err != nil {
@@ -218,13 +221,15 @@ func (s *session) forges(w *writing) string {
 func (s *session) write(ctx context.Context, f *frame) error {
 	ctx = context.WithoutCancel(ctx)
 	w := f.Write
+	asked := len(w.Synced) > 0
+	w.Lazy, w.Synced = s.logs.fitting(w.Lazy), s.logs.fitting(w.Synced)
 	s.grant(w.Lazy)
 	s.grant(w.Synced)
 	s.track(w.Lazy)
 	s.track(w.Synced)
 	err := s.parent.Journal.WriteAfter(ctx, w.Lazy, w.Synced)
 	s.observe(w.Lazy)
-	if len(w.Synced) == 0 {
+	if !asked {
 		s.failed = err
 		return nil
 	}
