@@ -18,26 +18,37 @@ func TestQuotaOfAValue(t *testing.T) {
 	long := text64(MostValue + 1)
 	e := &problem.Error{Message: string(long)}
 	for _, r := range []Record{
-		StepStarted{Name: string(long[:MostName])}, StepDone{Result: long}, StepFailed{Error: e},
-		EffectMarked{Args: long}, EffectMarked{Look: long}, EffectMarked{Undo: &UndoSpec{Args: long}}, EffectMarked{Undo: &UndoSpec{Holds: []string{string(long)}}},
-		EffectProgress{Progress: long}, EffectDone{Result: long}, EffectNotDone{Error: e}, UndoAdded{Undo: UndoSpec{Args: long}}, UndoFailed{Error: e},
-		Recorded{Data: long}, HookRan{Key: string(long)},
-		RunWaiting{For: string(long)}, RunParked{Error: e}, RunEnding{Reason: string(long)}, RunEnded{Error: e},
+		StepStarted{Kind: "step", Name: string(long[:MostName])},
+		StepDone{Result: long},
+		StepFailed{Error: e},
+		EffectMarked{Args: long},
+		EffectMarked{Look: long},
+		EffectMarked{Undo: &UndoSpec{Args: long}},
+		EffectMarked{Undo: &UndoSpec{Holds: []string{string(long)}}},
+		EffectProgress{Progress: long},
+		EffectDone{Result: long},
+		EffectNotDone{Error: e},
+		UndoAdded{Undo: UndoSpec{Args: long}},
+		UndoFailed{Error: e},
+		Recorded{Data: long},
+		HookRan{Key: string(long)},
+		RunWaiting{For: string(long)},
+		RunParked{Error: e},
+		RunEnding{Reason: string(long)},
+		RunEnded{Error: e},
 	} {
 		var q Quota
 		over, ok := errors.AsType[*OverError](q.Check(ToKeep, r))
-		if s, started := r.(StepStarted); started {
-			s.Kind = "step"
-			r = s
-			over, ok = errors.AsType[*OverError](q.Check(ToKeep, r))
-		}
 		if !ok || over.Run || over.Size <= over.Most {
 			t.Errorf("%s: %+v", r.Type(), over)
 		}
 	}
 	for _, r := range []Record{
-		StepDone{Result: text64(MostValue)}, EffectMarked{Args: text64(MostValue), Look: text64(MostValue), Undo: &UndoSpec{Args: text64(MostValue)}},
-		Logged{Message: string(long)}, RunResumed{}, DeadlineSet{},
+		StepDone{Result: text64(MostValue)},
+		EffectMarked{Args: text64(MostValue), Look: text64(MostValue), Undo: &UndoSpec{Args: text64(MostValue)}},
+		Logged{Message: string(long)},
+		RunResumed{},
+		DeadlineSet{},
 	} {
 		var q Quota
 		if err := q.Check(ToBegin, r); err != nil {
@@ -106,14 +117,18 @@ func TestQuotaIsThatOfTheJournal(t *testing.T) {
 		RunResumed{Stamp: s},
 		StepStarted{Stamp: s, Kind: "step", Name: "n", Key: "k", Attempt: 1},
 		EffectMarked{Stamp: s, Fn: "f", Args: text64(100), Look: text64(50), Undo: &UndoSpec{Fn: "f", Args: text64(100), Holds: []string{"h"}}},
-		EffectProgress{Stamp: s, Progress: text64(500)}, EffectProgress{Stamp: s, Progress: text64(70)},
+		EffectProgress{Stamp: s, Progress: text64(500)},
+		EffectProgress{Stamp: s, Progress: text64(70)},
 		EffectDone{Stamp: s, Result: text64(30)},
 		StepFailed{Stamp: s, Attempt: 1, Error: e, NextAt: time.Now()},
 		StepStarted{Stamp: s, Kind: "step", Name: "n", Key: "k", Attempt: 2},
-		EffectMarked{Stamp: s, N: 1, Fn: "f"}, EffectNotDone{Stamp: s, N: 1, Error: e},
+		EffectMarked{Stamp: s, N: 1, Fn: "f"},
+		EffectNotDone{Stamp: s, N: 1, Error: e},
 		StepFailed{Stamp: s, Attempt: 2, Error: e, Final: true},
-		UndoAdded{Stamp: s, Step: -1, Undo: UndoSpec{N: 1, Fn: "d", Args: text64(20)}}, UndoFailed{Stamp: s, N: 1, Error: e},
-		Recorded{Stamp: s, Data: text64(40)}, HookRan{Stamp: s, Key: "start"},
+		UndoAdded{Stamp: s, Step: -1, Undo: UndoSpec{N: 1, Fn: "d", Args: text64(20)}},
+		UndoFailed{Stamp: s, N: 1, Error: e},
+		Recorded{Stamp: s, Data: text64(40)},
+		HookRan{Stamp: s, Key: "start"},
 		Logged{Stamp: s, Level: "info", Message: strings.Repeat("x", 1000)},
 		RunWaiting{Stamp: s, For: "a retry", Error: e},
 	}

@@ -20,7 +20,7 @@ func (e Effect) addTo(h *History)      { h.Effects = append(h.Effects, e) }
 func (u Undo) addTo(h *History)        { h.Undos = append(h.Undos, u) }
 func (r RecordedRow) addTo(h *History) { h.Records = append(h.Records, r) }
 func (h HookRow) addTo(to *History)    { to.Hooks = append(to.Hooks, h) }
-func (r Decided) addTo(h *History)     { h.Decisions = append(h.Decisions, r) }
+func (d Decided) addTo(h *History)     { h.Decisions = append(h.Decisions, d) }
 func (l Leftover) addTo(h *History)    { h.Before = &l }
 func (l LogSize) addTo(h *History)     { h.LogSize = l }
 
@@ -114,10 +114,10 @@ func (c *Collector) row(b []byte) (int, error) {
 	if n < 0 {
 		return 0, misuse("a row of the history without a length")
 	}
-	if n == 0 || size > uint64(len(b)-1-n) {
+	head := 1 + n
+	if n == 0 || size > uint64(len(b[head:])) {
 		return 0, nil
 	}
-	head := 1 + n
 	end := head + int(size) //nolint:gosec // within b
 	if err := into(b[head:end], &c.history); err != nil {
 		return 0, misuse("a row of the history: %v", err)

@@ -18,6 +18,13 @@
 // at the step's next attempt. Without a probe a repeatable function is called
 // again, and any other parks the run.
 //
+// # Bounds
+//
+// A value has at most [journal.MostValue] bytes, and a run's history at most
+// [journal.MostHistory]; what breaks a bound is refused before it is done, at the step or
+// call that breaks it. What has happened is always journaled: texts of errors are cut, and
+// a call whose result is too large counts as made, with a result that is not known.
+//
 // # How a body ends
 //
 // By returning (done), by ctx:skip (skipped), by an error (failed), or by a

@@ -71,9 +71,11 @@ func (c *captive) grown(steps, size int) journal.Stamp {
 	}
 	s := journal.Stamp{Run: begun.Run.ID, Epoch: begun.Run.Epoch, At: time.Now()}
 	recs := []journal.Record{
-		journal.RunResumed{Stamp: s}, journal.StepStarted{Stamp: s, Kind: "step", Name: "making", Attempt: 1},
+		journal.RunResumed{Stamp: s},
+		journal.StepStarted{Stamp: s, Kind: "step", Name: "making", Attempt: 1},
 		journal.EffectMarked{Stamp: s, Fn: "f", Args: json.RawMessage(`{"a":"<&>"}`), Look: json.RawMessage("1"), Undo: &journal.UndoSpec{Fn: "f", Args: json.RawMessage("1")}},
-		journal.EffectDone{Stamp: s, Result: json.RawMessage("2")}, journal.StepDone{Stamp: s, Result: json.RawMessage("3")},
+		journal.EffectDone{Stamp: s, Result: json.RawMessage("2")},
+		journal.StepDone{Stamp: s, Result: json.RawMessage("3")},
 	}
 	for i := range steps {
 		recs = append(recs, journal.StepStarted{Stamp: s, Step: i + 1, Kind: "step", Name: "reading", Key: fmt.Sprint(i), Attempt: 1},
