@@ -96,7 +96,7 @@ func fill(ctx context.Context, j *journal.Journal) error {
 
 // BenchmarkReplay10000: a run of 10,000 steps is taken up by a new process, which replays
 // them and waits again, against reading and decoding the same rows in this process. Goal:
-// at most 5 times.
+// at most 6 times.
 func BenchmarkReplay10000(b *testing.B) {
 	const steps = 10_000
 	must := func(err error) {
