@@ -61,7 +61,7 @@ func TestHistoryIsTooLarge(t *testing.T) {
 func TestFullHistoryTakesNoStep(t *testing.T) {
 	l := newLab(t, script(`ctx:step("making", function() return world.thing { name = "a" }:make() end)
 	for i = 1, 100000 do
-		pcall(ctx.step, ctx, "reading", { key = tostring(i) }, function() return ("x"):rep(1000000) end)
+		pcall(ctx.step, ctx, "reading", { key = tostring(i) }, function() return ("x"):rep(i <= 33 and 1000000 or 20000) end)
 	end`))
 	out := l.must(l.process(t.Context()))
 	if e := out.Error; out.Status != journal.Failed || e.Code != problem.TooLarge || e.Call != "ctx:step" ||
@@ -272,7 +272,7 @@ func TestLongTextsAreCut(t *testing.T) {
 
 // A run that an older version has let grow goes on, and can be cancelled and cleaned up.
 func TestHistoryOfAnOlderVersion(t *testing.T) {
-	const steps = 20
+	const steps = 17 // 63 MiB
 	grown := func(t *testing.T) *lab {
 		t.Helper()
 		l := newLab(t, script(fmt.Sprintf(`ctx:step("making", function() return world.thing { name = "a" }:make() end)
