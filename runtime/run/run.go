@@ -159,7 +159,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	r.quota = journal.QuotaOf(h)
 	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
 	r.restore(h)
-	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions} // the rest is held once, and only as long as it is needed
+	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before} // the rest is held once, and only as long as it is needed
 	return r
 }
 
