@@ -1,0 +1,414 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"moonseal/runtime/control"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+// machine is one state directory, and the runs in it.
+type machine struct {
+	t        *rapid.T
+	dir      string
+	clock    *wallClock
+	journal  *journal.Journal
+	control  *control.Control
+	runs     []*simRun
+	upgraded bool
+	trouble  time.Duration     // outages and wrong clocks so far; more than days of it make runs give up
+	holder   map[string]string // of each lock, since its first disruptive call
+	trail    []string          // what was done
+}
+
+// simRun is a run, and what is known of it.
+type simRun struct {
+	id       string
+	playbook string
+	book     *book
+	world    *simWorld
+	locks    []string
+	twin     *simRun // what it is without faults; nil for a twin
+	diverged string  // why it may end differently; "" if it may not
+	rounds   map[string]int
+	working  bool // a process works on it
+
+	cancelled bool
+	status    journal.Status
+}
+
+// what a slice meets.
+type plan struct {
+	faults     map[int]fault // by the number of the call
+	interrupts map[int]string
+	lost       bool // a process that is killed loses its lazy records
+}
+
+// Interrupts of a slice.
+const (
+	killed   = "kill"   // its process dies
+	asked    = "cancel" // it is cancelled
+	drained  = "drain"  // the daemon stops
+	taken    = "take"   // another process takes the run up
+	disputed = "decide" // someone decides about the run that is being worked on
+	crossed  = "other"  // another run is worked on
+)
+
+func (m *machine) fatalf(format string, args ...any) {
+	m.t.Helper()
+	for _, r := range m.runs {
+		m.t.Logf("%s, run %s, locks %v, diverged %q:\n%s", r.playbook, r.id, r.locks, r.diverged, r.book.source)
+		for _, e := range r.world.ledger {
+			m.t.Logf("ledger: %+v", *e)
+		}
+	}
+	m.t.Logf("%s", strings.Join(m.trail, "\n"))
+	m.t.Fatalf(format, args...)
+}
+
+func (m *machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.fatalf("%v", err)
+	}
+}
+
+func (m *machine) note(format string, args ...any) {
+	m.trail = append(m.trail, fmt.Sprintf(format, args...))
+}
+
+// add begins a run, after its twin has shown how it ends.
+func (m *machine) add(b *book, locks []string) {
+	n := len(m.runs)
+	twin := m.begin(fmt.Sprintf("twin%d", n), b, nil)
+	m.finish(twin)
+	r := m.begin(fmt.Sprintf("p%d", n), b, locks)
+	r.twin = twin
+	m.runs = append(m.runs, r)
+}
+
+func (m *machine) begin(playbook string, b *book, locks []string) *simRun {
+	begun, err := m.control.Begin(m.t.Context(), control.Beginning{
+		Playbook: playbook, Bundle: playbook, Locks: locks, Sources: []journal.Source{{Path: "p.lua", Body: []byte(b.source)}},
+	})
+	m.must(err)
+	r := &simRun{id: begun.Run.ID, playbook: playbook, book: b, locks: locks, world: newSimWorld(m.clock, b), rounds: map[string]int{}}
+	r.world.unbooked = func(what string) { r.diverge(what) }
+	r.world.locked = func(string) string { return m.lockedBy(r) }
+	return r
+}
+
+func (r *simRun) diverge(why string) {
+	if r.diverged == "" {
+		r.diverged = why
+	}
+}
+
+// slice lets a process work on a run until it ends, stops, or is stopped.
+func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
+	ctx, cancel := context.WithCancelCause(m.t.Context())
+	defer cancel(nil)
+	if _, err := m.journal.Adopt(ctx, r.id); err != nil {
+		m.fatalf("adopt: %v", err)
+	}
+	p := &process{
+		wire: &wire{journal: m.journal, synced: r.world.answered}, source: r.book.source, world: r.world, clock: m.clock, dir: m.dir,
+		history: m.history(r), mode: mode, upgrade: m.upgraded, drain: make(chan struct{}),
+	}
+	points, calls, stale, stopped := 0, 0, false, false
+	r.world.stale = func(string) bool { return stale }
+	r.world.fault = func() fault { calls++; return pl.faults[calls] }
+	r.world.point = func(what string) {
+		points++
+		switch act := pl.interrupts[points]; act {
+		case killed:
+			m.note("  killed at %q", what)
+			if !pl.lost {
+				_ = p.wire.flush()
+			}
+			p.wire.dead = true
+			kill()
+		case asked:
+			m.note("  cancelled at %q", what)
+			m.cancel(r)
+			stopped = true
+			cancel(run.ErrCancelled)
+		case drained:
+			m.note("  drained at %q", what)
+			close(p.drain)
+		case taken:
+			m.note("  taken over at %q", what)
+			stale = true
+			if _, err := m.journal.Adopt(m.t.Context(), r.id); err != nil {
+				r.world.violate("adopt: %v", err)
+			}
+		case disputed:
+			m.note("  decided about at %q", what)
+			stale = m.dispute(r) || stale
+		case crossed:
+			m.cross(what)
+		}
+	}
+	p.trace = func(at run.Point, what string) { r.world.point(string(at) + " " + what) }
+	clear(r.world.reached)
+	r.working = true
+	p.run(ctx)
+	r.working = false
+	r.world.point, r.world.fault, r.world.stale = func(string) {}, func() fault { return noFault }, func(string) bool { return false }
+	switch {
+	case p.broken != nil:
+		m.fatalf("panic: %v", p.broken)
+	case p.killed:
+	case p.err != nil && (stale || stopped):
+		m.note("  ended: %v", p.err)
+	case p.err != nil:
+		m.fatalf("the process of %s cannot go on: %v", r.playbook, p.err)
+	default:
+		m.note("  %s: %s %s %v", r.playbook, p.out.Status, p.out.Reason, errorText(p.out))
+		m.outcome(r, p.out, mode)
+	}
+}
+
+func errorText(o *run.Outcome) string {
+	if o.Error == nil {
+		return ""
+	}
+	return o.Error.Error()
+}
+
+// cross works on the first other run that nothing works on.
+func (m *machine) cross(what string) {
+	for _, r := range m.runs {
+		if !r.working && m.due(r) {
+			m.note("  at %q, meanwhile %s:", what, r.playbook)
+			m.slice(r, m.mode(r), plan{})
+			return
+		}
+	}
+}
+
+func (m *machine) history(r *simRun) *journal.History {
+	h, err := m.journal.History(m.t.Context(), r.id)
+	m.must(err)
+	return h
+}
+
+func (m *machine) row(r *simRun) journal.Run {
+	row, err := m.journal.Run(m.t.Context(), r.id)
+	m.must(err)
+	return row
+}
+
+func (m *machine) mode(r *simRun) run.Mode {
+	if !m.row(r).CancelAsked.IsZero() {
+		return run.Cancel
+	}
+	return run.GoOn
+}
+
+// due reports whether a daemon would work on the run now.
+func (m *machine) due(r *simRun) bool {
+	row := m.row(r)
+	switch {
+	case !row.Ended.IsZero():
+		return false
+	case !row.CancelAsked.IsZero():
+		return true
+	case row.Status == journal.Parked:
+		return false
+	case row.Status != journal.Waiting:
+		return true
+	case strings.HasPrefix(row.WaitFor, run.WaitLock):
+		return true
+	case row.WakeAt.IsZero():
+		return false // for a decision
+	}
+	return !row.WakeAt.After(m.clock.Now())
+}
+
+// finish leads a run to its end, or as far as it gets, with a world that answers and a
+// person who decides by what is so.
+func (m *machine) finish(r *simRun) {
+	const most = 80
+	resumed := 0
+	for range most {
+		row := m.row(r)
+		switch {
+		case !row.Ended.IsZero():
+			m.cleanUp(r)
+			r.status = m.row(r).Status
+			return
+		case m.due(r):
+			m.slice(r, m.mode(r), plan{})
+			m.verify(r)
+			if strings.HasPrefix(m.row(r).WaitFor, run.WaitLock) {
+				m.finishHolders(r)
+			}
+		case row.Status == journal.Parked && resumed >= 4:
+			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked {
+				m.fatalf("%s stays parked: %s", r.playbook, row.Reason)
+			}
+			r.status = journal.Parked
+			m.mustCancel(r)
+			return
+		case row.Status == journal.Parked:
+			resumed++
+			m.resumeHonestly(r)
+		case row.WakeAt.IsZero():
+			_, err := m.control.Approve(m.t.Context(), r.id, control.Decision{By: "alice"})
+			m.must(err)
+		default:
+			m.pass(row.WakeAt.Sub(m.clock.Now()))
+		}
+	}
+	m.fatalf("%s does not end: %+v", r.playbook, m.row(r))
+}
+
+// pass lets time go by.
+func (m *machine) pass(d time.Duration) {
+	if d > 0 {
+		_ = wait(m.t.Context(), d)
+	}
+}
+
+func (m *machine) finishHolders(r *simRun) {
+	for _, other := range m.runs {
+		if other != r && other.status == "" && m.row(other).Ended.IsZero() && len(m.held(other)) > 0 {
+			m.finish(other)
+		}
+	}
+}
+
+func (m *machine) held(r *simRun) (names []string) {
+	holders, err := m.journal.Holders(m.t.Context())
+	m.must(err)
+	for name, run := range holders {
+		if run == r.id {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// cleanUp tries what an ended run could not undo, until it can.
+func (m *machine) cleanUp(r *simRun) {
+	for range 3 {
+		if !slices.ContainsFunc(m.history(r).Undos, func(u journal.Undo) bool { return u.State == journal.UndoPending }) {
+			return
+		}
+		m.pass(25 * time.Hour)
+		m.decide("cleanup", r, func(d control.Decision) error {
+			_, err := m.control.Cleanup(m.t.Context(), r.id, d)
+			return err
+		})
+		m.slice(r, run.Cleanup, plan{})
+		m.verify(r)
+	}
+}
+
+// mustCancel cancels a run, which must end it in bounded time.
+func (m *machine) mustCancel(r *simRun) {
+	m.cancel(r)
+	began := m.clock.Clock.Now()
+	for range 3 {
+		if m.row(r).Ended.IsZero() {
+			m.slice(r, run.Cancel, plan{})
+			m.verify(r)
+		}
+	}
+	if row := m.row(r); row.Ended.IsZero() || m.clock.Clock.Since(began) > time.Hour {
+		m.fatalf("%s was cancelled %s ago, and is %s: %s", r.playbook, m.clock.Clock.Since(began), row.Status, row.Reason)
+	}
+}
+
+func (m *machine) cancel(r *simRun) {
+	r.diverge("cancelled")
+	m.decide("cancel", r, func(d control.Decision) error {
+		_, err := m.control.Cancel(m.t.Context(), r.id, d)
+		r.cancelled = r.cancelled || err == nil
+		return err
+	})
+}
+
+// resumeHonestly resumes a parked run by what the ledger says.
+func (m *machine) resumeHonestly(r *simRun) {
+	h := m.history(r)
+	unclear := run.Unclear(h)
+	as, blind := "", false
+	for _, e := range unclear {
+		c := r.intentOf(e)
+		blind = blind || !probed(c.fn) && !c.probed
+	}
+	switch {
+	case len(unclear) > 0 && !blind:
+		as = run.AsLook
+	case len(unclear) > 0:
+		as = r.truth(unclear)
+	}
+	m.decide("resume "+as, r, func(d control.Decision) error {
+		d.As = as
+		_, err := m.control.Resume(m.t.Context(), r.id, d)
+		return err
+	})
+}
+
+func (r *simRun) intentOf(e journal.Effect) *intent {
+	for name, c := range r.book.calls {
+		if strings.Contains(string(e.Args), `"`+name+`"`) {
+			return c
+		}
+	}
+	return &intent{}
+}
+
+// truth returns whether the calls have happened, for a person, and what is known from
+// then on.
+func (r *simRun) truth(unclear []journal.Effect) string {
+	as := ""
+	for _, e := range unclear {
+		c, happened := r.intentOf(e), run.AsAgain
+		if r.world.part(c.name) >= r.world.whole(c.name) {
+			happened = run.AsDone
+		}
+		if as != "" && as != happened {
+			r.diverge("a decision about calls of which one has happened and one has not")
+			r.world.mayTwice[c.name] = true
+		}
+		as = happened
+		if r.book.branch && as == run.AsDone {
+			r.diverge("a result that a person cannot tell")
+		}
+		for _, old := range r.world.ledger {
+			if old.name == c.name {
+				old.answer, old.synced = "refused", true
+			}
+		}
+	}
+	return as
+}
+
+// decide is a decision, which changes nothing if it is refused.
+func (m *machine) decide(what string, r *simRun, do func(control.Decision) error) {
+	before := m.snapshot(r)
+	err := do(control.Decision{By: "alice", Ticket: "CHG&1"})
+	m.note("%s of %s: %v", what, r.playbook, err)
+	if err == nil {
+		return
+	}
+	var e *problem.Error
+	if !errors.As(err, &e) || e.Kind == problem.Internal || e.Code == "" {
+		r.world.violate("%s of %s is refused without a reason: %v", what, r.playbook, err)
+	}
+	if after := m.snapshot(r); after != before {
+		r.world.violate("%s of %s was refused (%v), and changed\n%s\nto\n%s", what, r.playbook, err, before, after)
+	}
+}
