@@ -88,11 +88,6 @@ func (m *machine) setClock(t *rapid.T) {
 	}
 	m.note("clock set by %s", d)
 	m.clock.set(d)
-	for _, r := range m.runs {
-		if r.book.timeout {
-			r.diverge("clock")
-		}
-	}
 }
 
 func (m *machine) outage(t *rapid.T) {

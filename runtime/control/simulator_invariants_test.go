@@ -12,6 +12,9 @@ import (
 	"moonseal/runtime/run"
 )
 
+// cleaningUp is the name of deferred functions' steps.
+const cleaningUp = "cleaning_up"
+
 // longest is the longest wait that anything asks for.
 const longest = 24 * time.Hour
 
@@ -28,7 +31,8 @@ func (m *machine) outcome(r *simRun, out *run.Outcome, mode run.Mode) {
 		}
 		r.rounds[step]++
 	}
-	if mode == run.GoOn && out.Status.Outcome() && !r.cancelled {
+	timedOut := r.book.timeout && out.Status == journal.Failed
+	if mode == run.GoOn && out.Status.Outcome() && !r.cancelled && !timedOut {
 		m.reachedAll(r)
 	}
 }
@@ -36,7 +40,7 @@ func (m *machine) outcome(r *simRun, out *run.Outcome, mode run.Mode) {
 // reachedAll checks that a body which ended came to every step that the run has.
 func (m *machine) reachedAll(r *simRun) {
 	for _, s := range m.history(r).Steps {
-		if (s.Kind == "step" || s.Kind == "poll") && s.Name != "cleaning_up" && !r.world.reached[s.Name] {
+		if (s.Kind == "step" || s.Kind == "poll") && s.Name != cleaningUp && !r.world.reached[s.Name] {
 			r.world.violate("%s ended, and its last process did not come to %s", r.playbook, s.Name)
 		}
 	}
@@ -73,10 +77,11 @@ func (m *machine) noOpenEffects(r *simRun, h *journal.History) {
 		}
 		open[key] = true
 		i := slices.IndexFunc(h.Steps, func(s journal.Step) bool { return s.Step == e.Step })
-		if s := h.Steps[i]; s.State == journal.StepIsDone || s.State == journal.StepIsFailed {
+		s := h.Steps[i]
+		if s.State == journal.StepIsDone || s.State == journal.StepIsFailed {
 			r.world.violate("step %s of %s is %s with an open call of %s", s.Name, r.playbook, s.State, e.Fn)
 		}
-		if !h.Run.Ended.IsZero() && !r.cancelled {
+		if !h.Run.Ended.IsZero() && !r.cancelled && s.Name != cleaningUp { // which is tried again
 			r.world.violate("%s is %s with an open call of %s", r.playbook, h.Run.Status, e.Fn)
 		}
 	}

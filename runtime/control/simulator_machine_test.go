@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"pgregory.net/rapid"
@@ -93,6 +94,9 @@ func (m *machine) add(b *book, locks []string) {
 	m.finish(twin)
 	r := m.begin(fmt.Sprintf("p%d", n), b, locks)
 	r.twin = twin
+	if b.timeout {
+		r.diverge("a timeout: how long it works depends on what it meets")
+	}
 	m.runs = append(m.runs, r)
 }
 
@@ -124,7 +128,8 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 		wire: &wire{journal: m.journal, synced: r.world.answered}, source: r.book.source, world: r.world, clock: m.clock, dir: m.dir,
 		history: m.history(r), mode: mode, upgrade: m.upgraded, drain: make(chan struct{}),
 	}
-	points, calls, stale, stopped := 0, 0, false, false
+	points, calls, stale, stopped := 0, 0, false, false // stale: it must change nothing any more
+	drain := sync.OnceFunc(func() { close(p.drain) })
 	r.world.stale = func(string) bool { return stale }
 	r.world.fault = func() fault { calls++; return pl.faults[calls] }
 	r.world.point = func(what string) {
@@ -144,16 +149,19 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 			cancel(run.ErrCancelled)
 		case drained:
 			m.note("  drained at %q", what)
-			close(p.drain)
+			drain()
 		case taken:
 			m.note("  taken over at %q", what)
-			stale = true
+			stopped = true
+			stale = !strings.HasPrefix(what, string(run.AfterMark)) // a call that is marked already is about to be made
 			if _, err := m.journal.Adopt(m.t.Context(), r.id); err != nil {
 				r.world.violate("adopt: %v", err)
 			}
 		case disputed:
 			m.note("  decided about at %q", what)
-			stale = m.dispute(r) || stale
+			if m.dispute(r) {
+				stale, stopped = true, true
+			}
 		case crossed:
 			m.cross(what)
 		}
@@ -168,7 +176,7 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 	case p.broken != nil:
 		m.fatalf("panic: %v", p.broken)
 	case p.killed:
-	case p.err != nil && (stale || stopped):
+	case p.err != nil && stopped:
 		m.note("  ended: %v", p.err)
 	case p.err != nil:
 		m.fatalf("the process of %s cannot go on: %v", r.playbook, p.err)
@@ -225,9 +233,9 @@ func (m *machine) due(r *simRun) bool {
 		return true
 	case row.Status == journal.Parked:
 		return false
-	case row.Status != journal.Waiting:
+	case row.Status != journal.Waiting, strings.HasPrefix(row.WaitFor, run.WaitLock):
 		return true
-	case strings.HasPrefix(row.WaitFor, run.WaitLock):
+	case row.Updated.After(m.clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
 		return true
 	case row.WakeAt.IsZero():
 		return false // for a decision

@@ -42,8 +42,8 @@ type author struct {
 func drawBook(t *rapid.T) *book {
 	a := &author{t: t, book: &book{calls: map[string]*intent{}}}
 	timeout := ""
-	if a.one(12) {
-		a.book.timeout, timeout = true, ` timeout = "90s",`
+	if a.one(6) {
+		a.book.timeout, timeout = true, ` timeout = "31s",`
 	}
 	a.line("return {%s run = function(ctx)", timeout)
 	a.items(rapid.IntRange(1, 5).Draw(t, "items"))

@@ -17,6 +17,7 @@ package control_test
 import (
 	"context"
 	"flag"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -82,7 +83,7 @@ func newMachine(t *rapid.T, template string) *machine {
 	empty, err := os.ReadFile(template)
 	m.must(err)
 	m.must(os.WriteFile(filepath.Join(dir, "moonseal.db"), empty, 0o600))
-	m.journal, err = journal.Open(t.Context(), dir, journal.Options{Clock: m.clock})
+	m.journal, err = journal.Open(t.Context(), dir, journal.Options{Clock: m.clock, Rand: rand.NewChaCha8([32]byte{})})
 	m.must(err)
 	t.Cleanup(func() { _ = m.journal.Close() })
 	m.control = control.New(m.journal, m.clock)
