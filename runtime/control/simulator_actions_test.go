@@ -16,7 +16,9 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	acts := map[string]func(*rapid.T){
 		"": func(*rapid.T) {
 			for _, r := range m.runs {
-				m.verify(r)
+				if r.changed {
+					m.verify(r)
+				}
 			}
 		},
 		"work": m.work, "work again": m.work, "work on": m.work, "pass": m.passSome, "clock": m.setClock, "outage": m.outage,
@@ -41,18 +43,16 @@ func (m *machine) drawLocks(t *rapid.T) []string {
 // work lets a process work on a run that is due, and things go wrong.
 func (m *machine) work(t *rapid.T) {
 	r := m.some(t)
-	if row := m.row(r); !m.due(r) {
-		if !row.Ended.IsZero() || row.WakeAt.IsZero() {
-			t.SkipNow()
-		}
+	row := m.row(r)
+	if row.Status == journal.Waiting && !row.WakeAt.IsZero() {
 		m.pass(row.WakeAt.Sub(m.clock.Now()))
-		if !m.due(r) {
-			t.SkipNow()
-		}
+	}
+	if !m.due(row) {
+		t.SkipNow()
 	}
 	pl := drawPlan(t)
 	m.note("work on %s: %v %v", r.playbook, pl.faults, pl.interrupts)
-	m.slice(r, m.mode(r), pl)
+	m.slice(r, mode(row), pl)
 }
 
 func drawPlan(t *rapid.T) plan {
@@ -234,11 +234,10 @@ func (m *machine) end(t *rapid.T) {
 		r.world.outage = time.Time{}
 		if cancel && m.row(r).Ended.IsZero() {
 			m.mustCancel(r)
-			m.cleanUp(r)
 		}
-		if r.status == "" {
-			m.finish(r)
-		}
+		m.finish(r)
+	}
+	for _, r := range m.runs {
 		m.asTwin(r)
 	}
 }

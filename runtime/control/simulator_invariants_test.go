@@ -49,6 +49,7 @@ func (m *machine) reachedAll(r *simRun) {
 // verify checks what must hold of a run whenever nothing works on it.
 func (m *machine) verify(r *simRun) {
 	m.t.Helper()
+	r.changed = false
 	h := m.history(r)
 	m.noOpenEffects(r, h)
 	m.nothingForgotten(r, h)

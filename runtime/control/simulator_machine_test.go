@@ -42,6 +42,7 @@ type simRun struct {
 	diverged string  // why it may end differently; "" if it may not
 	rounds   map[string]int
 	working  bool // a process works on it
+	changed  bool // since it was verified
 
 	cancelled bool
 	status    journal.Status
@@ -168,7 +169,7 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 	}
 	p.trace = func(at run.Point, what string) { r.world.point(string(at) + " " + what) }
 	clear(r.world.reached)
-	r.working = true
+	r.working, r.changed = true, true
 	p.run(ctx)
 	r.working = false
 	r.world.point, r.world.fault, r.world.stale = func(string) {}, func() fault { return noFault }, func(string) bool { return false }
@@ -196,9 +197,12 @@ func errorText(o *run.Outcome) string {
 // cross works on the first other run that nothing works on.
 func (m *machine) cross(what string) {
 	for _, r := range m.runs {
-		if !r.working && m.due(r) {
+		if r.working {
+			continue
+		}
+		if row := m.row(r); m.due(row) {
 			m.note("  at %q, meanwhile %s:", what, r.playbook)
-			m.slice(r, m.mode(r), plan{})
+			m.slice(r, mode(row), plan{})
 			return
 		}
 	}
@@ -216,16 +220,15 @@ func (m *machine) row(r *simRun) journal.Run {
 	return row
 }
 
-func (m *machine) mode(r *simRun) run.Mode {
-	if !m.row(r).CancelAsked.IsZero() {
+func mode(row journal.Run) run.Mode {
+	if !row.CancelAsked.IsZero() {
 		return run.Cancel
 	}
 	return run.GoOn
 }
 
 // due reports whether a daemon would work on the run now.
-func (m *machine) due(r *simRun) bool {
-	row := m.row(r)
+func (m *machine) due(row journal.Run) bool {
 	switch {
 	case !row.Ended.IsZero():
 		return false
@@ -253,14 +256,12 @@ func (m *machine) finish(r *simRun) {
 		switch {
 		case !row.Ended.IsZero():
 			m.cleanUp(r)
-			r.status = m.row(r).Status
+			r.status = row.Status
 			return
-		case m.due(r):
-			m.slice(r, m.mode(r), plan{})
+		case strings.HasPrefix(row.WaitFor, run.WaitLock) && m.finishHolders(r):
+		case m.due(row):
+			m.slice(r, mode(row), plan{})
 			m.verify(r)
-			if strings.HasPrefix(m.row(r).WaitFor, run.WaitLock) {
-				m.finishHolders(r)
-			}
 		case row.Status == journal.Parked && resumed >= 4:
 			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked {
 				m.fatalf("%s stays parked: %s", r.playbook, row.Reason)
@@ -288,12 +289,15 @@ func (m *machine) pass(d time.Duration) {
 	}
 }
 
-func (m *machine) finishHolders(r *simRun) {
+// finishHolders finishes the runs that hold locks, and reports whether there were any.
+func (m *machine) finishHolders(r *simRun) (found bool) {
 	for _, other := range m.runs {
-		if other != r && other.status == "" && m.row(other).Ended.IsZero() && len(m.held(other)) > 0 {
+		if other != r && len(m.held(other)) > 0 {
 			m.finish(other)
+			found = true
 		}
 	}
+	return found
 }
 
 func (m *machine) held(r *simRun) (names []string) {
@@ -407,6 +411,7 @@ func (r *simRun) truth(unclear []journal.Effect) string {
 // decide is a decision, which changes nothing if it is refused.
 func (m *machine) decide(what string, r *simRun, do func(control.Decision) error) {
 	before := m.snapshot(r)
+	r.changed = true
 	err := do(control.Decision{By: "alice", Ticket: "CHG&1"})
 	m.note("%s of %s: %v", what, r.playbook, err)
 	if err == nil {

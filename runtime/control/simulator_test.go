@@ -20,6 +20,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"testing"
 
@@ -49,6 +50,7 @@ func TestSimulator(t *testing.T) {
 	setDefault("rapid.checks", cases())
 	setDefault("rapid.steps", 6)
 	template := emptyJournal(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // the states of Lua are large, and short-lived
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) { simulate(t, template) })
 	})
