@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -353,24 +354,36 @@ func (m *machine) cancel(r *simRun) {
 
 // resumeHonestly resumes a parked run by what the ledger says.
 func (m *machine) resumeHonestly(r *simRun) {
-	h := m.history(r)
-	unclear := run.Unclear(h)
+	unclear := run.Unclear(m.history(r))
 	as, blind := "", false
+	var result json.RawMessage
 	for _, e := range unclear {
 		c := r.intentOf(e)
 		blind = blind || !probed(c.fn) && !c.probed
+		result = m.encoded(r, c)
 	}
 	switch {
 	case len(unclear) > 0 && !blind:
-		as = run.AsLook
+		as, result = run.AsLook, nil
 	case len(unclear) > 0:
 		as = r.truth(unclear)
 	}
 	m.decide("resume "+as, r, func(d control.Decision) error {
-		d.As = as
+		if d.As = as; as == run.AsDone && len(unclear) == 1 {
+			d.Result = result
+		}
 		_, err := m.control.Resume(m.t.Context(), r.id, d)
 		return err
 	})
+}
+
+// encoded is what a call returns, as the journal has it.
+func (m *machine) encoded(r *simRun, c *intent) json.RawMessage {
+	reg, err := r.world.registry(m.upgraded)
+	m.must(err)
+	raw, err := reg.EncodeResult(r.world.result(c.name))
+	m.must(err)
+	return raw
 }
 
 func (r *simRun) intentOf(e journal.Effect) *intent {
@@ -396,8 +409,8 @@ func (r *simRun) truth(unclear []journal.Effect) string {
 			r.world.mayTwice[c.name] = true
 		}
 		as = happened
-		if r.book.branch && as == run.AsDone {
-			r.diverge("a result that a person cannot tell")
+		if r.book.branch && as == run.AsDone && len(unclear) > 1 {
+			r.diverge("results that a person cannot tell")
 		}
 		for _, old := range r.world.ledger {
 			if old.name == c.name {

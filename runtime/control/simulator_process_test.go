@@ -183,7 +183,7 @@ func load(ctx context.Context, state *sandbox.State, b *bind.Binding, source str
 
 // sent is a history as it reaches a process.
 func sent(h *journal.History) (*journal.History, error) {
-	raw, err := json.Marshal(h)
+	raw, err := journal.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
