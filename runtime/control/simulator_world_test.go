@@ -144,6 +144,7 @@ func (w *simWorld) do(c *bind.Call, fn string, n named, arg string) (made, error
 	case vanish:
 		e.answer = "lost"
 		return nil, &problem.Error{Kind: problem.Timeout, Message: "no answer"}
+	default:
 	}
 	if err := w.take(c, e); err != nil {
 		return nil, err
@@ -162,6 +163,7 @@ func (w *simWorld) do(c *bind.Call, fn string, n named, arg string) (made, error
 	case loseHard:
 		e.answer = "lost"
 		return nil, &problem.Error{Kind: problem.Conflict, Message: "answer torn", Work: problem.Unknown}
+	default:
 	}
 	e.answer = "answered"
 	return w.result(name), nil
