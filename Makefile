@@ -28,6 +28,13 @@ demo: build ## Watch a playbook renew a certificate, with CA, DNS and appliance 
 test: ## Run all tests, with the race detector
 	$(GO) test $(RACE) -timeout 10m ./...
 
+# make soak CASES=1000000 simulates more.
+CASES ?= 200000
+
+.PHONY: soak
+soak: ## Simulate many runs, crashes and lost answers; an hour or two
+	$(GO) test -count=1 -run '^TestSimulator$$' -timeout 0 ./runtime/control -rapid.checks $(CASES)
+
 VM := bin/vm
 
 .PHONY: vmtest

@@ -239,10 +239,10 @@ func (m *machine) due(row journal.Run) bool {
 		return false
 	case row.Status != journal.Waiting, strings.HasPrefix(row.WaitFor, run.WaitLock):
 		return true
-	case row.Updated.After(m.clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
-		return true
 	case row.WakeAt.IsZero():
 		return false // for a decision
+	case row.Updated.After(m.clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
+		return true
 	}
 	return !row.WakeAt.After(m.clock.Now())
 }

@@ -42,7 +42,7 @@ type author struct {
 func drawBook(t *rapid.T) *book {
 	a := &author{t: t, book: &book{calls: map[string]*intent{}}}
 	timeout := ""
-	if a.one(6) {
+	if a.one(6) && !pendingTimeout {
 		a.book.timeout, timeout = true, ` timeout = "31s",`
 	}
 	a.line("return {%s run = function(ctx)", timeout)
