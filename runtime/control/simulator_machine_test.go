@@ -242,8 +242,6 @@ func (m *machine) due(row journal.Run) bool {
 		return true
 	case row.WakeAt.IsZero():
 		return false // for a decision
-	case row.Updated.After(m.clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
-		return true
 	}
 	return !row.WakeAt.After(m.clock.Now())
 }
