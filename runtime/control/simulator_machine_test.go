@@ -186,6 +186,9 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 	default:
 		m.note("  %s: %s %s %v", r.playbook, p.out.Status, p.out.Reason, errorText(p.out))
 		m.outcome(r, p.out, mode)
+		if p.out.Status.Outcome() {
+			m.release(r)
+		}
 	}
 }
 
@@ -263,7 +266,7 @@ func (m *machine) finish(r *simRun) {
 			m.slice(r, mode(row), plan{})
 			m.verify(r)
 		case row.Status == journal.Parked && resumed >= 4:
-			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked {
+			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked && (!pendingWord || r.diverged != oneWord) {
 				m.fatalf("%s stays parked: %s", r.playbook, row.Reason)
 			}
 			r.status = journal.Parked
@@ -403,22 +406,28 @@ func (r *simRun) truth(unclear []journal.Effect) string {
 		if r.world.part(c.name) >= r.world.whole(c.name) {
 			happened = run.AsDone
 		}
-		if as != "" && as != happened {
-			r.diverge("a decision about calls of which one has happened and one has not")
-			r.world.mayTwice[c.name] = true
+		if as == "" {
+			as = happened
 		}
-		as = happened
-		if r.book.branch && as == run.AsDone && len(unclear) > 1 {
-			r.diverge("results that a person cannot tell")
+		if as != happened || len(unclear) > 1 && as == run.AsDone {
+			r.diverge(oneWord)
 		}
+	}
+	for _, e := range unclear {
+		name := r.intentOf(e).name
+		r.world.mayTwice[name] = r.world.mayTwice[name] || r.diverged == oneWord
 		for _, old := range r.world.ledger {
-			if old.name == c.name {
+			if old.name == name {
 				old.answer, old.synced = "refused", true
 			}
 		}
 	}
 	return as
 }
+
+// oneWord is why a run diverges of which several calls are unclear: a person has one
+// word for all of them, and results for none.
+const oneWord = "one word about several calls"
 
 // decide is a decision, which changes nothing if it is refused.
 func (m *machine) decide(what string, r *simRun, do func(control.Decision) error) {
