@@ -33,9 +33,9 @@ import (
 // cases is how many a run of the tests takes; -rapid.checks says otherwise.
 func cases() int {
 	if raceEnabled {
-		return 300
+		return 100
 	}
-	return 3000
+	return 1000
 }
 
 func setDefault(name string, value int) {
