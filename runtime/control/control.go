@@ -75,7 +75,7 @@ func (c *Control) Begin(ctx context.Context, b Beginning) (Begun, error) {
 	}
 	return Begun{Run: journal.Run{
 		ID: b.Run, Playbook: b.Playbook, Bundle: b.Bundle, Status: journal.Created, Epoch: 1, Force: b.Force, Locks: created.Locks,
-		Created: stamp.At, Updated: stamp.At,
+		Created: stamp.At, Updated: stamp.At, Latest: stamp.At,
 	}}, nil
 }
 

@@ -44,11 +44,10 @@ func (m *machine) drawLocks(t *rapid.T) []string {
 func (m *machine) work(t *rapid.T) {
 	r := m.some(t)
 	row := m.row(r)
-	wrong := row.Updated.After(m.clock.Now().Add(time.Hour)) // a daemon that starts takes it up, for the clock was wrong
-	if row.Status == journal.Waiting && !row.WakeAt.IsZero() && !wrong {
+	if row.Status == journal.Waiting && !row.WakeAt.IsZero() && !m.due(row) {
 		m.pass(row.WakeAt.Sub(m.clock.Now()))
 	}
-	if sleeps := row.Status == journal.Waiting && !row.WakeAt.IsZero(); !m.due(row) && (!wrong || !sleeps) {
+	if !m.due(row) {
 		t.SkipNow()
 	}
 	pl := drawPlan(t)
@@ -62,7 +61,7 @@ func drawPlan(t *rapid.T) plan {
 		f := rapid.SampledFrom([]fault{lose, refuse, vanish, loseHard, delay, lose, lose, reject})
 		pl.faults[rapid.IntRange(1, 10).Draw(t, "call")] = f.Draw(t, "fault")
 	}
-	acts := []string{killed, killed, killed, killed, drained, disputed, crossed, taken, asked}
+	acts := []string{killed, killed, killed, killed, drained, disputed, crossed, taken, asked, ahead, back}
 	for range rapid.SampledFrom([]int{0, 1, 1, 2}).Draw(t, "interrupts") {
 		pl.interrupts[rapid.IntRange(1, 20).Draw(t, "point")] = rapid.SampledFrom(acts).Draw(t, "interrupt")
 	}

@@ -18,15 +18,32 @@ const cleaningUp = "cleaning_up"
 // longest is the longest wait that anything asks for.
 const longest = 24 * time.Hour
 
+// ntp is by how much the clock goes back without anybody noticing.
+const ntp = time.Minute
+
+// asks returns the longest wait that a run asks for which waits for what.
+func asks(what string) time.Duration {
+	switch {
+	case what == "sleep":
+		return 3 * time.Hour
+	case strings.HasPrefix(what, "poll of "):
+		return time.Hour
+	}
+	return longest
+}
+
 // outcome checks how a process ended.
 func (m *machine) outcome(r *simRun, out *run.Outcome, mode run.Mode) {
-	if out.Status == journal.Waiting && out.Until.Sub(m.clock.Now()) > longest && !pendingWaits {
+	if out.Status == journal.Waiting && out.Until.Sub(m.clock.Now()) > asks(out.Reason) {
 		r.world.violate("%s waits %s for %s", r.playbook, out.Until.Sub(m.clock.Now()), out.Reason)
+	}
+	if out.Error != nil && strings.Contains(out.Error.Message, "worked for longer") && r.world.worked < workLimit {
+		r.world.violate("%s worked for %s, and that was too long", r.playbook, r.world.worked)
 	}
 	if step, ok := strings.CutPrefix(out.Reason, "retry of "); ok && out.Status == journal.Waiting {
 		waits := []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, longest}
 		most := waits[min(r.rounds[step], len(waits)-1)]
-		if got := out.Until.Sub(m.clock.Now()); got > most && !pendingCounters {
+		if got := out.Until.Sub(m.clock.Now()); got > most {
 			r.world.violate("%s failed %d rounds, and waits %s", step, r.rounds[step]+1, got)
 		}
 		r.rounds[step]++
@@ -52,6 +69,13 @@ func (m *machine) verify(r *simRun) {
 	r.changed = false
 	h := m.history(r)
 	m.noOpenEffects(r, h)
+	now := m.clock.Now()
+	if left := h.Run.WakeAt.Sub(now); h.Run.Status == journal.Waiting && left > asks(h.Run.WaitFor)+ntp && !m.due(h.Run) {
+		r.world.violate("%s is to wait %s more for %s", r.playbook, left, h.Run.WaitFor)
+	}
+	if h.Run.Worked > r.world.worked {
+		r.world.violate("%s worked for %s, and the journal has %s", r.playbook, r.world.worked, h.Run.Worked)
+	}
 	m.nothingForgotten(r, h)
 	if len(r.world.violations) > 0 {
 		m.fatalf("%s", strings.Join(r.world.violations, "\n"))

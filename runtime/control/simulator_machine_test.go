@@ -64,6 +64,8 @@ const (
 	taken    = "take"   // another process takes the run up
 	disputed = "decide" // someone decides about the run that is being worked on
 	crossed  = "other"  // another run is worked on
+	ahead    = "ahead"  // the clock is set, as when a virtual machine is resumed
+	back     = "back"   // the clock is set back
 )
 
 func (m *machine) fatalf(format string, args ...any) {
@@ -165,7 +167,15 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 				stale, stopped = true, true
 			}
 		case crossed:
+			began := m.clock.Clock.Now()
 			m.cross(what)
+			r.world.worked += m.clock.Clock.Since(began) // this run's process, which stands still
+		case ahead, back:
+			d := map[string]time.Duration{ahead: 3 * time.Hour, back: -3 * time.Hour}[act]
+			if !m.troubled(d) {
+				m.note("  clock set by %s at %q", d, what)
+				m.clock.set(d)
+			}
 		}
 	}
 	p.trace = func(at run.Point, what string) { r.world.point(string(at) + " " + what) }
@@ -246,7 +256,7 @@ func (m *machine) due(row journal.Run) bool {
 	case row.WakeAt.IsZero():
 		return false // for a decision
 	}
-	return !row.WakeAt.After(m.clock.Now())
+	return !row.WakeAt.After(m.clock.Now()) || row.ClockSetBack(m.clock.Now())
 }
 
 // finish leads a run to its end, or as far as it gets, with a world that answers and a

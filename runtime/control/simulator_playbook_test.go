@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -28,6 +29,9 @@ type intent struct {
 	deferred       bool
 }
 
+// workLimit is the timeout of playbooks that have one.
+const workLimit = 31 * time.Second
+
 // author writes a playbook.
 type author struct {
 	t     *rapid.T
@@ -42,8 +46,8 @@ type author struct {
 func drawBook(t *rapid.T) *book {
 	a := &author{t: t, book: &book{calls: map[string]*intent{}}}
 	timeout := ""
-	if a.one(6) && !pendingTimeout {
-		a.book.timeout, timeout = true, ` timeout = "31s",`
+	if a.one(6) {
+		a.book.timeout, timeout = true, fmt.Sprintf(" timeout = %q,", workLimit)
 	}
 	a.line("return {%s run = function(ctx)", timeout)
 	a.items(rapid.IntRange(1, 5).Draw(t, "items"))

@@ -29,6 +29,7 @@ type simWorld struct {
 	reached    map[string]bool // steps that the current process has come to
 	mayTwice   map[string]bool // things that a person let be made again
 	violations []string
+	worked     time.Duration // by the run's processes, by the bubble's clock
 
 	point    func(what string)       // something can happen here; may end the goroutine
 	fault    func() fault            // what becomes of the next call
@@ -151,7 +152,10 @@ func (w *simWorld) do(c *bind.Call, fn string, n named, arg string) (made, error
 	}
 	w.point("took " + fn)
 	if f == delay {
-		if err := wait(c.Context, slow); err != nil {
+		began := w.clock.Clock.Now()
+		err := wait(c.Context, slow)
+		w.worked += w.clock.Clock.Since(began)
+		if err != nil {
 			e.answer = "lost"
 			return nil, err
 		}

@@ -220,8 +220,9 @@ func (w *conn) adopt(run string) (epoch int64, err error) {
 		return 0, err
 	}
 	if !r.Resumed.IsZero() {
-		r.Worked += max(0, r.Updated.Sub(r.Resumed))
+		r.Worked += w.work.died(run, r.Updated.Sub(r.Resumed))
 	}
+	w.work.begins(run)
 	k.epoch++
 	_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, k.epoch, int64(r.Worked))
 	return k.epoch, err

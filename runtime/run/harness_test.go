@@ -195,6 +195,16 @@ func (j *jumping) NewTimer(d time.Duration) clockwork.Timer {
 	return j.Clock.NewTimer(0)
 }
 
+// showing is a clock that shows what another does, with timers of its own.
+type showing struct {
+	clockwork.Clock
+	shows *jumping
+}
+
+func (s showing) Now() time.Time { return s.shows.Now() }
+
+func (s showing) Since(t time.Time) time.Duration { return s.shows.Since(t) }
+
 func newLab(t *testing.T, source string) *lab {
 	t.Helper()
 	l := &lab{
@@ -203,7 +213,7 @@ func newLab(t *testing.T, source string) *lab {
 		clock: &jumping{Clock: clockwork.NewRealClock()},
 	}
 	var err error
-	if l.journal, err = journal.Open(t.Context(), l.dir, journal.Options{}); err != nil {
+	if l.journal, err = journal.Open(t.Context(), l.dir, journal.Options{Clock: showing{clockwork.NewRealClock(), l.clock}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.journal.Close() })

@@ -153,6 +153,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	r.room.used = h.LogSize
 	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
 	r.restore(h)
+	r.setBack(h.Run.Latest)
 	return r
 }
 
@@ -261,7 +262,7 @@ func (r *Run) body(ctx context.Context) error {
 }
 
 func (r *Run) stamp() journal.Stamp {
-	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC()}
+	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC(), Worked: r.work.work()}
 }
 
 // write syncs records. A journal that cannot be written ends this process's

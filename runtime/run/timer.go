@@ -12,18 +12,21 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// workTimer measures a run's work against its playbook's timeout; waits do not count.
+// workTimer measures a run's work against its playbook's timeout; waits do not count. It goes
+// by durations of the clock only, which nobody sets.
 type workTimer struct {
 	clock   clockwork.Clock
 	limit   time.Duration // 0: none
-	left    time.Duration
-	started time.Time
+	before  time.Duration // worked by earlier processes
+	limited bool          // what expire ends has the limit
 	timer   clockwork.Timer
 	expire  context.CancelCauseFunc
 
-	mu   sync.Mutex
-	busy int  // calls under way, which may finish
-	due  bool // the limit was reached meanwhile
+	mu     sync.Mutex
+	busy   int  // calls under way, which may finish
+	due    bool // the limit was reached meanwhile
+	worked time.Duration
+	since  time.Time // it works, and what comes after is not in worked; zero while it waits
 }
 
 // call lets a call finish that is under way when the limit is reached, within its own
@@ -54,42 +57,60 @@ func (t *workTimer) reached() {
 
 var errWorkUsed = errors.New("the playbook's timeout is used up")
 
-func newWorkTimer(clock clockwork.Clock, limit, worked time.Duration) *workTimer {
-	return &workTimer{clock: clock, limit: limit, left: limit - worked}
+func newWorkTimer(clock clockwork.Clock, limit, before time.Duration) *workTimer {
+	return &workTimer{clock: clock, limit: limit, before: before, since: clock.Now()}
 }
 
-// context gives a context that ends when the limit is reached.
+// context returns a context that ends when the limit is reached.
 func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 	ctx, t.expire = context.WithCancelCause(ctx)
-	t.start()
+	t.limited = t.limit > 0
+	t.arm()
 	return ctx, func() {
-		t.stop()
+		t.limited = false
+		t.disarm()
 		t.expire(nil)
 	}
 }
 
-func (t *workTimer) start() {
-	if t.limit > 0 {
-		t.started = t.clock.Now()
-		t.timer = t.clock.AfterFunc(max(t.left, 0), t.reached)
+func (t *workTimer) arm() {
+	if t.limited {
+		t.timer = t.clock.AfterFunc(max(t.limit-t.before-t.work(), 0), t.reached)
 	}
 }
 
-func (t *workTimer) stop() {
+func (t *workTimer) disarm() {
 	if t.timer != nil {
 		t.timer.Stop()
-		t.left -= t.clock.Since(t.started)
 		t.timer = nil
 	}
 }
 
 // pause stops the measuring until the function that it returns is called.
-func (t *workTimer) pause() func() {
-	if t.timer == nil {
-		return func() {}
+func (t *workTimer) pause() (goOn func()) {
+	t.disarm()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.worked, t.since = t.worked+t.clock.Since(t.since), time.Time{}
+	return func() {
+		t.mu.Lock()
+		t.since = t.clock.Now()
+		t.mu.Unlock()
+		t.arm()
 	}
-	t.stop()
-	return t.start
+}
+
+// work returns how long this process has worked.
+func (t *workTimer) work() time.Duration {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.since.IsZero() {
+		return t.worked
+	}
+	return t.worked + t.clock.Since(t.since)
 }
 
 // used gives the error of a run that has worked too long, nil if it has not.
