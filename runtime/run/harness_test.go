@@ -37,6 +37,7 @@ type world struct {
 	reasons []string
 
 	undone func(name string) error // answers undos in the world's place; may be nil
+	asked  func()                  // sees each question; may be nil
 }
 
 type thing struct {
@@ -123,6 +124,9 @@ func (w *world) module() *bind.Module {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.asks++
+				if w.asked != nil {
+					w.asked()
+				}
 				if err, _ := w.take("there " + t.Name); err != nil {
 					return bind.Verdict{}, err
 				}
@@ -159,6 +163,7 @@ type jumping struct {
 	clockwork.Clock
 	mu     sync.Mutex
 	offset time.Duration
+	wrong  time.Duration // by how much it was set; Since knows nothing of that
 	waits  []time.Duration
 	manual bool
 	due    func() // what was left to the test last
@@ -167,7 +172,14 @@ type jumping struct {
 func (j *jumping) Now() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.Clock.Now().Add(j.offset)
+	return j.Clock.Now().Add(j.offset + j.wrong).In(time.FixedZone(j.wrong.String(), 0))
+}
+
+// set sets the clock, as a person or a hypervisor does.
+func (j *jumping) set(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.wrong += d
 }
 
 func (j *jumping) advance(d time.Duration) {
@@ -176,7 +188,16 @@ func (j *jumping) advance(d time.Duration) {
 	j.offset += d
 }
 
-func (j *jumping) Since(t time.Time) time.Duration { return j.Now().Sub(t) }
+// Since goes by how wrong the clock was when Now returned t, which the location tells
+// until it is lost, as a monotonic reading would be.
+func (j *jumping) Since(t time.Time) time.Duration {
+	if wrong, err := time.ParseDuration(t.Location().String()); err == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.Clock.Now().Add(j.offset).Sub(t.Add(-wrong))
+	}
+	return j.Now().Sub(t)
+}
 
 // AfterFunc leaves a manual clock's function to the test.
 func (j *jumping) AfterFunc(d time.Duration, f func()) clockwork.Timer {
