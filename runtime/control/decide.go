@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
-	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -14,8 +16,21 @@ type Decision struct {
 	By     string // the user behind the socket or sudo
 	Ticket string // of a change-management system
 	Reason string
-	As     string          // of [Control.Resume]: done, again or look; "" if no call is unclear
-	Result json.RawMessage // of the call that is done, as the journal has results; empty: its probe is asked
+	// Verdicts are for [Control.Resume]: what became of the calls of which nobody can tell.
+	Verdicts run.Verdicts
+}
+
+// verdict returns the verdicts as the journal has them, without results.
+func (d Decision) verdict() string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(d.Verdicts)) {
+		as := d.Verdicts[name].As
+		if name != "" {
+			as = name + "=" + as
+		}
+		words = append(words, as)
+	}
+	return strings.Join(words, " ")
 }
 
 // WaitWorker is what a run waits for that is free to continue.
@@ -66,7 +81,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 		}
 	}
 	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
-		return run.Settle(h, s, d.As, d.Result)
+		return run.Settle(h, s, c.functions, d.Verdicts)
 	})
 }
 

@@ -1,6 +1,8 @@
 package control_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -146,14 +148,26 @@ func (m *machine) decideOne(t *rapid.T) {
 	}
 }
 
-// resumeAs resumes a run by a verdict that may be wrong.
+// resumeAs resumes a run by verdicts that may be wrong, incomplete, or of no call.
 func (m *machine) resumeAs(t *rapid.T, r *simRun) {
-	as := rapid.SampledFrom([]string{run.AsLook, run.AsDone, run.AsAgain, "", "nonsense"}).Draw(t, "as")
+	drawVerdict := func() run.Verdict {
+		v := run.Verdict{As: rapid.SampledFrom([]string{run.AsLook, run.AsDone, run.AsAgain, "", "nonsense"}).Draw(t, "as")}
+		if v.As == run.AsDone {
+			v.Result = rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`{"n":1}`), json.RawMessage(`{"n":`), json.RawMessage(`[1]`)}).Draw(t, "result")
+		}
+		return v
+	}
 	unclear := run.Unclear(m.history(r))
-	m.decide("resume --as "+as, r, func(d control.Decision) error {
-		d.As = as
+	verdicts := run.Verdicts{"": drawVerdict()}
+	for _, e := range unclear {
+		if rapid.Bool().Draw(t, "by name") {
+			verdicts[run.CallName(e)] = drawVerdict()
+		}
+	}
+	m.decide(fmt.Sprintf("resume as %v", verdicts), r, func(d control.Decision) error {
+		d.Verdicts = verdicts
 		_, err := m.control.Resume(t.Context(), r.id, d)
-		if err != nil || len(unclear) == 0 || as == run.AsLook {
+		if err != nil || len(unclear) == 0 {
 			return err
 		}
 		r.diverge("a person's word")
@@ -193,11 +207,15 @@ func (m *machine) dispute(r *simRun) (stale bool) {
 	}
 	for _, decision := range decisions {
 		// The journal may not know yet that a process works on the run.
-		waits := slices.Contains([]journal.Status{journal.Waiting, journal.Parked}, m.row(r).Status)
+		row := m.row(r)
+		waits := slices.Contains([]journal.Status{journal.Waiting, journal.Parked}, row.Status)
 		m.decide(decision.what, r, func(d control.Decision) error {
 			err := decision.do(d)
 			switch {
 			case err != nil:
+			case !row.Ended.IsZero(): // and a process cleans up, which loses the run if all is given up
+				stale = stale || decision.what == "forget"
+				r.forgot = r.forgot || decision.what == "forget"
 			case !waits:
 				r.world.violate("%s of a run that is being worked on", decision.what)
 			case decision.what == "unlock":

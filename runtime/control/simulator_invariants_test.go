@@ -115,7 +115,7 @@ func (m *machine) noOpenEffects(r *simRun, h *journal.History) {
 // nothingForgotten checks that what a run has made, and could undo, was undone once
 // the run has ended, or is listed.
 func (m *machine) nothingForgotten(r *simRun, h *journal.History) {
-	if h.Run.Ended.IsZero() {
+	if h.Run.Ended.IsZero() || r.forgot {
 		return
 	}
 	for _, e := range r.world.ledger {
@@ -134,7 +134,7 @@ func (m *machine) nothingForgotten(r *simRun, h *journal.History) {
 
 // asTwin checks that a run without divergence ended as its twin did.
 func (m *machine) asTwin(r *simRun) {
-	if r.diverged != "" {
+	if r.diverged != "" || r.forgot {
 		return
 	}
 	if r.status != r.twin.status {

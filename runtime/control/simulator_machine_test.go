@@ -46,6 +46,7 @@ type simRun struct {
 	changed  bool // since it was verified
 
 	cancelled bool
+	forgot    bool // a person gave up what was left of it
 	status    journal.Status
 }
 
@@ -276,7 +277,7 @@ func (m *machine) finish(r *simRun) {
 			m.slice(r, mode(row), plan{})
 			m.verify(r)
 		case row.Status == journal.Parked && resumed >= 4:
-			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked && (!pendingWord || r.diverged != oneWord) {
+			if r.twin != nil && !r.book.mutates && r.twin.status != journal.Parked {
 				m.fatalf("%s stays parked: %s", r.playbook, row.Reason)
 			}
 			r.status = journal.Parked
@@ -364,26 +365,32 @@ func (m *machine) cancel(r *simRun) {
 	})
 }
 
-// resumeHonestly resumes a parked run by what the ledger says.
+// resumeHonestly resumes a parked run by what the ledger says: of all calls by their
+// names, without one if only one is in question, or lets those be asked that can be.
 func (m *machine) resumeHonestly(r *simRun) {
-	unclear := run.Unclear(m.history(r))
-	as, blind := "", false
-	var result json.RawMessage
-	for _, e := range unclear {
-		c := r.intentOf(e)
-		blind = blind || !probed(c.fn) && !c.probed
-		result = m.encoded(r, c)
-	}
-	switch {
-	case len(unclear) > 0 && !blind:
-		as, result = run.AsLook, nil
-	case len(unclear) > 0:
-		as = r.truth(unclear)
-	}
-	m.decide("resume "+as, r, func(d control.Decision) error {
-		if d.As = as; as == run.AsDone && len(unclear) == 1 {
-			d.Result = result
+	verdicts := run.Verdicts{}
+	for _, e := range run.Unclear(m.history(r)) {
+		c, v := r.intentOf(e), run.Verdict{As: run.AsAgain}
+		switch {
+		case probed(c.fn) || c.probed:
+			v.As = run.AsLook
+		case repeatable(c.fn):
+			continue // needs none
+		case r.world.part(c.name) >= r.world.whole(c.name):
+			v = run.Verdict{As: run.AsDone, Result: m.encoded(r, c)}
 		}
+		if v.As != run.AsLook {
+			r.world.told(c.name)
+		}
+		verdicts[run.CallName(e)] = v
+	}
+	if len(verdicts) == 1 && m.row(r).Epoch%2 == 0 { // a name is not needed
+		for _, v := range verdicts {
+			verdicts = run.Verdicts{"": v}
+		}
+	}
+	m.decide(fmt.Sprintf("resume %v", verdicts), r, func(d control.Decision) error {
+		d.Verdicts = verdicts
 		_, err := m.control.Resume(m.t.Context(), r.id, d)
 		return err
 	})
@@ -406,38 +413,6 @@ func (r *simRun) intentOf(e journal.Effect) *intent {
 	}
 	return &intent{}
 }
-
-// truth returns whether the calls have happened, for a person, and what is known from
-// then on.
-func (r *simRun) truth(unclear []journal.Effect) string {
-	as := ""
-	for _, e := range unclear {
-		c, happened := r.intentOf(e), run.AsAgain
-		if r.world.part(c.name) >= r.world.whole(c.name) {
-			happened = run.AsDone
-		}
-		if as == "" {
-			as = happened
-		}
-		if as != happened || len(unclear) > 1 && as == run.AsDone {
-			r.diverge(oneWord)
-		}
-	}
-	for _, e := range unclear {
-		name := r.intentOf(e).name
-		r.world.mayTwice[name] = r.world.mayTwice[name] || r.diverged == oneWord
-		for _, old := range r.world.ledger {
-			if old.name == name {
-				old.answer, old.synced = "refused", true
-			}
-		}
-	}
-	return as
-}
-
-// oneWord is why a run diverges of which several calls are unclear: a person has one
-// word for all of them, and results for none.
-const oneWord = "one word about several calls"
 
 // decide is a decision, which changes nothing if it is refused.
 func (m *machine) decide(what string, r *simRun, do func(control.Decision) error) {

@@ -88,7 +88,9 @@ func newMachine(t *rapid.T, template string) *machine {
 	m.journal, err = journal.Open(t.Context(), dir, journal.Options{Clock: m.clock, Rand: rand.NewChaCha8([32]byte{})})
 	m.must(err)
 	t.Cleanup(func() { _ = m.journal.Close() })
-	m.control = control.New(m.journal, m.clock)
+	known, err := newSimWorld(m.clock, nil).registry(false)
+	m.must(err)
+	m.control = control.New(m.journal, m.clock).Knowing(known)
 	return m
 }
 

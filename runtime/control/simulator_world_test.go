@@ -261,7 +261,11 @@ func (w *simWorld) change(e *entry, part int) {
 func (w *simWorld) probe(c *bind.Call, fn string, n named) (made, bool, error) {
 	name, _ := n.called()
 	w.point("probe " + fn)
-	switch w.next() {
+	f := w.next()
+	if f != noFault && f != delay && w.intent(name).caught {
+		w.unbooked("probe of " + name)
+	}
+	switch f {
 	case noFault, delay:
 	case reject, loseHard:
 		return nil, false, &problem.Error{Kind: problem.Auth, Message: "not let in"}
@@ -290,6 +294,15 @@ func (w *simWorld) undo(fn string, n named) error {
 	delete(w.things, name)
 	w.undone[name] = true
 	return nil
+}
+
+// told notes that a person, who looked, has said whether the calls for a thing happened.
+func (w *simWorld) told(name string) {
+	for _, e := range w.ledger {
+		if e.name == name {
+			e.answer, e.synced = "refused", true
+		}
+	}
 }
 
 // there lists the things and their parts.

@@ -32,7 +32,7 @@ const latestColumn = `max(updated_at, COALESCE((SELECT max(attempt_at) FROM step
 // workload knows the work of the processes that have runs now. With this process it is
 // lost, and the instants of the records must do.
 type workload struct {
-	clock     clockwork.Clock
+	clock  clockwork.Clock
 	stints map[string]*stint // by run
 }
 

@@ -260,10 +260,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	reg, err := bind.NewRegistry(append([]*bind.Module{l.world.module()}, l.modules...)...)
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	reg := l.registry()
 	network, err := grant.New(grant.Options{})
 	if err != nil {
 		l.t.Fatal(err)
@@ -303,6 +300,15 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	}()
 	<-done
 	return out, err
+}
+
+func (l *lab) registry() *bind.Registry {
+	l.t.Helper()
+	reg, err := bind.NewRegistry(append([]*bind.Module{l.world.module()}, l.modules...)...)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return reg
 }
 
 func (l *lab) history() *journal.History {
