@@ -65,7 +65,7 @@ func (r *Run) settleOne(ctx context.Context, s *step, e *effect) error {
 		return r.notDone(ctx, s, e, false)
 	}
 	c := r.call(ctx, inv.Func)
-	c.Earlier = e.progress
+	c.Earlier = r.progressOf(s, e.fn, &callArgs{raw: e.args})
 	return r.resolve(c, inv, s, e)
 }
 
