@@ -45,6 +45,9 @@ type simRun struct {
 	working  bool // a process works on it
 	changed  bool // since it was verified
 
+	read   *journal.History // as of so many commits
+	readAt int64
+
 	cancelled bool
 	forgot    bool // a person gave up what was left of it
 	status    journal.Status
@@ -224,13 +227,21 @@ func (m *machine) cross(what string) {
 	}
 }
 
+// history reads a run anew if anything was committed since it was read.
 func (m *machine) history(r *simRun) *journal.History {
-	h, err := m.journal.History(m.t.Context(), r.id)
-	m.must(err)
-	return h
+	commits := m.journal.Stats().Commits
+	if r.read == nil || r.readAt != commits {
+		h, err := m.journal.History(m.t.Context(), r.id)
+		m.must(err)
+		r.read, r.readAt = h, commits
+	}
+	return r.read
 }
 
 func (m *machine) row(r *simRun) journal.Run {
+	if r.read != nil && r.readAt == m.journal.Stats().Commits {
+		return r.read.Run
+	}
 	row, err := m.journal.Run(m.t.Context(), r.id)
 	m.must(err)
 	return row

@@ -109,40 +109,54 @@ func (j *Journal) History(ctx context.Context, id string) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err := j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery); err != nil {
+		return nil, storeError(j.path, err)
+	}
+	begun, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, storeError(j.path, err)
 	}
-	defer func() { _ = tx.Rollback() }()
+	defer func() { _ = begun.Rollback() }()
+	tx := preparedTx{begun, &j.statements}
 	h := &History{}
 	if h.Run, err = j.oneRun(ctx, tx, id); err != nil {
 		return nil, err
 	}
-	if h.Steps, err = list(ctx, j, tx, scanStep, `SELECT `+stepColumns+` FROM steps WHERE run = $1 ORDER BY step`, id); err != nil {
+	if h.Steps, err = list(ctx, j, tx, scanStep, stepsQuery, id); err != nil {
 		return nil, err
 	}
-	if h.Effects, err = list(ctx, j, tx, scanEffect, `SELECT `+effectColumns+` FROM effects WHERE run = $1 ORDER BY step, n`, id); err != nil {
+	if h.Effects, err = list(ctx, j, tx, scanEffect, effectsQuery, id); err != nil {
 		return nil, err
 	}
-	if h.Undos, err = list(ctx, j, tx, scanUndo, undoQuery+` WHERE undos.run = $1 ORDER BY undos.n`, id); err != nil {
+	if h.Undos, err = list(ctx, j, tx, scanUndo, undosQuery, id); err != nil {
 		return nil, err
 	}
-	if h.Records, err = list(ctx, j, tx, scanRecorded, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id); err != nil {
+	if h.Records, err = list(ctx, j, tx, scanRecorded, recordsQuery, id); err != nil {
 		return nil, err
 	}
-	if h.Hooks, err = list(ctx, j, tx, scanHook, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id); err != nil {
+	if h.Hooks, err = list(ctx, j, tx, scanHook, hooksQuery, id); err != nil {
 		return nil, err
 	}
-	if h.Decisions, err = list(ctx, j, tx, scanDecided, decisionQuery+` WHERE run = $1 ORDER BY seq`, id); err != nil {
+	if h.Decisions, err = list(ctx, j, tx, scanDecided, decidedQuery, id); err != nil {
 		return nil, err
 	}
-	err = tx.QueryRowContext(ctx, `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
-		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"`+EventField+`":') = 0`, id).Scan(&h.LogSize.Lines, &h.LogSize.Bytes)
-	if err != nil {
+	if err = tx.QueryRowContext(ctx, logSizeQuery, id).Scan(&h.LogSize.Lines, &h.LogSize.Bytes); err != nil {
 		return nil, storeError(j.path, err)
 	}
 	return h, nil
 }
+
+// The queries of a history.
+const (
+	stepsQuery   = `SELECT ` + stepColumns + ` FROM steps WHERE run = $1 ORDER BY step`
+	effectsQuery = `SELECT ` + effectColumns + ` FROM effects WHERE run = $1 ORDER BY step, n`
+	undosQuery   = undoQuery + ` WHERE undos.run = $1 ORDER BY undos.n`
+	recordsQuery = `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`
+	hooksQuery   = `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`
+	decidedQuery = decisionQuery + ` WHERE run = $1 ORDER BY seq`
+	logSizeQuery = `SELECT count(*), COALESCE(sum(octet_length(message) + COALESCE(octet_length(fields), 0)), 0)
+		FROM logs WHERE run = $1 AND instr(COALESCE(fields, ''), '"` + EventField + `":') = 0`
+)
 
 // Undos gives the undos in a state, all of them for "", the oldest run first.
 func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {

@@ -31,12 +31,13 @@ type Options struct {
 
 // Journal is the open journal of a state folder. It is safe for concurrent use.
 type Journal struct {
-	dir, path string
-	lock      *fileLock // nil when read-only
-	reads     *sql.DB
-	w         *writer // nil when read-only
-	clock     clockwork.Clock
-	rand      io.Reader
+	dir, path  string
+	lock       *fileLock // nil when read-only
+	reads      *sql.DB
+	statements statements // of reads
+	w          *writer    // nil when read-only
+	clock      clockwork.Clock
+	rand       io.Reader
 
 	idMu   sync.Mutex
 	lastID uint64

@@ -53,6 +53,8 @@ const runColumns = `id, playbook, bundle, status, epoch, force, created_at, star
 	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id),
 	` + latestColumn
 
+const runQuery = `SELECT ` + runColumns + ` FROM runs WHERE id = $1`
+
 func scanRun(scan func(...any) error) (Run, error) {
 	var r Run
 	var attempted, ended time.Time
@@ -78,7 +80,7 @@ func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
 }
 
 func (j *Journal) oneRun(ctx context.Context, db querier, id string) (Run, error) {
-	r, err := scanRun(db.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = $1`, id).Scan)
+	r, err := scanRun(db.QueryRowContext(ctx, runQuery, id).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Run{}, noRun(id)
 	}
