@@ -32,8 +32,12 @@ test: ## Run all tests, with the race detector
 CASES ?= 200000
 
 .PHONY: soak
-soak: ## Simulate many runs, crashes and lost answers; an hour or two
+soak: ## Simulate many runs, crashes and lost answers; CASES=200000 take two hours
 	$(GO) test -count=1 -run '^TestSimulator$$' -timeout 0 ./runtime/control -rapid.checks $(CASES)
+
+.PHONY: mutants
+mutants: ## Bring back each bug of runtime/control/testdata/mutants, and see the simulator find it; an hour
+	MOONSEAL_MUTANTS=1 $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./runtime/control
 
 VM := bin/vm
 

@@ -33,9 +33,9 @@ import (
 // cases is how many a run of the tests takes; -rapid.checks says otherwise.
 func cases() int {
 	if raceEnabled {
-		return 100
+		return 200
 	}
-	return 1000
+	return 2000
 }
 
 func setDefault(name string, value int) {
