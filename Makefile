@@ -35,9 +35,12 @@ CASES ?= 200000
 soak: ## Simulate many runs, crashes and lost answers; CASES=200000 take two hours
 	$(GO) test -count=1 -run '^TestSimulator$$' -timeout 0 ./runtime/control -rapid.checks $(CASES)
 
+# make mutants MUTANTS='row0*' brings back some of them.
+MUTANTS ?= *
+
 .PHONY: mutants
 mutants: ## Bring back each bug of runtime/control/testdata/mutants, and see the simulator find it; an hour
-	MOONSEAL_MUTANTS=1 $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./runtime/control
+	MOONSEAL_MUTANTS='$(MUTANTS)' $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./runtime/control
 
 VM := bin/vm
 

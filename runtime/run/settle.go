@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -75,13 +76,14 @@ type deciding struct {
 
 // check refuses verdicts that are none, or of no call, and the lack of one.
 func (d *deciding) check() error {
-	for name, v := range d.verdicts {
+	for _, name := range slices.Sorted(maps.Keys(d.verdicts)) {
+		v := d.verdicts[name]
 		at := slices.IndexFunc(d.unclear, func(e journal.Effect) bool { return CallName(e) == name })
 		switch valid := slices.Contains([]string{AsDone, AsAgain, AsLook}, v.As); {
 		case name != "" && at < 0:
-			return d.refused(fmt.Sprintf("no call %q of this run is unclear", name), "")
+			return d.refused(fmt.Sprintf("no call %q of this run is unclear", name), "these are: "+list(d.unclear))
 		case name != "" && !valid:
-			return d.refused(fmt.Sprintf("--as %s= is done, again or look, not %q", name, v.As), "")
+			return d.refused(fmt.Sprintf("--as %s must be done, again or look, not %q", name, v.As), "")
 		case !valid && v.As != "" && len(d.undecided(Verdict{})) == 0:
 			return d.refused(fmt.Sprintf("--as is done, again or look, not %q", v.As), "no call of this run is unclear: leave --as out")
 		case len(v.Result) > 0 && v.As != AsDone:

@@ -60,7 +60,7 @@ func TestVerdicts(t *testing.T) {
 		"done without a name":      {run.Verdicts{"": {As: run.AsDone}}, `must say of each call whether it has happened: 3.1 world.Thing:blindly, 3.2 world.Thing:make`},
 		"a result without a name":  {run.Verdicts{"": done}, `a result is of one call that is done; 2 are unclear`},
 		"another call":             {run.Verdicts{"4.1": done, "": look}, `no call "4.1" of this run is unclear`},
-		"no verdict":               {run.Verdicts{"3.1": {As: "dnoe"}, "": look}, `--as 3.1= is done, again or look, not "dnoe"`},
+		"no verdict":               {run.Verdicts{"3.1": {As: "dnoe"}, "": look}, `--as 3.1 must be done, again or look, not "dnoe"`},
 		"a result of again":        {run.Verdicts{"3.1": {As: run.AsAgain, Result: json.RawMessage("1")}, "": look}, `a result is of a call that is done`},
 		"no JSON":                  {run.Verdicts{"3.1": {As: run.AsDone, Result: json.RawMessage(`{"id":`)}, "": look}, `the result of world.Thing:blindly, call 3.1, is not valid JSON`},
 		"another result":           {run.Verdicts{"3.1": {As: run.AsDone, Result: json.RawMessage(`[1]`)}, "": look}, `the result of world.Thing:blindly, call 3.1, does not fit: `},
