@@ -53,6 +53,9 @@ func (m *machine) work(t *rapid.T) {
 		t.SkipNow()
 	}
 	pl := drawPlan(t)
+	if r.book.timeout {
+		drawLong(t, pl)
+	}
 	m.note("work on %s: %v %v", r.playbook, pl.faults, pl.interrupts)
 	m.slice(r, mode(row), pl)
 }
@@ -69,6 +72,18 @@ func drawPlan(t *rapid.T) plan {
 	}
 	pl.lost = rapid.Bool().Draw(t, "lost")
 	return pl
+}
+
+// drawLong lets a run with a timeout lose an answer, and then take too long.
+func drawLong(t *rapid.T, pl plan) {
+	if rapid.IntRange(0, 2).Draw(t, "long") == 0 {
+		return
+	}
+	from := rapid.IntRange(1, 6).Draw(t, "lost call")
+	pl.faults[from] = rapid.SampledFrom([]fault{lose, vanish, loseHard}).Draw(t, "lost as")
+	for n := from + 1; n < from+4; n++ {
+		pl.faults[n] = delay
+	}
 }
 
 func (m *machine) passSome(t *rapid.T) {
