@@ -33,7 +33,7 @@ import (
 // cases is how many a run of the tests takes; -rapid.checks says otherwise.
 func cases() int {
 	if raceEnabled {
-		return 200
+		return 300
 	}
 	return 2000
 }
