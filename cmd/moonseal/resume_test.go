@@ -21,8 +21,10 @@ func TestVerdictFlags(t *testing.T) {
 		{[]string{"done"}, []string{`{"a=b":1}`}, api.Decision{As: "done", Result: raw(`{"a=b":1}`)}, ""},
 		{[]string{"done"}, []string{`1.5`}, api.Decision{As: "done", Result: raw(`1.5`)}, ""},
 		{
-			[]string{"3.1=done", "3.2=again", "look"}, []string{`3.1={"id":1}`},
-			api.Decision{As: "look", Calls: map[string]api.Verdict{"3.1": {As: "done", Result: raw(`{"id":1}`)}, "3.2": {As: "again"}}}, "",
+			[]string{"3.1=done", "3.2=again", "look"},
+			[]string{`3.1={"id":1}`},
+			api.Decision{As: "look", Calls: map[string]api.Verdict{"3.1": {As: "done", Result: raw(`{"id":1}`)}, "3.2": {As: "again"}}},
+			"",
 		},
 		{[]string{"done", "again"}, nil, api.Decision{}, "given twice"},
 		{[]string{"3.1=done", "3.1=again"}, nil, api.Decision{}, "given twice"},

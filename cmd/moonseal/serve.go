@@ -61,7 +61,8 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	d, err := daemon.Open(ctx, daemon.Options{
-		Functions: reg, Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines), Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
+		Functions: reg, Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines),
+		Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
 	})
 	if err != nil {
 		return err

@@ -187,11 +187,11 @@ func (r RunRequest) attrs() []slog.Attr {
 }
 
 func (d Decision) attrs() []slog.Attr {
-	as := d.As
+	as := []string{d.As}
 	for _, name := range slices.Sorted(maps.Keys(d.Calls)) {
-		as += " " + name + "=" + d.Calls[name].As
+		as = append(as, name+"="+d.Calls[name].As)
 	}
-	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", strings.TrimSpace(as))}
+	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", strings.TrimSpace(strings.Join(as, " ")))}
 }
 
 func (r ForgetRequest) attrs() []slog.Attr {

@@ -50,6 +50,9 @@ func drawBook(t *rapid.T) *book {
 		a.book.timeout, timeout = true, fmt.Sprintf(" timeout = %q,", workLimit)
 	}
 	a.line("return {%s run = function(ctx)", timeout)
+	if a.book.timeout && !a.one(3) {
+		a.loop() // whose time can be used up while an earlier call of it is unclear
+	}
 	a.items(rapid.IntRange(1, 5).Draw(t, "items"))
 	if a.one(6) {
 		a.line(`error "the script's own"`)

@@ -95,7 +95,7 @@ func TestWorkIsMeasuredByDurations(t *testing.T) {
 	}
 
 	l = newLab(t, source)
-	l.trace = func(at run.Point, what string) {
+	l.trace = func(at run.Point, _ string) {
 		if at == run.AfterMark && l.clock.wrong == 0 {
 			l.clock.set(3 * time.Hour)
 		}

@@ -201,7 +201,9 @@ func (r *Run) asked(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (res
 }
 
 func (r *Run) noResult(ctx context.Context, s *step, e *effect, cause *problem.Error) error {
-	return r.cannotTell(ctx, s, fmt.Sprintf("%s counts as done, and what it returned is not known: moonseal resume %s --as %[3]s=done --result %[3]s=JSON says it", e.fn, r.id, CallName(journal.Effect{Step: s.n, N: e.n})), cause)
+	name := CallName(journal.Effect{Step: s.n, N: e.n})
+	return r.cannotTell(ctx, s, fmt.Sprintf("%s counts as done, and what it returned is not known: moonseal resume %s --as %s=done --result %s=JSON says it",
+		e.fn, r.id, name, name), cause)
 }
 
 func (r *Run) redacted(err error) *problem.Error {
