@@ -37,6 +37,20 @@ test: ## Run the tests, with the race detector but for those of whole processes
 testfull: ## Run all tests with the race detector, all pairs of kills and all faults (an hour or two)
 	MOONSEAL_TEST=full $(GO) test $(RACE) -count=1 -p 1 -timeout 120m ./...
 
+# make soak CASES=1000000 simulates more.
+CASES ?= 200000
+
+.PHONY: soak
+soak: ## Simulate many runs, crashes and lost answers; CASES=200000 take two hours
+	$(GO) test -count=1 -run '^TestSimulator$$' -timeout 0 ./runtime/control -rapid.checks $(CASES)
+
+# make mutants MUTANTS='row0*' brings back some of them.
+MUTANTS ?= *
+
+.PHONY: mutants
+mutants: ## Bring back each bug of runtime/control/testdata/mutants, and see the simulator find it; an hour
+	MOONSEAL_MUTANTS='$(MUTANTS)' $(GO) test -v -count=1 -run '^TestMutants$$' -timeout 0 ./runtime/control
+
 VM := bin/vm
 
 .PHONY: vmtest

@@ -6,10 +6,13 @@ import (
 	"io"
 	"os"
 
+	"moonseal/modules"
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
+	"moonseal/runtime/daemon"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/run"
 )
@@ -45,7 +48,11 @@ func (a *app) operator(ctx context.Context, cfg *config.Config) (operator, error
 	if err != nil {
 		return nil, err
 	}
-	return &local{app: a, cfg: cfg, journal: j, control: control.New(j, a.clock)}, nil
+	reg, err := bind.NewRegistry(modules.All()...)
+	if err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return &local{app: a, cfg: cfg, journal: j, control: control.New(j, a.clock).Knowing(reg)}, nil
 }
 
 // remote lets the daemon do it.
@@ -80,7 +87,7 @@ func (l *local) Close() error { return l.journal.Close() }
 func (l *local) Records() api.Records { return l.journal }
 
 func (l *local) decision(d api.Decision) control.Decision {
-	return control.Decision{By: l.app.who(), Ticket: d.Ticket, Reason: d.Reason, As: d.As, Result: d.Result, Now: d.Now}
+	return daemon.Decision(l.app.who(), d)
 }
 
 // who names the person at the terminal, as the daemon would.

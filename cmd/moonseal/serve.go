@@ -13,8 +13,10 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"moonseal/modules"
 	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/daemon"
@@ -54,8 +56,13 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	lines := newLiveLog()
 	lines.use(a.logHandler(cfg))
 	log := slog.New(lines)
+	reg, err := bind.NewRegistry(modules.All()...)
+	if err != nil {
+		return err
+	}
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines), Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
+		Functions: reg, Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines),
+		Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -186,7 +188,11 @@ func (r RunRequest) attrs() []slog.Attr {
 }
 
 func (d Decision) attrs() []slog.Attr {
-	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", d.As)}
+	as := []string{d.As}
+	for _, name := range slices.Sorted(maps.Keys(d.Calls)) {
+		as = append(as, name+"="+d.Calls[name].As)
+	}
+	return []slog.Attr{slog.String("ticket", d.Ticket), slog.String("reason", d.Reason), slog.String("as", strings.TrimSpace(strings.Join(as, " ")))}
 }
 
 func (r ForgetRequest) attrs() []slog.Attr {
@@ -225,7 +231,16 @@ type Decision struct {
 	Reason string          `json:"reason,omitempty"`
 	As     string          `json:"as,omitempty"`     // of resume: "done", "again" or "look"; "" if no call is unclear
 	Now    bool            `json:"now,omitempty"`    // of cancel: the call under way is not waited for
-	Result json.RawMessage `json:"result,omitempty"` // of resume: what the call that is done returned, as the journal has it
+	Result json.RawMessage `json:"result,omitempty"` // of resume: what the call that is done returned
+	// Calls are of resume if several calls are unclear: what became of each, by its name
+	// such as "3.1". As and Result are for the others.
+	Calls map[string]Verdict `json:"calls,omitempty"`
+}
+
+// Verdict is what became of one call.
+type Verdict struct {
+	As     string          `json:"as"`
+	Result json.RawMessage `json:"result,omitempty"`
 }
 
 // PauseRequest pauses or lets go on one playbook, or all for "".

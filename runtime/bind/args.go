@@ -173,6 +173,12 @@ func (r *Registry) DecodeResult(f *Func, raw json.RawMessage) (any, error) {
 	return dst.Interface(), nil
 }
 
+// Repeatable reports whether the function changes something and may be called twice.
+func (r *Registry) Repeatable(full string) bool {
+	f := r.funcs[full]
+	return f != nil && f.Impl.Effect != nil && f.Impl.Effect.Repeatable
+}
+
 // GivenResult reads a result of the function that a person wrote down as JSON, strictly,
 // and returns it as the journal has it. A handle may be written as a table of its fields.
 func (r *Registry) GivenResult(full string, given json.RawMessage) (json.RawMessage, error) {

@@ -10,12 +10,14 @@ import (
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
 )
 
 // Control creates runs and settles decisions. It is safe for concurrent use.
 type Control struct {
 	journal   *journal.Journal
 	clock     clockwork.Clock
+	functions run.Functions
 	beginning sync.Mutex // held while a run is created
 }
 
@@ -26,6 +28,13 @@ func New(j *journal.Journal, clock clockwork.Clock) *Control {
 		clock = clockwork.NewRealClock()
 	}
 	return &Control{journal: j, clock: clock}
+}
+
+// Knowing lets c check results that a person writes down, and tell which calls may be
+// repeated. Call it before c is used.
+func (c *Control) Knowing(f run.Functions) *Control {
+	c.functions = f
+	return c
 }
 
 // Beginning is a run to create.
@@ -75,7 +84,7 @@ func (c *Control) Begin(ctx context.Context, b Beginning) (Begun, error) {
 	}
 	return Begun{Run: journal.Run{
 		ID: b.Run, Playbook: b.Playbook, Bundle: b.Bundle, Status: journal.Created, Epoch: 1, Force: b.Force, Locks: created.Locks,
-		Created: stamp.At, Updated: stamp.At,
+		Created: stamp.At, Updated: stamp.At, Latest: stamp.At,
 	}}, nil
 }
 
@@ -136,6 +145,6 @@ func (c *Control) ended(ctx context.Context, id string) (journal.Run, []journal.
 
 func (c *Control) decided(what, run string, d Decision) journal.Decided {
 	return journal.Decided{
-		Stamp: journal.Stamp{Run: run, At: c.clock.Now().UTC()}, What: what, By: d.By, Ticket: d.Ticket, Reason: d.Reason, Verdict: d.As,
+		Stamp: journal.Stamp{Run: run, At: c.clock.Now().UTC()}, What: what, By: d.By, Ticket: d.Ticket, Reason: d.Reason, Verdict: d.verdict(),
 	}
 }

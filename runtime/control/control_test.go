@@ -483,7 +483,7 @@ func TestResume(t *testing.T) {
 	for as, want := range map[string]journal.EffectState{run.AsDone: journal.EffectIsDone, run.AsAgain: journal.EffectIsNotDone, run.AsLook: journal.EffectOpen} {
 		d := newDesk(t)
 		s := d.in("unclear")
-		r, err := d.Resume(t.Context(), s.Run, Decision{By: "alice", As: as})
+		r, err := d.Resume(t.Context(), s.Run, Decision{By: "alice", Verdicts: run.Verdicts{"": {As: as}}})
 		if err != nil || r.Status != journal.Waiting || r.WaitFor != WaitWorker || r.Epoch != 2 || r.WakeAt.IsZero() {
 			t.Errorf("%s: %+v, %v", as, r, err)
 		}
@@ -493,7 +493,7 @@ func TestResume(t *testing.T) {
 		if all := d.decisions(s.Run); len(all) != 1 || all[0].Verdict != as {
 			t.Errorf("%s: %+v", as, all)
 		}
-		if _, err := d.Resume(t.Context(), s.Run, Decision{By: "bob", As: as}); !problem.HasCode(err, problem.NotParked) {
+		if _, err := d.Resume(t.Context(), s.Run, Decision{By: "bob", Verdicts: run.Verdicts{"": {As: as}}}); !problem.HasCode(err, problem.NotParked) {
 			t.Errorf("%s, a second time: %v", as, err)
 		}
 	}
@@ -502,7 +502,7 @@ func TestResume(t *testing.T) {
 func TestResumeWithAVerdictThatIsNone(t *testing.T) {
 	d := newDesk(t)
 	s := d.in("parked")
-	_, err := d.Resume(t.Context(), s.Run, Decision{By: "alice", As: "perhaps"})
+	_, err := d.Resume(t.Context(), s.Run, Decision{By: "alice", Verdicts: run.Verdicts{"": {As: "perhaps"}}})
 	if !problem.HasCode(err, problem.Unclear) || !strings.Contains(err.Error(), `not "perhaps"`) {
 		t.Errorf("got %v", err)
 	}

@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
-	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -14,9 +16,22 @@ type Decision struct {
 	By     string // the user behind the socket or sudo
 	Ticket string // of a change-management system
 	Reason string
-	As     string          // of [Control.Resume]: done, again or look; "" if no call is unclear
-	Now    bool            // of [Control.Cancel]: the call under way is not waited for
-	Result json.RawMessage // of the call that is done, as the journal has results; empty: its probe is asked
+	Now    bool // of [Control.Cancel]: the call under way is not waited for
+	// Verdicts are for [Control.Resume]: what became of the calls of which nobody can tell.
+	Verdicts run.Verdicts
+}
+
+// verdict returns the verdicts as the journal has them, without results.
+func (d Decision) verdict() string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(d.Verdicts)) {
+		as := d.Verdicts[name].As
+		if name != "" {
+			as = name + "=" + as
+		}
+		words = append(words, as)
+	}
+	return strings.Join(words, " ")
 }
 
 // WaitWorker is what a run waits for that is free to continue.
@@ -67,7 +82,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 		}
 	}
 	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
-		return run.Settle(h, s, d.As, d.Result)
+		return run.Settle(h, s, c.functions, d.Verdicts)
 	})
 }
 
@@ -123,10 +138,11 @@ func (c *Control) Cancel(ctx context.Context, id string, d Decision) (journal.Ru
 		return journal.Run{}, err
 	}
 	ctx = context.WithoutCancel(ctx)
+	asked := c.decided(journal.DecidedCancel, h.Run.ID, d)
 	if d.Now {
-		d.As = journal.VerdictNow
+		asked.Verdict = journal.VerdictNow
 	}
-	if err := c.journal.AskCancel(ctx, c.decided(journal.DecidedCancel, h.Run.ID, d)); err != nil {
+	if err := c.journal.AskCancel(ctx, asked); err != nil {
 		return journal.Run{}, err
 	}
 	return c.journal.Run(ctx, h.Run.ID)

@@ -113,3 +113,20 @@ func TestCancelledRunKeepsTheNextMoment(t *testing.T) {
 		t.Errorf("%v", errs)
 	}
 }
+
+// A clean-up failed while the clock was a year ahead: it does not rest until then.
+func TestCleanupFollowsACorrectedClock(t *testing.T) {
+	h := newHouse(t, time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC))
+	stuck := stuckCleanup{h.exec, make(chan string, 16)}
+	h.makeParts = func(c *config.Config, j *journal.Journal, ctl *control.Control, observe func(journal.Record)) (Parts, error) {
+		p, err := h.parts(c, j, ctl, observe)
+		p.Executor = stuck
+		return p, err
+	}
+	h.start()
+	h.clock.set(year)
+	h.left("p")
+	h.clock.set(-year)
+	h.drifts(time.Hour, func() bool { return len(stuck.begun) == 1 })
+	h.stop()
+}

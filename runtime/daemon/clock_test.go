@@ -105,3 +105,18 @@ func (h *house) ran(playbook string) bool {
 		return r.Playbook == playbook && r.Status == journal.Done && !r.Started.IsZero()
 	})
 }
+
+// The clock was ten minutes ahead when a run came to wait: it is taken up as soon as the
+// clock is right, to reckon anew how long it waits.
+func TestRunIsTakenUpWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, noon)
+	h.script("waits", script{Does: "wait"})
+	h.start()
+	h.clock.set(10 * time.Minute)
+	id := h.begun("waits")
+	h.status(id, journal.Waiting)
+	h.clock.set(-10 * time.Minute)
+	h.drifts(5*time.Minute, func() bool { return h.run(id).Status == journal.Done })
+	h.sound()
+}

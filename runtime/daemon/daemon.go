@@ -32,12 +32,14 @@ type Options struct {
 	LoadConfig func() (*config.Config, error)
 	// Parts makes what a config says, at the start and at each change of it.
 	// Executors of one call after the other drain together.
-	Parts    func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (Parts, error)
-	Clock    clockwork.Clock
-	Log      *slog.Logger
-	Version  string
-	Build    string            // tells this program from other builds of it
-	Embedded map[string]string // the scripts that children bring along
+	Parts func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (Parts, error)
+	// Functions are what playbooks can call.
+	Functions run.Functions
+	Clock     clockwork.Clock
+	Log       *slog.Logger
+	Version   string
+	Build     string            // tells this program from other builds of it
+	Embedded  map[string]string // the scripts that children bring along
 	// Notify tells the service manager a state (sd_notify(3)); may be nil.
 	Notify func(state string)
 }
@@ -91,7 +93,7 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	if err = control.TakeOver(ctx, d.journal); err != nil {
 		return nil, err
 	}
-	d.control, d.tight = control.New(d.journal, opt.Clock), map[string]string{}
+	d.control, d.tight = control.New(d.journal, opt.Clock).Knowing(opt.Functions), map[string]string{}
 	if d.schedules, err = d.journal.Schedules(ctx); err != nil {
 		return nil, err
 	}

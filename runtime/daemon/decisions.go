@@ -11,6 +11,7 @@ import (
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
+	"moonseal/runtime/run"
 )
 
 // Run implements [api.Daemon]: it begins a run, or makes the unfinished one continue now.
@@ -43,7 +44,7 @@ func (d *Daemon) noPlaybook(name string) error {
 
 // Cancel implements [api.Daemon].
 func (d *Daemon) Cancel(ctx context.Context, id, by string, a api.Decision) (*journal.Run, error) {
-	r, err := d.control.Cancel(ctx, id, decision(by, a))
+	r, err := d.control.Cancel(ctx, id, Decision(by, a))
 	if err != nil {
 		return nil, err
 	}
@@ -59,28 +60,36 @@ func (d *Daemon) Cancel(ctx context.Context, id, by string, a api.Decision) (*jo
 
 // Approve implements [api.Daemon].
 func (d *Daemon) Approve(ctx context.Context, id, by string, a api.Decision) (*journal.Run, error) {
-	return d.woken(ctx)(d.control.Approve(ctx, id, decision(by, a)))
+	return d.woken(ctx)(d.control.Approve(ctx, id, Decision(by, a)))
 }
 
 // Deny implements [api.Daemon].
 func (d *Daemon) Deny(ctx context.Context, id, by string, a api.Decision) (*journal.Run, error) {
-	return d.woken(ctx)(d.control.Deny(ctx, id, decision(by, a)))
+	return d.woken(ctx)(d.control.Deny(ctx, id, Decision(by, a)))
 }
 
 // Resume implements [api.Daemon].
 func (d *Daemon) Resume(ctx context.Context, id, by string, a api.Decision) (*journal.Run, error) {
-	return d.woken(ctx)(d.control.Resume(ctx, id, decision(by, a)))
+	return d.woken(ctx)(d.control.Resume(ctx, id, Decision(by, a)))
 }
 
 // Unlock implements [api.Daemon].
 func (d *Daemon) Unlock(ctx context.Context, id, by string, a api.Decision) ([]string, error) {
-	names, err := d.control.Unlock(ctx, id, decision(by, a))
+	names, err := d.control.Unlock(ctx, id, Decision(by, a))
 	d.queue.Recheck()
 	return names, err
 }
 
-func decision(by string, a api.Decision) control.Decision {
-	return control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, As: a.As, Result: a.Result, Now: a.Now}
+// Decision is a request's decision as control takes it.
+func Decision(by string, a api.Decision) control.Decision {
+	d := control.Decision{By: by, Ticket: a.Ticket, Reason: a.Reason, Now: a.Now, Verdicts: run.Verdicts{}}
+	for name, v := range a.Calls {
+		d.Verdicts[name] = run.Verdict(v)
+	}
+	if a.As != "" || len(a.Result) > 0 {
+		d.Verdicts[""] = run.Verdict{As: a.As, Result: a.Result}
+	}
+	return d
 }
 
 // woken queues the run that a decision has let continue.

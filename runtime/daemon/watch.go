@@ -20,6 +20,8 @@ const (
 	watchEvery = time.Minute
 	// beatEvery is how often it shows that it lives.
 	beatEvery = 5 * time.Minute
+	// longestRest is how long a clean-up that failed is left alone at most.
+	longestRest = 24 * time.Hour
 	// cleanups is how many runs it cleans up after at once.
 	cleanups = 4
 )
@@ -137,7 +139,9 @@ func (d *Daemon) retryCleanups(ctx context.Context) {
 	all.SetLimit(cleanups)
 	tried := map[string]bool{}
 	for _, u := range undos {
-		if tried[u.Run] || u.NextAt.IsZero() || u.NextAt.After(d.opt.Clock.Now()) {
+		wait := u.NextAt.Sub(d.opt.Clock.Now())
+		early := wait > 0 && wait <= longestRest // a longer one is of a clock that was wrong
+		if tried[u.Run] || u.NextAt.IsZero() || early {
 			continue
 		}
 		tried[u.Run] = true

@@ -150,7 +150,7 @@ func waitsForPerson(r journal.Run) bool {
 // wakeAt gives when an unfinished run goes on.
 func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
-	case r.Updated.After(d.opt.Clock.Now().Add(time.Hour)): // the clock was wrong when it came to wait
+	case r.ClockSetBack(d.opt.Clock.Now()):
 		return d.opt.Clock.Now()
 	case r.Status != journal.Waiting || waitsForLock(r) || !r.CancelAsked.IsZero():
 		return d.opt.Clock.Now()
@@ -196,7 +196,7 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	case waitsForLock(r):
 		return queue.WaitForLocks(r.Locks)
 	case out.Status == journal.Waiting && !waitsForPerson(r):
-		return queue.Wait(out.Until)
+		return queue.Wait(d.wakeAt(r)) // at once if the clock was set back just now
 	default: // it has ended, or a decision enqueues it
 		return queue.Done()
 	}

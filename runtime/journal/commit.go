@@ -108,7 +108,7 @@ func (w *writer) transact(batch []*request) *fault {
 		if err != nil {
 			return &fault{err: storeError(w.path, err)}
 		}
-		w.conn = c
+		c.work, w.conn = w.work, c
 	}
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return w.abort(&fault{err: err})
@@ -171,6 +171,7 @@ func (w *conn) applyRequest(r *request) (at int, err error) {
 				return i, err
 			}
 		}
+		w.work.saw(rec.Stamped())
 		if err := rec.apply(w); err != nil {
 			return i, err
 		}

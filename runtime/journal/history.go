@@ -135,11 +135,15 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 	if err != nil {
 		return err
 	}
-	tx, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err := j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery, leftQuery); err != nil {
+		return storeError(j.path, err)
+	}
+	begun, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return storeError(j.path, err)
 	}
-	defer func() { _ = tx.Rollback() }()
+	defer func() { _ = begun.Rollback() }()
+	tx := preparedTx{begun, &j.statements}
 	r, err := j.oneRun(ctx, tx, id)
 	if err != nil {
 		return err
@@ -149,22 +153,22 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 	}
 	for _, read := range []func() error{
 		func() error {
-			return eachRow(ctx, j, tx, scanStep, each, `SELECT `+stepColumns+` FROM steps WHERE run = $1 ORDER BY step`, id)
+			return eachRow(ctx, j, tx, scanStep, each, stepsQuery, id)
 		},
 		func() error {
-			return eachRow(ctx, j, tx, scanEffect, each, `SELECT `+effectColumns+` FROM effects WHERE run = $1 ORDER BY step, n`, id)
+			return eachRow(ctx, j, tx, scanEffect, each, effectsQuery, id)
 		},
 		func() error {
-			return eachRow(ctx, j, tx, scanUndo, each, undoQuery+` WHERE undos.run = $1 ORDER BY undos.n`, id)
+			return eachRow(ctx, j, tx, scanUndo, each, undosQuery, id)
 		},
 		func() error {
-			return eachRow(ctx, j, tx, scanRecorded, each, `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`, id)
+			return eachRow(ctx, j, tx, scanRecorded, each, recordsQuery, id)
 		},
 		func() error {
-			return eachRow(ctx, j, tx, scanHook, each, `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`, id)
+			return eachRow(ctx, j, tx, scanHook, each, hooksQuery, id)
 		},
 		func() error {
-			return eachRow(ctx, j, tx, scanDecided, each, decisionQuery+` WHERE run = $1 ORDER BY seq`, id)
+			return eachRow(ctx, j, tx, scanDecided, each, decidedQuery, id)
 		},
 	} {
 		if err := read(); err != nil {
@@ -179,9 +183,7 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 		return err
 	}
 	var size LogSize
-	err = tx.QueryRowContext(ctx, `SELECT count(*) - COALESCE(sum(event), 0), COALESCE(sum(size * (1 - event)), 0), COALESCE(sum(event), 0), COALESCE(sum(size * event), 0)
-		FROM (SELECT octet_length(message) + COALESCE(octet_length(fields), 0) AS size, instr(COALESCE(fields, ''), '"`+EventField+`":') > 0 AS event
-			FROM logs WHERE run = $1)`, id).Scan(&size.Lines, &size.Bytes, &size.EventLines, &size.EventBytes)
+	err = tx.QueryRowContext(ctx, logSizeQuery, id).Scan(&size.Lines, &size.Bytes, &size.EventLines, &size.EventBytes)
 	if err != nil {
 		return storeError(j.path, err)
 	}
@@ -196,18 +198,32 @@ func (j *Journal) Deaths(ctx context.Context, id string, step int) (int, error) 
 	return n, storeError(j.path, err)
 }
 
+// The queries of a history.
+const (
+	stepsQuery   = `SELECT ` + stepColumns + ` FROM steps WHERE run = $1 ORDER BY step`
+	effectsQuery = `SELECT ` + effectColumns + ` FROM effects WHERE run = $1 ORDER BY step, n`
+	undosQuery   = undoQuery + ` WHERE undos.run = $1 ORDER BY undos.n`
+	recordsQuery = `SELECT run, seq, at, data FROM records WHERE run = $1 ORDER BY seq`
+	hooksQuery   = `SELECT key, at FROM hooks WHERE run = $1 ORDER BY at, key`
+	decidedQuery = decisionQuery + ` WHERE run = $1 ORDER BY seq`
+	logSizeQuery = `SELECT count(*) - COALESCE(sum(event), 0), COALESCE(sum(size * (1 - event)), 0), COALESCE(sum(event), 0), COALESCE(sum(size * event), 0)
+		FROM (SELECT octet_length(message) + COALESCE(octet_length(fields), 0) AS size, instr(COALESCE(fields, ''), '"` + EventField + `":') > 0 AS event
+			FROM logs WHERE run = $1)`
+	leftQuery = `SELECT id, leftovers FROM runs WHERE playbook = $1 AND id < $2 ORDER BY id DESC LIMIT 1`
+)
+
 // Undos gives the undos in a state, all of them for "", the oldest run first.
 func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
 }
 
 // leftBefore returns what the run that ended before r left, nil for nothing.
-func (j *Journal) leftBefore(ctx context.Context, tx *sql.Tx, r Run) (*Leftover, error) {
+func (j *Journal) leftBefore(ctx context.Context, tx querier, r Run) (*Leftover, error) {
 	before, err := list(ctx, j, tx, func(scan func(...any) error) (Leftover, error) {
 		var l Leftover
 		err := scan(&l.Run, parsed(&l.Left))
 		return l, err
-	}, `SELECT id, leftovers FROM runs WHERE playbook = $1 AND id < $2 ORDER BY id DESC LIMIT 1`, r.Playbook, r.ID)
+	}, leftQuery, r.Playbook, r.ID)
 	if err != nil || len(before) == 0 || len(before[0].Left) == 0 {
 		return nil, err
 	}

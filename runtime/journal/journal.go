@@ -31,12 +31,13 @@ type Options struct {
 
 // Journal is the open journal of a state folder. It is safe for concurrent use.
 type Journal struct {
-	dir, path string
-	lock      *fileLock // nil when read-only
-	reads     *sql.DB
-	w         *writer // nil when read-only
-	clock     clockwork.Clock
-	rand      io.Reader
+	dir, path  string
+	lock       *fileLock // nil when read-only
+	reads      *sql.DB
+	statements statements // of reads
+	w          *writer    // nil when read-only
+	clock      clockwork.Clock
+	rand       io.Reader
 
 	idMu   sync.Mutex
 	lastID uint64
@@ -220,8 +221,9 @@ func (w *conn) adopt(run string) (epoch int64, err error) {
 		return 0, err
 	}
 	if !r.Resumed.IsZero() {
-		r.Worked += max(0, r.Updated.Sub(r.Resumed))
+		r.Worked += w.work.died(run, r.Updated.Sub(r.Resumed))
 	}
+	w.work.begins(run)
 	k.epoch++
 	_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, k.epoch, int64(r.Worked))
 	return k.epoch, err

@@ -43,6 +43,11 @@ func (s Stamp) after(d time.Duration) Stamp {
 	return s
 }
 
+func (s Stamp) working(d time.Duration) Stamp {
+	s.Worked = d
+	return s
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -72,7 +77,7 @@ func TestARunFromBeginningToEnd(t *testing.T) {
 		},
 		EffectProgress{Stamp: s, Step: 0, N: 0, Progress: json.RawMessage(`{"first":true}`)}))
 	must(t, j.Write(ctx, EffectNotDone{Stamp: s, Step: 0, N: 0, Error: refused}, StepFailed{Stamp: s, Step: 0, Attempt: 1, Error: refused, NextAt: t0.Add(time.Second)}))
-	must(t, j.Write(ctx, RunWaiting{Stamp: s.after(10 * time.Second), For: "retry", Until: t0.Add(time.Minute), Failure: true, Error: refused}))
+	must(t, j.Write(ctx, RunWaiting{Stamp: s.after(10 * time.Second).working(10 * time.Second), For: "retry", Until: t0.Add(time.Minute), Failure: true, Error: refused}))
 
 	h := history(t, j, s.Run)
 	if r := h.Run; r.Status != Waiting || r.WaitFor != "retry" || !r.WakeAt.Equal(t0.Add(time.Minute)) || r.Failures != 1 ||
@@ -92,7 +97,7 @@ func TestARunFromBeginningToEnd(t *testing.T) {
 		HookRan{Stamp: late, Key: "start"}, Logged{Stamp: late, Level: "info", Step: "creating_dns_challenge", Message: "hello", Fields: json.RawMessage(`{"n":1}`)}))
 	must(t, j.Write(ctx, RunEnding{Stamp: late, Outcome: Failed, Reason: "enough", Error: refused}))
 	must(t, j.Write(ctx, UndoDone{Stamp: late, N: 2}, UndoFailed{Stamp: late, N: 1, Error: refused, NextAt: t0.Add(time.Hour)}, UndoForgotten{Stamp: late, N: 0}))
-	must(t, j.Write(ctx, RunEnded{Stamp: s.after(61 * time.Second)}))
+	must(t, j.Write(ctx, RunEnded{Stamp: s.after(61 * time.Second).working(time.Second)}))
 
 	must(t, j.Close())
 	checkEnded(t, openTest(t, dir), s.Run, refused)
@@ -158,7 +163,7 @@ func TestWhatCannotBeIsRefusedAlone(t *testing.T) {
 	s := newRun(t, j, "p")
 	must(t, j.Write(t.Context(), StepStarted{Stamp: s, Step: 0, Kind: "step", Name: "a", Attempt: 1}, StepDone{Stamp: s, Step: 0},
 		StepStarted{Stamp: s, Step: 1, Kind: "step", Name: "b", Attempt: 1}, HookRan{s, "start"}))
-	stamp := func(run string, epoch int64) Stamp { return Stamp{run, epoch, t0} }
+	stamp := func(run string, epoch int64) Stamp { return Stamp{Run: run, Epoch: epoch, At: t0} }
 	for name, r := range map[string]Record{
 		"a done step again":                StepStarted{Stamp: s, Step: 0, Kind: "step", Name: "a", Attempt: 2},
 		"another name":                     StepStarted{Stamp: s, Step: 1, Kind: "step", Name: "c", Attempt: 2},
@@ -323,7 +328,7 @@ func TestRunIDs(t *testing.T) {
 		seen[id], last = true, id
 	}
 	must(t, j.SaveBundle(t.Context(), "h", nil))
-	must(t, j.Write(t.Context(), RunCreated{Stamp: Stamp{last, 1, t0}, Playbook: "p", Bundle: "h"}))
+	must(t, j.Write(t.Context(), RunCreated{Stamp: Stamp{Run: last, Epoch: 1, At: t0}, Playbook: "p", Bundle: "h"}))
 	must(t, j.Close())
 	// Also after a restart at the same instant, and with the clock set back.
 	j, err = Open(t.Context(), dir, Options{Clock: clockwork.NewFakeClockAt(time.Unix(0, 0))})
@@ -338,7 +343,7 @@ func TestRunIDs(t *testing.T) {
 }
 
 func TestEveryRecordGoesOverTheWire(t *testing.T) {
-	s := Stamp{"0123456789", 3, t0}
+	s := Stamp{Run: "0123456789", Epoch: 3, At: t0}
 	e := &problem.Error{Kind: problem.Auth, Message: "no", Place: &problem.Place{File: "a.lua", Line: 3}}
 	r := json.RawMessage(`{"b":1,"a":2}`)
 	u := UndoSpec{1, "f", r, []string{"x"}, r}
@@ -395,7 +400,7 @@ func TestEveryRecordGoesOverTheWire(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	b, err := Encode(StepDone{Stamp{"0123456789", 1, t0}, 1, json.RawMessage(`1`)})
+	b, err := Encode(StepDone{Stamp{Run: "0123456789", Epoch: 1, At: t0}, 1, json.RawMessage(`1`)})
 	must(f, err)
 	f.Add(b)
 	f.Add([]byte(`{"type":"effect_marked","record":{"undo":{}}}`))
@@ -415,7 +420,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	b, err := Pack(nil, StepDone{Stamp{"0123456789", 1, t0}, 1, json.RawMessage(`1`)})
+	b, err := Pack(nil, StepDone{Stamp{Run: "0123456789", Epoch: 1, At: t0}, 1, json.RawMessage(`1`)})
 	must(f, err)
 	f.Add(b)
 	f.Add(append(b, b...))

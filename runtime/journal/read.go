@@ -24,6 +24,7 @@ type Run struct {
 	Created      time.Time      `json:"created"`
 	Started      time.Time      `json:"started,omitzero"` // first worked on
 	Updated      time.Time      `json:"updated"`          // the last that is known of its work
+	Latest       time.Time      `json:"latest,omitzero"`  // its waits were reckoned no later than that; a clock that is behind it was set back
 	Ended        time.Time      `json:"ended,omitzero"`
 	Outcome      Status         `json:"outcome,omitempty"` // known from RunEnding on
 	Reason       string         `json:"reason,omitempty"`
@@ -39,11 +40,21 @@ type Run struct {
 	Left         []string       `json:"left,omitempty"` // what may have happened, or is half done, of one that was cancelled
 }
 
+// setBackBy is by how much a clock goes back before that is more than NTP's work.
+const setBackBy = time.Minute
+
+// ClockSetBack reports whether the clock shows an earlier time than when the run came to
+// wait: whoever takes the run up now reckons anew how long it waits.
+func (r Run) ClockSetBack(now time.Time) bool { return r.Latest.Sub(now) > setBackBy }
+
 // A step's records do not touch the run's row, which would make every commit
 // larger: a run's last record is the latest of its row's and its steps'.
 const runColumns = `id, playbook, bundle, status, epoch, force, created_at, started_at, updated_at, ended_at,
 	outcome, reason, error, wait_for, wake_at, failures, failing_since, deaths, worked, resumed_at, locks, cancel_at, leftovers,
-	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id)`
+	(SELECT max(attempt_at) FROM steps WHERE run = runs.id), (SELECT max(ended_at) FROM steps WHERE run = runs.id),
+	` + latestColumn
+
+const runQuery = `SELECT ` + runColumns + ` FROM runs WHERE id = $1`
 
 func scanRun(scan func(...any) error) (Run, error) {
 	var r Run
@@ -51,7 +62,7 @@ func scanRun(scan func(...any) error) (Run, error) {
 	err := scan(&r.ID, &r.Playbook, &r.Bundle, &r.Status, &r.Epoch, &r.Force, at(&r.Created), at(&r.Started), at(&r.Updated), at(&r.Ended),
 		word(&r.Outcome), &r.Reason, parsed(&r.Error), &r.WaitFor, at(&r.WakeAt), &r.Failures, at(&r.FailingSince), &r.Deaths, &r.Worked,
 		at(&r.Resumed), parsed(&r.Locks), at(&r.CancelAsked), parsed(&r.Left),
-		at(&attempted), at(&ended))
+		at(&attempted), at(&ended), at(&r.Latest))
 	for _, t := range []time.Time{attempted, ended} {
 		if t.After(r.Updated) {
 			r.Updated = t
@@ -70,7 +81,7 @@ func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
 }
 
 func (j *Journal) oneRun(ctx context.Context, db querier, id string) (Run, error) {
-	r, err := scanRun(db.QueryRowContext(ctx, `SELECT `+runColumns+` FROM runs WHERE id = $1`, id).Scan)
+	r, err := scanRun(db.QueryRowContext(ctx, runQuery, id).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Run{}, noRun(id)
 	}

@@ -26,6 +26,9 @@ type Stamp struct {
 	Run   string    `json:"run"`
 	Epoch int64     `json:"epoch"` // of the writer, as Adopt or RunCreated gave it
 	At    time.Time `json:"at"`
+	// Worked is how long the writer's process has worked on the run so far, without its
+	// waits, by a clock that nobody sets.
+	Worked time.Duration `json:"worked,omitempty"`
 }
 
 // Stamped gives the stamp itself.

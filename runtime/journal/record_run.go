@@ -104,8 +104,8 @@ func (RunEnding) Type() string { return "run_ending" }
 // Type of the record on the wire.
 func (RunEnded) Type() string { return "run_ended" }
 
-// stopClock, with $2 the instant, adds what was worked since the run resumed.
-const stopClock = `worked = worked + CASE WHEN resumed_at < $2 THEN $2 - resumed_at ELSE 0 END, resumed_at = NULL, updated_at = $2`
+// stopClock, with $2 the instant and $3 the work of the process, adds that if there was one.
+const stopClock = `worked = worked + CASE WHEN resumed_at IS NULL THEN 0 ELSE $3 END, resumed_at = NULL, updated_at = $2`
 
 func (r RunCreated) apply(w *conn) error {
 	if r.Epoch < 1 {
@@ -125,6 +125,9 @@ func (r RunCreated) apply(w *conn) error {
 }
 
 func (r RunResumed) apply(w *conn) error {
+	if err := w.setBack(r.Stamp); err != nil {
+		return err
+	}
 	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'running' END,
 		started_at = COALESCE(started_at, $2), resumed_at = COALESCE(resumed_at, $2), wait_for = '', wake_at = NULL, reason = '', updated_at = $2
 		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano())
@@ -136,9 +139,12 @@ func (r RunWaiting) apply(w *conn) error {
 	if err != nil {
 		return err
 	}
-	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'waiting' END, wait_for = $3, wake_at = $4, error = $6,
-		failures = failures + $5, failing_since = CASE WHEN $5 > 0 THEN COALESCE(failing_since, $2) ELSE failing_since END, `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano(), r.For, nanos(r.Until), r.Failure, e)
+	if err := w.setBack(r.Stamp); err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'waiting' END, wait_for = $4, wake_at = $5, error = $7,
+		failures = failures + $6, failing_since = CASE WHEN $6 > 0 THEN COALESCE(failing_since, $2) ELSE failing_since END, `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), r.For, nanos(r.Until), r.Failure, e)
 }
 
 func (r RunParked) apply(w *conn) error {
@@ -147,8 +153,11 @@ func (r RunParked) apply(w *conn) error {
 	if err != nil {
 		return err
 	}
-	return w.one(r, `UPDATE runs SET status = 'parked', wait_for = '', wake_at = NULL, reason = $3, error = $4, `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), r.Reason, e)
+	if err := w.setBack(r.Stamp); err != nil {
+		return err
+	}
+	return w.one(r, `UPDATE runs SET status = 'parked', wait_for = '', wake_at = NULL, reason = $4, error = $5, `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), r.Reason, e)
 }
 
 func (r RunDied) apply(w *conn) error {
@@ -156,6 +165,9 @@ func (r RunDied) apply(w *conn) error {
 		if err := w.one(r, `UPDATE steps SET deaths = deaths + 1 WHERE run = $1 AND step = $2`, r.Run, r.Step); err != nil {
 			return err
 		}
+	}
+	if err := w.setBack(r.Stamp); err != nil {
+		return err
 	}
 	return w.one(r, `UPDATE runs SET deaths = deaths + 1, updated_at = $2 WHERE id = $1`, r.Run, r.At.UnixNano())
 }
@@ -189,9 +201,9 @@ func (r RunEnded) apply(w *conn) error {
 	if r.Outcome != "" {
 		outcome = r.Outcome
 	}
-	err = w.one(r, `UPDATE runs SET status = COALESCE($3, outcome), outcome = COALESCE($3, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
-		reason = CASE WHEN $4 = '' THEN reason ELSE $4 END, error = COALESCE($5, error), `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL AND COALESCE($3, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), outcome, r.Reason, e)
+	err = w.one(r, `UPDATE runs SET status = COALESCE($4, outcome), outcome = COALESCE($4, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
+		reason = CASE WHEN $5 = '' THEN reason ELSE $5 END, error = COALESCE($6, error), `+stopClock+`
+		WHERE id = $1 AND ended_at IS NULL AND COALESCE($4, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), outcome, r.Reason, e)
 	if err != nil {
 		return err
 	}

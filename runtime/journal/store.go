@@ -53,6 +53,7 @@ type conn struct {
 	stmts map[string]*sql.Stmt
 
 	runs map[string]*known
+	work workload // the writer's; outlives the connection
 }
 
 // openConn opens the writing connection, refuses what it cannot write, and
@@ -62,7 +63,7 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if err != nil {
 		return nil, err
 	}
-	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}}
+	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, work: workload{stints: map[string]*stint{}}}
 	defer func() {
 		if err != nil {
 			w.close()

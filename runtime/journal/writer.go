@@ -59,6 +59,7 @@ type writer struct {
 	ctx   context.Context //nolint:containedctx // without end: a commit is not broken off
 	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
 	conn  *conn           // the turn's; nil after a failure, until it is opened again
+	work  workload        // the turn's
 	alone string          // the turn's; the run that had the last commit to itself, "" for none
 
 	mu     sync.Mutex
@@ -84,8 +85,10 @@ func startWriter(ctx context.Context, path string, steps []string, c *conn, cloc
 	}
 	w := &writer{
 		path: path, steps: steps, clock: clock, log: log, ctx: context.WithoutCancel(ctx), conn: c,
+		work: workload{clock: clock, stints: map[string]*stint{}},
 		turn: make(chan struct{}, 1), room: make(chan struct{}), wake: make(chan struct{}, 1), finished: make(chan struct{}),
 	}
+	c.work = w.work
 	go w.run()
 	return w
 }

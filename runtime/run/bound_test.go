@@ -136,7 +136,7 @@ func TestResultOfACallIsTooLarge(t *testing.T) {
 	l, b := bulkyLab(t, body)
 	for range 2 { // whoever resumes it without more
 		out := l.must(l.process(t.Context()))
-		if out.Status != journal.Parked || !strings.Contains(out.Reason, "bulky.One:call") || !strings.Contains(out.Reason, "--as done --result JSON") {
+		if out.Status != journal.Parked || !strings.Contains(out.Reason, "bulky.One:call") || !strings.Contains(out.Reason, "--as 1.1=done --result 1.1=JSON") {
 			t.Fatalf("%+v", out)
 		}
 		if h := l.history(); b.made != 1 || len(h.Effects) != 1 || h.Effects[0].State != journal.EffectIsDone || len(h.Effects[0].Result) > 0 {
@@ -144,7 +144,7 @@ func TestResultOfACallIsTooLarge(t *testing.T) {
 		}
 	}
 	h := l.history()
-	recs, err := run.Settle(h, journal.Stamp{Run: l.id, Epoch: h.Run.Epoch, At: l.clock.Now()}, run.AsDone, json.RawMessage(`"brief"`))
+	recs, err := run.Settle(h, journal.Stamp{Run: l.id, Epoch: h.Run.Epoch, At: l.clock.Now()}, l.registry(), said(run.AsDone, `"brief"`))
 	if err != nil || len(recs) != 1 {
 		t.Fatal(recs, err)
 	}

@@ -153,10 +153,8 @@ func (r *Run) effect(ctx context.Context, inv *bind.Invocation) (any, error) {
 			return nil, err
 		}
 		e = s.newEffect(inv.Func.Full(), raw)
-		c.Earlier = r.progressOf(s, inv.Func.Full(), args)
-	} else {
-		c.Earlier = e.progress
 	}
+	c.Earlier = r.progressOf(s, inv.Func.Full(), args)
 	c.Progress = func(v any) error { return r.progress(ctx, s, e, v) }
 	switch e.state {
 	case done:
@@ -178,10 +176,15 @@ func (r *Run) find(s *step, fn string, args *callArgs) *effect {
 	return nil
 }
 
-// progressOf returns how far an earlier attempt at the same call came.
+// progressOf returns how far the attempts at the call have come. The latest need not have
+// come to anything; one that was done does not count for the same call made once more.
 func (r *Run) progressOf(s *step, fn string, args *callArgs) json.RawMessage {
 	for _, old := range slices.Backward(s.effects) {
-		if len(old.progress) > 0 && old.same(r.opt.Registry, fn, args) {
+		switch {
+		case !old.same(r.opt.Registry, fn, args):
+		case old.state == done && old.met:
+			return nil
+		case len(old.progress) > 0:
 			return old.progress
 		}
 	}

@@ -37,6 +37,7 @@ type world struct {
 	reasons []string
 
 	undone func(name string) error // answers undos in the world's place; may be nil
+	asked  func()                  // sees each question; may be nil
 }
 
 type thing struct {
@@ -123,6 +124,9 @@ func (w *world) module() *bind.Module {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.asks++
+				if w.asked != nil {
+					w.asked()
+				}
 				if err, _ := w.take("there " + t.Name); err != nil {
 					return bind.Verdict{}, err
 				}
@@ -161,6 +165,7 @@ type jumping struct {
 	clockwork.Clock
 	mu     sync.Mutex
 	offset time.Duration
+	wrong  time.Duration // by how much it was set; Since knows nothing of that
 	waits  []time.Duration
 	manual bool
 	due    func() // what was left to the test last
@@ -169,7 +174,14 @@ type jumping struct {
 func (j *jumping) Now() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.Clock.Now().Add(j.offset)
+	return j.Clock.Now().Add(j.offset + j.wrong).In(time.FixedZone(j.wrong.String(), 0))
+}
+
+// set sets the clock, as a person or a hypervisor does.
+func (j *jumping) set(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.wrong += d
 }
 
 func (j *jumping) advance(d time.Duration) {
@@ -178,7 +190,16 @@ func (j *jumping) advance(d time.Duration) {
 	j.offset += d
 }
 
-func (j *jumping) Since(t time.Time) time.Duration { return j.Now().Sub(t) }
+// Since goes by how wrong the clock was when Now returned t, which the location tells
+// until it is lost, as a monotonic reading would be.
+func (j *jumping) Since(t time.Time) time.Duration {
+	if wrong, err := time.ParseDuration(t.Location().String()); err == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.Clock.Now().Add(j.offset).Sub(t.Add(-wrong))
+	}
+	return j.Now().Sub(t)
+}
 
 // AfterFunc leaves a manual clock's function to the test.
 func (j *jumping) AfterFunc(d time.Duration, f func()) clockwork.Timer {
@@ -197,6 +218,16 @@ func (j *jumping) NewTimer(d time.Duration) clockwork.Timer {
 	return j.Clock.NewTimer(0)
 }
 
+// showing is a clock that shows what another does, with timers of its own.
+type showing struct {
+	clockwork.Clock
+	shows *jumping
+}
+
+func (s showing) Now() time.Time { return s.shows.Now() }
+
+func (s showing) Since(t time.Time) time.Duration { return s.shows.Since(t) }
+
 func newLab(t *testing.T, source string) *lab {
 	t.Helper()
 	l := &lab{
@@ -205,7 +236,7 @@ func newLab(t *testing.T, source string) *lab {
 		clock: &jumping{Clock: clockwork.NewRealClock()},
 	}
 	var err error
-	if l.journal, err = journal.Open(t.Context(), l.dir, journal.Options{}); err != nil {
+	if l.journal, err = journal.Open(t.Context(), l.dir, journal.Options{Clock: showing{clockwork.NewRealClock(), l.clock}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.journal.Close() })
@@ -242,10 +273,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	reg, err := bind.NewRegistry(append([]*bind.Module{l.world.module()}, l.modules...)...)
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	reg := l.registry()
 	network, err := grant.New(grant.Options{})
 	if err != nil {
 		l.t.Fatal(err)
@@ -286,6 +314,15 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	}()
 	<-done
 	return out, err
+}
+
+func (l *lab) registry() *bind.Registry {
+	l.t.Helper()
+	reg, err := bind.NewRegistry(append([]*bind.Module{l.world.module()}, l.modules...)...)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return reg
 }
 
 func (l *lab) history() *journal.History {

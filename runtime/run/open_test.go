@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -140,6 +139,14 @@ func TestDeferredCallIsSettled(t *testing.T) {
 	}
 }
 
+// said is a verdict about the one call that is unclear.
+func said(as, result string) run.Verdicts {
+	if as == "" && result == "" {
+		return nil
+	}
+	return run.Verdicts{"": {As: as, Result: json.RawMessage(result)}}
+}
+
 // settled resumes the parked run as a person says.
 func (l *lab) settled(as, result string) {
 	l.t.Helper()
@@ -147,7 +154,7 @@ func (l *lab) settled(as, result string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	recs, err := run.Settle(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}, as, json.RawMessage(result))
+	recs, err := run.Settle(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: l.clock.Now()}, l.registry(), said(as, result))
 	if err == nil && len(recs) > 0 {
 		err = l.journal.Write(l.t.Context(), recs...)
 	}
@@ -200,7 +207,7 @@ func TestResumeAsDoneHasAResult(t *testing.T) {
 	done(l, "9")
 
 	l = park("blindly")
-	if _, err := run.Settle(l.history(), journal.Stamp{}, run.AsAgain, json.RawMessage("1")); err == nil {
+	if _, err := run.Settle(l.history(), journal.Stamp{}, l.registry(), said(run.AsAgain, "1")); err == nil {
 		t.Error("a result of what is to be done again is taken")
 	}
 }

@@ -60,7 +60,7 @@ func (r *Run) askOnce(ctx context.Context, s *step, e *effect) bool {
 		return false
 	}
 	c := r.call(ctx, inv.Func)
-	c.Earlier = e.progress
+	c.Earlier = r.progressOf(s, e.fn, &callArgs{raw: e.args})
 	result, happened, err := spec.Probe(c, inv.Recv, inv.Args, e.look)
 	switch {
 	case err != nil:

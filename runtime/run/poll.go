@@ -24,6 +24,8 @@ const (
 // mend counts as "not yet". A long pause frees the process: the record that says so has
 // the reason and the round, and the step has its deadline.
 func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
+	begun := r.opt.Clock.Now()
+	within := s.deadline.Sub(begun)
 	pause := firstPoll
 	said, told := "", s.err != nil
 	if told {
@@ -35,7 +37,7 @@ func (r *Run) callUntil(ctx context.Context, L *lua.LState, s *step, fn *lua.LFu
 			return result, err
 		}
 		now := r.opt.Clock.Now()
-		left := s.deadline.Sub(now)
+		left := within - r.opt.Clock.Since(begun) // the clock may be set meanwhile
 		if left <= 0 {
 			return nil, r.pollTimeout(s, notYet)
 		}

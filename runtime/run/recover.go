@@ -7,6 +7,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"moonseal/runtime/bind"
+	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
 
@@ -64,7 +65,7 @@ func (r *Run) settleOne(ctx context.Context, s *step, e *effect) error {
 		return r.notDone(ctx, s, e, false)
 	}
 	c := r.call(ctx, inv.Func)
-	c.Earlier = e.progress
+	c.Earlier = r.progressOf(s, e.fn, &callArgs{raw: e.args})
 	return r.resolve(c, inv, s, e)
 }
 
@@ -200,7 +201,9 @@ func (r *Run) asked(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (res
 }
 
 func (r *Run) noResult(ctx context.Context, s *step, e *effect, cause *problem.Error) error {
-	return r.cannotTell(ctx, s, fmt.Sprintf("%s counts as done, and what it returned is not known: moonseal resume %s --as done --result JSON says it", e.fn, r.id), cause)
+	name := CallName(journal.Effect{Step: s.n, N: e.n})
+	return r.cannotTell(ctx, s, fmt.Sprintf("%s counts as done, and what it returned is not known: moonseal resume %s --as %s=done --result %s=JSON says it",
+		e.fn, r.id, name, name), cause)
 }
 
 func (r *Run) redacted(err error) *problem.Error {

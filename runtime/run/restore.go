@@ -1,6 +1,8 @@
 package run
 
 import (
+	"time"
+
 	"moonseal/runtime/journal"
 )
 
@@ -41,6 +43,23 @@ func (r *Run) restore(h *journal.History) {
 	}
 	for _, j := range h.Hooks {
 		r.hooks[j.Key] = true
+	}
+}
+
+// setBack takes what an earlier process waits for as the journal will have it once this
+// one has said when it resumes: see [journal.Run.Latest].
+func (r *Run) setBack(latest time.Time) {
+	back := latest.Sub(r.opt.Clock.Now())
+	if back <= 0 {
+		return
+	}
+	for _, s := range r.steps {
+		if !s.final() && !s.deadline.IsZero() {
+			s.deadline = s.deadline.Add(-back)
+		}
+	}
+	if !r.failing.IsZero() {
+		r.failing = r.failing.Add(-back)
 	}
 }
 

@@ -159,6 +159,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	r.quota = journal.QuotaOf(h)
 	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
 	r.restore(h)
+	r.setBack(h.Run.Latest)
 	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before} // the rest is held once, and only as long as it is needed
 	return r
 }
@@ -272,7 +273,7 @@ func (r *Run) body(ctx context.Context) error {
 }
 
 func (r *Run) stamp() journal.Stamp {
-	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC()}
+	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC(), Worked: r.work.work()}
 }
 
 // write syncs records. A journal that cannot be written ends this process's

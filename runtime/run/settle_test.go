@@ -1,7 +1,6 @@
 package run_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -26,15 +25,15 @@ func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
 		}
 		stamp := journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}
 		for _, bad := range []string{"", "dnoe"} {
-			if _, err := run.Settle(l.history(), stamp, bad, nil); err == nil || problem.From(err).Kind != problem.Usage {
+			if _, err := run.Settle(l.history(), stamp, nil, said(bad, "")); err == nil || problem.From(err).Kind != problem.Usage {
 				t.Errorf("as %q: %v", bad, err)
 			}
 		}
-		var result json.RawMessage
+		result := ""
 		if as == run.AsDone {
-			result = json.RawMessage(`{"id":1}`)
+			result = `{"id":1}`
 		}
-		recs, err := run.Settle(l.history(), stamp, as, result)
+		recs, err := run.Settle(l.history(), stamp, l.registry(), said(as, result))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +56,7 @@ func TestParkedRunAsksOnceMore(t *testing.T) {
 		t.Fatalf("%+v", out)
 	}
 	l.world.out = false
-	if recs, err := run.Settle(l.history(), journal.Stamp{}, run.AsLook, nil); err != nil || len(recs) > 0 {
+	if recs, err := run.Settle(l.history(), journal.Stamp{}, nil, said(run.AsLook, "")); err != nil || len(recs) > 0 {
 		t.Fatalf("look says %v, %v", recs, err)
 	}
 	if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {

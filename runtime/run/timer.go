@@ -12,12 +12,13 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// workTimer measures a run's work against its playbook's timeout; waits do not count.
+// workTimer measures a run's work against its playbook's timeout; waits do not count. It goes
+// by durations of the clock only, which nobody sets.
 type workTimer struct {
 	clock   clockwork.Clock
 	limit   time.Duration // 0: none
-	left    time.Duration
-	started time.Time
+	before  time.Duration // worked by earlier processes
+	limited bool          // what expire ends has the limit
 	timer   clockwork.Timer
 	expire  context.CancelCauseFunc
 
@@ -28,6 +29,8 @@ type workTimer struct {
 	busy    int      // calls under way, which may finish
 	due     error    // why the context ends once they have; nil: it does not
 	pending []func() // stop what ends it all the same
+	worked  time.Duration
+	since   time.Time // it works, and what comes after is not in worked; zero while it waits
 }
 
 // longestCall bounds a call under way that has no deadline of its own, once the run's
@@ -112,46 +115,64 @@ func (t *workTimer) settle() {
 
 var errWorkUsed = errors.New("the playbook's timeout is used up")
 
-func newWorkTimer(clock clockwork.Clock, limit, worked time.Duration) *workTimer {
-	return &workTimer{clock: clock, limit: limit, left: limit - worked}
+func newWorkTimer(clock clockwork.Clock, limit, before time.Duration) *workTimer {
+	return &workTimer{clock: clock, limit: limit, before: before, since: clock.Now()}
 }
 
-// context gives a context that ends when the limit is reached.
+// context returns a context that ends when the limit is reached.
 func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 	parent := ctx
 	ctx, t.expire = context.WithCancelCause(context.WithoutCancel(parent))
 	unwatch := context.AfterFunc(parent, func() { t.interrupted(context.Cause(parent)) })
-	t.start()
+	t.limited = t.limit > 0
+	t.arm()
 	return ctx, func() {
 		unwatch()
-		t.stop()
+		t.limited = false
+		t.disarm()
 		t.settle()
 		t.expire(nil)
 	}
 }
 
-func (t *workTimer) start() {
-	if t.limit > 0 {
-		t.started = t.clock.Now()
-		t.timer = t.clock.AfterFunc(max(t.left, 0), t.reached)
+func (t *workTimer) arm() {
+	if t.limited {
+		t.timer = t.clock.AfterFunc(max(t.limit-t.before-t.work(), 0), t.reached)
 	}
 }
 
-func (t *workTimer) stop() {
+func (t *workTimer) disarm() {
 	if t.timer != nil {
 		t.timer.Stop()
-		t.left -= t.clock.Since(t.started)
 		t.timer = nil
 	}
 }
 
 // pause stops the measuring until the function that it returns is called.
-func (t *workTimer) pause() func() {
-	if t.timer == nil {
-		return func() {}
+func (t *workTimer) pause() (goOn func()) {
+	t.disarm()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.worked, t.since = t.worked+t.clock.Since(t.since), time.Time{}
+	return func() {
+		t.mu.Lock()
+		t.since = t.clock.Now()
+		t.mu.Unlock()
+		t.arm()
 	}
-	t.stop()
-	return t.start
+}
+
+// work returns how long this process has worked.
+func (t *workTimer) work() time.Duration {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.since.IsZero() {
+		return t.worked
+	}
+	return t.worked + t.clock.Since(t.since)
 }
 
 // used gives the error of a run that has worked too long, nil if it has not.

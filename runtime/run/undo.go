@@ -35,7 +35,8 @@ type undo struct {
 	done    bool
 	failed  int             // how often it was kept before
 	granted json.RawMessage // what the playbook was granted when the change was made; see [journal.UndoSpec]
-	next    time.Time       // this process tries it not before
+	since   time.Time       // its latest attempt in this process
+	rest    time.Duration   // from then on it is left alone
 	fun     *lua.LFunction  // a script's own function, once the body has come to it
 }
 
@@ -56,11 +57,11 @@ func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
 }
 
 func (r *Run) undoOne(ctx context.Context, u *undo) error {
-	if u.next.Sub(r.opt.Clock.Now()) > undoTimeout {
+	if r.rests(u) > undoTimeout {
 		return nil // it is kept already, and nothing can have changed
 	}
 	for attempt := 1; ; attempt++ {
-		if pause := u.next.Sub(r.opt.Clock.Now()); pause > 0 {
+		if pause := r.rests(u); pause > 0 {
 			if err := r.waitUnless(ctx, pause, nil); err != nil {
 				return err
 			}
@@ -77,26 +78,29 @@ func (r *Run) undoOne(ctx context.Context, u *undo) error {
 			r.opt.Trace(BetweenUndos, u.fn)
 			return nil
 		}
-		failed, now := r.redacted(err), r.opt.Clock.Now()
-		u.next = now.Add(Retry{Backoff: time.Second, Max: InProcess}.wait(attempt, r.opt.Jitter()))
-		if failed.RetryAfter.After(u.next) {
-			u.next = failed.RetryAfter
-		}
-		if !failed.Kind.Retryable() || attempt == undoAttempts || u.next.Sub(now) > undoTimeout {
+		failed := r.redacted(err)
+		u.since = r.opt.Clock.Now()
+		u.rest = max(Retry{Backoff: time.Second, Max: InProcess}.wait(attempt, r.opt.Jitter()), failed.RetryAfter.Sub(u.since))
+		if !failed.Kind.Retryable() || attempt == undoAttempts || u.rest > undoTimeout {
 			return r.keepUndo(ctx, u, failed)
 		}
 	}
 }
 
+// rests returns how long an undo is left alone from now on, whatever the wall clock says.
+func (r *Run) rests(u *undo) time.Duration {
+	if u.since.IsZero() {
+		return 0
+	}
+	return u.rest - r.opt.Clock.Since(u.since)
+}
+
 // keepUndo leaves an undo that failed to `moonseal cleanup`.
 func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) error {
-	next := r.opt.Clock.Now().Add(roundWait(u.failed))
+	next := u.since.Add(max(roundWait(u.failed), u.rest))
 	u.failed++
-	if u.next.After(next) {
-		next = u.next
-	}
 	if !failed.Kind.Retryable() {
-		u.next = r.opt.Clock.Now().Add(DefaultGiveUp) // not again in this process
+		u.rest = DefaultGiveUp // not again in this process
 	}
 	r.logger.Error("clean-up failed; it is kept", EventKey, EventCleanUp, "function", u.fn, "undo_of", u.label, "error", failed.Error(),
 		"hint", "moonseal cleanup list shows it, moonseal cleanup retry tries again")

@@ -184,7 +184,7 @@ func TestGoldenRunsResume(t *testing.T) {
 			}
 		default:
 			if g.history.Run.Status == journal.Parked {
-				if _, err := g.control.Resume(t.Context(), g.history.Run.ID, control.Decision{By: "alice", As: run.AsLook}); err != nil {
+				if _, err := g.control.Resume(t.Context(), g.history.Run.ID, control.Decision{By: "alice", Verdicts: run.Verdicts{"": {As: run.AsLook}}}); err != nil {
 					t.Fatal(err)
 				}
 			}
