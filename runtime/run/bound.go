@@ -52,8 +52,9 @@ func (r *Run) begins(call string, rec journal.Record, isNew bool) error {
 // tooLarge tells what is to be done about a call that has happened and whose result is
 // not journaled: it is not made again, and a person says what it returned, in brief.
 func (r *Run) tooLarge(ctx context.Context, s *step, e *effect, over *problem.Error) error {
-	return r.cannotTell(ctx, s, fmt.Sprintf("%s has happened and is not made again, but %s: moonseal resume %s --as done --result JSON says it in brief",
-		e.fn, over.Message, r.id), over)
+	name := CallName(journal.Effect{Step: s.n, N: e.n})
+	return r.cannotTell(ctx, s, fmt.Sprintf("%s has happened and is not made again, but %s: moonseal resume %s --as %s=done --result %s=JSON says it in brief",
+		e.fn, over.Message, r.id, name, name), over)
 }
 
 // shortened returns e with its texts cut to what a log line may have.
