@@ -51,7 +51,7 @@ func drawBook(t *rapid.T) *book {
 	}
 	a.line("return {%s run = function(ctx)", timeout)
 	if a.book.timeout && !a.one(3) {
-		a.loop() // whose time can be used up while an earlier call of it is unclear
+		a.late()
 	}
 	a.items(rapid.IntRange(1, 5).Draw(t, "items"))
 	if a.one(6) {
@@ -167,6 +167,22 @@ func (a *author) loop() {
 		a.line("%q,", c.name)
 	}
 	a.line("} do pcall(function() world.thing { name = name }:%s() end) end\nend)", fn)
+}
+
+// late is a step whose time can be used up while its first call is unclear: the second one
+// is of another function, and does not ask about that first.
+func (a *author) late() {
+	name := a.name("step")
+	a.begun = append(a.begun, name)
+	a.line("world.at %q", name)
+	a.line("ctx:step(%q, function()", name)
+	a.line("local got")
+	for _, fn := range []string{rapid.SampledFrom([]string{"make", "blind", "restart"}).Draw(a.t, "unclear"), "keep"} {
+		c := &intent{fn: fn, name: a.name("thing"), caught: true}
+		a.book.calls[c.name] = c
+		a.call(c)
+	}
+	a.line("end)")
 }
 
 func (a *author) poll() {
