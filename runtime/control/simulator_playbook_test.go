@@ -27,6 +27,7 @@ type intent struct {
 	probed         bool // the step has a probe of its own
 	varies         bool // its data is read anew by each attempt
 	deferred       bool
+	used           bool // what it returns is the step's result
 }
 
 // workLimit is the timeout of playbooks that have one.
@@ -100,6 +101,7 @@ func (a *author) step() {
 	a.line("local %s = ctx:step(%q, %s, function()", name, name, a.options(calls))
 	a.line("local got")
 	for _, c := range calls {
+		c.used = true
 		a.call(c)
 	}
 	a.line("return got\nend)")

@@ -134,6 +134,9 @@ func (w *simWorld) do(c *bind.Call, fn string, n named, arg string) (made, error
 	if f != noFault && f != delay && f != lose && f != loseHard && want.caught || f == reject {
 		w.unbooked(fmt.Sprint("fault ", f, " of ", name))
 	}
+	if want.caught && want.used && (f == lose || f == loseHard) {
+		w.unbooked("the script goes on without the answer of " + name)
+	}
 	switch f {
 	case refuse, reject:
 		e.answer = "refused"

@@ -136,9 +136,15 @@ func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 }
 
 func (t *workTimer) arm() {
-	if t.limited {
-		t.timer = t.clock.AfterFunc(max(t.limit-t.before-t.work(), 0), t.reached)
+	if !t.limited {
+		return
 	}
+	left := t.limit - t.before - t.work()
+	if left <= 0 { // and nothing is begun any more
+		t.reached()
+		return
+	}
+	t.timer = t.clock.AfterFunc(left, t.reached)
 }
 
 func (t *workTimer) disarm() {
