@@ -77,6 +77,7 @@ func (m *machine) verify(r *simRun) {
 		r.world.violate("%s worked for %s, and the journal has %s", r.playbook, r.world.worked, h.Run.Worked)
 	}
 	m.nothingForgotten(r, h)
+	m.keepsLocks(r, h.Run)
 	if len(r.world.violations) > 0 {
 		m.fatalf("%s", strings.Join(r.world.violations, "\n"))
 	}
@@ -161,6 +162,21 @@ func (m *machine) lockedBy(r *simRun) string {
 		m.holder[name] = r.id
 	}
 	return ""
+}
+
+// keepsLocks checks that a run which has disrupted what it shares with others keeps its
+// locks to its end.
+func (m *machine) keepsLocks(r *simRun, row journal.Run) {
+	if !row.Ended.IsZero() {
+		return
+	}
+	holders, err := m.journal.Holders(m.t.Context())
+	m.must(err)
+	for name, run := range m.holder {
+		if run == r.id && holders[name] != r.id {
+			r.world.violate("%s is %s, and has lost its lock %s", r.playbook, row.Status, name)
+		}
+	}
 }
 
 func (m *machine) release(r *simRun) {

@@ -42,6 +42,7 @@ type author struct {
 	steps []string // that have a result, as variables
 	begun []string // names of all steps so far
 	depth int
+	frail bool // each failed attempt ends a round
 }
 
 func drawBook(t *rapid.T) *book {
@@ -50,6 +51,7 @@ func drawBook(t *rapid.T) *book {
 	if a.one(6) {
 		a.book.timeout, timeout = true, fmt.Sprintf(" timeout = %q,", workLimit)
 	}
+	a.frail = a.one(3)
 	a.line("return {%s run = function(ctx)", timeout)
 	if a.book.timeout && !a.one(3) {
 		a.late()
@@ -127,7 +129,9 @@ func drawData(t *rapid.T) string {
 
 func (a *author) options(calls []*intent) string {
 	var opts []string
-	if n := rapid.IntRange(0, 3).Draw(a.t, "retry"); n > 0 {
+	if a.frail {
+		opts = append(opts, "retry = 1")
+	} else if n := rapid.IntRange(0, 3).Draw(a.t, "retry"); n > 0 {
 		opts = append(opts, fmt.Sprintf(`retry = { count = %d, backoff = "%ds" }`, n, 1+n*4))
 	}
 	if len(calls) == 1 && !calls[0].varies && a.one(6) {
