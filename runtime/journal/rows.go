@@ -128,7 +128,8 @@ func (c *Collector) row(b []byte) (int, error) {
 //nolint:gochecknoglobals // never changed
 var collected = map[byte]func([]byte, *History) error{
 	Run{}.tag(): collect[Run], Step{}.tag(): collect[Step], Effect{}.tag(): collect[Effect], Undo{}.tag(): collect[Undo],
-	RecordedRow{}.tag(): collect[RecordedRow], HookRow{}.tag(): collect[HookRow], Decided{}.tag(): collect[Decided], Leftover{}.tag(): collect[Leftover], LogSize{}.tag(): collect[LogSize],
+	RecordedRow{}.tag(): collect[RecordedRow], HookRow{}.tag(): collect[HookRow], Decided{}.tag(): collect[Decided],
+	Leftover{}.tag(): collect[Leftover], LogSize{}.tag(): collect[LogSize],
 }
 
 func collect[T Row](b []byte, h *History) error {

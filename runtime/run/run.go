@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,7 +174,7 @@ func (r *Run) Binding() *bind.Binding { return r.binding }
 func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.playbook, r.loading = p, false
 	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
-	r.work.grace, r.work.hurry = r.opt.Grace, r.opt.Hurry
+	r.work.grace, r.work.hurry = r.opt.Grace, cmp.Or(r.opt.Hurry, context.Background())
 	r.ctxValue = r.newContext()
 	r.state.Seal()
 	defer r.logDropped()

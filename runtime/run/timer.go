@@ -23,7 +23,7 @@ type workTimer struct {
 	expire  context.CancelCauseFunc
 
 	grace time.Duration   // how long a call under way may go on once the run is cancelled
-	hurry context.Context //nolint:containedctx // a signal, which ends when it may not any more; nil: never
+	hurry context.Context //nolint:containedctx // a signal, which ends when it may not any more
 
 	mu      sync.Mutex
 	busy    int      // calls under way, which may finish
@@ -73,7 +73,7 @@ func (t *workTimer) end(why error) (under bool) {
 // reached ends a context whose limit is reached.
 func (t *workTimer) reached() {
 	if t.end(errWorkUsed) {
-		t.last(nil, longestCall, errWorkUsed)
+		t.last(context.Background(), longestCall, errWorkUsed)
 	}
 }
 
@@ -92,10 +92,7 @@ func (t *workTimer) interrupted(why error) {
 // last ends a context with a call under way after a while, or when hurry ends.
 func (t *workTimer) last(hurry context.Context, grace time.Duration, why error) {
 	timer := t.clock.AfterFunc(grace, func() { t.expire(why) })
-	unwatch := func() bool { return true }
-	if hurry != nil {
-		unwatch = context.AfterFunc(hurry, func() { t.expire(why) })
-	}
+	unwatch := context.AfterFunc(hurry, func() { t.expire(why) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.pending = append(t.pending, func() {
