@@ -23,7 +23,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 				}
 			}
 		},
-		"work": m.work, "work again": m.work, "work on": m.work, "pass": m.passSome, "clock": m.setClock, "outage": m.outage,
+		"work": m.work, "work again": m.work, "work on": m.work, "rounds": m.rounds, "pass": m.passSome, "clock": m.setClock, "outage": m.outage,
 		"cancel": m.cancelOne, "deny": m.denyOne, "decide": m.decideOne, "upgrade": m.upgrade, "add": m.addOne,
 	}
 	return acts
@@ -42,14 +42,36 @@ func (m *machine) drawLocks(t *rapid.T) []string {
 	return rapid.SampledFrom([][]string{nil, {"pub"}, {"pub", "sub"}}).Draw(t, "locks")
 }
 
-// work lets a process work on a run that is due, and things go wrong.
-func (m *machine) work(t *rapid.T) {
-	r := m.some(t)
-	row := m.row(r)
+// waited lets time go by until a run is due, if it is by itself.
+func (m *machine) waited(r *simRun) (row journal.Run, due bool) {
+	row = m.row(r)
 	if row.Status == journal.Waiting && !row.WakeAt.IsZero() && !m.due(row) {
 		m.pass(row.WakeAt.Sub(m.clock.Now()))
 	}
-	if !m.due(row) {
+	return row, m.due(row)
+}
+
+// rounds lets a run fail in one process after the other, early in each.
+func (m *machine) rounds(t *rapid.T) {
+	r := m.some(t)
+	for range rapid.IntRange(2, 4).Draw(t, "rounds") {
+		row, due := m.waited(r)
+		if !due {
+			return
+		}
+		f := rapid.SampledFrom([]fault{refuse, vanish, lose}).Draw(t, "fault")
+		pl := plan{faults: map[int]fault{rapid.IntRange(1, 5).Draw(t, "call"): f}}
+		m.note("a round of %s: %v", r.playbook, pl.faults)
+		m.slice(r, mode(row), pl)
+		m.verify(r)
+	}
+}
+
+// work lets a process work on a run that is due, and things go wrong.
+func (m *machine) work(t *rapid.T) {
+	r := m.some(t)
+	row, due := m.waited(r)
+	if !due {
 		t.SkipNow()
 	}
 	pl := drawPlan(t)

@@ -35,7 +35,7 @@ func cases() int {
 	if raceEnabled {
 		return 300
 	}
-	return 2000
+	return 3000
 }
 
 func setDefault(name string, value int) {
