@@ -44,7 +44,7 @@ func TestAccountIsFoundAgainByItsKey(t *testing.T) {
 
 type noURL struct{ *account.Store }
 
-func (noURL) AccountURL(string, string) (string, error) { return "", nil }
+func (noURL) AccountURL(account.Holder) (string, error) { return "", nil }
 
 func TestKeyIsStoredBeforeTheCAHearsOfIt(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
@@ -60,12 +60,12 @@ func TestKeyIsStoredBeforeTheCAHearsOfIt(t *testing.T) {
 
 type brokenStore struct{ err error }
 
-func (s brokenStore) AccountKey(_, _ string, generate func() ([]byte, error)) ([]byte, bool, error) {
+func (s brokenStore) AccountKey(_ account.Holder, generate func() ([]byte, error)) ([]byte, bool, error) {
 	key, err := generate()
 	return key, true, errors.Join(s.err, err)
 }
-func (brokenStore) AccountURL(string, string) (string, error)   { return "", nil }
-func (brokenStore) SaveAccountURL(string, string, string) error { return nil }
+func (brokenStore) AccountURL(account.Holder) (string, error)   { return "", nil }
+func (brokenStore) SaveAccountURL(account.Holder, string) error { return nil }
 
 func TestACAThatForgotTheAccount(t *testing.T) {
 	old := newWorld(t, acmetest.Options{})

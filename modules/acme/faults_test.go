@@ -218,7 +218,9 @@ func TestAnOrderThatIsGone(t *testing.T) {
 		if name == "" {
 			code = 404
 		}
-		w.fault(faults.Fault{Call: "acme.order", Kind: faults.Status, Code: code, Body: body, Times: 2})
+		w.opts.Clock = newQuick()
+		w.faults.Clear()
+		w.fault(faults.Fault{Call: "acme.order", Kind: faults.Status, Code: code, Body: body, Times: -1})
 		_, err := w.client().Validate(ctx, acct, order)
 		wantKind(t, err, problem.OrderGone, name)
 		_, err = w.client().Finalize(ctx, acct, order, csr)

@@ -79,7 +79,7 @@ func TestAlternates(t *testing.T) {
 		`<https://ca/dir>;rel="index", <https://ca/cert/1/1>;rel="alternate"`,
 		`<https://ca/cert/1/2>; rel=alternate`, `<https://ca/up>; rel="up"`, `nonsense`,
 	}}
-	if got := strings.Join(alternates(header), " "); got != "https://ca/cert/1/1 https://ca/cert/1/2" {
+	if got := strings.Join(alternates("https://ca/cert/1", header), " "); got != "https://ca/cert/1/1 https://ca/cert/1/2" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -124,12 +124,12 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 			if err != nil {
 				return nil, err
 			}
-			r, err := client.Renewal(c.Context, a.Installed, a.Options)
+			r, err := client.Renewal(withLogger(c.Context, c.Log), a.Installed, a.Options)
 			if err != nil {
 				return nil, err
 			}
 			if r.ARIError != "" {
-				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source, "look_again", r.LookAgain)
+				c.Log.InfoContext(c.Context, "no renewal window from the CA: another rule decides", "error", r.ARIError, "issuer", a.Installed.Issuer, "rule", r.Source, "look_again", r.LookAgain)
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true
@@ -178,7 +178,7 @@ func (b *binding) account() *bind.Func {
 				if err != nil {
 					return none{}, nil, err
 				}
-				known, err := client.Known(c.Context)
+				known, err := client.Known(withLogger(c.Context, c.Log))
 				return none{}, found(known), err
 			},
 			Do: func(c *bind.Call, ca *CA, _ *none, _ none) (*Account, error) {
@@ -186,7 +186,7 @@ func (b *binding) account() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
-				return client.Account(c.Context)
+				return client.Account(withLogger(c.Context, c.Log))
 			},
 			Repeatable: true,
 		}),
