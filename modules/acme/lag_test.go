@@ -252,9 +252,9 @@ func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 		"not":       {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, -1, 4},
 		"forbidden": {`{"type":"urn:ietf:params:acme:error:caa","detail":"` + words + `"}`, -1, 1},
 	} {
-		order := must(w.client().Order(ctx, acct, OrderRequest{CSR: newCSR(t, "", "a.example.com")}))(t)
-		w.requests("")
 		w.faults.Clear()
+		order := must(w.client().Order(ctx, acct, OrderRequest{CSR: newCSR(t, "", name+".example.com")}))(t) // a name of its own: Pebble reuses one authorization in a hundred
+		w.requests("")
 		w.fault(faults.Fault{Call: "acme.authorization", Kind: faults.Status, Code: 200, Body: authorization(order, "pending", tc.document), Times: tc.times})
 		w.opts.Within = time.Minute
 		if tc.times > 0 {
@@ -309,7 +309,7 @@ func TestRefusedThoughItHappened(t *testing.T) {
 		t.Errorf("%d certificates of %d orders", len(l.Certificates), len(l.Orders))
 	}
 	// One that did not happen is an error.
-	order = must(w.client().Order(ctx, acct, OrderRequest{CSR: csr}))(t)
+	order = must(w.client().Order(ctx, acct, OrderRequest{CSR: newCSR(t, "", "b.example.com")}))(t)
 	w.fault(faults.Fault{Call: "acme.challenge", Kind: faults.Status, Code: 403})
 	_, err := w.client().Validate(ctx, acct, order)
 	wantKind(t, err, problem.Auth, "unauthorized")
