@@ -121,12 +121,13 @@ func alternates(base string, header http.Header) []string {
 		return nil
 	}
 	link := regexp.MustCompile(`<([^>]*)>((?:\s*;\s*[\w!#$&+.^*-]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]*))?)*)`)
-	rel := regexp.MustCompile(`(?i);\s*rel\s*=\s*(?:"([^"]*)"|([^\s",;]*))`)
+	param := regexp.MustCompile(`;\s*([\w!#$&+.^*-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s",;]*)))?`)
 	var urls []string
 	for _, value := range header.Values("Link") {
 		for _, m := range link.FindAllStringSubmatch(value, -1) {
-			r := rel.FindStringSubmatch(m[2]) // the first counts (RFC 8288 section 3.3)
-			if r == nil || !slices.Contains(strings.Fields(strings.ToLower(r[1]+" "+r[2])), "alternate") {
+			params := param.FindAllStringSubmatch(m[2], -1)
+			rel := slices.IndexFunc(params, func(p []string) bool { return strings.EqualFold(p[1], "rel") }) // the first counts (RFC 8288 section 3.3)
+			if rel < 0 || !slices.Contains(strings.Fields(strings.ToLower(params[rel][2]+" "+params[rel][3])), "alternate") {
 				continue
 			}
 			to, err := from.Parse(strings.TrimSpace(m[1]))
