@@ -325,7 +325,9 @@ func TestAlternateThatCannotBeHad(t *testing.T) {
 	ctx := withLogger(t.Context(), slog.New(slog.NewTextHandler(log, nil)))
 	acct := must(w.client().Account(ctx))(t)
 	for name, edit := range map[string]func(int, string) (int, string){
-		"404":  func(int, string) (int, string) { return 404, `{"type":"urn:ietf:params:acme:error:malformed","detail":"no"}` },
+		"404": func(int, string) (int, string) {
+			return 404, `{"type":"urn:ietf:params:acme:error:malformed","detail":"no"}`
+		},
 		"503":  func(int, string) (int, string) { return 503, "" },
 		"page": func(int, string) (int, string) { return 200, "<html>" },
 	} {

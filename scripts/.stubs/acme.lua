@@ -16,7 +16,7 @@ local acme = {}
 ---@field challenges acme.Challenge[] one for each name that is still to be proven
 ---@field finalize string URL that the signing request goes to
 ---@field certificate? string the certificate's URL once it is valid
----@field problems acme.Problem[] what the CA found wrong; empty unless it is invalid
+---@field problems acme.Problem[] what the CA found wrong so far
 
 ---What has to be published in the DNS to prove one name.
 ---@class acme.Challenge
@@ -79,7 +79,7 @@ local acme = {}
 ---@class acme.CA
 ---@field directory? string letsencrypt, letsencrypt-staging, zerossl, google, or the URL of an ACME directory
 ---@field email? string contact address of the account; each address has an account of its own
----@field eab? { kid?: string, hmac?: secret } external account binding, for CAs that ask for it
+---@field eab? { kid?: string, hmac?: secret } external account binding, for CAs that ask for it; each has an account of its own
 ---@field profile? string the CA's certificate profile; where empty, classic at Let's Encrypt
 ---@field preferred_chain? string common name of the root that the chain should end in, where the CA offers several
 ---@field roots? string PEM: roots that the chain may end in, beside the system's
