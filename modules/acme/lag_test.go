@@ -388,3 +388,18 @@ func TestRetryAfterOfADayOnAnOrder(t *testing.T) {
 		t.Errorf("waited %v", took)
 	}
 }
+
+// A strict CA whose headers hold relative URLs: the account, the order and the
+// alternates are found all the same.
+func TestRelativeLinks(t *testing.T) {
+	w := newWorld(t, acmetest.Options{RelativeLinks: true, AlternateRoots: 2, Strict: true})
+	w.spec.PreferredChain = must(x509.Parse(w.RootPEMs()[2]))(t).Subject
+	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
+	acct := must(w.client().Account(t.Context()))(t)
+	if cert.Root != w.RootPEMs()[2] || !strings.HasPrefix(acct.URL, "https://") {
+		t.Errorf("the preferred chain %v, account %s", cert.Root == w.RootPEMs()[2], acct.URL)
+	}
+	if o := w.ledger().Orders[0]; !strings.HasPrefix(o.URL, "https://") {
+		t.Errorf("ledger: %+v", o)
+	}
+}

@@ -126,7 +126,7 @@ func caRefusals() []refusal {
 			arrange: func(t *testing.T, r *renewal) { // for good: a replica may only be behind
 				r.fault(t, faults.Fault{Call: "acme.order", Kind: faults.Status, Code: 404, Times: -1, Body: `{"type":"urn:ietf:params:acme:error:malformed","detail":"No such order"}`})
 			},
-			says:    []string{"acme.Account:validate: ", "the CA does not know this order (any more)", "No such order"}, hint: []string{"a new run places a new one"},
+			says: []string{"acme.Account:validate: ", "the CA does not know this order (any more)", "No such order"}, hint: []string{"a new run places a new one"},
 			mend: func(_ *testing.T, r *renewal) { r.world.Faults().Clear() },
 		},
 		{
