@@ -115,6 +115,8 @@ func (b *binding) renewal() *bind.Func {
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
 			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
+			"An answer of the CA's that is no window lets the next rule decide, and is logged. " +
+			"A certificate is left alone until it is a day old, or half of its lifetime if that is less. " +
 			"In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
@@ -129,7 +131,8 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 				return nil, err
 			}
 			if r.ARIError != "" {
-				c.Log.InfoContext(c.Context, "no renewal window from the CA: another rule decides", "error", r.ARIError, "issuer", a.Installed.Issuer, "rule", r.Source, "look_again", r.LookAgain)
+				c.Log.InfoContext(c.Context, "no renewal window from the CA: another rule decides",
+					"error", r.ARIError, "issuer", a.Installed.Issuer, "rule", r.Source, "look_again", r.LookAgain)
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true

@@ -112,6 +112,7 @@ func (b *binding) validate() *bind.Func {
 	return &bind.Func{
 		Name: "validate",
 		Doc: "Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. " +
+			"A challenge that the CA leaves pending with an error is answered again; its words are logged. " +
 			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
 		Returns: "the order, now ready",
 		Example: `ctx:step("completing_validation", { retry = 3 }, function() return acct:validate(order) end)`,

@@ -240,8 +240,12 @@ func TestKeysOfAnOlderVersionAreTakenOver(t *testing.T) {
 		holder Holder
 		want   string
 	}{
-		{at("one", "kid-1"), "OLD"}, {at("one", "kid-2"), "NEW"}, {at("one", "kid-1"), "OLD"}, {at("two", ""), "OLD"},
-		{Holder{Directory: "https://ca.example/one"}, "NEW"}, {Holder{Directory: "https://ca.example:444/one", Email: "a@example.com"}, "NEW"},
+		{at("one", "kid-1"), "OLD"},
+		{at("one", "kid-2"), "NEW"},
+		{at("one", "kid-1"), "OLD"},
+		{at("two", ""), "OLD"},
+		{Holder{Directory: "https://ca.example/one"}, "NEW"},
+		{Holder{Directory: "https://ca.example:444/one", Email: "a@example.com"}, "NEW"},
 	} {
 		pem, created, err := s.AccountKey(c.holder, fresh)
 		if string(pem) != "-----BEGIN "+c.want+"-----" || created != (c.want == "NEW") || err != nil {
