@@ -200,8 +200,10 @@ func (a *app) beat(cfg *config.Config) func(context.Context) error {
 		return nil
 	}
 	secrets := a.secrets(cfg)
+	opt := cfg.Network()
+	opt.Denied = &grant.Denials{} // a wrong password is sent once, not with each beat
 	return func(ctx context.Context) error {
-		network, err := grant.New(cfg.Network())
+		network, err := grant.New(opt)
 		if err != nil {
 			return err
 		}

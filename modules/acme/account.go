@@ -16,6 +16,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"moonseal/runtime/account"
 	"moonseal/runtime/problem"
 )
 
@@ -71,6 +72,11 @@ func (c *Client) Known(ctx context.Context) (*Account, error) {
 	return c.account(), nil
 }
 
+// holder is who the store keeps the account for.
+func (c *Client) holder() account.Holder {
+	return account.Holder{Directory: c.directory.String(), KeyID: c.ca.EAB.KeyID, Email: c.ca.Email}
+}
+
 // account gives the account as far as this client knows it, else nil.
 func (c *Client) account() *Account {
 	_, kid := c.identity()
@@ -98,9 +104,10 @@ func (c *Client) register(ctx context.Context, created bool) error {
 			return err
 		}
 	}
-	if err := c.opts.Store.SaveAccountURL(c.directory.Host, c.ca.Email, found); err != nil {
+	if err := c.opts.Store.SaveAccountURL(c.holder(), found); err != nil {
 		return err
 	}
+	c.met(found)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kid = found
@@ -133,38 +140,42 @@ func (c *Client) newAccount(ctx context.Context, key crypto.Signer, msg acme.Acc
 			return "", err
 		}
 	}
-	var account acme.ExtendedAccount
+	var made acme.ExtendedAccount
 	_, err = c.do(ctx, "new-account", "", key, func(core *api.Core) (err error) {
 		if bind {
-			account, err = core.Accounts.NewEAB(msg, c.ca.EAB.KeyID, mac)
+			made, err = core.Accounts.NewEAB(msg, c.ca.EAB.KeyID, mac)
 		} else {
-			account, err = core.Accounts.New(msg)
+			made, err = core.Accounts.New(msg)
 		}
 		return err
 	})
 	switch {
 	case err != nil:
 		return "", err
-	case account.Location == "":
+	case made.Location == "":
 		return "", &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA gave no account URL", Work: problem.Unknown}
-	case account.Status != "" && account.Status != acme.StatusValid:
+	case made.Status != "" && made.Status != acme.StatusValid:
 		return "", &problem.Error{
-			Kind: problem.Auth, Target: account.Location, Message: "the account is " + account.Status,
+			Kind: problem.Auth, Target: made.Location, Message: "the account is " + made.Status,
 			Hint: "move its key away to register a new one", Work: problem.NotDone,
 		}
 	}
-	return account.Location, nil
+	return made.Location, nil
 }
 
-// mac gives the binding's MAC key, checked: lego's error would quote it.
+// mac gives the binding's MAC key in base64url, checked: lego's error would quote it.
 func (c *Client) mac(ctx context.Context) (string, error) {
 	mac, err := c.opts.HMAC(ctx)
 	if err != nil {
 		return "", err
 	}
-	mac = strings.TrimRight(strings.TrimSpace(mac), "=")
+	// CAs hand it out in either alphabet, and the protocol's is the one of URLs.
+	mac = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(strings.TrimSpace(mac), "="))
 	if key, err := base64.RawURLEncoding.DecodeString(mac); err != nil || len(key) == 0 {
-		return "", &problem.Error{Kind: problem.Usage, Message: "the EAB's hmac is not base64url", Work: problem.NotDone}
+		return "", &problem.Error{
+			Kind: problem.Usage, Message: "the EAB's hmac is not base64", Work: problem.NotDone,
+			Hint: "it is the MAC key as the CA shows it, in base64url (with - and _) or in standard base64 (with + and /), with or without = at its end",
+		}
 	}
 	return mac, nil
 }
@@ -202,7 +213,7 @@ func (c *Client) loadKey(may bool) (created bool, err error) {
 	if key, _ := c.identity(); key != nil {
 		return false, nil
 	}
-	text, created, err := c.opts.Store.AccountKey(c.directory.Host, c.ca.Email, func() ([]byte, error) {
+	text, created, err := c.opts.Store.AccountKey(c.holder(), func() ([]byte, error) {
 		if !may {
 			return nil, &problem.Error{
 				Kind: problem.NotFound, Message: "the account's key is not in the state folder", Work: problem.NotDone,
@@ -228,7 +239,7 @@ func (c *Client) loadURL() error {
 	if _, kid := c.identity(); kid != "" {
 		return nil
 	}
-	url, err := c.opts.Store.AccountURL(c.directory.Host, c.ca.Email)
+	url, err := c.opts.Store.AccountURL(c.holder())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.kid = url

@@ -9,6 +9,9 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -44,7 +47,7 @@ func TestAccountIsFoundAgainByItsKey(t *testing.T) {
 
 type noURL struct{ *account.Store }
 
-func (noURL) AccountURL(string, string) (string, error) { return "", nil }
+func (noURL) AccountURL(account.Holder) (string, error) { return "", nil }
 
 func TestKeyIsStoredBeforeTheCAHearsOfIt(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
@@ -60,12 +63,12 @@ func TestKeyIsStoredBeforeTheCAHearsOfIt(t *testing.T) {
 
 type brokenStore struct{ err error }
 
-func (s brokenStore) AccountKey(_, _ string, generate func() ([]byte, error)) ([]byte, bool, error) {
+func (s brokenStore) AccountKey(_ account.Holder, generate func() ([]byte, error)) ([]byte, bool, error) {
 	key, err := generate()
 	return key, true, errors.Join(s.err, err)
 }
-func (brokenStore) AccountURL(string, string) (string, error)   { return "", nil }
-func (brokenStore) SaveAccountURL(string, string, string) error { return nil }
+func (brokenStore) AccountURL(account.Holder) (string, error)   { return "", nil }
+func (brokenStore) SaveAccountURL(account.Holder, string) error { return nil }
 
 func TestACAThatForgotTheAccount(t *testing.T) {
 	old := newWorld(t, acmetest.Options{})
@@ -119,6 +122,76 @@ func TestExternalAccountBinding(t *testing.T) {
 	}
 	w.opts.HMAC = secretOf(mac + "\n")
 	must(w.client().Account(ctx))(t)
+}
+
+// CAs hand out the binding's key in either alphabet of base64.
+func TestBindingKeyInEitherAlphabet(t *testing.T) {
+	key := []byte("\xfb\xff\xfe0123456789abcdef0123456789abc")
+	w := newWorld(t, acmetest.Options{RequireEAB: true, EAB: map[string]string{"kid-1": base64.RawURLEncoding.EncodeToString(key)}})
+	w.spec.EAB.KeyID = "kid-1"
+	for _, enc := range []*base64.Encoding{base64.RawURLEncoding, base64.URLEncoding, base64.StdEncoding, base64.RawStdEncoding} {
+		w.opts.Store = account.Open(t.TempDir(), "")
+		w.opts.HMAC = func(context.Context) (string, error) { return enc.EncodeToString(key) + "\n", nil }
+		must(w.client().Account(t.Context()))(t)
+	}
+	w.opts.Store = account.Open(t.TempDir(), "")
+	w.opts.HMAC = func(context.Context) (string, error) { return "no!", nil }
+	_, err := w.client().Account(t.Context())
+	wantKind(t, err, problem.Usage, "base64url", "standard base64", "+ and /")
+}
+
+// Two directories of one host have accounts of their own, and so have two bindings.
+func TestAccountsByDirectoryAndBinding(t *testing.T) {
+	mac := base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
+	w := newWorld(t, acmetest.Options{DirectoryPaths: []string{"/acme/two/directory"}, EAB: map[string]string{"kid-1": mac, "kid-2": mac}})
+	ctx := t.Context()
+	// What an older version left: a key for the host, and the URL of an account that
+	// only one of its directories knows.
+	u := must(url.Parse(w.DirectoryURL()))(t)
+	state := t.TempDir()
+	old := filepath.Join(state, "accounts", "_acme", u.Host, "admin@example.com")
+	if err := os.MkdirAll(filepath.Dir(old), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first := must(w.client().Account(ctx))(t)
+	key, _, err := w.store.AccountKey(account.Holder{Directory: w.DirectoryURL(), Email: "admin@example.com"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{".key": string(key), ".url": "https://" + u.Host + "/my-account/of-the-other-directory"} {
+		if err := os.WriteFile(old+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.opts.Store = account.Open(state, "")
+	w.requests("")
+	if again := must(w.client().Account(ctx))(t); again.URL != first.URL {
+		t.Errorf("the account of the older version's key is %s, got %s", first.URL, again.URL)
+	}
+	if n := len(w.requests("POST sign-me-up")); n != 1 {
+		t.Errorf("%d requests to find it", n)
+	}
+	// A run that an older version began goes on with its account.
+	c := w.client()
+	order := must(c.Order(ctx, first, OrderRequest{CSR: newCSR(t, "", "a.example.com")}))(t)
+	must(c.Validate(ctx, first, order))(t)
+
+	urls := map[string]bool{first.URL: true}
+	w.opts.HMAC = func(context.Context) (string, error) { return mac, nil }
+	for _, kid := range []string{"kid-1", "kid-2"} {
+		w.spec.EAB.KeyID = kid
+		acct := must(w.client().Account(ctx))(t)
+		if urls[acct.URL] {
+			t.Errorf("%s shares an account", kid)
+		}
+		urls[acct.URL] = true
+	}
+	w.opts.Store, w.opts.HMAC, w.spec.EAB.KeyID = account.Open(t.TempDir(), ""), nil, ""
+	one := must(w.client().Account(ctx))(t)
+	w.opts.Directories = map[string]string{"letsencrypt": "https://" + u.Host + "/acme/two/directory"}
+	if two := must(w.client().Account(ctx))(t); two.URL == one.URL {
+		t.Error("two directories share an account")
+	}
 }
 
 func TestParseKey(t *testing.T) {

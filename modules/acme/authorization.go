@@ -49,7 +49,7 @@ func challenge(keyAuthorization func(token string) (string, error), authorizatio
 	var offered []string
 	for _, ch := range a.Challenges {
 		offered = append(offered, ch.Type)
-		if ch.Type != "dns-01" {
+		if ch.Type != dns01 {
 			continue
 		}
 		text, err := keyAuthorization(ch.Token)
@@ -70,9 +70,16 @@ func challenge(keyAuthorization func(token string) (string, error), authorizatio
 	}
 }
 
-// problemsOf gives what the CA found wrong with an authorization's challenges.
+// dns01 is the type of the challenges that are answered here.
+const dns01 = "dns-01"
+
+// problemsOf returns what the CA found wrong with an authorization's challenges, and
+// nothing once it is valid: then one of them was met.
 func problemsOf(a acme.Authorization) []Problem {
 	var out []Problem
+	if a.Status == acme.StatusValid {
+		return nil
+	}
 	for _, ch := range a.Challenges {
 		if ch.Error == nil {
 			continue

@@ -20,7 +20,7 @@ import (
 type CA struct {
 	Directory      string `lua:"directory,optional" default:"letsencrypt" doc:"letsencrypt, letsencrypt-staging, zerossl, google, or the URL of an ACME directory"`
 	Email          string `lua:"email,optional" doc:"contact address of the account; each address has an account of its own"`
-	EAB            EAB    `lua:"eab,optional" doc:"external account binding, for CAs that ask for it"`
+	EAB            EAB    `lua:"eab,optional" doc:"external account binding, for CAs that ask for it; each has an account of its own"`
 	Profile        string `lua:"profile,optional" doc:"the CA's certificate profile; where empty, classic at Let's Encrypt"`
 	PreferredChain string `lua:"preferred_chain,optional" doc:"common name of the root that the chain should end in, where the CA offers several"`
 	Roots          string `lua:"roots,optional" doc:"PEM: roots that the chain may end in, beside the system's"`
@@ -30,7 +30,7 @@ type CA struct {
 // EAB is an external account binding (RFC 8555 section 7.3.4).
 type EAB struct {
 	KeyID string        `lua:"kid,optional" doc:"key identifier, from the CA"`
-	HMAC  secret.Handle `lua:"hmac,optional" doc:"the secret that holds the MAC key, base64url, from the CA"`
+	HMAC  secret.Handle `lua:"hmac,optional" doc:"the secret that holds the MAC key, base64url or base64, from the CA"`
 }
 
 // Directories gives the directory URLs of the CAs that have a name here.

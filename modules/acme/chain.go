@@ -4,7 +4,9 @@ import (
 	"context"
 	stdx509 "crypto/x509"
 	"net/http"
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,35 +20,38 @@ import (
 const maxAlternates = 8
 
 // download gets a certificate with the chain that is preferred, else the one
-// that the CA gives first.
+// that the CA gives first. A chain that cannot be had is passed over: the
+// certificate is issued, whatever becomes of its other chains.
 func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*x509.Certificate, error) {
 	cert, header, err := c.getChain(ctx, acct, certURL)
 	if err != nil || c.Preferred(cert) {
 		return cert, err
 	}
-	for i, url := range alternates(header) {
-		if i == maxAlternates {
-			break
-		}
-		other, _, err := c.getChain(ctx, acct, url)
+	others := alternates(certURL, header)
+	for _, other := range others[:min(len(others), maxAlternates)] {
+		c.met(other) // they were all named now: together they are waited for as long as one
+	}
+	for _, other := range others[:min(len(others), maxAlternates)] {
+		alternate, _, err := c.getChain(ctx, acct, other)
 		if err != nil {
-			return nil, err
+			logger(ctx).WarnContext(ctx, "an alternate chain of the certificate cannot be had: passed over", "url", other, "error", err.Error())
+			continue
 		}
-		if other.SHA256 == cert.SHA256 && c.Preferred(other) {
-			return other, nil
+		if alternate.SHA256 == cert.SHA256 && c.Preferred(alternate) {
+			return alternate, nil
 		}
 	}
 	return cert, nil
 }
 
-func (c *Client) getChain(ctx context.Context, acct *Account, url string) (*x509.Certificate, http.Header, error) {
+func (c *Client) getChain(ctx context.Context, acct *Account, chainURL string) (*x509.Certificate, http.Header, error) {
 	key, kid, err := c.use(ctx, acct)
 	if err != nil {
 		return nil, nil, err
 	}
 	var pemText []byte
 	header, err := c.do(ctx, "certificate", kid, key, func(core *api.Core) (err error) {
-		pemText, _, err = core.Certificates.Get(url, true)
+		pemText, _, err = core.Certificates.Get(chainURL, true)
 		return err
 	})
 	if err != nil {
@@ -54,9 +59,21 @@ func (c *Client) getChain(ctx context.Context, acct *Account, url string) (*x509
 	}
 	cert, err := x509.Parse(string(pemText))
 	if err != nil {
-		return nil, nil, problem.At(err, "", url)
+		return nil, nil, noChain(chainURL, err)
 	}
-	return cert, header, c.withRoot(cert)
+	if err := c.withRoot(cert); err != nil {
+		return nil, nil, noChain(chainURL, err)
+	}
+	return cert, header, nil
+}
+
+// noChain is the error of an answer that holds no certificate. The certificate is
+// issued all the same, so that it is asked for again.
+func noChain(chainURL string, err error) error {
+	return &problem.Error{
+		Kind: problem.Unavailable, Target: chainURL, Message: "the CA's answer to certificate is not a chain of certificates: " + problem.From(err).Message,
+		Work: problem.Unknown, Cause: err,
+	}
 }
 
 // withRoot finds the root of cert's chain among those that are known here, and
@@ -96,13 +113,28 @@ func (c *Client) Preferred(cert *x509.Certificate) bool {
 	return strings.EqualFold(chain[len(chain)-1].Issuer.CommonName, c.ca.PreferredChain)
 }
 
-// alternates gives the URLs of a certificate's other chains (section 7.4.2).
-func alternates(header http.Header) []string {
-	link := regexp.MustCompile(`<([^>]+)>\s*;\s*rel="?alternate"?`)
+// alternates returns the URLs of a certificate's other chains (section 7.4.2), each
+// once; base is what relative ones are resolved against.
+func alternates(base string, header http.Header) []string {
+	from, err := url.Parse(base)
+	if err != nil {
+		return nil
+	}
+	link := regexp.MustCompile(`<([^>]*)>((?:\s*;\s*[\w!#$&+.^*-]+\s*(?:=\s*(?:"[^"]*"|[^\s",;]*))?)*)`)
+	param := regexp.MustCompile(`;\s*([\w!#$&+.^*-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s",;]*)))?`)
 	var urls []string
 	for _, value := range header.Values("Link") {
 		for _, m := range link.FindAllStringSubmatch(value, -1) {
-			urls = append(urls, m[1])
+			params := param.FindAllStringSubmatch(m[2], -1)
+			rel := slices.IndexFunc(params, func(p []string) bool { return strings.EqualFold(p[1], "rel") }) // the first counts (RFC 8288 section 3.3)
+			if rel < 0 || !slices.Contains(strings.Fields(strings.ToLower(params[rel][2]+" "+params[rel][3])), "alternate") {
+				continue
+			}
+			to, err := from.Parse(strings.TrimSpace(m[1]))
+			if err != nil || to.Scheme != "https" || to.Host == "" || to.User != nil || slices.Contains(urls, to.String()) {
+				continue
+			}
+			urls = append(urls, to.String())
 		}
 	}
 	return urls

@@ -14,6 +14,7 @@ import (
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/x509"
+	"moonseal/runtime/account"
 	"moonseal/runtime/problem"
 )
 
@@ -21,10 +22,10 @@ import (
 type Store interface {
 	// AccountKey finds the key (PEM) or makes it with generate. A key that was
 	// made is on disk, synced, when it returns.
-	AccountKey(caHost, email string, generate func() ([]byte, error)) (pem []byte, created bool, err error)
+	AccountKey(holder account.Holder, generate func() ([]byte, error)) (pem []byte, created bool, err error)
 	// AccountURL gives "" where none is known.
-	AccountURL(caHost, email string) (string, error)
-	SaveAccountURL(caHost, email, url string) error
+	AccountURL(holder account.Holder) (string, error)
+	SaveAccountURL(holder account.Holder, url string) error
 }
 
 // Options are what a Client needs of its surroundings.
@@ -59,9 +60,10 @@ type Client struct {
 	nonces   []string
 	carriers []*carrier // idle ones
 	key      crypto.Signer
-	kid      string            // the account's URL
-	seen     map[string]*Order // what was seen of orders and not yet acted on, by URL
-	known    map[string]bool   // ARI identifiers of certificates that the CA knows
+	kid      string               // the account's URL
+	seen     map[string]*Order    // what was seen of orders and not yet acted on, by URL
+	known    map[string]bool      // ARI identifiers of certificates that the CA knows
+	given    map[string]time.Time // when the CA's URLs were first used or named here
 }
 
 // New gives a client for ca. It sends nothing yet.
@@ -86,7 +88,7 @@ func New(ca CA, opts Options) (*Client, error) {
 		opts.Through = &http.Transport{DialContext: opts.Dial}
 	}
 	return &Client{
-		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, loading: make(chan struct{}, 1),
+		ca: ca, opts: opts, directory: u, seen: map[string]*Order{}, known: map[string]bool{}, given: map[string]time.Time{}, loading: make(chan struct{}, 1),
 		ownRoots: append(own, opts.Bundle...),
 		transport: &http.Transport{
 			// HTTP/1.1: a run's requests go one after another, and each takes a

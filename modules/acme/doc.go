@@ -16,8 +16,10 @@
 // A Client keeps the directory, nonces, connections, and what it last saw of
 // each order, so that a fresh order costs seven POSTs and a reused
 // authorization four. What was seen is used once: a call that meets a refusal,
-// or runs in another process, looks first. Nothing is tried again but for a
-// rejected nonce (section 6.5).
+// or runs in another process, looks first. A request is sent again for a rejected
+// nonce (section 6.5), and for some minutes when the CA answers that it does not know
+// a URL or an account that is new: its replicas follow one another late. Whatever
+// else fails is the caller's to send again.
 //
 // # Errors
 //

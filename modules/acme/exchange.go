@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type exchange struct {
 	c      *Client
 	ctx    context.Context //nolint:containedctx // it lives as long as one request
 	what   string          // the resource, for messages
+	url    string          // that the last POST went to
 	header http.Header     // of the last answer
 	sent   bool            // a POST left this process
 	err    error           // of the last answer
@@ -55,7 +57,7 @@ func (c *Client) do(ctx context.Context, what, kid string, key crypto.Signer, fn
 	if _, err := c.getDirectory(ctx); err != nil {
 		return nil, err
 	}
-	for try := 1; ; try++ {
+	for try, lags := 1, 0; ; try++ {
 		x := &exchange{c: c, ctx: ctx, what: what}
 		core, done, err := c.core(x, kid, key)
 		if err == nil {
@@ -68,7 +70,17 @@ func (c *Client) do(ctx context.Context, what, kid string, key crypto.Signer, fn
 			}
 			continue
 		}
-		return x.header, x.result(err)
+		err = x.result(err)
+		if !c.behind(x, kid, err) {
+			return x.header, x.outlasted(err)
+		}
+		if lags == 0 {
+			logger(ctx).InfoContext(ctx, "the CA does not know yet what it named a moment ago: asking again", "what", what, "url", x.url, "for", lagTime)
+		}
+		if c.sleep(ctx, growing(lags)) != nil {
+			return x.header, err // which says more than the end of ctx
+		}
+		lags++
 	}
 }
 
@@ -111,7 +123,10 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	if strings.HasPrefix(req.UserAgent(), "Go-http-client") || req.UserAgent() == "" {
 		req.Header.Set("User-Agent", x.c.opts.UserAgent)
 	}
-	x.sent = x.sent || req.Method == http.MethodPost
+	if req.Method == http.MethodPost {
+		x.sent, x.url = true, req.URL.String()
+		x.c.met(x.url)
+	}
 	res, err := x.c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, x.fail(err)
@@ -129,6 +144,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.c.keepNonce(nonce)
 		res.Header.Del("Replay-Nonce") // else lego keeps it for itself
 	}
+	absolute(res.Header, req.URL)
 	x.header, x.err = res.Header, nil
 	if res.StatusCode >= http.StatusBadRequest {
 		what := x.what
@@ -143,6 +159,16 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
+}
+
+// absolute resolves the URL of what was made, which may be relative (RFC 9110
+// section 10.2.2) and which lego takes as it is.
+func absolute(header http.Header, base *url.URL) {
+	if at := header.Get("Location"); at != "" {
+		if u, err := base.Parse(at); err == nil {
+			header.Set("Location", u.String())
+		}
+	}
 }
 
 func (x *exchange) fail(err error) error {

@@ -162,6 +162,9 @@ func TestProblemTypes(t *testing.T) {
 		{400, `{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"no","subproblems":[{"type":"urn:ietf:params:acme:error:malformed","detail":"bad label","identifier":{"type":"dns","value":"a.example.com"}}]}`, problem.Refused, []string{"a.example.com: bad label"}},
 		{403, `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"terms changed","instance":"https://ca.example/tos"}`, problem.Auth, []string{"https://ca.example/tos"}},
 		{403, `{"type":"urn:ietf:params:acme:error:externalAccountRequired","detail":"EAB"}`, problem.Auth, []string{"eab"}},
+		{403, `{"type":"urn:ietf:params:acme:error:compound","detail":"several","subproblems":[{"type":"urn:ietf:params:acme:error:serverInternal","detail":"busy"},{"type":"urn:ietf:params:acme:error:caa","detail":"forbidden","identifier":{"type":"dns","value":"a.example.com"}}]}`, problem.Refused, []string{"a.example.com: forbidden", "CAA record of the domain"}},
+		{403, `{"type":"urn:ietf:params:acme:error:compound","detail":"several","subproblems":[{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many"},{"type":"x"}]}`, problem.RateLimited, []string{"too many"}},
+		{403, `{"type":"urn:ietf:params:acme:error:compound","detail":"several"}`, problem.Auth, []string{"several"}},
 		{503, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"service busy"}`, problem.RateLimited, []string{"busy"}},
 		{500, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"oops"}`, problem.Unavailable, []string{"oops"}},
 		{403, `<html>blocked by proxy</html>`, problem.Auth, []string{"blocked by proxy", "proxy in between"}},
@@ -218,7 +221,9 @@ func TestAnOrderThatIsGone(t *testing.T) {
 		if name == "" {
 			code = 404
 		}
-		w.fault(faults.Fault{Call: "acme.order", Kind: faults.Status, Code: code, Body: body, Times: 2})
+		w.opts.Clock = newQuick()
+		w.faults.Clear()
+		w.fault(faults.Fault{Call: "acme.order", Kind: faults.Status, Code: code, Body: body, Times: -1})
 		_, err := w.client().Validate(ctx, acct, order)
 		wantKind(t, err, problem.OrderGone, name)
 		_, err = w.client().Finalize(ctx, acct, order, csr)

@@ -32,34 +32,44 @@ func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr 
 		return nil, err
 	}
 	var hint http.Header
-	if o.Status == acme.StatusReady {
+	begun := c.opts.Clock.Now()
+	for tries := 0; o.Status == acme.StatusReady; tries++ {
 		c.forget(o.URL)
-		o, hint, err = c.sendCSR(ctx, acct, o, csr)
-		if isType(err, orderNotReady) || errors.Is(err, errOdd) {
-			// What was known was too old, or lego hides an invalid order: look.
-			refused := err
-			if o, err = c.finalizable(ctx, acct, order, csr); err == nil && o.Status == acme.StatusReady {
-				err = refused
-			}
+		var sent *Order
+		if sent, hint, err = c.sendCSR(ctx, acct, o, csr); err == nil {
+			o = sent
+			break
 		}
-		if err != nil {
+		refused := err
+		if problem.From(err).Kind.Retryable() && !errors.Is(err, errOdd) {
 			return nil, err
+		}
+		// What was known was too old, the CA took it all the same, or lego hides an
+		// invalid order: look.
+		if o, err = c.finalizable(ctx, acct, order, csr); err != nil {
+			return nil, err
+		}
+		if o.Status != acme.StatusReady {
+			break
+		}
+		c.forget(o.URL)
+		if !isType(refused, orderNotReady) || c.opts.Clock.Since(begun) >= lagTime {
+			return nil, refused
+		}
+		if c.sleep(ctx, growing(tries)) != nil {
+			return nil, refused
 		}
 	}
 	return c.collect(ctx, acct, o, hint, csr)
 }
 
-// finalizable gives an order that is ready or further, and is for csr.
+// finalizable gives an order that is ready or further, and is for csr. One that is
+// still pending is asked for again: it may follow its authorizations late.
 func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*Order, error) {
 	if err := CheckCSR(csr); err != nil {
 		return nil, err
 	}
 	o, err := c.look(ctx, acct, order.URL)
-	if err == nil && o.Status == acme.StatusPending {
-		// Validated elsewhere since it was seen?
-		c.forget(order.URL)
-		o, err = c.look(ctx, acct, order.URL)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +79,31 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 	if err := c.granted(o.Names); err != nil {
 		return nil, err
 	}
-	if o.Status == acme.StatusPending {
-		return nil, &problem.Error{
-			Kind: problem.Conflict, Target: o.URL, Message: fmt.Sprintf("the order is still pending: %d of its names are not validated", len(o.Challenges)),
-			Hint: "validate it first", Work: problem.NotDone,
-		}
+	if o.Status != acme.StatusPending {
+		return o, nil
 	}
-	return o, nil
+	within := min(lagTime, c.opts.Within)
+	err = c.poll(ctx, "the order", within, nil, func() (standing, error) {
+		c.forget(order.URL)
+		if o, err = c.look(ctx, acct, order.URL); err != nil {
+			return standing{}, err
+		}
+		return standing{decided: o.Status != acme.StatusPending, why: said(o.Problems)}, nil
+	})
+	if err == nil {
+		return o, nil
+	}
+	if o == nil || ctx.Err() != nil {
+		return nil, err
+	}
+	if len(o.Challenges) == 0 {
+		return nil, err // its names are validated: it is only late
+	}
+	return nil, &problem.Error{
+		Kind: problem.Conflict, Target: o.URL, Server: said(o.Problems), Work: problem.NotDone,
+		Message: fmt.Sprintf("the order is still pending after %s: %d of its names are not validated", within, len(o.Challenges)),
+		Hint:    "validate it first",
+	}
 }
 
 func (c *Client) sendCSR(ctx context.Context, acct *Account, o *Order, csr *x509.CSR) (*Order, http.Header, error) {
@@ -98,14 +126,15 @@ func (c *Client) sendCSR(ctx context.Context, acct *Account, o *Order, csr *x509
 
 // collect waits for the certificate of a finalized order and downloads it.
 func (c *Client) collect(ctx context.Context, acct *Account, o *Order, hint http.Header, csr *x509.CSR) (*x509.Certificate, error) {
-	if o.Status != acme.StatusValid {
-		err := c.poll(ctx, "the order", hint, func() (bool, http.Header, error) {
+	if o.Status != acme.StatusValid || o.Certificate == "" {
+		err := c.poll(ctx, "the order", c.opts.Within, hint, func() (standing, error) {
 			now, header, err := c.getOrder(ctx, acct, o.URL)
 			if err != nil {
-				return false, nil, err
+				return standing{}, err
 			}
 			o = plain(now)
-			return now.Status == acme.StatusValid || now.Status == acme.StatusInvalid, header, nil
+			issued := o.Status == acme.StatusValid && o.Certificate != ""
+			return standing{decided: issued || o.Status == acme.StatusInvalid, header: header, why: said(o.Problems)}, nil
 		})
 		if err != nil {
 			return nil, err

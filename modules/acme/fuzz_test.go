@@ -78,8 +78,10 @@ func TestAlternates(t *testing.T) {
 	header := http.Header{"Link": {
 		`<https://ca/dir>;rel="index", <https://ca/cert/1/1>;rel="alternate"`,
 		`<https://ca/cert/1/2>; rel=alternate`, `<https://ca/up>; rel="up"`, `nonsense`,
+		`</cert/1/3>;title="x, y";rel="alternate", <4>; REL = "up Alternate"`, `<https://ca/cert/1/1>;rel=alternate`,
+		`<http://ca/plain>;rel=alternate, <https://ca/title>;title=";rel=alternate"`,
 	}}
-	if got := strings.Join(alternates(header), " "); got != "https://ca/cert/1/1 https://ca/cert/1/2" {
+	if got := strings.Join(alternates("https://ca/cert/1/", header), " "); got != "https://ca/cert/1/1 https://ca/cert/1/2 https://ca/cert/1/3 https://ca/cert/1/4" {
 		t.Errorf("got %s", got)
 	}
 }

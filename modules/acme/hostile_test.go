@@ -12,9 +12,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"moonseal/modules/acme/acmetest"
@@ -144,6 +146,40 @@ func request(t *testing.T, template *stdx509.CertificateRequest) *x509.CSR {
 		t.Fatal(err)
 	}
 	return csr
+}
+
+// A proxy that refuses is named, and its password is sent once in all of a run.
+func TestAProxyThatRefuses(t *testing.T) {
+	for _, status := range []int{http.StatusProxyAuthRequired, http.StatusForbidden} {
+		w := newWorld(t, acmetest.Options{})
+		s := newScript(t, w)
+		s.global("cert", w.issue(w.client(), newCSR(t, "", "a.example.com"), nil))
+		var asked atomic.Int64
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(status)
+		}))
+		defer proxy.Close()
+		at := strings.TrimPrefix(proxy.URL, "http://")
+		s.net = must(grant.New(grant.Options{CABundle: s.bundle, Proxy: "http://user:hunter2@" + at}))(t)
+		if err := s.run(`local r = acme.ca { directory = "letsencrypt", email = "other@example.com" }:renewal(cert) assert(not r.due and r.ari_error ~= "")`); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			err := s.run(`acme.ca { directory = "letsencrypt", email = "other@example.com" }:account()`)
+			if p := wantKind(t, err, problem.Auth, "proxy "+at); p.Kind.Retryable() || p.Happened() != problem.NotDone {
+				t.Errorf("%+v", p)
+			}
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d: asked %d times", status, n)
+		}
+		// Reached directly, it is no matter.
+		s.net = must(grant.New(grant.Options{CABundle: s.bundle, Proxy: "http://user:hunter2@" + at, NoProxy: []string{"127.0.0.0/8"}}))(t)
+		if err := s.run(`acme.ca { directory = "letsencrypt", email = "other@example.com" }:account()`); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A playbook orders for the names that it is granted, whatever its node asks for.

@@ -193,6 +193,7 @@ func TestCheckCSR(t *testing.T) {
 
 func TestFinalizeRefusesWhatDoesNotBelongTogether(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
+	w.opts.Clock = newQuick()
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "a.example.com")
 	acct := must(c.Account(ctx))(t)

@@ -115,6 +115,8 @@ func (b *binding) renewal() *bind.Func {
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
 			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
+			"An answer of the CA's that is no window lets the next rule decide, and is logged. " +
+			"A certificate is left alone until it is a day old, or half of its lifetime if that is less. " +
 			"In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
@@ -124,12 +126,13 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 			if err != nil {
 				return nil, err
 			}
-			r, err := client.Renewal(c.Context, a.Installed, a.Options)
+			r, err := client.Renewal(withLogger(c.Context, c.Log), a.Installed, a.Options)
 			if err != nil {
 				return nil, err
 			}
 			if r.ARIError != "" {
-				c.Log.InfoContext(c.Context, "no renewal window from the CA", "error", r.ARIError, "source", r.Source, "look_again", r.LookAgain)
+				c.Log.InfoContext(c.Context, "no renewal window from the CA: another rule decides",
+					"error", r.ARIError, "issuer", a.Installed.Issuer, "rule", r.Source, "look_again", r.LookAgain)
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true
@@ -178,7 +181,7 @@ func (b *binding) account() *bind.Func {
 				if err != nil {
 					return none{}, nil, err
 				}
-				known, err := client.Known(c.Context)
+				known, err := client.Known(withLogger(c.Context, c.Log))
 				return none{}, found(known), err
 			},
 			Do: func(c *bind.Call, ca *CA, _ *none, _ none) (*Account, error) {
@@ -186,7 +189,7 @@ func (b *binding) account() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
-				return client.Account(c.Context)
+				return client.Account(withLogger(c.Context, c.Log))
 			},
 			Repeatable: true,
 		}),

@@ -36,7 +36,7 @@ func (b *binding) order() *bind.Func {
 				if order, err := placedBefore(c, client, acct, a.CSR); order != nil || err != nil {
 					return order, err
 				}
-				order, err := client.place(c.Context, acct, *a)
+				order, err := client.place(withLogger(c.Context, c.Log), acct, *a, kept(c, a))
 				if err != nil && order != nil {
 					return nil, errors.Join(err, c.Progress(placed{URL: order.URL}))
 				}
@@ -48,6 +48,21 @@ func (b *binding) order() *bind.Func {
 			Repeatable: true,
 		}),
 	}
+}
+
+// kept reports whether the certificate that an order replaces is the one that an
+// earlier run got for the same host and service: whose it is follows from that, and
+// from no answer of the CA's.
+func kept(c *bind.Call, a *OrderRequest) bool {
+	if a.Replaces == nil || a.CSR.Host == "" || a.CSR.Service == "" {
+		return false
+	}
+	leaf, _, err := c.Account.Certificate(a.CSR.Host, a.CSR.Service)
+	if err != nil || leaf == "" {
+		return false
+	}
+	cert, err := x509.Parse(leaf)
+	return err == nil && cert.SHA256 == a.Replaces.SHA256
 }
 
 // placed is the progress of an order that could not be looked at any more.
@@ -62,7 +77,7 @@ func placedBefore(c *bind.Call, client *Client, acct *Account, csr *x509.CSR) (*
 	if len(c.Earlier) == 0 || json.Unmarshal(c.Earlier, &earlier) != nil || earlier.URL == "" {
 		return nil, nil //nolint:nilnil,nilerr // nil is the documented "none"
 	}
-	order, err := client.Get(c.Context, acct, earlier.URL)
+	order, err := client.Get(withLogger(c.Context, c.Log), acct, earlier.URL)
 	if problem.From(err) != nil && problem.From(err).Kind == problem.OrderGone || err == nil && order.Status == "invalid" {
 		return nil, nil //nolint:nilnil // it is of no use: place another
 	}
@@ -88,7 +103,7 @@ log.info("order", { status = now.status })`,
 			if err != nil {
 				return nil, err
 			}
-			return client.Get(c.Context, acct, a.Order.URL)
+			return client.Get(withLogger(c.Context, c.Log), acct, a.Order.URL)
 		}),
 	}
 }
@@ -97,6 +112,7 @@ func (b *binding) validate() *bind.Func {
 	return &bind.Func{
 		Name: "validate",
 		Doc: "Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. " +
+			"A challenge that the CA leaves pending with an error is answered again; its words are logged. " +
 			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
 		Returns: "the order, now ready",
 		Example: `ctx:step("completing_validation", { retry = 3 }, function() return acct:validate(order) end)`,
@@ -112,7 +128,7 @@ func (b *binding) validate() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
-				return client.Validate(c.Context, acct, a.Order)
+				return client.Validate(withLogger(c.Context, c.Log), acct, a.Order)
 			},
 			Repeatable: true,
 		}),
@@ -124,7 +140,7 @@ func (b *binding) validated(c *bind.Call, acct *Account, a *orderArgs) (*Order, 
 	if err != nil {
 		return nil, err
 	}
-	return client.Validated(c.Context, acct, a.Order)
+	return client.Validated(withLogger(c.Context, c.Log), acct, a.Order)
 }
 
 type finalizeArgs struct {
@@ -150,7 +166,7 @@ func (b *binding) finalize() *bind.Func {
 				if err != nil {
 					return nil, err
 				}
-				cert, err := client.Finalize(c.Context, acct, a.Order, a.CSR)
+				cert, err := client.Finalize(withLogger(c.Context, c.Log), acct, a.Order, a.CSR)
 				if err != nil {
 					return nil, err
 				}
@@ -166,7 +182,7 @@ func (b *binding) finalized(c *bind.Call, acct *Account, a *finalizeArgs) (*x509
 	if err != nil {
 		return nil, err
 	}
-	cert, err := client.Finalized(c.Context, acct, a.Order, a.CSR)
+	cert, err := client.Finalized(withLogger(c.Context, c.Log), acct, a.Order, a.CSR)
 	if err != nil || cert == nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type script struct {
 	state *lua.LState
 	b     *bind.Binding
 	net   *grant.Network
+	clock clockwork.Clock
+	log   *slog.Logger
 	err   error
 
 	bundle string   // the CA's roots
@@ -43,7 +45,7 @@ func newScript(t *testing.T, w *world) *script {
 	if err := os.WriteFile(bundle, []byte(w.CAPEM()+w.RootPEM()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &script{t: t, w: w, bundle: bundle, net: must(grant.New(grant.Options{CABundle: bundle}))(t), state: lua.NewState()}
+	s := &script{t: t, w: w, bundle: bundle, net: must(grant.New(grant.Options{CABundle: bundle}))(t), state: lua.NewState(), clock: clockwork.NewRealClock(), log: slog.New(slog.DiscardHandler)}
 	t.Cleanup(s.state.Close)
 	m := Module()
 	m.Settings.(*Settings).Directories = w.opts.Directories
@@ -61,7 +63,7 @@ func newScript(t *testing.T, w *world) *script {
 
 func (s *script) call(f *bind.Func) *bind.Call {
 	return &bind.Call{
-		Context: context.WithoutCancel(s.t.Context()), Clock: clockwork.NewRealClock(), Log: slog.New(slog.DiscardHandler),
+		Context: context.WithoutCancel(s.t.Context()), Clock: s.clock, Log: s.log,
 		Network: s.net, Account: s.w.store, Secrets: secret.Map{"HMAC": "bm90IHRoZSBrZXk"}, Redactor: &secret.Redactor{}, Run: "r1", Function: f.Full(),
 	}
 }
@@ -157,6 +159,7 @@ func TestScriptGetsACertificate(t *testing.T) {
 func TestAPlacedOrderIsTakenUp(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
 	s := newScript(t, w)
+	s.clock = newQuick()
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
 	f := s.reg.Func("acme.Account:order")

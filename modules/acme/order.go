@@ -27,7 +27,7 @@ type Order struct {
 	Challenges  []Challenge `lua:"challenges" doc:"one for each name that is still to be proven"`
 	Finalize    string      `lua:"finalize" doc:"URL that the signing request goes to"`
 	Certificate string      `lua:"certificate,optional" doc:"the certificate's URL once it is valid"`
-	Problems    []Problem   `lua:"problems" doc:"what the CA found wrong; empty unless it is invalid"`
+	Problems    []Problem   `lua:"problems" doc:"what the CA found wrong so far"`
 }
 
 // Challenge is what has to be published to prove one name (section 8.4).
@@ -59,7 +59,7 @@ func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*O
 	if err := CheckCSR(req.CSR); err != nil {
 		return nil, err
 	}
-	return c.place(ctx, acct, req)
+	return c.place(ctx, acct, req, false)
 }
 
 // granted refuses names that the playbook may have no certificate for.
@@ -72,8 +72,9 @@ func (c *Client) granted(names []string) error {
 	return nil
 }
 
-// place places an order for a CSR that was checked.
-func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
+// place places an order for a CSR that was checked. kept says that the certificate to
+// be replaced is one that was issued here.
+func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest, kept bool) (*Order, error) {
 	if err := c.granted(req.CSR.Names); err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest) (*O
 	if opts.Profile, err = c.profile(dir, req.Profile); err != nil {
 		return nil, err
 	}
-	opts.ReplacesCertID = c.replaces(ctx, dir, req.Replaces)
+	opts.ReplacesCertID = c.replaces(ctx, dir, req.Replaces, kept)
 	placed, err := c.newOrder(ctx, acct, req.CSR.Names, opts)
 	if isType(err, accountDoesNotExist) {
 		// The CA has lost its memory: the same key, registered again.
@@ -94,7 +95,8 @@ func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest) (*O
 		}
 		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
 	}
-	if opts.ReplacesCertID != "" && isType(err, malformed, "unauthorized", "alreadyReplaced", "serverInternal") {
+	if e := problem.From(err); opts.ReplacesCertID != "" && e != nil &&
+		(isType(err, malformed, "unauthorized", "alreadyReplaced", "serverInternal") || e.Status == http.StatusNotFound || e.Status == http.StatusConflict) {
 		opts.ReplacesCertID = ""
 		placed, err = c.newOrder(ctx, acct, req.CSR.Names, opts)
 	}
@@ -208,14 +210,22 @@ func (c *Client) profile(dir *cachedDirectory, asked string) (string, error) {
 	return "", e
 }
 
+// replacingOrder is what an order is called that names the certificate it replaces: a
+// 404 may be about that one, and says nothing of a replica that is behind.
+const replacingOrder = "new-order with replaces"
+
 // newOrder returns the order without its challenges.
 func (c *Client) newOrder(ctx context.Context, acct *Account, names []string, opts *api.OrderOptions) (*acme.ExtendedOrder, error) {
 	key, kid, err := c.use(ctx, acct)
 	if err != nil {
 		return nil, err
 	}
+	what := "new-order"
+	if opts.ReplacesCertID != "" {
+		what = replacingOrder
+	}
 	var placed acme.ExtendedOrder
-	_, err = c.do(ctx, "new-order", kid, key, func(core *api.Core) (err error) {
+	_, err = c.do(ctx, what, kid, key, func(core *api.Core) (err error) {
 		placed, err = core.Orders.NewWithOptions(names, opts)
 		return err
 	})
@@ -273,7 +283,7 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 		if err := isOf(a, out); err != nil {
 			return nil, err
 		}
-		out.Problems = append(out.Problems, problemsOf(a)...)
+		out.take(a)
 		if a.Status != acme.StatusPending || o.Status != acme.StatusPending {
 			continue
 		}
@@ -282,6 +292,9 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 			return nil, err
 		}
 		out.Challenges = append(out.Challenges, ch)
+	}
+	if out.Status == acme.StatusInvalid {
+		out.Challenges = []Challenge{}
 	}
 	slices.SortFunc(out.Challenges, func(a, b Challenge) int { return strings.Compare(a.Name+a.Value, b.Name+b.Value) })
 	c.remember(out)

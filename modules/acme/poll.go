@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -16,35 +17,69 @@ const (
 	lastPoll  = 5 * time.Second
 )
 
-// poll calls ask until it says that the CA has decided. hint is the header of
-// the answer before the first call. It gives up, saying when to come again,
-// once the next call would be later than Options.Within.
-func (c *Client) poll(ctx context.Context, what string, hint http.Header, ask func() (bool, http.Header, error)) error {
-	end := c.opts.Clock.Now().Add(c.opts.Within)
+// standing is what a poll's question has found out.
+type standing struct {
+	decided bool
+	header  http.Header // tells when to come again
+	why     string      // the CA's own words on why it has not decided
+}
+
+// poll calls ask until the CA has decided, for at most within. hint is the header of
+// the answer before the first call. It waits as long as a Retry-After says, but asks a
+// last time at its end: some CAs name a day for what takes them a minute.
+func (c *Client) poll(ctx context.Context, what string, within time.Duration, hint http.Header, ask func() (standing, error)) error {
+	end := c.opts.Clock.Now().Add(within)
+	var why string
 	for interval := time.Duration(0); ; interval = min(max(2*interval, firstPoll), lastPoll) {
 		now := c.opts.Clock.Now()
+		asked := problem.RetryAfter(hint, now)
+		if !now.Before(end) {
+			return c.undecided(what, within, asked, why)
+		}
 		at := now.Add(interval)
-		if later := problem.RetryAfter(hint, now); later.After(at) {
-			at = later
+		if asked.After(at) {
+			at = asked
 		}
 		if at.After(end) {
-			return &problem.Error{
-				Kind: problem.Timeout, Target: c.directory.Host, Message: "the CA has not decided on " + what + " yet",
-				RetryAfter: at, Work: problem.Unknown,
+			if asked.After(end) {
+				logger(ctx).InfoContext(ctx, "the CA asks to come again later than this step allows: it is asked earlier",
+					"about", what, "retry_after", asked.Sub(now).Round(time.Second), "asked_in", end.Sub(now).Round(time.Second))
 			}
+			at = end
 		}
 		if err := c.sleep(ctx, at.Sub(now)); err != nil {
 			return err
 		}
-		decided, header, err := ask()
+		s, err := ask()
 		if err != nil {
 			return unsure(err)
 		}
-		if decided {
+		if s.decided {
 			return nil
 		}
-		hint = header
+		if s.why != why && s.why != "" {
+			logger(ctx).InfoContext(ctx, "the CA has not decided yet", "about", what, "server", s.why)
+		}
+		hint, why = s.header, s.why
 	}
+}
+
+// undecided is the error of a poll that has come to its end. Its RetryAfter is never
+// later than the step allows.
+func (c *Client) undecided(what string, within time.Duration, asked time.Time, why string) error {
+	now := c.opts.Clock.Now()
+	e := &problem.Error{
+		Kind: problem.Timeout, Target: c.directory.Host, Message: "the CA has not decided on " + what + " yet", Server: why,
+		RetryAfter: now.Add(lastPoll), Work: problem.Unknown,
+	}
+	if asked.After(e.RetryAfter) {
+		e.RetryAfter = asked
+	}
+	if latest := now.Add(within); e.RetryAfter.After(latest) {
+		e.Message += fmt.Sprintf(" (it asks to come again in %s; it is asked again in %s)", asked.Sub(now).Round(time.Second), within)
+		e.RetryAfter = latest
+	}
+	return e
 }
 
 // sleep waits for d or ctx.

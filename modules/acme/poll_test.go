@@ -2,8 +2,10 @@ package acme
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +42,7 @@ func pollClient(t *testing.T, clock clockwork.Clock) *Client {
 func TestPollBeginsEarlyAndGrows(t *testing.T) {
 	clock := newQuick()
 	n := 0
-	err := pollClient(t, clock).poll(t.Context(), "x", nil, func() (bool, http.Header, error) { n++; return n == 15, nil, nil })
+	err := pollClient(t, clock).poll(t.Context(), "x", time.Minute, nil, func() (standing, error) { n++; return standing{decided: n == 15}, nil })
 	var want []time.Duration
 	for ms := range 13 {
 		want = append(want, time.Millisecond<<ms) // 1 ms to 4.096 s
@@ -55,9 +57,9 @@ func TestPollHonoursRetryAfter(t *testing.T) {
 	clock := newQuick()
 	in := func(s string) http.Header { return http.Header{"Retry-After": {s}} }
 	n := 0
-	err := pollClient(t, clock).poll(t.Context(), "x", in("3"), func() (bool, http.Header, error) {
+	err := pollClient(t, clock).poll(t.Context(), "x", time.Minute, in("3"), func() (standing, error) {
 		n++
-		return n == 3, []http.Header{in("7"), in("0"), nil}[n-1], nil
+		return standing{decided: n == 3, header: []http.Header{in("7"), in("0"), nil}[n-1]}, nil
 	})
 	want := []time.Duration{3 * time.Second, 7 * time.Second, 2 * time.Millisecond}
 	if err != nil || !slices.Equal(clock.waits, want) {
@@ -68,22 +70,56 @@ func TestPollHonoursRetryAfter(t *testing.T) {
 func TestPollGivesUp(t *testing.T) {
 	clock := newQuick()
 	start := clock.Now()
-	never := func() (bool, http.Header, error) { return false, nil, nil }
-	p := wantKind(t, pollClient(t, clock).poll(t.Context(), "the order", nil, never), problem.Timeout, "the order")
+	never := func() (standing, error) { return standing{why: "dns: no TXT record"}, nil }
+	p := wantKind(t, pollClient(t, clock).poll(t.Context(), "the order", time.Minute, nil, never), problem.Timeout, "the order", "dns: no TXT record")
 	if took := clock.Since(start); took > time.Minute || took < 50*time.Second || p.RetryAfter.IsZero() {
 		t.Errorf("after %v: %+v", took, p)
 	}
-	// It does not sit out a wait that is longer than it may take.
-	start = clock.Now()
-	p = wantKind(t, pollClient(t, clock).poll(t.Context(), "the order", http.Header{"Retry-After": {"3600"}}, never), problem.Timeout)
-	if clock.Since(start) != 0 || p.RetryAfter.Sub(start) != time.Hour {
-		t.Errorf("waited %v: %+v", clock.Since(start), p)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := pollClient(t, clockwork.NewFakeClock()).poll(ctx, "x", nil, never); err == nil {
+	if err := pollClient(t, clockwork.NewFakeClock()).poll(ctx, "x", time.Minute, nil, never); err == nil {
 		t.Error("goes on though its context has ended")
 	}
+}
+
+// A CA may ask to be left alone for a day for what takes it a minute.
+func TestRetryAfterIsBoundedByTheStep(t *testing.T) {
+	day := http.Header{"Retry-After": {"86400"}}
+	log := &logged{}
+	ctx := withLogger(t.Context(), slog.New(slog.NewTextHandler(log, nil)))
+	clock := newQuick()
+	start, n := clock.Now(), 0
+	err := pollClient(t, clock).poll(ctx, "the order", time.Minute, day, func() (standing, error) { n++; return standing{decided: n == 1, header: day}, nil })
+	if err != nil || clock.Since(start) != time.Minute {
+		t.Errorf("after %v: %v", clock.Since(start), err)
+	}
+	if !strings.Contains(log.String(), "retry_after=24h0m0s") {
+		t.Errorf("not said: %s", log)
+	}
+	start, n = clock.Now(), 0
+	err = pollClient(t, clock).poll(ctx, "the order", time.Minute, day, func() (standing, error) { n++; return standing{header: day}, nil })
+	p := wantKind(t, err, problem.Timeout, "come again in 24h0m0s", "in 1m0s")
+	if clock.Since(start) != time.Minute || p.RetryAfter.Sub(clock.Now()) != time.Minute || n != 1 {
+		t.Errorf("asked %d times in %v: %+v", n, clock.Since(start), p)
+	}
+}
+
+// logged collects what is logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func TestFinalizeWaitsAsLongAsTheCASays(t *testing.T) {

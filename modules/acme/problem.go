@@ -99,6 +99,54 @@ func verdicts() map[string]verdict {
 	}
 }
 
+// verdict says what the problem means.
+func (p *Problem) verdict() verdict { return verdicts()[p.deciding().Type] }
+
+// compound is the type of a problem whose subproblems say what it is (section 6.7.1).
+const compound = "compound"
+
+// deciding returns the problem that says what p means: of a compound one the
+// subproblem that waiting mends least, else p itself.
+func (p *Problem) deciding() *Problem {
+	if p.Type != compound {
+		return p
+	}
+	decides := p
+	for i := range p.subproblems {
+		sub := &p.subproblems[i]
+		v, ok := verdicts()[sub.Type]
+		switch {
+		case !ok:
+		case decides == p, verdicts()[decides.Type].kind.Retryable() && !v.kind.Retryable():
+			decides = sub
+		}
+	}
+	return decides
+}
+
+// temporary reports whether time may mend the problem of a challenge that the CA has
+// not given up.
+func (p *Problem) temporary() bool {
+	switch p.deciding().Type {
+	case "caa", "unsupportedIdentifier", "userActionRequired", "externalAccountRequired", accountDoesNotExist, malformed:
+		return false
+	}
+	return true
+}
+
+// said joins problems in one line.
+func said(problems []Problem) string {
+	var parts []string
+	for i := range problems {
+		p := &problems[i]
+		if p.Identifier == "" && slices.ContainsFunc(problems, func(q Problem) bool { return q.Identifier != "" && q.Detail == p.Detail }) {
+			continue // a CA says of the order what it says of a name
+		}
+		parts = append(parts, p.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
 // refusal gives the error of an answer with a status of 400 or more.
 func refusal(what string, status int, header http.Header, body []byte, now time.Time) *problem.Error {
 	var doc acme.ProblemDetails
@@ -115,7 +163,7 @@ func refusal(what string, status int, header http.Header, body []byte, now time.
 	e := problem.Status(status, header, p.Error(), now)
 	e.Message += " to " + what
 	e.Cause = p
-	if v, ok := verdicts()[p.Type]; ok {
+	if v := p.verdict(); v.kind != "" {
 		e.Kind, e.Hint = v.kind, v.hint
 	}
 	if p.Type == "userActionRequired" && doc.Instance != "" {

@@ -53,12 +53,18 @@ const (
 // retryWindow is when to ask again after a long-term error (RFC 9773 section 4.3.3).
 const retryWindow = 6 * time.Hour
 
+// Nothing but a fault makes a certificate due that was issued within the last day. The
+// hour more is for CAs that date their certificates back.
+const youngest = 25 * time.Hour
+
 // Renewal decides when installed, nil if there is none, is to be renewed: at once if
 // it is missing, self-signed, expired or for other names; in the window that the CA
 // suggests (RFC 9773); else RenewBefore its end; else after two thirds of its
 // lifetime, half if that is below 10 days. Any other answer than a window lets the
 // next rule decide, and says so: proxies, replicas that lag and CAs that forget
-// answer so too, and whose certificate it is does not follow from it.
+// answer so too, and whose certificate it is does not follow from it. Whatever decides,
+// a certificate is left alone until it is a day old, or half of its lifetime if that is
+// less: a rule that wants each new one back would restart an appliance every night.
 func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts RenewalOptions) (*Renewal, error) {
 	now := c.opts.Clock.Now()
 	if reason := unfit(installed, opts.Names, now); reason != "" {
@@ -76,6 +82,10 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 	default:
 		r = ownRule(leaf, opts)
 		r.ARIError, r.LookAgain = err.Error(), now.Add(retryWindow)
+	}
+	if from := leaf.NotBefore.Add(min(youngest, lifetime(leaf)/2)); r.At.Before(from) {
+		r.At = from
+		r.Reason += ", which would be within a day of its issue: not before " + moment(from)
 	}
 	r.Due = !r.At.After(now)
 	return r, nil
@@ -128,6 +138,9 @@ func (c *Client) suggested(ctx context.Context, leaf *stdx509.Certificate, r *Re
 	info, err := c.renewalInfo(ctx, id)
 	if err != nil {
 		return err
+	}
+	if info.again.IsZero() {
+		info.again = c.opts.Clock.Now().Add(retryWindow)
 	}
 	start, end := info.SuggestedWindow.Start, info.SuggestedWindow.End
 	r.Source, r.WindowStart, r.WindowEnd, r.Explanation, r.LookAgain = byARI, start, end, info.ExplanationURL, info.again
@@ -206,8 +219,9 @@ func certID(leaf *stdx509.Certificate) string {
 	return enc.EncodeToString(leaf.AuthorityKeyId) + "." + enc.EncodeToString(raw.Bytes)
 }
 
-// replaces gives the ARI identifier of old where the CA knows it, else "".
-func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.Certificate) string {
+// replaces gives the ARI identifier of old where it was issued here or the CA knows it,
+// else "".
+func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.Certificate, kept bool) string {
 	if old == nil || old.SelfSigned || dir.RenewalInfo == "" {
 		return ""
 	}
@@ -219,7 +233,7 @@ func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.C
 	c.mu.Lock()
 	known := c.known[id]
 	c.mu.Unlock()
-	if id == "" || known {
+	if id == "" || known || kept {
 		return id
 	}
 	if _, err := c.renewalInfo(ctx, id); err != nil {

@@ -61,6 +61,11 @@ func TestRenewalByARI(t *testing.T) {
 	}
 
 	set(now.Add(-2*day), now.Add(-day))
+	if r := must(c.Renewal(ctx, cert, RenewalOptions{}))(t); r.Due || r.Source != "ari" || !r.At.Equal(cert.NotBefore.Add(youngest)) {
+		t.Errorf("a window before its issue: %+v", r)
+	}
+	w.opts.Clock = clockwork.NewFakeClockAt(now.Add(2 * day))
+	c = w.client()
 	if r := must(c.Renewal(ctx, cert, RenewalOptions{}))(t); !r.Due || r.Source != "ari" {
 		t.Errorf("a window in the past: %+v", r)
 	}

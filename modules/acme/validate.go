@@ -2,10 +2,10 @@ package acme
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
@@ -29,7 +29,8 @@ func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*O
 
 // Validate tells the CA that the challenges of order are published, where it
 // does not know that, and waits until it has decided on all of them. A name
-// that it could not validate is a Refused with the CA's words.
+// that it could not validate is a Refused with the CA's words. A challenge that it
+// leaves pending with an error in it is answered again.
 func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Order, error) {
 	o, err := c.look(ctx, acct, order.URL)
 	if err != nil || o.Status != acme.StatusPending {
@@ -40,7 +41,8 @@ func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Or
 	if err != nil {
 		return nil, err
 	}
-	if err := c.poll(ctx, "the challenges", hint, func() (bool, http.Header, error) { return c.decided(ctx, acct, o) }); err != nil {
+	v := &validation{c: c, acct: acct, order: o, look: c.opts.Clock.Now().Add(authorizationPoll)}
+	if err := c.poll(ctx, "the challenges", c.opts.Within, hint, func() (standing, error) { return v.decided(ctx) }); err != nil {
 		return nil, err
 	}
 	if len(o.Challenges) == 1 {
@@ -60,10 +62,6 @@ func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Or
 
 // respond answers all challenges that wait for it.
 func (c *Client) respond(ctx context.Context, acct *Account, challenges []Challenge) (http.Header, error) {
-	key, kid, err := c.use(ctx, acct)
-	if err != nil {
-		return nil, err
-	}
 	headers := make([]http.Header, len(challenges))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxAtOnce)
@@ -71,16 +69,8 @@ func (c *Client) respond(ctx context.Context, acct *Account, challenges []Challe
 		if ch.Status != acme.StatusPending {
 			continue
 		}
-		group.Go(func() error {
-			header, err := c.do(gctx, "challenge", kid, key, func(core *api.Core) error {
-				_, err := core.Challenges.New(ch.URL)
-				return err
-			})
-			headers[i] = header
-			if isType(err, malformed) {
-				// It was decided meanwhile: polling shows how.
-				return nil
-			}
+		group.Go(func() (err error) {
+			headers[i], err = c.answer(gctx, acct, ch)
 			return problem.At(err, "", ch.Identifier)
 		})
 	}
@@ -93,41 +83,158 @@ func (c *Client) respond(ctx context.Context, acct *Account, challenges []Challe
 	return nil, nil //nolint:nilnil // several answers give no one time to come again
 }
 
-// decided asks whether the CA has decided on o: one authorization is asked for
-// itself, because then the CA says when to come again; for several, the order
-// answers for all.
-func (c *Client) decided(ctx context.Context, acct *Account, o *Order) (bool, http.Header, error) {
-	if len(o.Challenges) > 1 || len(o.Challenges) == 0 {
-		now, header, err := c.getOrder(ctx, acct, o.URL)
+// answer answers one challenge. A refusal may come after the CA took it, or decided
+// by an earlier one: the authorization shows that.
+func (c *Client) answer(ctx context.Context, acct *Account, ch Challenge) (http.Header, error) {
+	key, kid, err := c.use(ctx, acct)
+	if err != nil {
+		return nil, err
+	}
+	header, err := c.do(ctx, "challenge", kid, key, func(core *api.Core) error {
+		_, err := core.Challenges.New(ch.URL)
+		return err
+	})
+	switch {
+	case err == nil || isType(err, malformed):
+		return header, nil
+	case problem.From(err).Kind.Retryable():
+		return nil, err
+	}
+	a, header, lookErr := c.getAuthorization(ctx, acct, ch.Authorization)
+	if lookErr != nil {
+		return nil, unsure(lookErr)
+	}
+	if a.Status != acme.StatusPending || !slices.ContainsFunc(a.Challenges, func(now acme.Challenge) bool {
+		return now.URL == ch.URL && now.Status == acme.StatusPending && now.Error == nil
+	}) {
+		return header, nil
+	}
+	return nil, err
+}
+
+const (
+	// authorizationPoll is how often the authorizations of an order with several names
+	// are looked at while the order says that it is pending.
+	authorizationPoll = 5 * time.Second
+	// answerAgain is the first wait before a challenge that is pending with an error is
+	// answered again (section 8.2); the next are twice as long each.
+	answerAgain = 5 * time.Second
+)
+
+// validation waits for the CA to decide on the challenges of an order.
+type validation struct {
+	c     *Client
+	acct  *Account
+	order *Order
+	look  time.Time // when the authorizations are looked at next, where the order answers for them
+	again time.Time // when the challenges that failed for now are answered again
+	wait  time.Duration
+}
+
+// decided asks whether the CA has decided: one authorization is asked for itself,
+// because then the CA says when to come again. For several the order answers for all,
+// and at times they are looked at: an order may stay pending long after one of its
+// names is refused.
+func (v *validation) decided(ctx context.Context) (standing, error) {
+	if len(v.order.Challenges) == 1 {
+		a, header, err := v.c.getAuthorization(ctx, v.acct, v.order.Challenges[0].Authorization)
 		if err != nil {
-			return false, nil, err
+			return standing{}, err
 		}
-		if now.Status == acme.StatusPending {
-			return false, header, nil
-		}
-		if now.Status != acme.StatusInvalid {
-			c.remember(plain(now))
-		}
-		return true, nil, nil
+		s, err := v.weigh(ctx, []acme.Authorization{a})
+		s.header = header
+		return s, err
 	}
-	a, header, err := c.getAuthorization(ctx, acct, o.Challenges[0].Authorization)
-	if err != nil || a.Status == acme.StatusPending {
-		return false, header, err
+	now, header, err := v.c.getOrder(ctx, v.acct, v.order.URL)
+	switch {
+	case err != nil:
+		return standing{}, err
+	case now.Status == acme.StatusInvalid:
+		return standing{decided: true}, nil
+	case now.Status != acme.StatusPending:
+		v.c.remember(plain(now))
+		return standing{decided: true}, nil
 	}
-	if a.Status != acme.StatusValid {
-		whole, err := c.Get(ctx, acct, o.URL)
+	s := standing{header: header, why: said(plain(now).Problems)}
+	if at := v.c.opts.Clock.Now(); !at.Before(v.look) {
+		v.look = at.Add(authorizationPoll)
+		authz, err := v.c.getAuthorizations(ctx, v.acct, now.Authorizations)
 		if err != nil {
-			return false, nil, err
+			return standing{}, err
 		}
-		if err := failed(whole); err != nil {
-			return false, nil, err
+		seen, err := v.weigh(ctx, authz)
+		if err != nil {
+			return standing{}, err
 		}
-		return false, nil, &problem.Error{
-			Kind: problem.OrderGone, Target: o.Challenges[0].Identifier, Work: problem.NotDone,
-			Message: "the authorization is " + a.Status, Hint: "a new run places a new order",
+		// With all of them valid it is the order that is behind.
+		if s.why = seen.why; seen.decided {
+			s.why = "the order is still pending though its names are validated"
 		}
 	}
-	return true, nil, nil
+	return s, nil
+}
+
+// weigh says what authorizations come to: decided where all are valid, an error where
+// one has failed. Challenges that are pending with an error are answered again.
+func (v *validation) weigh(ctx context.Context, authz []acme.Authorization) (standing, error) {
+	whole := *v.order
+	whole.Problems = nil
+	open := 0
+	for _, a := range authz {
+		whole.take(a)
+		if a.Status != acme.StatusValid {
+			open++
+		}
+	}
+	if err := failed(&whole); err != nil {
+		return standing{}, err
+	}
+	if open == 0 {
+		return standing{decided: true}, nil
+	}
+	v.retry(ctx, authz)
+	return standing{why: said(whole.Problems)}, nil
+}
+
+// retry answers the challenges again that are pending with an error which time may
+// mend: some CAs leave them so until they are asked to look again.
+func (v *validation) retry(ctx context.Context, authz []acme.Authorization) {
+	var failing []Challenge
+	for _, a := range authz {
+		for _, ch := range a.Challenges {
+			if a.Status == acme.StatusPending && ch.Type == dns01 && ch.Status == acme.StatusPending && ch.Error != nil && fromDocument(ch.Error).temporary() {
+				failing = append(failing, Challenge{Identifier: a.Identifier.Value, URL: ch.URL, Status: ch.Status})
+			}
+		}
+	}
+	now := v.c.opts.Clock.Now()
+	switch {
+	case len(failing) == 0:
+		return
+	case v.wait == 0:
+		v.wait, v.again = answerAgain, now.Add(answerAgain)
+	}
+	if now.Before(v.again) {
+		return
+	}
+	v.wait *= 2
+	v.again = now.Add(v.wait)
+	for i := range failing {
+		failing[i].Authorization = v.authorization(failing[i].URL)
+	}
+	if _, err := v.c.respond(ctx, v.acct, failing); err != nil {
+		logger(ctx).InfoContext(ctx, "a challenge could not be answered again", "error", err.Error())
+	}
+}
+
+// authorization returns the URL of the authorization that a challenge belongs to.
+func (v *validation) authorization(challenge string) string {
+	for _, ch := range v.order.Challenges {
+		if ch.URL == challenge {
+			return ch.Authorization
+		}
+	}
+	return ""
 }
 
 // look gives what was seen of an order, or asks. Who acts on it forgets it, so
@@ -152,6 +259,20 @@ func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Ord
 	return o, nil
 }
 
+// take notes what an authorization says about o: its own state decides over its
+// order's, which may follow late or never.
+func (o *Order) take(a acme.Authorization) {
+	found := problemsOf(a)
+	switch a.Status {
+	case acme.StatusInvalid, acme.StatusDeactivated, acme.StatusExpired, acme.StatusRevoked:
+		o.Status = acme.StatusInvalid
+		if len(found) == 0 {
+			found = []Problem{{Identifier: a.Identifier.Value, Detail: "the authorization is " + a.Status}}
+		}
+	}
+	o.Problems = append(o.Problems, found...)
+}
+
 // failed gives the error of an invalid order: what the CA said about a name, or
 // about the order.
 func failed(o *Order) error {
@@ -162,25 +283,23 @@ func failed(o *Order) error {
 		Kind: problem.OrderGone, Target: o.URL, Message: "the order has become invalid",
 		Hint: "a new run places a new one", Work: problem.NotDone,
 	}
+	e.Server = said(o.Problems)
 	for i := range o.Problems {
 		p := &o.Problems[i]
-		if p.Identifier == "" && slices.ContainsFunc(o.Problems, func(q Problem) bool { return q.Identifier != "" && q.Detail == p.Detail }) {
-			continue // a CA says of the order what it says of a name
-		}
-		if e.Server != "" {
-			e.Server += "; "
-		}
-		e.Server += p.Error()
 		if e.Cause == nil || p.Identifier != "" && e.Kind != problem.Refused {
 			e.Cause = p
 		}
 		if p.Identifier == "" || e.Kind == problem.Refused {
 			continue
 		}
-		e.Kind, e.Target = problem.Refused, p.Identifier
-		e.Message = fmt.Sprintf("the CA could not validate %s", p.Identifier)
-		e.Hint = verdicts()[p.Type].hint
-		if p.Type == "unauthorized" {
+		e.Target = p.Identifier
+		if p.Type == "" {
+			continue // it has ended, and the CA does not say why
+		}
+		e.Kind = problem.Refused
+		e.Message = "the CA could not validate " + p.Identifier
+		e.Hint = p.verdict().hint
+		if p.deciding().Type == "unauthorized" {
 			e.Hint = "the CA found another TXT record than the one that was published, or none"
 		}
 	}

@@ -50,12 +50,12 @@ func newByHand(b *testing.B, ca *acmetest.CA, e *engine) *byHand {
 	transport := &http.Transport{TLSClientConfig: clientTLS(ca)}
 	b.Cleanup(transport.CloseIdleConnections)
 	h := &byHand{b: b, http: &http.Client{Transport: transport}, dir: b.TempDir()}
-	text, _, err := e.account.AccountKey(hostOf(ca), email, func() ([]byte, error) { return nil, errors.New("no account") })
+	text, _, err := e.account.AccountKey(holderOf(ca), func() ([]byte, error) { return nil, errors.New("no account") })
 	must(err)
 	block, _ := pem.Decode(text)
 	h.key, err = stdx509.ParseECPrivateKey(block.Bytes)
 	must(err)
-	h.kid, err = e.account.AccountURL(hostOf(ca), email)
+	h.kid, err = e.account.AccountURL(holderOf(ca))
 	must(err)
 	var dir struct{ NewNonce, NewOrder string }
 	must(json.Unmarshal(h.do(http.MethodGet, ca.DirectoryURL(), nil).body, &dir))

@@ -10,7 +10,11 @@ import (
 type variable struct{ name, value string }
 
 // newEnv makes the world's credentials: names are fixed, the rest is random.
-func newEnv() []variable {
+func newEnv(o Options) []variable {
+	eab := base64.RawURLEncoding
+	if o.StandardEAB {
+		eab = base64.StdEncoding
+	}
 	return []variable{
 		{"CUCM_USERNAME", "administrator"},
 		{"CUCM_PASSWORD", rand.Text()},
@@ -21,8 +25,13 @@ func newEnv() []variable {
 		{"AWS_ACCESS_KEY_ID", "AKIA" + text(16)},
 		{"AWS_SECRET_ACCESS_KEY", text(40)},
 		{"TSIG_KEY", base64.StdEncoding.EncodeToString([]byte(text(32)))},
-		{"EAB_HMAC", base64.RawURLEncoding.EncodeToString([]byte(text(32)))},
+		{"EAB_HMAC", eab.EncodeToString([]byte("\xfb\xff" + text(30)))}, // its first bytes differ in the two alphabets
 	}
+}
+
+// urlAlphabet returns a key in standard base64 as base64url without padding.
+func urlAlphabet(key string) string {
+	return strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(key)
 }
 
 // text gives n random characters (RFC 4648 base32), 5 bits in each.

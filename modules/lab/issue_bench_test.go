@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"moonseal/modules/acme/acmetest"
+	"moonseal/runtime/account"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/journal/journaltest"
 )
@@ -18,12 +18,8 @@ func clientTLS(ca *acmetest.CA) *tls.Config {
 	return &tls.Config{RootCAs: ca.CertPool(), MinVersion: tls.VersionTLS12}
 }
 
-func hostOf(ca *acmetest.CA) string {
-	u, err := url.Parse(ca.DirectoryURL())
-	if err != nil {
-		return ""
-	}
-	return u.Host
+func holderOf(ca *acmetest.CA) account.Holder {
+	return account.Holder{Directory: ca.DirectoryURL(), Email: email}
 }
 
 // issueScript gets a certificate. Its first steps warm up, as the steps of a

@@ -79,6 +79,12 @@ type Options struct {
 	RetryOrder  int           // Retry-After of a processing order, in seconds; none when 0
 	Validity    time.Duration // of what the CA issues; 90 days when 0
 
+	Strict         bool // the CA refuses what older drafts of its protocol allowed
+	RequireEAB     bool // the CA asks for the external account binding, see EABKeyID
+	StandardEAB    bool // the secret EAB_HMAC is in standard base64, padded, as some CAs show it
+	AlternateRoots int  // further roots of the CA, each with a chain of its own
+	RelativeLinks  bool // the CA's headers hold relative URLs
+
 	Settings map[string]map[string]any // further settings of modules in moonseal.yaml, by module
 
 	Clock clockwork.Clock // of DNS and of the nodes; the real one when nil
@@ -147,7 +153,7 @@ func Start(ctx context.Context, o Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &World{opt: o, faults: faults.New(), env: newEnv()}
+	w := &World{opt: o, faults: faults.New(), env: newEnv(o)}
 	w.end = sync.OnceValue(w.shut)
 	if err := w.start(ctx); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -230,14 +236,15 @@ func caHosts() []string {
 }
 
 // EABKeyID is the key id that goes with the secret EAB_HMAC. The lab's CA takes
-// an external account binding and does not ask for one.
+// an external account binding and asks for one only if [Options].RequireEAB is set.
 const EABKeyID = "lab"
 
 func (w *World) startCA(ctx context.Context) (err error) {
 	w.CA, err = acmetest.Start(ctx, acmetest.Options{
 		DNSAddr: w.DNS.Resolver(), Hosts: caHosts(), DirectoryPaths: []string{"/directory", "/v2/DV90"},
 		NonceReject: w.opt.NonceReject, AuthzReuse: w.opt.AuthzReuse, RetryAuthz: w.opt.RetryAuthz, RetryOrder: w.opt.RetryOrder,
-		EAB:      map[string]string{EABKeyID: w.Env("EAB_HMAC")},
+		Strict: w.opt.Strict, RequireEAB: w.opt.RequireEAB, AlternateRoots: w.opt.AlternateRoots, RelativeLinks: w.opt.RelativeLinks,
+		EAB:      map[string]string{EABKeyID: urlAlphabet(w.Env("EAB_HMAC"))},
 		Profiles: map[string]acmetest.Profile{"classic": {Description: "as Let's Encrypt's", Validity: w.opt.Validity, PromoteCommonName: true}},
 		Faults:   w.faults, Log: w.opt.Log,
 	})

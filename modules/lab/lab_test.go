@@ -11,6 +11,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jonboulle/clockwork"
+
 	"moonseal/modules/acme"
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/cucm"
@@ -96,12 +98,13 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRenewed(t, l, before.SHA256, cert)
-	// The CA can be told to want it back.
+	// The CA can be told to want it back, which counts once it is a day old.
 	was := time.Now().Add(-time.Hour)
 	if err := client(t, w).ChangeACME(ctx, ACMEChange{Certificate: cert.PEM, RenewalInfo: acmetest.RenewalInfo(was, was.Add(time.Minute))}); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := ca.Renewal(ctx, cert, acme.RenewalOptions{}); err != nil || !r.Due || r.Source != "ari" {
+	later := u.caAt(t, acme.CA{Directory: "letsencrypt"}, clockwork.NewFakeClockAt(time.Now().Add(26*time.Hour)))
+	if r, err := later.Renewal(ctx, cert, acme.RenewalOptions{}); err != nil || !r.Due || r.Source != "ari" {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jonboulle/clockwork"
+
 	"moonseal/modules/acme"
 	"moonseal/modules/cucm"
 	"moonseal/modules/dns"
@@ -84,7 +86,13 @@ func (u *user) node(t testing.TB, host string) *cucm.Client {
 
 func (u *user) ca(t testing.TB, ca acme.CA) *acme.Client {
 	t.Helper()
+	return u.caAt(t, ca, clockwork.NewRealClock())
+}
+
+func (u *user) caAt(t testing.TB, ca acme.CA, clock clockwork.Clock) *acme.Client {
+	t.Helper()
 	c, err := acme.New(ca, acme.Options{
+		Clock: clock,
 		Store: u.store, Dial: u.net.Dial, RootCAs: u.net.Roots(), Bundle: u.net.Bundle(), SystemRoots: u.net.SystemRootsOf,
 		HMAC: hmac(u, ca),
 	})

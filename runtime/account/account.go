@@ -6,7 +6,7 @@
 //	accounts/<host>/<service>/restarted.json    the restarts begun to have it served
 //	accounts/<host>/pins.json      what the host's TLS and SSH keys must be
 //	accounts/<host>/renewal.log    what was done, a line each
-//	accounts/_acme/<ca>/<email>.key and .url
+//	accounts/_acme/<ca>/<directory>/<email>.key and .url    <email>,<key id> with an external account binding
 //
 // A tenant's files stand the same way below accounts/<tenant>. Files are 0600
 // in folders of 0700; each is written whole and synced, or not at all. Several

@@ -2,6 +2,7 @@ package account
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -128,7 +129,7 @@ func TestAccountKeyIsMadeOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			pem, isNew, err := Open(dir, "").AccountKey("acme.example:14000", "a@example.com", func() ([]byte, error) {
+			pem, isNew, err := Open(dir, "").AccountKey(Holder{Directory: "https://acme.example:14000/dir", Email: "a@example.com"}, func() ([]byte, error) {
 				made.Add(1)
 				return []byte("-----BEGIN KEY-----\n"), nil
 			})
@@ -146,15 +147,17 @@ func TestAccountKeyIsMadeOnce(t *testing.T) {
 	}
 }
 
+func atCA() Holder { return Holder{Directory: "https://ca/directory"} }
+
 func TestAccountKeyErrors(t *testing.T) {
 	s := Open(t.TempDir(), "")
 	broken := errors.New("no entropy")
-	if _, _, err := s.AccountKey("ca", "", func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+	if _, _, err := s.AccountKey(atCA(), func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("generate's error: %v", err)
 	}
-	path := filepath.Join(s.dir, "_acme", "ca", noAddress+".key")
+	path := filepath.Join(s.dir, "_acme", "ca", "directory", noAddress+".key")
 	must(t, os.WriteFile(path, nil, 0o600))
-	_, _, err := s.AccountKey("ca", "", func() ([]byte, error) { t.Error("a damaged key was replaced"); return nil, nil })
+	_, _, err := s.AccountKey(atCA(), func() ([]byte, error) { t.Error("a damaged key was replaced"); return nil, nil })
 	if kind(err) != problem.Usage || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("damaged key: %v", err)
 	}
@@ -162,17 +165,105 @@ func TestAccountKeyErrors(t *testing.T) {
 
 func TestAccountURL(t *testing.T) {
 	s := Open(t.TempDir(), "")
-	if err := s.SaveAccountURL("ca", "", "https://ca/1"); err == nil {
+	if err := s.SaveAccountURL(atCA(), "https://ca/1"); err == nil {
 		t.Error("a URL without a key was kept")
 	}
-	_, _, err := s.AccountKey("ca", "", func() ([]byte, error) { return []byte("-----BEGIN KEY-----\n"), nil })
+	_, _, err := s.AccountKey(atCA(), func() ([]byte, error) { return []byte("-----BEGIN KEY-----\n"), nil })
 	must(t, err)
-	if url, err := s.AccountURL("ca", ""); url != "" || err != nil {
+	if url, err := s.AccountURL(atCA()); url != "" || err != nil {
 		t.Errorf("none yet: %q, %v", url, err)
 	}
-	must(t, s.SaveAccountURL("ca", "", "https://ca/1"))
-	if url, err := s.AccountURL("ca", ""); url != "https://ca/1" || err != nil {
+	must(t, s.SaveAccountURL(atCA(), "https://ca/1"))
+	if url, err := s.AccountURL(atCA()); url != "https://ca/1" || err != nil {
 		t.Errorf("%q, %v", url, err)
+	}
+}
+
+// Accounts are apart where a CA keeps them apart: by directory and by binding.
+func TestHoldersAreApart(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	long := strings.Repeat("k", 200)
+	for i, h := range []Holder{
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com"},
+		{Directory: "https://ca.example/acme/two/directory", Email: "a@example.com"},
+		{Directory: "https://ca.example/acme_two_directory", Email: "a@example.com"},
+		{Directory: "https://ca.example/acme%2Ftwo%2Fdirectory", Email: "a@example.com"},
+		{Directory: "https://ca.example", Email: "a@example.com"},
+		{Directory: "https://ca.example/..", Email: "a@example.com"},
+		{Directory: "https://ca.example/" + long, Email: "a@example.com"},
+		{Directory: "https://ca.example/" + long + "?x", Email: "a@example.com"},
+		{Directory: "https://ca.example:9000/acme/one/directory", Email: "a@example.com"},
+		{Directory: "https://ca.example/acme/one/directory"},
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com", KeyID: "kid-1"},
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com", KeyID: "kid/../2"},
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com", KeyID: ".."},
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com", KeyID: long},
+		{Directory: "https://ca.example/acme/one/directory", Email: "a@example.com", KeyID: long + "k"},
+		{Directory: "https://ca.example/acme/one/directory", Email: strings.Repeat("u", 60) + "@" + strings.Repeat(strings.Repeat("d", 60)+".", 2) + "example", KeyID: long},
+	} {
+		own := fmt.Sprintf("-----BEGIN %d-----", i)
+		pem, created, err := s.AccountKey(h, func() ([]byte, error) { return []byte(own), nil })
+		if string(pem) != own || !created || err != nil {
+			t.Errorf("%+v: %q, %v", h, pem, err)
+		}
+		must(t, s.SaveAccountURL(h, own))
+		if url, err := s.AccountURL(h); url != own || err != nil {
+			t.Errorf("%+v: %q, %v", h, url, err)
+		}
+	}
+	inside := filepath.Join(s.dir, "_acme")
+	must(t, filepath.WalkDir(s.dir, func(path string, _ fs.DirEntry, err error) error {
+		if path != s.dir && !strings.HasPrefix(path, inside) {
+			t.Errorf("outside: %s", path)
+		}
+		return err
+	}))
+	for _, bad := range []string{"", "http://ca.example/", "ca.example", "https://", "https://u@ca.example/", "https://../x"} {
+		if _, _, err := s.AccountKey(Holder{Directory: bad}, nil); kind(err) != problem.Usage {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// A state folder of an older version has one key for a whole host.
+func TestKeysOfAnOlderVersionAreTakenOver(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	old := filepath.Join(s.dir, "_acme", "ca.example", "a@example.com")
+	must(t, os.MkdirAll(filepath.Dir(old), 0o700))
+	must(t, os.WriteFile(old+".key", []byte("-----BEGIN OLD-----"), 0o600))
+	must(t, os.WriteFile(old+".url", []byte("https://ca.example/acct/1\n"), 0o600))
+	fresh := func() ([]byte, error) { return []byte("-----BEGIN NEW-----"), nil }
+	at := func(directory, kid string) Holder {
+		return Holder{Directory: "https://ca.example/" + directory, KeyID: kid, Email: "a@example.com"}
+	}
+	for _, c := range []struct {
+		holder Holder
+		want   string
+	}{
+		{at("one", "kid-1"), "OLD"},
+		{at("one", "kid-2"), "NEW"},
+		{at("one", "kid-1"), "OLD"},
+		{at("two", ""), "OLD"},
+		{Holder{Directory: "https://ca.example/one"}, "NEW"},
+		{Holder{Directory: "https://ca.example:444/one", Email: "a@example.com"}, "NEW"},
+	} {
+		pem, created, err := s.AccountKey(c.holder, fresh)
+		if string(pem) != "-----BEGIN "+c.want+"-----" || created != (c.want == "NEW") || err != nil {
+			t.Errorf("%+v: %q, %v, %v", c.holder, pem, created, err)
+		}
+		// At which directory the account is, the file does not say.
+		if url, err := s.AccountURL(c.holder); url != "" || err != nil {
+			t.Errorf("%+v: %q, %v", c.holder, url, err)
+		}
+	}
+	// Whoever moves a key away wants a new account, not the oldest.
+	must(t, os.Remove(filepath.Join(s.dir, "_acme", "ca.example", "two", "a@example.com.key")))
+	if pem, created, err := s.AccountKey(at("two", ""), fresh); string(pem) != "-----BEGIN NEW-----" || !created || err != nil {
+		t.Errorf("%q, %v, %v", pem, created, err)
+	}
+	must(t, os.WriteFile(old+".key", nil, 0o600))
+	if _, _, err := s.AccountKey(at("three", ""), fresh); kind(err) != problem.Usage {
+		t.Errorf("a damaged key was left behind: %v", err)
 	}
 }
 

@@ -1,9 +1,12 @@
 package account
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -42,6 +45,49 @@ func caName(ca string) (string, error) {
 		return "", badName("CA", ca, "a host, or host:port")
 	}
 	return name + ":" + port, nil
+}
+
+// directoryName gives the folders of a CA's directory: that of its host, and below it
+// one for the rest of its URL.
+func directoryName(directory string) (host, folder string, err error) {
+	u, err := url.Parse(directory)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return "", "", badName("ACME directory", directory, "an https URL")
+	}
+	if host, err = caName(u.Host); err != nil {
+		return "", "", err
+	}
+	return host, fileName(strings.TrimPrefix(u.RequestURI(), "/")), nil
+}
+
+// holderName gives the name of a holder's files: its e-mail address, and its binding
+// after a comma, which no address has.
+func holderName(holder Holder) (string, error) {
+	name, err := emailName(holder.Email)
+	if err != nil || holder.KeyID == "" {
+		return name, err
+	}
+	return name + "," + fileName(holder.KeyID), nil
+}
+
+// longestName leaves room for an e-mail address of 200 bytes and an extension beside
+// it: file systems take 255.
+const longestName = 44
+
+// fileName gives text as the name of a file, another for each text. What is long is
+// named by its hash, which no short one looks like: that has no "%_".
+func fileName(text string) string {
+	name := url.PathEscape(text)
+	switch {
+	case name == "":
+		return "%_"
+	case len(name) > longestName:
+		sum := sha256.Sum256([]byte(text))
+		return "%_" + hex.EncodeToString(sum[:16])
+	case name[0] == '.':
+		return "%2E" + name[1:]
+	}
+	return name
 }
 
 // noAddress names the account of a CA that was given no e-mail address. It is

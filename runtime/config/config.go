@@ -40,6 +40,7 @@ type Config struct {
 	State    string               `yaml:"state"`     // the folder of journal, accounts and certificates
 	CABundle string               `yaml:"ca_bundle"` // PEM file of roots that are trusted beside the system's
 	Proxy    string               `yaml:"proxy"`     // URL of an HTTP proxy for the HTTP APIs
+	NoProxy  []string             `yaml:"no_proxy"`  // hosts that are reached directly though there is a proxy
 	Hosts    map[string]string    `yaml:"hosts"`     // "host:port" -> "address:port" to connect to in its place
 	Secrets  map[string]Secret    `yaml:"secrets"`   // where a secret is, for those that are no systemd credential or variable
 	Limits   Limits               `yaml:"limits"`    //
@@ -283,5 +284,5 @@ func (c *Config) SecretNames() []string {
 
 // Network gives the options of the way out.
 func (c *Config) Network() grant.Options {
-	return grant.Options{Hosts: c.Hosts, CABundle: c.CABundle, Proxy: c.Proxy}
+	return grant.Options{Hosts: c.Hosts, CABundle: c.CABundle, Proxy: c.Proxy, NoProxy: c.NoProxy}
 }

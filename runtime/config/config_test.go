@@ -151,6 +151,7 @@ func TestDiff(t *testing.T) {
 		{"modules: { acme: { x: 1 }, dns: { y: 1 } }", "modules: { acme: { x: 2 } }", "modules.acme modules.dns"},
 		{"secrets: { A: { env: B } }", "secrets: { A: { env: C }, D: { env: E } }", "secrets.A secrets.D"},
 		{"alerts: { urls: [A], heartbeat: H }", "alerts: { urls: [B], heartbeat: H }\nproxy: http://a", "alerts.urls proxy"},
+		{"no_proxy: [a]", "no_proxy: [a, '*.b', 10.0.0.0/8]", "no_proxy"},
 		{"hosts: { 'a:1': 'b:2' }\ngrants: { dfw: { hosts: [a] } }", "listen: { group: g }\nlog: { format: json }", "grants.dfw hosts listen.group log.format"},
 	} {
 		got, err := config.Diff(load(c.a), load(c.b))

@@ -33,6 +33,12 @@ type Options struct {
 	CABundle string `json:"ca_bundle,omitempty"`
 	// Proxy is the URL of an HTTP proxy for the HTTP APIs; "" reaches them directly.
 	Proxy string `json:"proxy,omitempty"`
+	// NoProxy are hosts that are reached directly though there is a proxy, as patterns
+	// of the kind that grants have.
+	NoProxy []string `json:"no_proxy,omitempty"`
+	// Denied is what the proxy has refused already; nil is nothing. Networks that follow
+	// one another with one config share it.
+	Denied *Denials `json:"-"`
 	// Allowed is what the playbook may reach; nil is all.
 	Allowed *Allowed `json:"allowed,omitempty"`
 }
@@ -57,11 +63,15 @@ type Network struct {
 	pool   func() *stdx509.CertPool // read once, when it is asked for first
 	system func() [][]byte          // the system's roots, DER; read once, when they are asked for first
 	proxy  *url.URL
+	denied *Denials // shared with what Granted returns
 }
 
 // New reads the CA bundle.
 func New(opt Options) (*Network, error) {
-	n := &Network{opt: opt, dialer: net.Dialer{Timeout: dialTimeout}, system: sync.OnceValue(readSystem)}
+	n := &Network{opt: opt, dialer: net.Dialer{Timeout: dialTimeout}, system: sync.OnceValue(readSystem), denied: opt.Denied}
+	if n.denied == nil {
+		n.denied = &Denials{}
+	}
 	for from, to := range opt.Hosts {
 		for _, addr := range []string{from, to} {
 			if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -71,6 +81,9 @@ func New(opt Options) (*Network, error) {
 	}
 	var err error
 	if n.proxy, err = opt.proxy(); err != nil {
+		return nil, err
+	}
+	if err := opt.checkNoProxy(); err != nil {
 		return nil, err
 	}
 	if opt.CABundle != "" {
@@ -218,7 +231,7 @@ func (n *Network) Transport() *http.Transport {
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4,
 	}
 	if n.proxy != nil {
-		t.Proxy, t.DialContext, t.OnProxyConnectResponse = n.throughProxy, n.dialProxy, connected
+		t.Proxy, t.DialContext, t.OnProxyConnectResponse = n.throughProxy, n.dialProxy, n.connected
 	}
 	return t
 }

@@ -3,9 +3,13 @@ package grant
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"moonseal/runtime/problem"
@@ -39,13 +43,88 @@ func (o Options) ProxyUser() (name, password string) {
 	return u.User.Username(), password
 }
 
-// throughProxy returns the proxy for a request whose host is granted: the dialer
-// sees the proxy only.
+// checkNoProxy refuses what cannot be a host.
+func (o Options) checkNoProxy() error {
+	for _, host := range o.NoProxy {
+		if _, _, err := parseHost(below(host)); err != nil {
+			return &problem.Error{
+				Kind: problem.Usage, Target: "no_proxy", Message: fmt.Sprintf("%q is not a host", host), Cause: err,
+				Hint: `write names, "*.example.com", addresses or networks: [ca.example.com, "*.automate.builders", 10.0.0.0/8]`,
+			}
+		}
+	}
+	return nil
+}
+
+// direct reports whether addr ("host:port") is reached without the proxy.
+func (o Options) direct(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	return err == nil && slices.ContainsFunc(o.NoProxy, func(pattern string) bool { return fitsHost(below(pattern), host, port) })
+}
+
+// below returns "*.example.com" for ".example.com", as NO_PROXY is often written.
+func below(pattern string) string {
+	if strings.HasPrefix(pattern, ".") {
+		return "*" + pattern
+	}
+	return pattern
+}
+
+// throughProxy returns the proxy for a request whose host is granted, nil if that host
+// is reached directly: the dialer sees the proxy only. What the proxy refused is
+// refused here: the same credentials would be refused again, and lock an account.
 func (n *Network) throughProxy(r *http.Request) (*url.URL, error) {
-	if err := n.opt.Allowed.Host(withPort(r.URL)); err != nil {
+	addr := withPort(r.URL)
+	if err := n.opt.Allowed.Host(addr); err != nil {
 		return nil, err
 	}
+	if n.opt.direct(addr) {
+		return nil, nil //nolint:nilnil // nil is net/http's "no proxy"
+	}
+	if e := n.denied.of(addr); e != nil {
+		return nil, e
+	}
 	return n.proxy, nil
+}
+
+// Denials is what the proxy has refused. Its zero value is ready to use, and belongs to
+// one config: another password comes with another one.
+type Denials struct {
+	mu     sync.Mutex
+	always *problem.Error            // the credentials
+	hosts  map[string]*problem.Error // by "host:port"
+}
+
+// maxDenied bounds the hosts that are remembered.
+const maxDenied = 256
+
+func (d *Denials) of(addr string) *problem.Error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found := d.always
+	if found == nil {
+		found = d.hosts[addr]
+	}
+	if found == nil {
+		return nil
+	}
+	again := *found
+	again.Message += ", and is not asked again"
+	return &again
+}
+
+// note remembers a refusal, of everything if addr is "".
+func (d *Denials) note(addr string, e *problem.Error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if addr == "" {
+		d.always = e
+		return
+	}
+	if d.hosts == nil || len(d.hosts) >= maxDenied {
+		d.hosts = map[string]*problem.Error{}
+	}
+	d.hosts[addr] = e
 }
 
 // dialProxy is the dialer of transports that go through the proxy. The proxy needs
@@ -59,12 +138,26 @@ func (n *Network) dialProxy(ctx context.Context, network, addr string) (net.Conn
 
 // connected takes the place of net/http's error for a refused CONNECT, which repeats
 // the proxy's own words: they may hold the credentials that it was sent.
-func connected(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+func (n *Network) connected(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
+	addr := connect.URL.Opaque
 	e := problem.Status(resp.StatusCode, nil, "", time.Time{})
 	e.Target, e.Work = "proxy "+proxy.Host, problem.NotDone
+	e.Message += " to CONNECT " + addr
+	switch resp.StatusCode {
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized:
+		e.Hint = "set the name and the password in the config: proxy: http://USER:PASSWORD@" + proxy.Host
+		if proxy.User != nil {
+			e.Hint = "it does not take the name and the password of proxy in the config"
+		}
+		n.denied.note("", e)
+	case http.StatusForbidden:
+		host, _, _ := net.SplitHostPort(addr)
+		e.Hint = fmt.Sprintf("have the proxy allow %s, or reach it directly: no_proxy: [%q]", addr, cmp.Or(host, addr))
+		n.denied.note(addr, e)
+	}
 	return e
 }
 

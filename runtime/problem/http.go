@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -35,6 +36,11 @@ func Network(err error) *Error {
 	case errors.As(err, &dns):
 		e.Message, e.Work = "cannot resolve "+dns.Name, NotDone
 		e.Hint = "check the host's name and this machine's resolver"
+	case errors.As(err, &op) && strings.HasPrefix(op.Op, "socks"):
+		e.Message, e.Work = fmt.Sprintf("cannot connect through the SOCKS proxy %v: %s", op.Source, cause(op.Err)), NotDone
+		if strings.Contains(op.Err.Error(), "authentication failed") { // net/http has no other sign of it
+			e.Kind, e.Hint = Auth, "the proxy does not take the name and the password of proxy in the config"
+		}
 	case errors.As(err, &op) && op.Op == "dial":
 		e.Message, e.Work = "cannot connect: "+op.Err.Error(), NotDone
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

@@ -16,7 +16,7 @@ local acme = {}
 ---@field challenges acme.Challenge[] one for each name that is still to be proven
 ---@field finalize string URL that the signing request goes to
 ---@field certificate? string the certificate's URL once it is valid
----@field problems acme.Problem[] what the CA found wrong; empty unless it is invalid
+---@field problems acme.Problem[] what the CA found wrong so far
 
 ---What has to be published in the DNS to prove one name.
 ---@class acme.Challenge
@@ -79,14 +79,14 @@ local acme = {}
 ---@class acme.CA
 ---@field directory? string letsencrypt, letsencrypt-staging, zerossl, google, or the URL of an ACME directory
 ---@field email? string contact address of the account; each address has an account of its own
----@field eab? { kid?: string, hmac?: secret } external account binding, for CAs that ask for it
+---@field eab? { kid?: string, hmac?: secret } external account binding, for CAs that ask for it; each has an account of its own
 ---@field profile? string the CA's certificate profile; where empty, classic at Let's Encrypt
 ---@field preferred_chain? string common name of the root that the chain should end in, where the CA offers several
 ---@field roots? string PEM: roots that the chain may end in, beside the system's
 ---@field trusted_roots? string PEM: roots for the connection to the CA, beside the system's
 local acme_CA = {}
 
----Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. In a run with `--force` it is always due; `forced` tells.
+---Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. An answer of the CA's that is no window lets the next rule decide, and is logged. A certificate is left alone until it is a day old, or half of its lifetime if that is less. In a run with `--force` it is always due; `forced` tells.
 ---@param installed? x509.Certificate the certificate that is in use; nil where there is none
 ---@param options? { renew_before?: duration, names?: string[] } bounds
 ---@return acme.Renewal # the decision
@@ -117,7 +117,7 @@ function acme_Account:order(options) end
 ---@return acme.Order # the order as it is now
 function acme_Account:state(order) end
 
----Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. A name that it cannot validate is an error of kind `refused` with the CA's words.
+---Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. A challenge that the CA leaves pending with an error is answered again; its words are logged. A name that it cannot validate is an error of kind `refused` with the CA's words.
 ---@param order acme.Order the order; only its URL is used, the rest is asked for again
 ---@return acme.Order # the order, now ready
 function acme_Account:validate(order) end

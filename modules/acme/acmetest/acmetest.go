@@ -78,6 +78,8 @@ type Options struct {
 	Profiles       map[string]Profile // "classic" alone, 90 days with a common name, when empty
 	ChainLength    int                // intermediates between leaf and root; 1 when 0
 	AlternateRoots int                // further roots, each with a chain of its own (Link: rel="alternate")
+	Strict         bool               // refuse what older drafts allowed, as Pebble's -strict does
+	RelativeLinks  bool               // Location and Link headers hold relative URLs (RFC 9110 section 10.2.2, RFC 8288)
 	Hosts          []string           // further DNS names that the HTTPS certificate is for
 	DirectoryPaths []string           // further paths of the directory, such as Let's Encrypt's /directory
 
@@ -187,7 +189,11 @@ func (c *CA) serve(ctx context.Context, o Options) error {
 	if err := c.fetchIssuers(ctx, 1+o.AlternateRoots); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	handler := o.Faults.HandlerWith(callName, c.ledger, c.answerFault)
+	var next http.Handler = c.ledger
+	if o.RelativeLinks {
+		next = relativeLinks("https://"+c.host, next)
+	}
+	handler := o.Faults.HandlerWith(callName, next, c.answerFault)
 	c.front = serveFront(ctx, l, handler, c.tls.serverConfig(), o)
 	return nil
 }

@@ -71,6 +71,30 @@ func withDirectories(paths []string, next http.Handler) http.Handler {
 	})
 }
 
+// relativeLinks answers with URLs without their origin where a header holds them.
+func relativeLinks(origin string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&relative{ResponseWriter: w, origin: origin}, r)
+	})
+}
+
+type relative struct {
+	http.ResponseWriter
+	origin string
+}
+
+// Unwrap lets an http.ResponseController through.
+func (r *relative) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *relative) WriteHeader(code int) {
+	for _, name := range []string{"Location", "Link"} {
+		for i, v := range r.Header()[name] {
+			r.Header()[name][i] = strings.ReplaceAll(v, r.origin+"/", "/")
+		}
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
 // front is the HTTPS server that clients see.
 type front struct {
 	server *http.Server

@@ -63,7 +63,7 @@ func newPebble(o Options) (http.Handler, error) {
 	var front wfe.WebFrontEndImpl
 	err := withEnv(o.env(), func() {
 		validator := va.New(logger, 5002, 5001, false, o.DNSAddr, store)
-		front = wfe.New(logger, store, validator, issuer, []string{"pebble.letsencrypt.org"}, false, o.RequireEAB, o.RetryAuthz, o.RetryOrder)
+		front = wfe.New(logger, store, validator, issuer, []string{"pebble.letsencrypt.org"}, o.Strict, o.RequireEAB, o.RetryAuthz, o.RetryOrder)
 	})
 	if err != nil {
 		return nil, err

@@ -125,6 +125,41 @@ func TestCAThatTakesItsTime(t *testing.T) {
 	r.spotless(t, s.look(t))
 }
 
+// The pipeline goes through unchanged with CAs that are strict, and that keep to the
+// letter of the protocol in less usual ways.
+func TestCAsOfOtherKinds(t *testing.T) {
+	const eab = `eab = { kid = "lab", hmac = secret "EAB_HMAC" }`
+	all := func(o *lab.Options) {
+		o.Strict, o.NonceReject, o.RequireEAB, o.StandardEAB, o.AlternateRoots, o.RelativeLinks = true, 50, true, true, 2, true
+	}
+	for name, tc := range map[string]struct {
+		ca     string
+		change func(*lab.Options)
+	}{
+		"strict":              {"", func(o *lab.Options) { o.Strict = true }},
+		"half of the nonces":  {"", func(o *lab.Options) { o.NonceReject = 50 }},
+		"binding":             {eab, func(o *lab.Options) { o.RequireEAB = true }},
+		"binding in base64":   {eab, func(o *lab.Options) { o.RequireEAB, o.StandardEAB = true, true }},
+		"alternate roots":     {`preferred_chain = "no such root"`, func(o *lab.Options) { o.AlternateRoots = 2 }},
+		"relative links":      {`preferred_chain = "no such root"`, func(o *lab.Options) { o.RelativeLinks, o.AlternateRoots = true, 2 }},
+		"a day for its order": {"", func(o *lab.Options) { o.RetryOrder = 86400 }},
+		"all of them":         {eab + `, preferred_chain = "no such root"`, all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, tc.change)
+			r := s.renewal(t, dropIn{ca: tc.ca}, patient())
+			began := r.clock.Now()
+			if out := r.toTheEnd(t); out.Status != journal.Done {
+				t.Fatalf("%s: %v", out.Status, out.Error)
+			}
+			if took := r.clock.Since(began); took > time.Hour {
+				t.Errorf("took %s", took)
+			}
+			r.spotless(t, s.look(t))
+		})
+	}
+}
+
 // A provider that is down when a run cleans up: the run ends well, and what is
 // left is known until it is gone.
 func TestCleanUpThatFails(t *testing.T) {

@@ -123,9 +123,11 @@ func caRefusals() []refusal {
 		},
 		{
 			name: "order that the CA forgot", step: "completing_validation", kind: problem.OrderGone, script: dropIn{csr: `alt_names = { "phones.automate.builders" },`},
-			arrange: document("acme.order", 404, "malformed", "No such order"),
-			says:    []string{"acme.Account:validate: ", "the CA does not know this order (any more)", "No such order"}, hint: []string{"a new run places a new one"},
-			mend: nothing,
+			arrange: func(t *testing.T, r *renewal) { // for good: a replica may only be behind
+				r.fault(t, faults.Fault{Call: "acme.order", Kind: faults.Status, Code: 404, Times: -1, Body: `{"type":"urn:ietf:params:acme:error:malformed","detail":"No such order"}`})
+			},
+			says: []string{"acme.Account:validate: ", "the CA does not know this order (any more)", "No such order"}, hint: []string{"a new run places a new one"},
+			mend: func(_ *testing.T, r *renewal) { r.world.Faults().Clear() },
 		},
 		{
 			name: "CA that wants a binding", step: "creating_account", kind: problem.Auth,

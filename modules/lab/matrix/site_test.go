@@ -199,6 +199,10 @@ const (
 	email  = "admin@automate.builders"
 )
 
+func holder() account.Holder {
+	return account.Holder{Directory: "https://" + caHost + "/directory", Email: email}
+}
+
 // giveAccount puts the site's account into a state folder, if there is one yet.
 func (s *site) giveAccount(t *testing.T, state string) {
 	t.Helper()
@@ -206,10 +210,10 @@ func (s *site) giveAccount(t *testing.T, state string) {
 		return
 	}
 	store := account.Open(state, "")
-	if _, _, err := store.AccountKey(caHost, email, func() ([]byte, error) { return s.accountKey, nil }); err != nil {
+	if _, _, err := store.AccountKey(holder(), func() ([]byte, error) { return s.accountKey, nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.SaveAccountURL(caHost, email, s.accountURL); err != nil {
+	if err := store.SaveAccountURL(holder(), s.accountURL); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -219,10 +223,10 @@ func (s *site) keepAccount(t *testing.T, state string) {
 	t.Helper()
 	store := account.Open(state, "")
 	var err error
-	if s.accountKey, _, err = store.AccountKey(caHost, email, func() ([]byte, error) { return nil, os.ErrNotExist }); err != nil {
+	if s.accountKey, _, err = store.AccountKey(holder(), func() ([]byte, error) { return nil, os.ErrNotExist }); err != nil {
 		t.Fatal(err)
 	}
-	if s.accountURL, err = store.AccountURL(caHost, email); err != nil || s.accountURL == "" {
+	if s.accountURL, err = store.AccountURL(holder()); err != nil || s.accountURL == "" {
 		t.Fatalf("no account: %v", err)
 	}
 }
