@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -31,18 +32,21 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 		names = []string{l.zone}
 	}
 	var strange error // the first name of another zone
+	var blocked *problem.Error
 	for _, name := range names {
 		clean, err := cleanName(strings.TrimPrefix(name, "*."))
 		if err != nil || !strings.Contains(clean, ".") || isAddress(clean) {
 			continue
 		}
-		target, apex, err := l.follow(ctx, "_acme-challenge."+clean)
+		name := "_acme-challenge." + clean
+		at, err := l.follow(ctx, name)
+		apex := at.apex
 		switch {
 		case err != nil && problem.From(err).Kind == problem.NotFound:
 			continue
 		case err == nil && l.zone != "" && apex != l.zone:
 			if strange == nil {
-				strange = outside("_acme-challenge."+clean, target, l.zone)
+				strange = outside(name, at, l.zone)
 			}
 			continue
 		case err != nil:
@@ -53,12 +57,16 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 		if k, ok := p.(checker); ok {
 			err = k.check(ctx, apex)
 		} else {
-			_, err = p.list(ctx, apex, target, "TXT")
+			_, err = p.list(ctx, apex, at.target, "TXT")
 		}
 		if err != nil {
 			return zones, err
 		}
 		zones = append(zones, apex)
+		blocked = cmp.Or(blocked, at.blocked)
+	}
+	if blocked != nil && z.Propagation.mode() == modeAuthoritative {
+		return zones, blocked
 	}
 	if len(zones) == 0 {
 		return nil, strange
