@@ -140,9 +140,9 @@ func (c *Client) resolvers(z Zone) ([]server, error) {
 
 // server is a name server, and how it is reached: that depends on who names it.
 type server struct {
-	addr string // host:port, or a URL for DNS over HTTPS
+	addr  string // host:port, or a URL for DNS over HTTPS
 	https bool
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // named is a server that a script names.

@@ -45,11 +45,11 @@ func (c *Client) lookup(z Zone) (*lookup, error) {
 // memory is what a client has found out about zones and their servers.
 type memory struct {
 	mu      sync.Mutex
-	servers map[string]found          // by resolvers and apex
-	places  map[string]placed         // by zone description and name
-	blocked map[string]unreachable    // by apex
+	servers map[string]found           // by resolvers and apex
+	places  map[string]placed          // by zone description and name
+	blocked map[string]unreachable     // by apex
 	shown   map[string]map[string]bool // by value: the servers that have shown it, with its name
-	begun   map[string]time.Time      // when a set of challenges was asked about first
+	begun   map[string]time.Time       // when a set of challenges was asked about first
 }
 
 type found struct {
@@ -177,17 +177,14 @@ func (l *lookup) race(ctx context.Context, servers []server, name string, qtype 
 	}
 	failures := make([]*failure, len(servers))
 	var empty *reply
-	patience, stop := context.WithCancel(ctx)
-	defer func() { stop() }()
+	patience := time.NewTimer(time.Hour) // until there is an empty answer
+	defer patience.Stop()
 	for range servers {
 		var r reply
 		select {
 		case r = <-replies:
-		case <-patience.Done():
-			if empty != nil && ctx.Err() == nil {
-				return empty.a, servers[empty.i], nil, nil
-			}
-			return nil, server{}, nil, problem.Network(ctx.Err())
+		case <-patience.C:
+			return empty.a, servers[empty.i], nil, nil
 		}
 		switch {
 		case notGranted(r.err):
@@ -200,8 +197,7 @@ func (l *lookup) race(ctx context.Context, servers []server, name string, qtype 
 			return r.a, servers[r.i], nil, nil
 		case empty == nil:
 			empty = &r
-			stop()
-			patience, stop = context.WithTimeout(ctx, secondThoughts)
+			patience.Reset(secondThoughts)
 		}
 	}
 	if empty != nil {
