@@ -3,10 +3,11 @@ package dns
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	mdns "github.com/miekg/dns"
 
@@ -54,17 +55,25 @@ func (c *Client) askHTTPS(ctx context.Context, endpoint, name string, qtype uint
 		words, _ := serverWords(body)
 		return nil, problem.Status(resp.StatusCode, resp.Header, words, c.opt.Clock.Now())
 	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != dnsMessage {
+		return nil, nonsense("not a DNS message but " + strconv.Quote(resp.Header.Get("Content-Type")))
+	}
 	return readAnswer(body, q)
+}
+
+// nonsense is the error of an answer that is none.
+func nonsense(why string) error {
+	return &problem.Error{Kind: problem.Unavailable, Message: "the answer makes no sense: " + why, Work: problem.Unknown}
 }
 
 // readAnswer reads a DNS message that has to answer q.
 func readAnswer(wire []byte, q *mdns.Msg) (*mdns.Msg, error) {
 	a := new(mdns.Msg)
 	if err := a.Unpack(wire); err != nil {
-		return nil, errors.New("the answer is not a DNS message: " + err.Error())
+		return nil, nonsense(err.Error())
 	}
 	if !a.Response || !answersTo(a, q) {
-		return nil, errors.New("the answer is to another question")
+		return nil, nonsense("it is to another question")
 	}
 	return a, nil
 }

@@ -136,7 +136,7 @@ func (c *Client) exchange(ctx context.Context, network string, at server, q *mdn
 	case err != nil:
 		return nil, err
 	case !answersTo(a, q):
-		return nil, errors.New("the answer is to another question")
+		return nil, nonsense("it is to another question")
 	}
 	return a, nil
 }

@@ -100,7 +100,7 @@ func (p *rfc2136Zone) signed(ctx context.Context, apex, name string, qtype uint1
 	case a != nil && a.Rcode != mdns.RcodeSuccess && a.Rcode != mdns.RcodeNameError:
 		return nil, p.refused(apex, a)
 	case err == nil && !answersTo(a, q):
-		err = errors.New("the answer is to another question")
+		err = nonsense("it is to another question")
 	}
 	if err != nil {
 		return nil, p.unclear(ctx, err)
