@@ -195,7 +195,7 @@ func knotBase(d *daemon) string {
     rundir: "` + d.dir + `"
     listen: 127.0.0.1@` + d.port + `
 database:
-    storage: "` + d.dir + `/db"
+    storage: "` + d.dir + `"
 log:
   - target: stderr
     any: debug
