@@ -157,7 +157,9 @@ func (p *rfc2136Zone) call(ctx context.Context, apex string, do func(context.Con
 		return p.refused(apex, a)
 	case err != nil:
 		return p.unclear(ctx, err)
-	case a != nil && a.IsTsig() == nil:
+	case a == nil:
+		return p.unclear(ctx, nonsense("it is not a DNS answer"))
+	case a.IsTsig() == nil:
 		return p.unclear(ctx, errors.New("the server's answer is not signed"))
 	}
 	return nil
@@ -254,7 +256,7 @@ func openBridge(ctx context.Context, dial func(ctx context.Context, network, add
 			_, _ = io.Copy(far, near)
 			_ = far.Close()
 		})
-		_, _ = io.Copy(io.MultiWriter(near, keeping{b}), far)
+		_, _ = io.Copy(io.MultiWriter(keeping{b}, near), far)
 		_ = near.Close()
 		up.Wait()
 	})
