@@ -399,6 +399,7 @@ func TestWildcardCNAME(t *testing.T) {
 	z := zoneAt("cloudflare")
 	z.Name = "acme.example.net"
 	s.add("*.example.com", "CNAME", "web.acme.example.net.")
+	s.add("*.www.example.com", "CNAME", "web.acme.example.net.")
 	s.add("_acme-challenge.www.example.com", "CNAME", "web.acme.example.net.")
 	if records := s.mustPresent(z, []Challenge{challenge("www.example.com", digestA)}); records[0].Name != "web.acme.example.net" {
 		t.Errorf("a name's own CNAME beside a wildcard's: %+v", records)

@@ -255,6 +255,7 @@ type Question struct {
 	Name   string // lower case, no trailing dot
 	Type   string // such as "TXT"
 	Empty  bool   // there was nothing to answer with
+	At     time.Time
 }
 
 // Asked lists the questions that reached a server, oldest first.
@@ -268,7 +269,7 @@ func (w *World) noteAsked(server string, q, a *dns.Msg) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked = append(w.asked, Question{
-		Server: server, Name: cleanName(q.Question[0].Name), Type: dns.TypeToString[q.Question[0].Qtype], Empty: len(a.Answer) == 0,
+		Server: server, Name: cleanName(q.Question[0].Name), Type: dns.TypeToString[q.Question[0].Qtype], Empty: len(a.Answer) == 0, At: w.opt.Clock.Now(),
 	})
 }
 
