@@ -24,7 +24,7 @@ return playbook {
     local account = ctx:step("creating_account", function() return ca:account() end)
     local order = ctx:step("requesting_certificate", function() return account:order { csr = csr, replaces = found.installed } end)
     ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)
-    ctx:poll("waiting_dns_propagation", { within = "10m" }, function() return zone:propagated(order.challenges) end)
+    ctx:poll("waiting_dns_propagation", { within = "10m", every = "500ms" }, function() return zone:propagated(order.challenges) end)
     ctx:step("completing_validation", { retry = 3 }, function() return account:validate(order) end)
     local cert = ctx:step("downloading_certificate", { retry = 5 }, function() return account:finalize(order, csr) end)
     ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)

@@ -28,7 +28,12 @@ secrets), ca.pem, control.url and a scripts folder; then, in another terminal:
   set -a; . DIR/lab.env; moonseal run cucm-tomcat --config DIR/moonseal.yaml --force
 
 A playbook needs no change: real names lead to the lab by the config's hosts.
-GET CONTROL/ledger tells what happened; POST CONTROL/faults makes things fail.`,
+GET CONTROL/ledger tells what happened; POST CONTROL/faults makes things fail.
+
+With --dns the CA validates through another DNS server, such as a BIND or Knot of your
+own that serves automate.builders; moonseal uses it as its resolver, and the names
+ns1.automate.builders and ns2.automate.builders lead to it. The playbook's zone is then
+one with provider = "rfc2136", or propagation.mode decides who is asked.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if opts.Dir == "" {
@@ -51,6 +56,7 @@ GET CONTROL/ledger tells what happened; POST CONTROL/faults makes things fail.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.Dir, "dir", "", "folder for config, secrets and scripts")
+	f.StringVar(&opts.DNS, "dns", "", "another DNS server that the CA validates through, host or host:port")
 	f.DurationVar(&outage, "outage", 3*time.Second, "how long a restart of Cisco Tomcat takes")
 	f.BoolVar(&verbose, "verbose", false, "log what the lab is asked, on stderr")
 	return cmd

@@ -33,6 +33,8 @@ func FuzzProviderAnswers(f *testing.F) {
 		`{"domain_records":[{"id":1,"type":"TXT","name":"_acme-challenge","data":"v","ttl":60}],"links":{}}`, `{"domain_records":[{"type":"MX","priority":-1}],"meta":{"total":-1}}`,
 		`<ListResourceRecordSetsResponse><ResourceRecordSets><ResourceRecordSet><Name>_acme-challenge.example.com.</Name><Type>TXT</Type><TTL>60</TTL><ResourceRecords><ResourceRecord><Value>"v"</Value></ResourceRecord></ResourceRecords></ResourceRecordSet></ResourceRecordSets><IsTruncated>false</IsTruncated></ListResourceRecordSetsResponse>`,
 		`<ListHostedZonesByNameResponse><HostedZones><HostedZone><Id>/hostedzone/Z1</Id><Name>example.com.</Name></HostedZone></HostedZones></ListHostedZonesByNameResponse>`,
+		`{"success":true,"result":[{"id":"0123456789abcdef0123456789abcdef","name":"example.com","status":"moved"},{"id":"1","name":"example.com","status":"active"}]}`,
+		`{"success":true,"result":[{"id":"1","status":"active"},{"id":"2","status":"active"}]}`, `{"result":[{},{}]}`,
 		`[]`, `{`, ``,
 	} {
 		f.Add(200, []byte(body))

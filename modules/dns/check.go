@@ -1,10 +1,10 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	mdns "github.com/miekg/dns"
 
@@ -31,18 +31,21 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 		names = []string{l.zone}
 	}
 	var strange error // the first name of another zone
+	var blocked *problem.Error
 	for _, name := range names {
 		clean, err := cleanName(strings.TrimPrefix(name, "*."))
 		if err != nil || !strings.Contains(clean, ".") || isAddress(clean) {
 			continue
 		}
-		target, apex, err := l.follow(ctx, "_acme-challenge."+clean)
+		name := "_acme-challenge." + clean
+		at, err := l.follow(ctx, name)
+		apex := at.apex
 		switch {
 		case err != nil && problem.From(err).Kind == problem.NotFound:
 			continue
 		case err == nil && l.zone != "" && apex != l.zone:
 			if strange == nil {
-				strange = outside("_acme-challenge."+clean, target, l.zone)
+				strange = outside(name, at, l.zone)
 			}
 			continue
 		case err != nil:
@@ -53,12 +56,16 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 		if k, ok := p.(checker); ok {
 			err = k.check(ctx, apex)
 		} else {
-			_, err = p.list(ctx, apex, target, "TXT")
+			_, err = p.list(ctx, apex, at.target, "TXT")
 		}
 		if err != nil {
 			return zones, err
 		}
 		zones = append(zones, apex)
+		blocked = cmp.Or(blocked, at.blocked)
+	}
+	if blocked != nil && z.Propagation.mode() == modeAuthoritative {
+		return zones, blocked
 	}
 	if len(zones) == 0 {
 		return nil, strange
@@ -72,33 +79,10 @@ func isAddress(name string) bool {
 	return strings.Trim(last, "0123456789") == ""
 }
 
-// tsigFudge is by how many seconds clocks may differ (RFC 8945 section 10).
-const tsigFudge = 300
-
 // check implements [checker]: it signs a question for the zone's SOA record. A
 // server answers a signature that it does not accept with an error, whatever the
 // question (RFC 8945 section 5.2).
 func (p *rfc2136Zone) check(ctx context.Context, apex string) error {
-	ctx, cancel := context.WithTimeout(ctx, p.c.opt.RequestTimeout)
-	defer cancel()
-	conn, err := p.c.opt.Dial(ctx, "tcp", p.server)
-	if err != nil {
-		return problem.At(problem.Network(err), "", p.server)
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	key := mdns.CanonicalName(p.lib.KeyName)
-	q := new(mdns.Msg).SetQuestion(fqdn(apex), mdns.TypeSOA)
-	q.RecursionDesired = false
-	q.SetTsig(key, fqdn(p.lib.KeyAlg), tsigFudge, time.Now().Unix()) //nolint:forbidigo // the library that checks the answer's signature asks no other clock
-	client := mdns.Client{Net: "tcp", Timeout: p.c.opt.RequestTimeout, TsigSecret: map[string]string{key: p.lib.Key}}
-	a, _, err := client.ExchangeWithConnContext(ctx, q, &mdns.Conn{Conn: conn})
-	switch {
-	case a != nil && a.Rcode != mdns.RcodeSuccess && a.Rcode != mdns.RcodeNameError:
-		return p.refused(apex, a.Rcode)
-	case err != nil:
-		return p.problemOf(ctx, apex, err)
-	default:
-		return nil
-	}
+	_, err := p.signed(ctx, apex, apex, mdns.TypeSOA)
+	return err
 }

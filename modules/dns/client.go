@@ -22,7 +22,7 @@ type Options struct {
 	Ask    func(ctx context.Context, network, addr string) (net.Conn, error) // to what NS records name; Dial when nil
 	HTTP   http.RoundTripper                                                 // for the providers' APIs
 	Secret func(ctx context.Context, h secret.Handle) (string, error)
-	Clock  clockwork.Clock // the real one when nil; only for Retry-After
+	Clock  clockwork.Clock // the real one when nil; for Retry-After, and for how long what was found holds
 
 	Resolvers      []string      // where a zone names none; this machine's when empty
 	QueryTimeout   time.Duration // of one DNS question over one transport; 3 s when 0
@@ -35,6 +35,7 @@ type Client struct {
 
 	mu        sync.Mutex
 	providers map[string]provider // by the zone as JSON
+	memory    *memory
 }
 
 // New returns a client. It asks nobody.
@@ -54,7 +55,7 @@ func New(opt Options) *Client {
 	if opt.RequestTimeout == 0 {
 		opt.RequestTimeout = 30 * time.Second
 	}
-	return &Client{opt: opt, providers: map[string]provider{}}
+	return &Client{opt: opt, providers: map[string]provider{}, memory: newMemory()}
 }
 
 // provider changes the records of zones. Apexes and names are clean.
@@ -139,12 +140,13 @@ func (c *Client) resolvers(z Zone) ([]server, error) {
 
 // server is a name server, and how it is reached: that depends on who names it.
 type server struct {
-	addr string // host:port
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	addr  string // host:port, or a URL for DNS over HTTPS
+	https bool
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // named is a server that a script names.
-func (c *Client) named(addr string) server { return server{addr, c.opt.Dial} }
+func (c *Client) named(addr string) server { return server{addr: addr, dial: c.opt.Dial} }
 
 func serversAt(names []string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) ([]server, error) {
 	out := make([]server, 0, len(names))
@@ -153,7 +155,7 @@ func serversAt(names []string, dial func(ctx context.Context, network, addr stri
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, server{addr, dial})
+		out = append(out, server{addr: addr, dial: dial})
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 type cloudflareZone struct {
 	c   *Client
 	lib *cloudflare.Provider
+	id  string // of the zone, if the script names it
 }
 
 func newCloudflare(ctx context.Context, c *Client, z Zone) (provider, error) {
@@ -27,7 +29,81 @@ func newCloudflare(ctx context.Context, c *Client, z Zone) (provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cloudflareZone{c: c, lib: &cloudflare.Provider{APIToken: token, ZoneToken: zoneToken, HTTPClient: c.httpClient(narrow)}}, nil
+	p := &cloudflareZone{c: c, id: z.ZoneID}
+	client := c.client(&noting{next: c.opt.HTTP, change: narrow, narrow: p.oneZone, timeout: c.opt.RequestTimeout})
+	p.lib = &cloudflare.Provider{APIToken: token, ZoneToken: zoneToken, HTTPClient: client}
+	return p, nil
+}
+
+// cfZone is a zone as Cloudflare lists it.
+type cfZone struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Status string `json:"status"`
+}
+
+// oneZone makes the library, which fails if several zones have one name, see the zone
+// that is meant: the one whose id the script names, or else the only active one. A zone
+// that was moved away stays listed beside the one that took its place.
+func (p *cloudflareZone) oneZone(req *http.Request, body []byte) []byte {
+	if req.Method != http.MethodGet || !strings.HasSuffix(req.URL.Path, "/client/v4/zones") {
+		return body
+	}
+	var list map[string]json.RawMessage
+	var zones []cfZone
+	if json.Unmarshal(body, &list) != nil || json.Unmarshal(list["result"], &zones) != nil {
+		return body
+	}
+	kept := p.meant(zones)
+	if len(kept) == len(zones) {
+		return body
+	}
+	var err error
+	if list["result"], err = json.Marshal(kept); err != nil {
+		return body
+	}
+	out, err := json.Marshal(list)
+	if err != nil {
+		return body
+	}
+	return out
+}
+
+// meant returns those of the zones that may be meant.
+func (p *cloudflareZone) meant(zones []cfZone) []cfZone {
+	kept := []cfZone{}
+	for _, z := range zones {
+		if p.id == "" && (len(zones) == 1 || z.Status == "active") || p.id != "" && z.ID == p.id {
+			kept = append(kept, z)
+		}
+	}
+	return kept
+}
+
+// noZone is the problem of a name for which Cloudflare's list has no zone, or several.
+func (p *cloudflareZone) noZone(apex string, x *exchange, err error) *problem.Error {
+	e := &problem.Error{
+		Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Cloudflare shows no zone " + apex + " to this token",
+		Server: err.Error(), Hint: "check the zone's name, and that the token may read it (Zone:Read)",
+	}
+	var list struct {
+		Result []cfZone `json:"result"`
+	}
+	if json.Unmarshal(x.body, &list) != nil || len(list.Result) == 0 {
+		return e
+	}
+	ids := make([]string, 0, len(list.Result))
+	for _, z := range list.Result {
+		ids = append(ids, z.ID+" ("+z.Status+")")
+	}
+	e.Server = ""
+	if p.id != "" {
+		e.Message = "Cloudflare shows no zone " + apex + " with the id " + p.id + ", but " + strings.Join(ids, ", ")
+		e.Hint = "correct zone_id in the zone, or leave it out: the active zone is taken then"
+		return e
+	}
+	e.Kind, e.Message, e.Hint = problem.Conflict, "Cloudflare has several zones "+apex+": "+strings.Join(ids, ", "), "set zone_id in the zone"
+	return e
 }
 
 type narrowKey struct{}
@@ -62,7 +138,10 @@ func (p *cloudflareZone) list(ctx context.Context, apex, name, typ string) ([]Re
 }
 
 func (p *cloudflareZone) add(ctx context.Context, apex string, records []Record) ([]Record, error) {
-	const identical = "(81058)"
+	// 81058: an identical record already exists; 81057: the record already exists
+	isThere := func(e *problem.Error) bool {
+		return strings.Contains(e.Server, "(81058)") || strings.Contains(e.Server, "(81057)")
+	}
 	var out []Record
 	for i, r := range records {
 		var made []libdns.Record
@@ -73,7 +152,7 @@ func (p *cloudflareZone) add(ctx context.Context, apex string, records []Record)
 		switch {
 		case err == nil && len(made) == 1:
 			out = append(out, fromLibdns(apex, made)...)
-		case err != nil && x.status == http.StatusBadRequest && strings.Contains(err.Server, identical):
+		case err != nil && x.status == http.StatusBadRequest && isThere(err):
 			out = append(out, r)
 		case err != nil:
 			return nil, halfDone(err, i > 0)
@@ -105,10 +184,7 @@ func (p *cloudflareZone) call(ctx context.Context, apex string, do func(context.
 	case err == nil:
 		return x, nil
 	case x.status == http.StatusOK && strings.HasPrefix(err.Error(), "expected 1 zone, got"):
-		return x, &problem.Error{
-			Kind: problem.NotFound, Target: apex, Work: problem.NotDone, Message: "Cloudflare shows no zone " + apex + " to this token",
-			Server: err.Error(), Hint: "check the zone's name, and that the token may read it (Zone:Read)",
-		}
+		return x, p.noZone(apex, x, err)
 	default:
 		return x, x.problemOf(ctx, err, "api.cloudflare.com", p.c.opt.Clock.Now())
 	}

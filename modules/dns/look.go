@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"moonseal/runtime/bind"
+	"moonseal/runtime/duration"
 	"moonseal/runtime/problem"
 )
 
@@ -20,6 +21,7 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	if z.Name != "" {
 		names = []string{z.Name}
 	}
+	findings := make([]bind.Finding, 0, 2)
 	f := bind.Finding{What: "zone " + cmp.Or(z.Name, strings.Join(names, " "), "of no host") + " at " + z.Provider}
 	zones, err := b.client(c).Check(c.Context, *z, names)
 	switch {
@@ -30,5 +32,29 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	default:
 		f.Note = "the provider takes the credentials, and has " + strings.Join(zones, " ")
 	}
-	return []bind.Finding{f}
+	findings = append(findings, f)
+	for _, apex := range zones {
+		w := bind.Finding{What: "propagation of " + apex, Note: watchedNote(z.Propagation)}
+		if err := b.client(c).Watched(c.Context, *z, apex); err != nil {
+			w.Error = problem.From(err)
+		}
+		if f.Error == nil || w.Error == nil || f.Error.Message != w.Error.Message { // blocked servers are told once
+			findings = append(findings, w)
+		}
+	}
+	return findings
+}
+
+// watchedNote says who decides whether records are published.
+func watchedNote(p Propagation) string {
+	switch p.mode() {
+	case modeResolvers:
+		return "all resolvers answer"
+	case modeDoH:
+		return "all DNS over HTTPS endpoints answer"
+	case modeWait:
+		return "nothing is asked: " + duration.Format(p.wait()) + " have to pass"
+	default:
+		return "all of its name servers answer"
+	}
 }

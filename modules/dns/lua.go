@@ -98,7 +98,8 @@ type checkArgs struct {
 func (b *binding) check() *bind.Func {
 	return &bind.Func{
 		Name: "check",
-		Doc: "Looks whether the provider takes the credentials and has the zones of the names, and changes nothing: a wrong token fails the run before it has changed anything. " +
+		Doc: "Looks whether the provider takes the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, " +
+			"and changes nothing: a wrong token fails the run before it has changed anything. " +
 			"Whether the credentials may write shows only when a record is written.",
 		Returns: "the zones",
 		Example: `zone:check(node:identity("tomcat").names)`,
@@ -128,8 +129,8 @@ func (a *challengesArgs) holds() []string {
 func (b *binding) present() *bind.Func {
 	return &bind.Func{
 		Name: "present",
-		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads. " +
-			"When the run has ended, or at `ctx:undo`, the values are removed again.",
+		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. " +
+			"If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.",
 		Returns: "the records, as the provider knows them",
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
 		Impl: bind.Method(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
@@ -183,23 +184,33 @@ type propagatedArgs struct {
 }
 
 type propagatedOptions struct {
-	Authoritative bool     `lua:"authoritative,optional" default:"true" doc:"ask the zone's authoritative servers, all of them; false where a firewall keeps you from them"`
-	Resolvers     []string `lua:"resolvers,optional" doc:"resolvers that have to show the values too, host or host:port; asked last, because they remember absence"`
+	Mode          string        `lua:"mode,optional" enum:"authoritative resolvers doh wait" doc:"as in the zone's propagation, which it overrides"`
+	Authoritative bool          `lua:"authoritative,optional" default:"true" doc:"false is the same as mode = \"resolvers\""`
+	Resolvers     []string      `lua:"resolvers,optional" doc:"resolvers that have to show the values; with mode authoritative they are asked too, last, because they remember absence"`
+	URLs          []string      `lua:"urls,optional" doc:"endpoints for mode doh"`
+	Wait          time.Duration `lua:"wait,optional" doc:"how long to wait, or before the first question"`
+}
+
+func (o propagatedOptions) propagation() Propagation {
+	if o.Mode == "" && !o.Authoritative {
+		o.Mode = modeResolvers
+	}
+	return Propagation{Mode: o.Mode, Resolvers: o.Resolvers, URLs: o.URLs, Wait: o.Wait}
 }
 
 func (b *binding) propagated() *bind.Func {
 	return &bind.Func{
 		Name: "propagated",
-		Doc: "Asks all authoritative servers of the challenges' zones, over UDP and, where need be, TCP, following CNAMEs, whether they show every value. " +
-			"Made for `ctx:poll`.",
+		Doc: "Reports whether every value is published, in the way that the zone's `propagation` says: by default all authoritative servers of the challenges' zones have to show it, " +
+			"asked over UDP and, where need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. " +
+			"Each call asks a server for one value that it does not show, at most, and not again for what it has shown. Made for `ctx:poll`, twice a second.",
 		Returns: "true, or false and who does not show what",
-		Example: `ctx:poll("waiting_dns_propagation", { within = "10m" }, function() return zone:propagated(order.challenges) end)`,
+		Example: `ctx:poll("waiting_dns_propagation", { within = "10m", every = "500ms" }, function() return zone:propagated(order.challenges) end)`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *propagatedArgs) (bind.Verdict, error) {
 			if err := granted(c, namesOf(a.Challenges)...); err != nil {
 				return bind.Verdict{}, err
 			}
-			ok, reason, err := b.client(c).Propagated(c.Context, *z, a.Challenges,
-				Propagation{SkipAuthoritative: !a.Options.Authoritative, Resolvers: a.Options.Resolvers})
+			ok, reason, err := b.client(c).Propagated(c.Context, *z, a.Challenges, a.Options.propagation())
 			return bind.Verdict{OK: ok, Reason: reason}, err
 		}),
 	}

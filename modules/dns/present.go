@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,13 +23,22 @@ type Plan struct {
 func (p Plan) Records() []Record { return append(slices.Clone(p.Have), p.Missing...) }
 
 // LookPresent finds where each challenge's record belongs and what is there. It
-// reads only. done is not nil where nothing is missing.
+// reads only. done is not nil where nothing is missing. If the zone's servers have to
+// show the records and cannot be reached, it is an error: nothing is written that will
+// not count.
 func (c *Client) LookPresent(ctx context.Context, z Zone, challenges []Challenge) (plan *Plan, done []Record, err error) {
-	p, err := c.provider(ctx, z)
+	wanted, blocked, err := c.targets(ctx, z, challenges)
+	if err == nil && blocked != nil && z.Propagation.mode() == modeAuthoritative {
+		err = blocked
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	wanted, err := c.targets(ctx, z, challenges)
+	return c.plan(ctx, z, wanted)
+}
+
+func (c *Client) plan(ctx context.Context, z Zone, wanted []Record) (plan *Plan, done []Record, err error) {
+	p, err := c.provider(ctx, z)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,6 +69,7 @@ func (c *Client) Present(ctx context.Context, z Zone, plan *Plan) ([]Record, err
 	if err != nil {
 		return nil, err
 	}
+	c.forget(plan.Missing)
 	out := slices.Clone(plan.Have)
 	for i, group := range byName(plan.Missing) {
 		made, err := p.add(ctx, group[0].Zone, group)
@@ -74,48 +85,59 @@ func (c *Client) Present(ctx context.Context, z Zone, plan *Plan) ([]Record, err
 // ProbePresent tells whether all of the challenges' records are at the provider.
 // Where it says no, to present them again is safe.
 func (c *Client) ProbePresent(ctx context.Context, z Zone, challenges []Challenge) ([]Record, bool, error) {
-	_, done, err := c.LookPresent(ctx, z, challenges)
+	wanted, _, err := c.targets(ctx, z, challenges)
+	if err != nil {
+		return nil, false, err
+	}
+	_, done, err := c.plan(ctx, z, wanted)
 	return done, done != nil, err
 }
 
-// targets gives for each challenge the record that has to be written.
-func (c *Client) targets(ctx context.Context, z Zone, challenges []Challenge) ([]Record, error) {
+// targets returns for each challenge the record that has to be written, and why the
+// servers of a zone of theirs cannot be reached, if they cannot.
+func (c *Client) targets(ctx context.Context, z Zone, challenges []Challenge) (out []Record, blocked *problem.Error, err error) {
 	clean, err := checked(challenges)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if _, err := c.provider(ctx, z); err != nil { // wrong credentials come before any question
+		return nil, nil, err
 	}
 	l, err := c.lookup(z)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make([]Record, 0, len(clean))
-	places := map[string][2]string{}
+	out = make([]Record, 0, len(clean))
+	places := map[string]place{}
 	for _, ch := range clean {
-		place, ok := places[ch.Name]
+		at, ok := places[ch.Name]
 		if !ok {
-			target, apex, err := l.follow(ctx, ch.Name)
-			if err != nil {
-				return nil, err
+			if at, err = l.follow(ctx, ch.Name); err != nil {
+				return nil, nil, err
 			}
-			if l.zone != "" && apex != l.zone {
-				return nil, outside(ch.Name, target, l.zone)
+			if l.zone != "" && at.apex != l.zone {
+				return nil, nil, outside(ch.Name, at, l.zone)
 			}
-			place = [2]string{apex, target}
-			places[ch.Name] = place
+			places[ch.Name] = at
+			blocked = cmp.Or(blocked, at.blocked)
 		}
-		out = append(out, Record{Zone: place[0], Name: place[1], Type: "TXT", Value: ch.Value, TTL: z.ttl()})
+		out = append(out, Record{Zone: at.apex, Name: at.target, Type: "TXT", Value: ch.Value, TTL: z.ttl()})
 	}
-	return out, nil
+	return out, blocked, nil
 }
 
-func outside(name, target, zone string) error {
+func outside(name string, at place, zone string) error {
 	e := &problem.Error{
 		Kind: problem.Mismatch, Target: name, Work: problem.NotDone, Message: fmt.Sprintf("the name is not in the zone %s", zone),
 		Hint: "set the zone that the name is in, or leave its name out",
 	}
-	if target != name {
-		e.Message = fmt.Sprintf("a CNAME leads to %s, which is not in the zone %s", target, zone)
-		e.Hint = "describe the zone that the CNAME leads to"
+	switch {
+	case at.target != name:
+		e.Message = fmt.Sprintf("%s leads to %s, which is not in the zone %s", at.via, at.target, zone)
+		e.Hint = "describe the zone that it leads to"
+	case at.cut != "":
+		e.Message = fmt.Sprintf("the name is in %s, which is a zone of its own: %s delegates it", at.apex, at.cut)
+		e.Hint = "describe the zone " + at.apex + ": a record in " + at.cut + " would not be seen"
 	}
 	return e
 }

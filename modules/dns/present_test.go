@@ -223,7 +223,7 @@ func TestNamesThatCannotBeServed(t *testing.T) {
 	}{
 		{named, "away.example.com", problem.Mismatch, "a CNAME leads to x.acme.example.net, which is not in the zone example.com"},
 		{named, "x.acme.example.net", problem.Mismatch, "the name is not in the zone example.com"},
-		{found, "loop.example.com", problem.Mismatch, "its CNAMEs lead on and on"},
+		{found, "loop.example.com", problem.Mismatch, "its CNAMEs form a loop: _acme-challenge.loop.example.com -> loop.example.com -> _acme-challenge.loop.example.com"},
 		{found, "nowhere.test", problem.NotFound, "no zone holds this name"},
 		{found, "b ad", problem.Usage, "is no domain name"},
 	} {

@@ -85,7 +85,7 @@ func TestPropagatedAtResolvers(t *testing.T) {
 	s := newScene(t, dnstest.Options{NegativeTTL: time.Minute})
 	z, want := zoneAt("cloudflare"), []Challenge{challenge("www.example.com", digestA)}
 	both := Propagation{Resolvers: []string{dnstest.ResolverHost}}
-	only := Propagation{SkipAuthoritative: true, Resolvers: both.Resolvers}
+	only := Propagation{Mode: "resolvers", Resolvers: both.Resolvers}
 
 	// Asked too early, the resolver would remember the absence: it is asked only
 	// once the servers show the value.
@@ -109,8 +109,9 @@ func TestPropagatedAtResolvers(t *testing.T) {
 	if ok, reason, err := s.client.Propagated(t.Context(), z, other, only); !ok || err != nil {
 		t.Errorf("%v, %q, %v", ok, reason, err)
 	}
-	if _, _, err := s.client.Propagated(t.Context(), z, want, Propagation{SkipAuthoritative: true}); problem.From(err).Kind != problem.Usage {
-		t.Errorf("nobody to ask: %v", err)
+	// Unless set it is the zone's resolvers, here the config's.
+	if ok, reason, err := s.client.Propagated(t.Context(), z, want, Propagation{Mode: "resolvers"}); !ok || err != nil {
+		t.Errorf("%v, %q, %v", ok, reason, err)
 	}
 }
 
@@ -144,7 +145,7 @@ func TestLookupsThatFail(t *testing.T) {
 func TestCNAMEBehindAFirewall(t *testing.T) {
 	s := newScene(t, dnstest.Options{})
 	z := zoneAt("cloudflare")
-	z.Name = "acme.example.net"
+	z.Name, z.Propagation.Mode = "acme.example.net", "resolvers"
 	s.add("_acme-challenge.www.example.com", "CNAME", "www.acme.example.net.")
 	for _, call := range []string{"dns.query.ns1", "dns.query.ns2"} {
 		s.fault(faults.Fault{Call: call, Kind: faults.Reset, Times: -1})

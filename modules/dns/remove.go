@@ -35,7 +35,7 @@ func (c *Client) Remove(ctx context.Context, z Zone, challenges []Challenge, rec
 		}
 	}
 	if records == nil && len(free) > 0 {
-		if records, err = c.targets(ctx, z, free); err != nil {
+		if records, _, err = c.targets(ctx, z, free); err != nil {
 			return err
 		}
 	}
@@ -45,6 +45,7 @@ func (c *Client) Remove(ctx context.Context, z Zone, challenges []Challenge, rec
 			going = append(going, r)
 		}
 	}
+	c.forget(going)
 	var first error
 	for _, group := range byName(going) {
 		if err := p.remove(ctx, group[0].Zone, group); err != nil && first == nil {
@@ -72,11 +73,15 @@ func (c *Client) Records(ctx context.Context, z Zone, name, typ string) ([]Recor
 		return nil, err
 	}
 	if l.zone != "" && !within(clean, l.zone) {
-		return nil, outside(clean, clean, l.zone)
+		return nil, outside(clean, place{target: clean}, l.zone)
 	}
-	apex, err := l.zoneOf(ctx, clean)
-	if err != nil {
-		return nil, err
+	apex := l.zone
+	if apex == "" {
+		at, err := l.locate(ctx, clean)
+		if err != nil {
+			return nil, err
+		}
+		apex = at.apex
 	}
 	return listed(ctx, p, apex, clean, typ)
 }

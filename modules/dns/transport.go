@@ -41,15 +41,20 @@ func observed(ctx context.Context) (context.Context, *exchange) {
 // httpClient gives a client for one provider: bounded, not following redirects,
 // noting each exchange.
 func (c *Client) httpClient(change func(*http.Request)) *http.Client {
+	return c.client(&noting{next: c.opt.HTTP, change: change, timeout: c.opt.RequestTimeout})
+}
+
+func (c *Client) client(n *noting) *http.Client {
 	return &http.Client{
-		Transport:     &noting{next: c.opt.HTTP, change: change, timeout: c.opt.RequestTimeout},
+		Transport:     n,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 type noting struct {
 	next   http.RoundTripper
-	change func(*http.Request) // may be nil
+	change func(*http.Request)                // may be nil
+	narrow func(*http.Request, []byte) []byte // changes what a library reads of an answer; may be nil
 
 	timeout time.Duration // of a request with its answer
 }
@@ -75,6 +80,10 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.status, x.header, x.body = resp.StatusCode, resp.Header, body
 	if req.Method != http.MethodGet && resp.StatusCode < 300 {
 		x.sent = true
+	}
+	if n.narrow != nil && resp.StatusCode == http.StatusOK {
+		body = n.narrow(req, body)
+		resp.ContentLength = int64(len(body))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil

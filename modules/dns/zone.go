@@ -20,10 +20,11 @@ import (
 // credentials are names of secrets.
 type Zone struct {
 	Provider string `lua:"provider" enum:"cloudflare route53 digitalocean rfc2136" doc:"who takes the records"`
-	Name     string `lua:"name,optional" doc:"the zone's apex, such as example.com; found by its SOA record when left out"`
+	Name     string `lua:"name,optional" doc:"the zone's apex, such as example.com; found through the resolvers when left out"`
 
 	APIToken  secret.Handle `lua:"api_token,optional" doc:"Cloudflare: API token with Zone.DNS:Edit and Zone:Read; DigitalOcean: token with write scope"`
 	ZoneToken secret.Handle `lua:"zone_token,optional" doc:"Cloudflare: another token for Zone:Read, where api_token has none"`
+	ZoneID    string        `lua:"zone_id,optional" doc:"Cloudflare: id of the zone, if several have the same name; the active one unless set"`
 
 	AccessKeyID     secret.Handle `lua:"access_key_id,optional" doc:"Route 53: AWS access key id"`
 	SecretAccessKey secret.Handle `lua:"secret_access_key,optional" doc:"Route 53: AWS secret access key"`
@@ -36,8 +37,9 @@ type Zone struct {
 	KeyAlgorithm string        `lua:"key_algorithm,optional" default:"hmac-sha256" enum:"hmac-sha1 hmac-sha224 hmac-sha256 hmac-sha384 hmac-sha512" doc:"RFC 2136: its algorithm"`
 	Key          secret.Handle `lua:"key,optional" doc:"RFC 2136: the TSIG key, base64"`
 
-	Resolvers []string      `lua:"resolvers,optional" doc:"resolvers that zones and their servers are found through, host or host:port; this machine's when left out"`
-	TTL       time.Duration `lua:"ttl,optional" default:"60s" doc:"time to live of new records"`
+	Resolvers   []string      `lua:"resolvers,optional" doc:"resolvers that zones and their servers are found through, host or host:port; this machine's when left out"`
+	Propagation Propagation   `lua:"propagation,optional" doc:"how it is found out that records are published"`
+	TTL         time.Duration `lua:"ttl,optional" default:"60s" doc:"time to live of new records"`
 }
 
 // Challenge is what a name's owner has to publish. It takes an order's challenges
@@ -98,10 +100,20 @@ func (z Zone) Check() error {
 			return problem.Invalid(fmt.Sprintf("resolvers[%d]", i+1), fmt.Sprintf("must be a host or host:port, got %q", resolver))
 		}
 	}
+	if err := z.Propagation.check("propagation."); err != nil {
+		return err
+	}
+	if z.ZoneID != "" && !isZoneID(z.ZoneID) {
+		return problem.Invalid("zone_id", fmt.Sprintf("must be the 32 hexadecimal digits that Cloudflare shows on the zone's page, got %q", z.ZoneID))
+	}
 	if z.TTL != 0 && (z.TTL < time.Second || z.TTL > 24*time.Hour) {
 		return problem.Invalid("ttl", "must be between 1s and 24h, got "+duration.Format(z.TTL))
 	}
 	return nil
+}
+
+func isZoneID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // isServer reports whether s is a host or host:port.

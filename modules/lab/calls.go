@@ -18,7 +18,7 @@ func (w *World) Calls() []string {
 			calls = append(calls, "dns."+provider+"."+op)
 		}
 	}
-	calls = append(calls, "dns.rfc2136.update", "dns.rfc2136.transfer", "dns.query", "dns.query.resolver")
+	calls = append(calls, "dns.doh.query", "dns.rfc2136.update", "dns.rfc2136.transfer", "dns.query", "dns.query.resolver")
 	for i := range w.opt.PropagationDelay {
 		calls = append(calls, fmt.Sprintf("dns.query.ns%d", i+1))
 	}

@@ -38,6 +38,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,6 +75,11 @@ type Options struct {
 
 	PropagationDelay []time.Duration // one for each authoritative server; none and 200 ms when empty
 	NegativeTTL      time.Duration   // how long the resolver caches absence; not at all when 0
+
+	// DNS is another DNS server, host:port, such as a BIND that serves Domain: the CA
+	// validates through it, it is the resolver in moonseal.yaml, and the names of the
+	// world's name servers lead to it. The world's own DNS when "".
+	DNS string
 
 	NonceReject int           // good nonces that the CA refuses, in percent
 	AuthzReuse  int           // identifiers that get an earlier authorization again, in percent
@@ -105,6 +113,16 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("lab: %w", err)
 	}
 	o.Dir = dir
+	if o.DNS != "" {
+		host, port, err := net.SplitHostPort(o.DNS)
+		if err != nil { // without a port
+			host, port = strings.Trim(o.DNS, "[]"), "53"
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); host == "" || err != nil || n == 0 {
+			return o, fmt.Errorf("lab: DNS must be host or host:port, got %q", o.DNS)
+		}
+		o.DNS = net.JoinHostPort(host, port)
+	}
 	if len(o.Nodes) == 0 {
 		o.Nodes = []cucmtest.NodeOptions{
 			{Host: "cucm01-pub", Role: cucmtest.Publisher},
@@ -241,7 +259,7 @@ const EABKeyID = "lab"
 
 func (w *World) startCA(ctx context.Context) (err error) {
 	w.CA, err = acmetest.Start(ctx, acmetest.Options{
-		DNSAddr: w.DNS.Resolver(), Hosts: caHosts(), DirectoryPaths: []string{"/directory", "/v2/DV90"},
+		DNSAddr: w.resolver(), Hosts: caHosts(), DirectoryPaths: []string{"/directory", "/v2/DV90"},
 		NonceReject: w.opt.NonceReject, AuthzReuse: w.opt.AuthzReuse, RetryAuthz: w.opt.RetryAuthz, RetryOrder: w.opt.RetryOrder,
 		Strict: w.opt.Strict, RequireEAB: w.opt.RequireEAB, AlternateRoots: w.opt.AlternateRoots, RelativeLinks: w.opt.RelativeLinks,
 		EAB:      map[string]string{EABKeyID: urlAlphabet(w.Env("EAB_HMAC"))},
@@ -263,12 +281,20 @@ func (w *World) ConfigPath() string { return filepath.Join(w.opt.Dir, configFile
 // Hosts maps each real "name:port" of the world to its loopback "address:port".
 func (w *World) Hosts() map[string]string {
 	hosts := w.DNS.Hosts()
+	for name := range hosts {
+		if w.opt.DNS != "" && strings.HasSuffix(name, "."+Domain+":53") {
+			hosts[name] = w.opt.DNS
+		}
+	}
 	maps.Copy(hosts, w.Cluster.Addrs())
 	for _, name := range caHosts() {
 		hosts[net.JoinHostPort(name, "443")] = w.caAddr()
 	}
 	return hosts
 }
+
+// resolver is the DNS server that the CA and moonseal ask.
+func (w *World) resolver() string { return cmp.Or(w.opt.DNS, w.DNS.Resolver()) }
 
 func (w *World) caAddr() string {
 	u, err := url.Parse(w.CA.DirectoryURL())

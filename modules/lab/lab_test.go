@@ -17,6 +17,7 @@ import (
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/cucm"
 	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
 	"moonseal/runtime/secret"
@@ -289,5 +290,35 @@ func TestSecretsStay(t *testing.T) {
 				t.Errorf("%s holds %s", place, v.name)
 			}
 		}
+	}
+}
+
+// The CA validates through another DNS server, and the world's own sees nothing.
+func TestAnotherDNS(t *testing.T) {
+	other, err := dnstest.Start(dnstest.Options{Zones: []string{Domain}, Servers: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	w := start(t, func(o *Options) { o.DNS = other.Server(1) })
+	u := newUser(t, w.opt.Dir)
+	u.env["TSIG_KEY"] = other.Credentials().TSIGSecret
+	csr, err := u.node(t, pub).GenerateCSR(t.Context(), cucm.CSRRequest{Service: "tomcat", KeyType: "ec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := zones()[3]
+	zone.KeyName = strings.ToUpper(zone.KeyName)
+	u.issue(t, u.ca(t, acme.CA{Directory: "letsencrypt", Email: "admin@" + Domain}), zone, csr)
+	if own, others := w.DNS.TXT().History, other.TXT().History; len(own) != 0 || len(others) < 2 {
+		t.Errorf("%d changes in the world's DNS, %d in the other", len(own), len(others))
+	}
+	for _, bad := range []string{":53", "127.0.0.1:0", "127.0.0.1:dns"} {
+		if _, err := (Options{Dir: t.TempDir(), DNS: bad}).withDefaults(); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	if o, err := (Options{Dir: t.TempDir(), DNS: "192.0.2.53"}).withDefaults(); err != nil || o.DNS != "192.0.2.53:53" {
+		t.Errorf("%q, %v", o.DNS, err)
 	}
 }

@@ -22,9 +22,10 @@ local dns = {}
 ---A DNS zone, and how its records are changed.
 ---@class dns.Zone
 ---@field provider "cloudflare"|"route53"|"digitalocean"|"rfc2136" who takes the records
----@field name? string the zone's apex, such as example.com; found by its SOA record when left out
+---@field name? string the zone's apex, such as example.com; found through the resolvers when left out
 ---@field api_token? secret Cloudflare: API token with Zone.DNS:Edit and Zone:Read; DigitalOcean: token with write scope
 ---@field zone_token? secret Cloudflare: another token for Zone:Read, where api_token has none
+---@field zone_id? string Cloudflare: id of the zone, if several have the same name; the active one unless set
 ---@field access_key_id? secret Route 53: AWS access key id
 ---@field secret_access_key? secret Route 53: AWS secret access key
 ---@field session_token? secret Route 53: AWS session token of temporary credentials
@@ -35,22 +36,23 @@ local dns = {}
 ---@field key_algorithm? "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512" RFC 2136: its algorithm
 ---@field key? secret RFC 2136: the TSIG key, base64
 ---@field resolvers? string[] resolvers that zones and their servers are found through, host or host:port; this machine's when left out
+---@field propagation? { mode?: "authoritative"|"resolvers"|"doh"|"wait", resolvers?: string[], urls?: string[], wait?: duration } how it is found out that records are published
 ---@field ttl? duration time to live of new records
 local dns_Zone = {}
 
----Looks whether the provider takes the credentials and has the zones of the names, and changes nothing: a wrong token fails the run before it has changed anything. Whether the credentials may write shows only when a record is written.
+---Looks whether the provider takes the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, and changes nothing: a wrong token fails the run before it has changed anything. Whether the credentials may write shows only when a record is written.
 ---@param names string[] DNS names that are to be proven; those in no zone are left out, and so are those in another than this one, unless all are
 ---@return string[] # the zones
 function dns_Zone:check(names) end
 
----Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads. When the run has ended, or at `ctx:undo`, the values are removed again.
+---Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.
 ---@param challenges dns.Challenge[] an order's challenges
 ---@return dns.Record[] # the records, as the provider knows them
 function dns_Zone:present(challenges) end
 
----Asks all authoritative servers of the challenges' zones, over UDP and, where need be, TCP, following CNAMEs, whether they show every value. Made for `ctx:poll`.
+---Reports whether every value is published, in the way that the zone's `propagation` says: by default all authoritative servers of the challenges' zones have to show it, asked over UDP and, where need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. Each call asks a server for one value that it does not show, at most, and not again for what it has shown. Made for `ctx:poll`, twice a second.
 ---@param challenges dns.Challenge[] an order's challenges
----@param options? { authoritative?: boolean, resolvers?: string[] } whom to ask
+---@param options? { mode?: "authoritative"|"resolvers"|"doh"|"wait", authoritative?: boolean, resolvers?: string[], urls?: string[], wait?: duration } whom to ask
 ---@return any, string? # true, or false and who does not show what
 function dns_Zone:propagated(challenges, options) end
 
@@ -65,7 +67,7 @@ function dns_Zone:remove(challenges) end
 function dns_Zone:records(name, type) end
 
 ---Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), `route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet.
----@param options { provider: "cloudflare"|"route53"|"digitalocean"|"rfc2136", name?: string, api_token?: secret, zone_token?: secret, access_key_id?: secret, secret_access_key?: secret, session_token?: secret, region?: string, hosted_zone_id?: string, server?: string, key_name?: string, key_algorithm?: "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512", key?: secret, resolvers?: string[], ttl?: duration }
+---@param options { provider: "cloudflare"|"route53"|"digitalocean"|"rfc2136", name?: string, api_token?: secret, zone_token?: secret, zone_id?: string, access_key_id?: secret, secret_access_key?: secret, session_token?: secret, region?: string, hosted_zone_id?: string, server?: string, key_name?: string, key_algorithm?: "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512", key?: secret, resolvers?: string[], propagation?: { mode?: "authoritative"|"resolvers"|"doh"|"wait", resolvers?: string[], urls?: string[], wait?: duration }, ttl?: duration }
 ---@return dns.Zone # the zone
 function dns.zone(options) end
 

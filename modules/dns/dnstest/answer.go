@@ -2,6 +2,7 @@ package dnstest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,8 +12,16 @@ import (
 
 // authoritative answers for the world's zones as server view shows them.
 type authoritative struct {
-	world *World
-	view  int
+	world      *World
+	view       int
+	signedOnly bool
+}
+
+func (a *authoritative) name() string {
+	if a.signedOnly {
+		return "hidden"
+	}
+	return strings.TrimPrefix(callName(a.view), "dns.query.")
 }
 
 // maxCNAMEs bounds how many CNAMEs an answer follows.
@@ -30,9 +39,13 @@ func (a *authoritative) answer(ctx context.Context, w dns.ResponseWriter, q *dns
 			if rcode, tsigError := a.world.authenticate(w, q); rcode != dns.RcodeSuccess {
 				return refusedTsig(q, rcode, tsigError)
 			}
+		} else if a.signedOnly {
+			return new(dns.Msg).SetRcode(q, dns.RcodeRefused)
 		}
-		return a.lookup(q)
-	}, callName(a.view), "dns.query")
+		m := a.lookup(q)
+		a.world.noteAsked(a.name(), q, m)
+		return m
+	}, "dns.query."+a.name(), "dns.query")
 	return a.world.sign(m, w, q)
 }
 
@@ -63,13 +76,14 @@ func echoEDNS(m, q *dns.Msg) {
 
 // fill writes the answer to name and qtype into m, following CNAMEs as far as the
 // world's zones go, with the SOA where there is nothing (RFC 2308 section 3).
-func fill(m *dns.Msg, zones *store, view int, name string, qtype uint16) {
+// It reports whether the CNAMEs end.
+func fill(m *dns.Msg, zones *store, view int, name string, qtype uint16) bool {
 	for range maxCNAMEs {
 		zone := zones.zoneOf(name)
 		if zone == "" {
-			return
+			return true
 		}
-		rrs := zones.seen(view, zone)
+		rrs := withWildcards(zones.seen(view, zone), zone, name)
 		var found []dns.RR
 		exists := false
 		var alias *dns.CNAME
@@ -91,7 +105,7 @@ func fill(m *dns.Msg, zones *store, view int, name string, qtype uint16) {
 		m.Answer = append(m.Answer, found...)
 		switch {
 		case len(found) > 0:
-			return
+			return true
 		case alias != nil:
 			alias.Hdr.Name = name
 			m.Answer = append(m.Answer, alias)
@@ -101,8 +115,35 @@ func fill(m *dns.Msg, zones *store, view int, name string, qtype uint16) {
 			m.Rcode = dns.RcodeNameError
 		}
 		m.Ns = append(m.Ns, rrs[0]) // the SOA
-		return
+		return true
 	}
+	return false
+}
+
+// withWildcards adds to a zone's records those that the wildcard at name's closest
+// encloser makes (RFC 4592).
+func withWildcards(rrs []dns.RR, zone, name string) []dns.RR {
+	exists := func(at string) bool {
+		return slices.ContainsFunc(rrs, func(rr dns.RR) bool {
+			owner := cleanName(rr.Header().Name)
+			return owner == at || strings.HasSuffix(owner, "."+at)
+		})
+	}
+	encloser := cleanName(name)
+	if exists(encloser) {
+		return rrs
+	}
+	for encloser != zone && !exists(encloser) {
+		_, encloser, _ = strings.Cut(encloser, ".")
+	}
+	for _, rr := range rrs {
+		if cleanName(rr.Header().Name) == "*."+encloser {
+			made := dns.Copy(rr)
+			made.Header().Name = dns.Fqdn(name)
+			rrs = append(rrs, made)
+		}
+	}
+	return rrs
 }
 
 // resolver answers everything from all zones.
@@ -117,7 +158,13 @@ func newResolver(w *World) *resolver {
 }
 
 func (r *resolver) answer(ctx context.Context, _ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-	return faulty(ctx, r.world.opt.Faults, q, func() *dns.Msg { return r.lookup(q) }, callName(slowest), "dns.query")
+	return faulty(ctx, r.world.opt.Faults, q, func() *dns.Msg { return r.noted(q) }, callName(slowest), "dns.query")
+}
+
+func (r *resolver) noted(q *dns.Msg) *dns.Msg {
+	m := r.lookup(q)
+	r.world.noteAsked("resolver", q, m)
+	return m
 }
 
 func (r *resolver) lookup(q *dns.Msg) *dns.Msg {
@@ -141,7 +188,12 @@ func (r *resolver) lookup(q *dns.Msg) *dns.Msg {
 		m.Ns = []dns.RR{rootSOA()}
 		return m
 	}
-	fill(m, r.world.zones, slowest, question.Name, question.Qtype)
+	if question.Qtype == dns.TypeCNAME {
+		fill(m, r.world.zones, slowest, question.Name, question.Qtype)
+	} else if !fill(m, r.world.zones, slowest, question.Name, question.Qtype) {
+		m.Answer, m.Rcode = nil, dns.RcodeServerFailure // as resolvers answer a loop
+		return m
+	}
 	if len(m.Answer) == 0 {
 		r.negative.put(key, negativeAnswer{rcode: m.Rcode, ns: m.Ns, until: now.Add(r.negative.ttl)})
 	}

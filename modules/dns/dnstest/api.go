@@ -37,6 +37,8 @@ func (w *World) startAPIs() error {
 		{CloudflareHost, restCall("dns.cloudflare", "/dns_records"), newCloudflare(w)},
 		{DigitalOceanHost, restCall("dns.digitalocean", "/records"), newDigitalOcean(w)},
 		{Route53Host, route53Call, newRoute53(w)},
+		{CloudflareDoH, dohCall, http.HandlerFunc(w.serveDoH)},
+		{GoogleDoH, dohCall, http.HandlerFunc(w.serveDoH)},
 	} {
 		cert, err := ca.issue(api.host)
 		if err != nil {

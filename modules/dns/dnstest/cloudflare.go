@@ -102,6 +102,9 @@ func (c *cloudflare) authenticated(next http.Handler) http.Handler {
 	})
 }
 
+// CloudflareZoneID returns the id that the world's Cloudflare gives a zone.
+func CloudflareZoneID(zone string) string { return cfZoneID(zone) }
+
 func cfZoneID(zone string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(zone)))[:32] }
 func cfRecordID(n int) string     { return fmt.Sprintf("%032x", n) }
 

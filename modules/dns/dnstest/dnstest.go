@@ -1,6 +1,6 @@
 // Package dnstest is a DNS world for tests and for the lab: authoritative
-// servers, a resolver, and the HTTP APIs of Cloudflare, DigitalOcean and
-// Amazon Route 53, all over one set of zones and all on loopback.
+// servers, a resolver (also as DNS over HTTPS), and the HTTP APIs of Cloudflare,
+// DigitalOcean and Amazon Route 53, all over one set of zones and all on loopback.
 //
 //	world, err := dnstest.Start(dnstest.Options{Zones: []string{"example.com"}, Servers: 2})
 //	defer world.Close()
@@ -16,8 +16,8 @@
 //
 // Calls are named dns.query (every question; also dns.query.ns1 and so on, and
 // dns.query.resolver), dns.cloudflare.OP, dns.digitalocean.OP and
-// dns.route53.OP, where OP is zones, list, create or delete, dns.rfc2136.update
-// and dns.rfc2136.transfer. For questions and updates a status below 24 is the
+// dns.route53.OP, where OP is zones, list, create or delete, dns.rfc2136.update,
+// dns.rfc2136.transfer and dns.doh.query. For questions and updates a status below 24 is the
 // RCODE of the answer, any other status is SERVFAIL.
 package dnstest
 
@@ -29,6 +29,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ type Options struct {
 	NegativeTTL      time.Duration   // how long the resolver caches absence; not at all when 0
 	ChangeDelay      time.Duration   // until a Route 53 change is INSYNC
 	NoTransfer       bool            // refuse zone transfers (AXFR), as many servers do
+	HiddenPrimary    bool            // a further server, HiddenHost, that answers signed questions only and that no NS record names
 
 	Faults      *faults.Set
 	Clock       clockwork.Clock // the real one when nil
@@ -105,13 +107,17 @@ func (c Credentials) withDefaults() Credentials {
 
 // World is a running DNS world. It is safe for concurrent use.
 type World struct {
-	zones    *store
-	opt      Options
-	servers  []*nameServer // the authoritative ones, ns1 first
-	resolver *nameServer
-	apis     []*apiServer
-	hosts    map[string]string
-	ca       *authority
+	zones     *store
+	opt       Options
+	servers   []*nameServer // the authoritative ones, ns1 first
+	resolver  *nameServer
+	resolving *resolver
+	apis      []*apiServer
+	hosts     map[string]string
+	ca        *authority
+
+	mu    sync.Mutex
+	asked []Question
 
 	cancel context.CancelFunc // ends what a fault holds
 	owned  sync.WaitGroup     // every goroutine of the world
@@ -123,6 +129,9 @@ const (
 	DigitalOceanHost = "api.digitalocean.com"
 	Route53Host      = "route53.amazonaws.com"
 	ResolverHost     = "resolver.test"
+	HiddenHost       = "hidden.test" // with Options.HiddenPrimary
+	CloudflareDoH    = "cloudflare-dns.com"
+	GoogleDoH        = "dns.google"
 )
 
 // Start starts a world on free loopback ports. The caller closes it.
@@ -159,12 +168,21 @@ func (w *World) start(ctx context.Context) error {
 			w.hosts[strings.TrimSuffix(serverName(i, zone), ".")+":53"] = ns.addr
 		}
 	}
-	ns, err := startNameServer(ctx, &w.owned, newResolver(w), w.opt.Credentials)
+	w.resolving = newResolver(w)
+	ns, err := startNameServer(ctx, &w.owned, w.resolving, w.opt.Credentials)
 	if err != nil {
 		return err
 	}
 	w.resolver = ns
 	w.hosts[ResolverHost+":53"] = ns.addr
+	if w.opt.HiddenPrimary {
+		hidden, err := startNameServer(ctx, &w.owned, &authoritative{world: w, signedOnly: true}, w.opt.Credentials)
+		if err != nil {
+			return err
+		}
+		w.servers = append(w.servers, hidden)
+		w.hosts[HiddenHost+":53"] = hidden.addr
+	}
 	return w.startAPIs()
 }
 
@@ -230,6 +248,30 @@ func (w *World) CA() string { return w.ca.pem }
 // SetPropagationDelay changes the delay of server n, counted from 1, for changes
 // past and future.
 func (w *World) SetPropagationDelay(n int, d time.Duration) { w.zones.setDelay(n-1, d) }
+
+// Question is one that a server of the world was asked.
+type Question struct {
+	Server string // ns1 and so on, hidden or resolver
+	Name   string // lower case, no trailing dot
+	Type   string // such as "TXT"
+	Empty  bool   // there was nothing to answer with
+	At     time.Time
+}
+
+// Asked lists the questions that reached a server, oldest first.
+func (w *World) Asked() []Question {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.asked)
+}
+
+func (w *World) noteAsked(server string, q, a *dns.Msg) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, Question{
+		Server: server, Name: cleanName(q.Question[0].Name), Type: dns.TypeToString[q.Question[0].Qtype], Empty: len(a.Answer) == 0, At: w.opt.Clock.Now(),
+	})
+}
 
 // Record is a record of the world.
 type Record struct {

@@ -41,7 +41,7 @@ func startNameServer(ctx context.Context, owned *sync.WaitGroup, who answerer, c
 	}
 	s := &nameServer{addr: l.Addr().String(), ctx: ctx, who: who}
 	s.conns.byPeer = map[string]context.Context{}
-	secrets := map[string]string{dns.CanonicalName(cred.TSIGName): cred.TSIGSecret}
+	secrets := map[string]string{dns.CanonicalName(cred.TSIGName): cred.TSIGSecret, strings.ToUpper(dns.CanonicalName(cred.TSIGName)): cred.TSIGSecret}
 	s.udp = &dns.Server{PacketConn: pc, UDPSize: dns.DefaultMsgSize}
 	s.tcp = &dns.Server{Listener: &watchedListener{Listener: l, ctx: ctx, owned: owned, conns: &s.conns}}
 	for _, srv := range []*dns.Server{s.udp, s.tcp} {

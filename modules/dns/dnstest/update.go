@@ -37,7 +37,7 @@ func (w *World) sign(a *dns.Msg, rw dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 		return a
 	}
 	t := q.IsTsig()
-	return a.SetTsig(t.Hdr.Name, t.Algorithm, 300, signingTime())
+	return a.SetTsig(dns.CanonicalName(t.Hdr.Name), dns.CanonicalName(t.Algorithm), 300, signingTime()) // as BIND does
 }
 
 // signingTime is real: the library that checks a TSIG asks no injected clock.

@@ -172,7 +172,7 @@ function stages.creating_dns_challenge(ctx, s)
 end
 
 function stages.waiting_dns_propagation(ctx, s)
-  ctx:poll("waiting_dns_propagation", { within = s.spec.propagation or "10m" }, function()
+  ctx:poll("waiting_dns_propagation", { within = s.spec.propagation or "10m", every = "500ms" }, function()
     return s.zone:propagated(s.order.challenges)
   end)
 end
@@ -245,6 +245,17 @@ local function describe(s, spec)
   end
 end
 
+-- check_propagation refuses a wait that is longer than what the stage is allowed.
+local function check_propagation(spec)
+  local how = spec.zone.propagation or {}
+  local within = duration(spec.propagation or "10m")
+  local wait = duration(how.wait or (how.mode == "wait" and "2m" or 0))
+  if wait >= within then
+    refuse("zone.propagation.wait", "must be shorter than propagation, which is " .. tostring(spec.propagation or "10m"),
+      'propagation = "20m" beside zone allows more time')
+  end
+end
+
 -- check_later has what the stages are given only in the middle of a run checked now.
 local function check_later(s, spec, service)
   if spec.csr ~= nil and type(spec.csr) ~= "table" then
@@ -260,6 +271,7 @@ local function check_later(s, spec, service)
   for key, example in pairs { propagation = "10m", verify_within = "15m" } do
     if spec[key] ~= nil then part(key, key .. ' = "' .. example .. '"', "", duration, spec[key]) end
   end
+  check_propagation(spec)
 end
 
 -- replaced returns the stages with those that the specification replaces.
