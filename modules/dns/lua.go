@@ -244,7 +244,7 @@ type recordsArgs struct {
 func (b *binding) records() *bind.Func {
 	return &bind.Func{
 		Name:    "records",
-		Doc:     "Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked as by anybody; everything else takes a zone transfer.",
+		Doc:     "Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked for with a signed question; everything else takes a zone transfer.",
 		Returns: "the records",
 		Example: `local txt = zone:records("_acme-challenge.cucm01-pub.automate.builders", "TXT")`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *recordsArgs) ([]Record, error) {

@@ -60,7 +60,7 @@ function dns_Zone:propagated(challenges, options) end
 ---@param challenges dns.Challenge[] an order's challenges
 function dns_Zone:remove(challenges) end
 
----Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked as by anybody; everything else takes a zone transfer.
+---Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked for with a signed question; everything else takes a zone transfer.
 ---@param name? string the whole name; all names of the zone when left out (the zone then has to say its own name)
 ---@param type? string such as TXT; all types when left out
 ---@return dns.Record[] # the records
