@@ -37,12 +37,16 @@
 //
 // # Names and addresses
 //
-// Zones are found by their SOA records and servers by their NS records, through
-// the resolvers. A server is dialled by its name, so that a name which the dialer
-// maps elsewhere gets there; the dialer resolves it through this machine's
-// resolvers, not through the zone's. Over TCP it takes the first of the name's
-// addresses that works. Over UDP, where every address "works", the first; the
-// question is then asked over TCP.
+// Zones are found from the parent down: the resolvers name the servers of a zone
+// above the name, and those servers refer to the zone itself. No caching resolver is
+// asked for a name before it is published, because it would remember the absence;
+// the one exception is a name that has to be an alias, because it is in another zone
+// than the one that is written to, and whose servers cannot be reached.
+//
+// A server is dialled by its name, so that a name which the dialer maps elsewhere
+// gets there; the dialer resolves it through this machine's resolvers, not through
+// the zone's. Over UDP its IPv4 address is asked first and its IPv6 address soon
+// after, since every address "works" there; then it is asked over TCP.
 //
 // # Retries
 //

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -19,7 +20,9 @@ import (
 
 	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/faults"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/secret"
 )
 
 // Cases from the field: ../shared/cases/acme-dns.md.
@@ -142,13 +145,14 @@ func (s *scene) mangling(mangle func([]byte) []byte) func(context.Context, strin
 
 // message reads a DNS message with its length before it.
 func message(r io.Reader) ([]byte, error) {
-	head := make([]byte, 2)
-	if _, err := io.ReadFull(r, head); err != nil {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
-	body := make([]byte, binary.BigEndian.Uint16(head))
-	_, err := io.ReadFull(r, body)
-	return append(head, body...), err
+	whole := make([]byte, 2+int(binary.BigEndian.Uint16(head[:])))
+	copy(whole, head[:])
+	_, err := io.ReadFull(r, whole[2:])
+	return whole, err
 }
 
 // No resolver learns that a challenge's name does not exist, nor that a name above it
@@ -510,7 +514,7 @@ func TestCloudflareRecordThatIsThere(t *testing.T) {
 // Of two zones of one name the active one is meant, or the one that zone_id names.
 func TestCloudflareZonesOfOneName(t *testing.T) {
 	const other = "0123456789abcdef0123456789abcdef"
-	list := func(id string, statuses ...string) func(r *http.Request, status int, body string) (int, string) {
+	list := func(statuses ...string) func(r *http.Request, status int, body string) (int, string) {
 		return func(r *http.Request, status int, body string) (int, string) {
 			if !strings.HasSuffix(r.URL.Path, "/zones") {
 				return status, body
@@ -546,7 +550,7 @@ func TestCloudflareZonesOfOneName(t *testing.T) {
 			if tt.id == "own" {
 				z.ZoneID = dnstest.CloudflareZoneID("example.com")
 			}
-			s.client.opt.HTTP = changed{s.client.opt.HTTP, list(tt.id, tt.statuses...)}
+			s.client.opt.HTTP = changed{s.client.opt.HTTP, list(tt.statuses...)}
 			_, err := s.present(z, []Challenge{challenge("www.example.com", digestA)})
 			switch e := problem.From(err); {
 			case tt.kind == "" && err != nil:
@@ -555,5 +559,35 @@ func TestCloudflareZonesOfOneName(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		})
+	}
+}
+
+// doctor says that port 53 is blocked, once, and which server is unfit; in another mode
+// the servers do not matter.
+func TestDoctorTriesPropagation(t *testing.T) {
+	s := newScript(t, dnstest.Options{})
+	look := func(mode string) []bind.Finding {
+		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}, clients: map[clientKey]*bound{}}
+		z := zoneAt("cloudflare")
+		z.Propagation.Mode = mode
+		return b.look(&bind.Call{
+			Context: t.Context(), Clock: s.clock, Log: slog.New(slog.DiscardHandler), Network: s.net, Secrets: secret.Map(s.secrets), Redactor: &secret.Redactor{},
+		}, &z, nil)
+	}
+	if got := look(""); len(got) != 2 || got[0].Error != nil || got[1].Error != nil || got[1].What != "propagation of example.com" || got[1].Note != "all of its name servers answer" {
+		t.Errorf("%+v", got)
+	}
+	s.fault(faults.Fault{Call: "dns.query.ns2", Kind: faults.Timeout, Times: -1})
+	if got := look(""); len(got) != 2 || got[0].Error != nil || got[1].Error == nil || got[1].Error.Message != "ns2.example.com does not answer: no answer in time" {
+		t.Errorf("%+v", got)
+	}
+	s.fault(faults.Fault{Call: "dns.query.ns1", Kind: faults.Timeout, Times: -1})
+	if got := look(""); len(got) != 1 || got[0].Error == nil || !strings.Contains(got[0].Error.Message, "port 53 to ns1.example.com, ns2.example.com is blocked from here") || !strings.Contains(got[0].Error.Hint, "doh") {
+		t.Errorf("%+v", got)
+	}
+	for _, mode := range []string{modeResolvers, modeDoH, modeWait} {
+		if got := look(mode); len(got) != 2 || got[0].Error != nil || got[1].Error != nil {
+			t.Errorf("%s: %+v", mode, got)
+		}
 	}
 }

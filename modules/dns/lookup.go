@@ -506,36 +506,51 @@ func (l *lookup) synthesized(ctx context.Context, s server, name, target string)
 // that no absence is remembered.
 func (l *lookup) behind(ctx context.Context, p place, name string, why *problem.Error) (place, error) {
 	p.blocked = why
-	if l.zone == "" || !within(name, l.zone) {
-		for _, at := range above(name) {
-			if len(at) <= len(p.apex) {
-				continue
-			}
-			servers, err := l.nameServers(ctx, at)
-			if err != nil {
-				return p, err
-			}
-			if len(servers) > 0 {
-				p.apex = at
-			}
+	if l.zone != "" && !within(name, l.zone) {
+		if err := l.deepen(ctx, &p, name); err != nil {
+			return p, err
+		}
+		return l.aliasByResolvers(ctx, p, name)
+	}
+	if l.zone == "" {
+		if err := l.deepen(ctx, &p, name); err != nil {
+			return p, err
 		}
 	}
-	if l.zone == "" || within(name, l.zone) {
-		w, err := l.c.provider(ctx, l.z)
+	w, err := l.c.provider(ctx, l.z)
+	if err != nil {
+		return p, err
+	}
+	aliases, err := w.list(ctx, p.apex, name, "CNAME")
+	switch {
+	case err != nil && problem.From(err).Kind == problem.NotFound: // of another zone than the provider's
+		return l.aliasByResolvers(ctx, p, name)
+	case err != nil:
+		return p, err
+	case len(aliases) > 0:
+		p.target, p.via = strings.TrimSuffix(strings.ToLower(aliases[0].Value), "."), viaCNAME
+	}
+	return p, nil
+}
+
+// deepen makes p the deepest zone above name that the resolvers know.
+func (l *lookup) deepen(ctx context.Context, p *place, name string) error {
+	for _, at := range above(name) {
+		if len(at) <= len(p.apex) {
+			continue
+		}
+		servers, err := l.nameServers(ctx, at)
 		if err != nil {
-			return p, err
+			return err
 		}
-		aliases, err := w.list(ctx, p.apex, name, "CNAME")
-		if err == nil {
-			if len(aliases) > 0 {
-				p.target, p.via = strings.TrimSuffix(strings.ToLower(aliases[0].Value), "."), viaCNAME
-			}
-			return p, nil
-		}
-		if problem.From(err).Kind != problem.NotFound {
-			return p, err
+		if len(servers) > 0 {
+			p.apex = at
 		}
 	}
+	return nil
+}
+
+func (l *lookup) aliasByResolvers(ctx context.Context, p place, name string) (place, error) {
 	a, err := l.recursive(ctx, name, mdns.TypeCNAME)
 	if err != nil {
 		return p, err

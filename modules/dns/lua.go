@@ -30,7 +30,10 @@ func Module() *bind.Module {
 		Functions: []*bind.Func{{
 			Name: "zone", Table: true,
 			Doc: "Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), " +
-				"`route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet.",
+				"`route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet. " +
+				"`propagation` says how it is found out that records are published. Its mode `authoritative` asks all servers of the zone, and then the `resolvers` that it names, " +
+				"last because they remember absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, " +
+				"through the proxy if there is one, and `wait` asks nobody and waits.",
 			Returns: "the zone",
 			Example: `local zone = dns.zone { provider = "cloudflare", api_token = secret "CF_API_TOKEN" }`,
 			Impl:    bind.Pure(func(z *Zone) (*Zone, error) { return z, z.Check() }),
@@ -129,7 +132,8 @@ func (a *challengesArgs) holds() []string {
 func (b *binding) present() *bind.Func {
 	return &bind.Func{
 		Name: "present",
-		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. " +
+		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. " +
+			"A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. " +
 			"If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.",
 		Returns: "the records, as the provider knows them",
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
@@ -186,7 +190,7 @@ type propagatedArgs struct {
 type propagatedOptions struct {
 	Mode          string        `lua:"mode,optional" enum:"authoritative resolvers doh wait" doc:"as in the zone's propagation, which it overrides"`
 	Authoritative bool          `lua:"authoritative,optional" default:"true" doc:"false is the same as mode = \"resolvers\""`
-	Resolvers     []string      `lua:"resolvers,optional" doc:"resolvers that have to show the values; with mode authoritative they are asked too, last, because they remember absence"`
+	Resolvers     []string      `lua:"resolvers,optional" doc:"resolvers that have to show the values, see dns.zone"`
 	URLs          []string      `lua:"urls,optional" doc:"endpoints for mode doh"`
 	Wait          time.Duration `lua:"wait,optional" doc:"how long to wait, or before the first question"`
 }
@@ -240,7 +244,7 @@ type recordsArgs struct {
 func (b *binding) records() *bind.Func {
 	return &bind.Func{
 		Name:    "records",
-		Doc:     "Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked as by anybody; everything else takes a zone transfer.",
+		Doc:     "Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked for with a signed question; everything else takes a zone transfer.",
 		Returns: "the records",
 		Example: `local txt = zone:records("_acme-challenge.cucm01-pub.automate.builders", "TXT")`,
 		Impl: bind.Read(func(c *bind.Call, z *Zone, a *recordsArgs) ([]Record, error) {

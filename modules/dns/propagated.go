@@ -17,10 +17,10 @@ import (
 
 // Propagation says how it is found out that records are published.
 type Propagation struct {
-	Mode      string        `lua:"mode,optional" default:"authoritative" enum:"authoritative resolvers doh wait" doc:"authoritative: ask all servers of the zone; resolvers: only resolvers; doh: only DNS over HTTPS, for a site whose port 53 is blocked; wait: ask nobody and wait"`
-	Resolvers []string      `lua:"resolvers,optional" doc:"the resolvers that have to show the values, host or host:port: the zone's, the config's or this machine's unless set; with mode authoritative they are asked too, last, because they remember absence"`
-	URLs      []string      `lua:"urls,optional" doc:"doh: the endpoints (RFC 8484) that have to show the values; https://cloudflare-dns.com/dns-query and https://dns.google/dns-query unless set. They are reached through the proxy, if there is one"`
-	Wait      time.Duration `lua:"wait,optional" doc:"mode wait: how long (2m unless set); resolvers and doh: how long before the first question, because they remember absence (not at all unless set)"`
+	Mode      string        `lua:"mode,optional" default:"authoritative" enum:"authoritative resolvers doh wait" doc:"whom to ask, see below"`
+	Resolvers []string      `lua:"resolvers,optional" doc:"resolvers that have to show the values, host or host:port; the zone's, the config's or this machine's unless set"`
+	URLs      []string      `lua:"urls,optional" doc:"doh: endpoints that have to show the values; https://cloudflare-dns.com/dns-query and https://dns.google/dns-query unless set"`
+	Wait      time.Duration `lua:"wait,optional" doc:"wait: how long, 2m unless set; resolvers and doh: how long before the first question, no time unless set"`
 }
 
 const (

@@ -173,9 +173,10 @@ func (p *rfc2136Zone) unclear(ctx context.Context, err error) *problem.Error {
 	}
 	e := *problem.Network(err)
 	e.Target = p.server
+	bad := []error{mdns.ErrSig, mdns.ErrKey, mdns.ErrKeyAlg, mdns.ErrTime, mdns.ErrSecret, mdns.ErrNoSig, mdns.ErrAuth}
 	_, isDNS := errors.AsType[*mdns.Error](err)
 	switch {
-	case slices.ContainsFunc([]error{mdns.ErrSig, mdns.ErrKey, mdns.ErrKeyAlg, mdns.ErrTime, mdns.ErrSecret, mdns.ErrNoSig, mdns.ErrAuth}, func(bad error) bool { return errors.Is(err, bad) }):
+	case slices.ContainsFunc(bad, func(one error) bool { return errors.Is(err, one) }):
 		e.Message, e.Server = "the signature of the server's answer does not verify: "+err.Error(), ""
 		e.Hint = "check key_name, key_algorithm and key, that both clocks agree within five minutes, and what stands between here and the server"
 	case isDNS:

@@ -60,13 +60,13 @@ function dns_Zone:propagated(challenges, options) end
 ---@param challenges dns.Challenge[] an order's challenges
 function dns_Zone:remove(challenges) end
 
----Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked as by anybody; everything else takes a zone transfer.
+---Lists a zone's records as the provider knows them. With `rfc2136`, a name and a type are asked for with a signed question; everything else takes a zone transfer.
 ---@param name? string the whole name; all names of the zone when left out (the zone then has to say its own name)
 ---@param type? string such as TXT; all types when left out
 ---@return dns.Record[] # the records
 function dns_Zone:records(name, type) end
 
----Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), `route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet.
+---Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), `route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet. `propagation` says how it is found out that records are published. Its mode `authoritative` asks all servers of the zone, and then the `resolvers` that it names, last because they remember absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, through the proxy if there is one, and `wait` asks nobody and waits.
 ---@param options { provider: "cloudflare"|"route53"|"digitalocean"|"rfc2136", name?: string, api_token?: secret, zone_token?: secret, zone_id?: string, access_key_id?: secret, secret_access_key?: secret, session_token?: secret, region?: string, hosted_zone_id?: string, server?: string, key_name?: string, key_algorithm?: "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512", key?: secret, resolvers?: string[], propagation?: { mode?: "authoritative"|"resolvers"|"doh"|"wait", resolvers?: string[], urls?: string[], wait?: duration }, ttl?: duration }
 ---@return dns.Zone # the zone
 function dns.zone(options) end
