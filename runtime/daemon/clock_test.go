@@ -46,7 +46,7 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 				return nil
 			}
 			h.script("asks", script{Does: "approve"})
-			h.script("renewed", script{Schedule: "0 13 * * *"})
+			h.script("renewed", script{Schedule: "30 14 * * *"}) // when both alerts have surely been sent
 			h.start()
 			h.recorded("renewed", noon.Add(60*24*time.Hour))
 			asks := h.begun("asks")
@@ -58,7 +58,7 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 				return by < 0 || told("[ACT] renewed, x: expired", "renewed: the certificate of x ends on") == 1
 			})
 			h.restart()
-			h.drifts(2*time.Hour, func() bool { return h.ran("renewed") })
+			h.drifts(3*time.Hour, func() bool { return h.ran("renewed") })
 			before := len(h.runs())
 			h.clock.set(-by)
 			h.drifts(time.Hour, func() bool { return by < 0 || told("[OVER] renewed, x: expired", "x serves a certificate, until") == 1 })
