@@ -38,6 +38,7 @@ type turns struct {
 	floor  *journaltest.Floor
 	ratio  journaltest.Ratio
 	since  time.Time
+	ended  bool // enough was called; a step may be under way
 	enough func()
 }
 
@@ -48,7 +49,7 @@ func (j *turns) Write(ctx context.Context, recs ...journal.Record) error {
 		return err
 	}
 	done, ok := recs[0].(journal.StepDone)
-	if !ok {
+	if !ok || j.ended {
 		return nil
 	}
 	if !j.since.IsZero() {
@@ -56,6 +57,7 @@ func (j *turns) Write(ctx context.Context, recs ...journal.Record) error {
 		j.ratio.Theirs(journaltest.Time(j.b, func() error { return j.floor.Commit(string(done.Result)) }))
 	}
 	if !j.b.Loop() {
+		j.ended = true
 		j.enough()
 	}
 	j.since = time.Now()
