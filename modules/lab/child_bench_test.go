@@ -1,8 +1,10 @@
 package lab_test
 
 import (
+	"bytes"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,14 +24,19 @@ import (
 func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time.Duration {
 	b.Helper()
 	exe := filepath.Join(b.TempDir(), "moonseal")
-	if out, err := exec.CommandContext(b.Context(), "go", "build", "-o", exe, "moonseal/cmd/moonseal").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(b.Context(), "go", "build", "-buildvcs=false", "-o", exe, "moonseal/cmd/moonseal").CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
 	}
+	id, err := exec.CommandContext(b.Context(), "go", "tool", "buildid", exe).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	content := strings.TrimSpace(string(id[bytes.LastIndexByte(id, '/')+1:]))
 	var begun time.Time
 	var took time.Duration
 	p := &worker.Parent{
 		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: e.secrets, Redactor: &secret.Redactor{},
-		Clock: clockwork.NewRealClock(),
+		Clock: clockwork.NewRealClock(), Build: "(devel) " + content[:10], // as the child names its own
 		Observe: func(rec journal.Record) {
 			switch r := rec.(type) {
 			case journal.StepStarted:
