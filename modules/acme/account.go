@@ -163,7 +163,7 @@ func (c *Client) newAccount(ctx context.Context, key crypto.Signer, msg acme.Acc
 	return made.Location, nil
 }
 
-// mac gives the binding's MAC key in base64url, checked: lego's error would quote it.
+// mac returns the binding's MAC key in base64url, checked: lego's error would quote it.
 func (c *Client) mac(ctx context.Context) (string, error) {
 	mac, err := c.opts.HMAC(ctx)
 	if err != nil {

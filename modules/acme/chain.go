@@ -20,7 +20,7 @@ import (
 const maxAlternates = 8
 
 // download gets a certificate with the chain that is preferred, else the one
-// that the CA gives first. A chain that cannot be had is passed over: the
+// that the CA returns first. A chain that cannot be had is passed over: the
 // certificate is issued, whatever becomes of its other chains.
 func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*x509.Certificate, error) {
 	cert, header, err := c.getChain(ctx, acct, certURL)

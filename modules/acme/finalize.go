@@ -63,7 +63,7 @@ func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr 
 	return c.collect(ctx, acct, o, hint, csr)
 }
 
-// finalizable gives an order that is ready or further, and is for csr. One that is
+// finalizable returns an order that is ready or further, and is for csr. One that is
 // still pending is asked for again: it may follow its authorizations late.
 func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*Order, error) {
 	if err := CheckCSR(csr); err != nil {

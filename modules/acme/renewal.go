@@ -219,7 +219,7 @@ func certID(leaf *stdx509.Certificate) string {
 	return enc.EncodeToString(leaf.AuthorityKeyId) + "." + enc.EncodeToString(raw.Bytes)
 }
 
-// replaces gives the ARI identifier of old where it was issued here or the CA knows it,
+// replaces returns the ARI identifier of old where it was issued here or the CA knows it,
 // else "".
 func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.Certificate, kept bool) string {
 	if old == nil || old.SelfSigned || dir.RenewalInfo == "" {

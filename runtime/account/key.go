@@ -21,7 +21,7 @@ type Holder struct {
 	Email     string // the contact address, "" for none
 }
 
-// AccountKey gives the private key, in PEM, of a holder's account; where there is none
+// AccountKey returns the private key, in PEM, of a holder's account; where there is none
 // it makes one with generate. Of several processes that ask at once, one makes it. The
 // key is on the disk before AccountKey returns, so that an account which was made with
 // it is never lost.
@@ -148,7 +148,7 @@ func (s *Store) SaveAccountURL(holder Holder, url string) error {
 	return atomicfile.WriteFile(path+".url", []byte(url+"\n"))
 }
 
-// acme gives the path of a holder's files, without their extension.
+// acme returns the path of a holder's files, without their extension.
 func (s *Store) acme(holder Holder) (string, error) {
 	base, err := s.base()
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Store) acme(holder Holder) (string, error) {
 	return filepath.Join(base, "_acme", host, folder, name), nil
 }
 
-// byHost gives the path at which an older version kept the files, by host and e-mail
+// byHost returns the path at which an older version kept the files, by host and e-mail
 // address only.
 func (s *Store) byHost(holder Holder) (string, error) {
 	base, err := s.base()

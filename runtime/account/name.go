@@ -47,7 +47,7 @@ func caName(ca string) (string, error) {
 	return name + ":" + port, nil
 }
 
-// directoryName gives the folders of a CA's directory: that of its host, and below it
+// directoryName returns the folders of a CA's directory: that of its host, and below it
 // one for the rest of its URL.
 func directoryName(directory string) (host, folder string, err error) {
 	u, err := url.Parse(directory)
@@ -60,7 +60,7 @@ func directoryName(directory string) (host, folder string, err error) {
 	return host, fileName(strings.TrimPrefix(u.RequestURI(), "/")), nil
 }
 
-// holderName gives the name of a holder's files: its e-mail address, and its binding
+// holderName returns the name of a holder's files: its e-mail address, and its binding
 // after a comma, which no address has.
 func holderName(holder Holder) (string, error) {
 	name, err := emailName(holder.Email)
@@ -74,7 +74,7 @@ func holderName(holder Holder) (string, error) {
 // it: file systems take 255.
 const longestName = 44
 
-// fileName gives text as the name of a file, another for each text. What is long is
+// fileName returns text as the name of a file, another for each text. What is long is
 // named by its hash, which no short one looks like: that has no "%_".
 func fileName(text string) string {
 	name := url.PathEscape(text)

@@ -206,6 +206,9 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 	if found {
 		return r.reread(inv.Func, result)
 	}
+	if err := r.work.stopped(); err != nil && !r.ending {
+		return nil, err
+	}
 	if err := r.mayChange(c.Context, inv); err != nil {
 		return nil, err
 	}

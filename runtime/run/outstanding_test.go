@@ -92,7 +92,7 @@ func errorsOr(first, second error) error {
 }
 
 // So does a cancel that comes while the call is under way. The call may finish first, for
-// as long as a stop gives it; in a hurry it may not.
+// as long as a stop returns it; in a hurry it may not.
 func TestCancelInsideACall(t *testing.T) {
 	lost := &problem.Error{Kind: problem.Unavailable, Message: "lost"}
 	blind := func() (bool, error) { return false, lost }
@@ -164,5 +164,27 @@ func TestAttemptsAreBounded(t *testing.T) {
 		if left > want || left < want-time.Minute {
 			t.Errorf("%s: an attempt may last %s", options, left)
 		}
+	}
+}
+
+// A cancel that comes while a call only looks keeps it from changing anything.
+func TestCancelBeforeACall(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	made := 0
+	change := bind.Method(bind.Effect[slowThing, none, string, bool]{
+		Look: func(*bind.Call, *slowThing, *none) (string, *bool, error) {
+			cancel(run.ErrCancelled)
+			return "seen", nil, nil
+		},
+		Do: func(*bind.Call, *slowThing, *none, string) (bool, error) { made++; return true, nil },
+	})
+	l := newLab(t, script(`ctx:step("one", function() return slow.thing { name = "a" }:change() end)`))
+	l.grace = time.Hour
+	m := slow(nil, nil, new(int))
+	m.Types[0].Methods[0].Impl = change
+	l.modules = []*bind.Module{m}
+	out := l.must(l.process(ctx))
+	if out.Status != journal.Cancelled || made != 0 || len(out.Left) > 0 || len(l.history().Effects) > 0 {
+		t.Errorf("%+v, made %d times, %+v", out, made, l.history().Effects)
 	}
 }

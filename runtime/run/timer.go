@@ -22,8 +22,9 @@ type workTimer struct {
 	timer   clockwork.Timer
 	expire  context.CancelCauseFunc
 
-	grace time.Duration   // how long a call under way may go on once the run is cancelled
-	hurry context.Context //nolint:containedctx // a signal, which ends when it may not any more
+	parent context.Context //nolint:containedctx // of the one that context returns
+	grace  time.Duration   // how long a call under way may go on once the run is cancelled
+	hurry  context.Context //nolint:containedctx // a signal, which ends when it may not any more
 
 	mu      sync.Mutex
 	busy    int      // calls under way, which may finish
@@ -101,6 +102,15 @@ func (t *workTimer) last(hurry context.Context, grace time.Duration, why error) 
 	})
 }
 
+// stopped returns why no call may begin any more, as soon as that is known: the context
+// of a call follows a moment later.
+func (t *workTimer) stopped() error {
+	if t == nil || t.parent == nil || t.parent.Err() == nil {
+		return nil
+	}
+	return context.Cause(t.parent)
+}
+
 // settle stops what would end a context that is not needed any more.
 func (t *workTimer) settle() {
 	t.mu.Lock()
@@ -119,6 +129,7 @@ func newWorkTimer(clock clockwork.Clock, limit, before time.Duration) *workTimer
 // context returns a context that ends when the limit is reached.
 func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 	parent := ctx
+	t.parent = parent
 	ctx, t.expire = context.WithCancelCause(context.WithoutCancel(parent))
 	unwatch := context.AfterFunc(parent, func() { t.interrupted(context.Cause(parent)) })
 	t.limited = t.limit > 0
