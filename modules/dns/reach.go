@@ -103,7 +103,7 @@ func (c *Client) Watched(ctx context.Context, z Zone, apex string) error {
 	case len(missing) > 0:
 		return &problem.Error{
 			Kind: problem.Unavailable, Target: "zone " + apex, Message: strings.Join(missing, "; "), Work: problem.NotDone,
-			Hint: "no record counts as published until each of them shows it: mend or remove what does not answer, or choose another propagation mode",
+			Hint: "no record counts as published until each of them shows it: repair or remove what does not answer, or choose another propagation mode",
 		}
 	}
 	return nil
