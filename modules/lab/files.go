@@ -96,7 +96,7 @@ func (w *World) config() (string, error) {
 // settings of modules: what they need to find the world, and to be as quick as it is.
 func (w *World) settings() map[string]map[string]any {
 	all := map[string]map[string]any{
-		"dns":  {"resolvers": []string{w.resolver()}},
+		"dns":  {"resolvers": []string{w.Resolver()}},
 		"cucm": {"settle": "2s", "replication": "5s", "prompt_settle": "20ms", "poll": "100ms"}, // a node here is down as soon as it is told to restart
 	}
 	for module, more := range w.opt.Settings {

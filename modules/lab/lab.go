@@ -81,6 +81,10 @@ type Options struct {
 	// world's name servers lead to it. The world's own DNS when "".
 	DNS string
 
+	// Hosts are further names, name:port to address:port on loopback, or other places
+	// for names of the world.
+	Hosts map[string]string
+
 	NonceReject int           // good nonces that the CA refuses, in percent
 	AuthzReuse  int           // identifiers that get an earlier authorization again, in percent
 	RetryAuthz  int           // Retry-After of a pending authorization, in seconds; none when 0
@@ -259,7 +263,7 @@ const EABKeyID = "lab"
 
 func (w *World) startCA(ctx context.Context) (err error) {
 	w.CA, err = acmetest.Start(ctx, acmetest.Options{
-		DNSAddr: w.resolver(), Hosts: caHosts(), DirectoryPaths: []string{"/directory", "/v2/DV90"},
+		DNSAddr: w.Resolver(), Hosts: caHosts(), DirectoryPaths: []string{"/directory", "/v2/DV90"},
 		NonceReject: w.opt.NonceReject, AuthzReuse: w.opt.AuthzReuse, RetryAuthz: w.opt.RetryAuthz, RetryOrder: w.opt.RetryOrder,
 		Strict: w.opt.Strict, RequireEAB: w.opt.RequireEAB, AlternateRoots: w.opt.AlternateRoots, RelativeLinks: w.opt.RelativeLinks,
 		EAB:      map[string]string{EABKeyID: urlAlphabet(w.Env("EAB_HMAC"))},
@@ -290,11 +294,12 @@ func (w *World) Hosts() map[string]string {
 	for _, name := range caHosts() {
 		hosts[net.JoinHostPort(name, "443")] = w.caAddr()
 	}
+	maps.Copy(hosts, w.opt.Hosts)
 	return hosts
 }
 
-// resolver is the DNS server that the CA and moonseal ask.
-func (w *World) resolver() string { return cmp.Or(w.opt.DNS, w.DNS.Resolver()) }
+// Resolver is the DNS server that the CA and moonseal ask, host:port.
+func (w *World) Resolver() string { return cmp.Or(w.opt.DNS, w.DNS.Resolver()) }
 
 func (w *World) caAddr() string {
 	u, err := url.Parse(w.CA.DirectoryURL())

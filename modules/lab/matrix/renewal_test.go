@@ -109,7 +109,7 @@ func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 		Journal: r.journal, Control: control.New(r.journal, r.clock), Spawner: children{r.clock, modules.All}, Secrets: s.secrets, Redactor: &secret.Redactor{},
 		Embedded: scripts.Embedded(), Clock: r.clock, Observe: r.observe,
 	}
-	set.with("dns", "resolvers", []string{s.world.DNS.Resolver()})
+	set.with("dns", "resolvers", []string{s.world.Resolver()})
 	r.job = worker.Job{
 		Playbook: "renewal", Files: map[string]string{"renewal.lua": d.source()}, Network: s.network, State: r.state, Settings: map[string]string{},
 	}
