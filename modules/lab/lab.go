@@ -13,7 +13,7 @@
 //
 //	moonseal.yaml   the config; its hosts send the real names to loopback
 //	lab.env         the secrets as KEY=value, new at each start; see [World.Env]
-//	ca.pem          the roots of the lab: of its HTTPS and of what its CA issues
+//	ca.pem          the roots of the lab: of its HTTPS and of what its CAs issue
 //	scripts/        filled once; a folder that is there already is left alone
 //	state/accounts/<node>/pins.json   what each node shows at first
 //	control.url     where the control API listens; there while the world runs
@@ -81,6 +81,8 @@ type Options struct {
 	// world's name servers lead to it. The world's own DNS when "".
 	DNS string
 
+	CA OtherCA // runs beside the world's own; none when empty
+
 	NonceReject int           // good nonces that the CA refuses, in percent
 	AuthzReuse  int           // identifiers that get an earlier authorization again, in percent
 	RetryAuthz  int           // Retry-After of a pending authorization, in seconds; none when 0
@@ -97,6 +99,13 @@ type Options struct {
 
 	Clock clockwork.Clock // of DNS and of the nodes; the real one when nil
 	Log   *slog.Logger    // of the doubles; silent when nil
+}
+
+// OtherCA is an ACME server that runs elsewhere, such as a step-ca on loopback.
+// moonseal.yaml reaches and trusts it; the ledger holds nothing of what it issues.
+type OtherCA struct {
+	Hosts map[string]string // its real "name:port" and loopback "address:port"; they go before the world's own
+	Roots string            // in PEM: of its HTTPS and of what it issues
 }
 
 const (
@@ -290,6 +299,7 @@ func (w *World) Hosts() map[string]string {
 	for _, name := range caHosts() {
 		hosts[net.JoinHostPort(name, "443")] = w.caAddr()
 	}
+	maps.Copy(hosts, w.opt.CA.Hosts)
 	return hosts
 }
 
