@@ -4,6 +4,7 @@
 
 GO ?= go
 LINT_VERSION := v2.15.0
+STEP_CA_VERSION := v0.28.4
 TOOLS := $(CURDIR)/bin/tools
 
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -103,6 +104,17 @@ $(TOOLS)/golangci-lint-$(LINT_VERSION):
 	@mkdir -p $(TOOLS)
 	GOFLAGS= GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@mv $(TOOLS)/golangci-lint $@
+
+.PHONY: step-ca
+step-ca: $(TOOLS)/step-ca-$(STEP_CA_VERSION) ## Build the CA that some tests renew with; without it they are skipped
+
+$(TOOLS)/step-ca-$(STEP_CA_VERSION):
+	@echo "installing step-ca $(STEP_CA_VERSION) into bin/tools; this takes a few minutes, once"
+	@mkdir -p $(TOOLS)
+	@rm -f $(TOOLS)/step-ca # the link to another version
+	CGO_ENABLED=0 GOFLAGS= GOBIN=$(TOOLS) $(GO) install github.com/smallstep/certificates/cmd/step-ca@$(STEP_CA_VERSION)
+	@mv $(TOOLS)/step-ca $@
+	@ln -s $(notdir $@) $(TOOLS)/step-ca
 
 .PHONY: clean
 clean: ## Remove what was built

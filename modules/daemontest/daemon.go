@@ -87,7 +87,7 @@ func (d *Daemon) Write(name, text string) string {
 func (d *Daemon) Run(path string, args ...string) {
 	d.t.Helper()
 	cmd := exec.Command(path, args...) //nolint:noctx // the clean-up ends it
-	cmd.Dir = d.Dir
+	cmd.Dir, cmd.Env = d.Dir, append(os.Environ(), "HOME="+d.Dir)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		d.t.Fatal(err)

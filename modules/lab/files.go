@@ -64,7 +64,7 @@ func (w *World) writeFiles() error {
 		return err
 	}
 	for _, f := range []struct{ name, text string }{
-		{caFile, w.CA.CAPEM() + w.DNS.CA() + strings.Join(w.CA.RootPEMs(), "")},
+		{caFile, w.CA.CAPEM() + w.DNS.CA() + strings.Join(w.CA.RootPEMs(), "") + w.opt.Roots},
 		{envFile, strings.Join(w.Environ(), "\n") + "\n"},
 		{configFile, config},
 		{controlFile, w.ControlURL() + "\n"},

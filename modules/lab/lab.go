@@ -13,7 +13,7 @@
 //
 //	moonseal.yaml   the config; its hosts send the real names to loopback
 //	lab.env         the secrets as KEY=value, new at each start; see [World.Env]
-//	ca.pem          the roots of the lab: of its HTTPS and of what its CA issues
+//	ca.pem          the roots of the lab: of its HTTPS and of what its CAs issue
 //	scripts/        filled once; a folder that is there already is left alone
 //	state/accounts/<node>/pins.json   what each node shows at first
 //	control.url     where the control API listens; there while the world runs
@@ -82,8 +82,10 @@ type Options struct {
 	DNS string
 
 	// Hosts are further names, name:port to address:port on loopback, or other places
-	// for names of the world.
+	// for names of the world: a name server's, another CA's. Roots, in PEM, are trusted
+	// beside the world's own. The ledger holds nothing of what others do.
 	Hosts map[string]string
+	Roots string
 
 	NonceReject int           // good nonces that the CA refuses, in percent
 	AuthzReuse  int           // identifiers that get an earlier authorization again, in percent

@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -290,6 +291,52 @@ func TestSecretsStay(t *testing.T) {
 				t.Errorf("%s holds %s", place, v.name)
 			}
 		}
+	}
+}
+
+// Another CA is reached under its own name, also where that is one of the world's.
+func TestAnotherCA(t *testing.T) {
+	other, err := dnstest.Start(dnstest.Options{Zones: []string{Domain}, Servers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	ca, err := acmetest.Start(t.Context(), acmetest.Options{DNSAddr: other.Resolver(), Hosts: []string{"ca.example.com", "acme.zerossl.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ca.Close(); err != nil {
+			t.Error("close:", err)
+		}
+	})
+	at, err := url.Parse(ca.DirectoryURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, func(o *Options) {
+		o.DNS = other.Server(1)
+		o.Hosts = map[string]string{"ca.example.com:8443": at.Host, "acme.zerossl.com:443": at.Host}
+		o.Roots = ca.CAPEM() + ca.RootPEM()
+	})
+	u := newUser(t, w.opt.Dir)
+	u.env["TSIG_KEY"] = other.Credentials().TSIGSecret
+	for _, directory := range []string{"https://ca.example.com:8443" + at.Path, "https://acme.zerossl.com" + at.Path} {
+		csr, err := u.node(t, pub).GenerateCSR(t.Context(), cucm.CSRRequest{Service: "tomcat", KeyType: "ec"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := u.issue(t, u.ca(t, acme.CA{Directory: directory, Email: "admin@" + Domain}), zones()[3], csr)
+		ledger, err := ca.Ledger(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := len(ledger.Certificates) - 1; last < 0 || ledger.Certificates[last].SHA256 != cert.SHA256 {
+			t.Errorf("%s: %+v", directory, ledger.Certificates)
+		}
+	}
+	if l, err := w.Ledger(t.Context()); err != nil || len(l.Certificates) != 0 {
+		t.Errorf("the world's CA issued %+v: %v", l.Certificates, err)
 	}
 }
 

@@ -22,12 +22,13 @@ import (
 
 // dropIn is the eight-line script, as far as a test changes it.
 type dropIn struct {
-	provider string // cloudflare where empty
-	node     string // further keys of node
-	ca       string // further keys of ca
-	email    string // whose account; the site's where empty
-	csr      string // further keys of csr
-	more     string // further keys of the drop-in
+	provider  string // cloudflare where empty
+	node      string // further keys of node
+	ca        string // further keys of ca
+	directory string // of the CA; Let's Encrypt's where empty
+	email     string // whose account; the site's where empty
+	csr       string // further keys of csr
+	more      string // further keys of the drop-in
 
 	zone     string // the whole zone, in place of the provider's
 	username string // names of secrets
@@ -47,7 +48,7 @@ func (d dropIn) source() string {
   node = { host = "` + host + `", domain = "automate.builders",
     username = secret "` + or(d.username, "CUCM_USERNAME") + `", password = secret "` + or(d.password, "CUCM_PASSWORD") + `", ` + d.node + ` },
   zone = ` + or(d.zone, zone(or(d.provider, "cloudflare"))) + `,
-  ca = { directory = "letsencrypt", email = "` + or(d.email, email) + `", ` + d.ca + ` },
+  ca = { directory = "` + or(d.directory, "letsencrypt") + `", email = "` + or(d.email, email) + `", ` + d.ca + ` },
   csr = { key_type = "ec", ` + d.csr + ` }, ` + d.more + `
 }`
 }
