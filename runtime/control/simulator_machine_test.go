@@ -281,6 +281,9 @@ func (m *machine) finish(r *simRun) {
 		switch {
 		case !row.Ended.IsZero():
 			m.cleanUp(r)
+			if row.Error != nil && strings.HasPrefix(row.Error.Message, "given up after ") { // days of rounds of faults, which its twin does not have
+				r.diverge("it has given up")
+			}
 			r.status = row.Status
 			return
 		case strings.HasPrefix(row.WaitFor, run.WaitLock) && m.finishHolders(r):
