@@ -190,11 +190,15 @@ type question struct {
 
 // unpublished says which servers of the challenges' zones do not show them.
 func (c *Client) unpublished(ctx context.Context, l *lookup, challenges []Challenge) ([]string, error) {
+	places, err := l.places(ctx, namesOf(challenges), l.known)
+	if err != nil {
+		return nil, err
+	}
 	records := make([]Record, 0, len(challenges))
 	for _, ch := range challenges {
-		p, err := l.known(ctx, ch.Name)
-		if err != nil {
-			return nil, err
+		p := places[ch.Name]
+		if p.err != nil {
+			return nil, p.err
 		}
 		if p.blocked != nil {
 			return nil, p.blocked
