@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/faults"
@@ -69,6 +70,10 @@ func (s brokenStore) AccountKey(_ account.Holder, generate func() ([]byte, error
 }
 func (brokenStore) AccountURL(account.Holder) (string, error)   { return "", nil }
 func (brokenStore) SaveAccountURL(account.Holder, string) error { return nil }
+func (brokenStore) Deferral(string, string, time.Time) (account.Deferral, error) {
+	return account.Deferral{}, nil
+}
+func (brokenStore) SaveDeferral(string, string, account.Deferral, time.Time) error { return nil }
 
 func TestACAThatForgotTheAccount(t *testing.T) {
 	old := newWorld(t, acmetest.Options{})

@@ -18,7 +18,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Store keeps account keys and URLs; *account.Store is one.
+// Store keeps account keys and URLs, and when the CA may be asked again; *account.Store
+// is one.
 type Store interface {
 	// AccountKey finds the key (PEM) or makes it with generate. A key that was
 	// made is on disk, synced, when it returns.
@@ -26,6 +27,10 @@ type Store interface {
 	// AccountURL gives "" where none is known.
 	AccountURL(holder account.Holder) (string, error)
 	SaveAccountURL(holder account.Holder, url string) error
+	// Deferral says until when the CA is not asked for a certificate's renewal
+	// window; zero if it may be asked.
+	Deferral(directory, certificate string, now time.Time) (account.Deferral, error)
+	SaveDeferral(directory, certificate string, d account.Deferral, now time.Time) error
 }
 
 // Options are what a Client needs of its surroundings.

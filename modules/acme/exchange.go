@@ -28,7 +28,7 @@ const (
 
 var (
 	errBadNonce = errors.New("the CA rejected the nonce")
-	errOdd      = errors.New("lego made nothing of the CA's answer")
+	errOdd      = errors.New("nothing can be made of the CA's answer")
 )
 
 type cachedDirectory struct {
@@ -137,7 +137,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, x.fail(err)
 	}
 	if len(body) > maxAnswer {
-		x.err = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("the answer to %s has more than %d bytes", x.what, maxAnswer), Work: problem.Unknown}
+		x.err = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("the answer to %s has more than %d bytes", x.what, maxAnswer), Work: problem.Unknown, Cause: errOdd}
 		return nil, x.err
 	}
 	if nonce := res.Header.Get("Replay-Nonce"); nonce != "" && req.Method == http.MethodPost {

@@ -116,6 +116,7 @@ func (b *binding) renewal() *bind.Func {
 		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
 			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
 			"An answer of the CA that is not a valid window lets the next rule decide, and is logged. " +
+			"Unless the error is temporary, no run asks that CA about that certificate again for six hours. " +
 			"A certificate is left alone until it is a day old, or half of its lifetime if that is less. " +
 			"In a run with `--force` it is always due; `forced` tells.",
 		Returns: "the decision",

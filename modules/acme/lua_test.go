@@ -33,6 +33,7 @@ type script struct {
 	net   *grant.Network
 	clock clockwork.Clock
 	log   *slog.Logger
+	force bool
 	err   error
 
 	bundle string   // the CA's roots
@@ -64,7 +65,7 @@ func newScript(t *testing.T, w *world) *script {
 func (s *script) call(f *bind.Func) *bind.Call {
 	return &bind.Call{
 		Context: context.WithoutCancel(s.t.Context()), Clock: s.clock, Log: s.log,
-		Network: s.net, Account: s.w.store, Secrets: secret.Map{"HMAC": "bm90IHRoZSBrZXk"}, Redactor: &secret.Redactor{}, Run: "r1", Function: f.Full(),
+		Network: s.net, Account: s.w.store, Secrets: secret.Map{"HMAC": "bm90IHRoZSBrZXk"}, Redactor: &secret.Redactor{}, Run: "r1", Function: f.Full(), Force: s.force,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 
 	"moonseal/modules/x509"
+	"moonseal/runtime/account"
 	"moonseal/runtime/problem"
 )
 
@@ -33,7 +35,7 @@ type Renewal struct {
 	WindowEnd   time.Time `lua:"window_end,optional" doc:"end of that window"`
 	Explanation string    `lua:"explanation,optional" doc:"a page of the CA's on why it suggests that window"`
 	LookAgain   time.Time `lua:"look_again,optional" doc:"when to ask the CA for its window again"`
-	ARIError    string    `lua:"ari_error,optional" doc:"why the CA's window could not be used: another rule decided"`
+	ARIError    string    `lua:"ari_error,optional" doc:"why the CA's window could not be used, and when the CA is asked again if not in the next run: another rule decided"`
 }
 
 // RenewalOptions bound a decision.
@@ -51,7 +53,7 @@ const (
 )
 
 // retryWindow is when to ask again after a long-term error (RFC 9773 section 4.3.3).
-const retryWindow = 6 * time.Hour
+const retryWindow = account.LongestDeferral
 
 // Nothing but a fault makes a certificate due that was issued within the last day. The
 // hour more is for CAs that date their certificates back.
@@ -82,6 +84,9 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 	default:
 		r = ownRule(leaf, opts)
 		r.ARIError, r.LookAgain = err.Error(), now.Add(retryWindow)
+		if later, ok := errors.AsType[*postponed](err); ok {
+			r.LookAgain = later.until
+		}
 	}
 	if from := leaf.NotBefore.Add(min(youngest, lifetime(leaf)/2)); r.At.Before(from) {
 		r.At = from
@@ -162,8 +167,27 @@ type renewalInfo struct {
 	again time.Time
 }
 
-// renewalInfo asks for the window of the certificate that id names.
+// postponed is the error of a question for a window that is not put again before a moment.
+type postponed struct {
+	error
+
+	until time.Time
+}
+
+func (p *postponed) Error() string {
+	return p.error.Error() + "; not asked again before " + moment(p.until)
+}
+
+// renewalInfo asks for the window of the certificate that id names, unless the CA's
+// last answer was that there is none for now.
 func (c *Client) renewalInfo(ctx context.Context, id string) (*renewalInfo, error) {
+	kept, err := c.opts.Store.Deferral(c.directory.String(), id, c.opts.Clock.Now())
+	if err != nil {
+		logger(ctx).WarnContext(ctx, "cannot read when the CA may be asked for its renewal window", "error", err.Error())
+	}
+	if !kept.Until.IsZero() {
+		return nil, &postponed{errors.New(kept.Error), kept.Until}
+	}
 	dir, err := c.getDirectory(ctx)
 	if err != nil {
 		return nil, err
@@ -171,6 +195,19 @@ func (c *Client) renewalInfo(ctx context.Context, id string) (*renewalInfo, erro
 	if dir.RenewalInfo == "" {
 		return nil, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA offers no renewal information"}
 	}
+	info, header, err := c.askRenewalInfo(ctx, id)
+	if err != nil {
+		return nil, c.postpone(ctx, id, err, header != nil)
+	}
+	info.again = problem.RetryAfter(header, c.opts.Clock.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[id] = true
+	return info, nil
+}
+
+// askRenewalInfo puts the question; without any answer of the CA's the header is nil.
+func (c *Client) askRenewalInfo(ctx context.Context, id string) (*renewalInfo, http.Header, error) {
 	var info renewalInfo
 	header, err := c.do(ctx, "renewal-info", "", nil, func(core *api.Core) error {
 		res, err := core.Certificates.GetRenewalInfo(id)
@@ -188,17 +225,49 @@ func (c *Client) renewalInfo(ctx context.Context, id string) (*renewalInfo, erro
 		return json.Unmarshal(body, &info.RenewalInfoResponse)
 	})
 	if err != nil {
-		return nil, err
+		return nil, header, err
 	}
-	w := info.SuggestedWindow
-	if w.Start.IsZero() || !w.End.After(w.Start) {
-		return nil, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA's renewal window makes no sense"}
+	if w := info.SuggestedWindow; w.Start.IsZero() || !w.End.After(w.Start) {
+		return nil, header, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA's renewal window makes no sense", Cause: errOdd}
 	}
-	info.again = problem.RetryAfter(header, c.opts.Clock.Now())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known[id] = true
-	return &info, nil
+	return &info, header, nil
+}
+
+// postpone keeps, for later runs too, that the CA is not to be asked for this window for
+// a while, and returns err with that; err alone if the next run may ask.
+func (c *Client) postpone(ctx context.Context, id string, err error, answered bool) error {
+	now := c.opts.Clock.Now()
+	until := now.Add(retryWindow)
+	if temporary(err, answered) {
+		if asked := problem.From(err).RetryAfter; asked.Before(until) {
+			until = asked
+		}
+	}
+	if !until.After(now) {
+		return err
+	}
+	d := account.Deferral{Until: until, Error: err.Error()}
+	if lost := c.opts.Store.SaveDeferral(c.directory.String(), id, d, now); lost != nil {
+		logger(ctx).WarnContext(ctx, "cannot keep when the CA may be asked for its renewal window again: the next run asks", "error", lost.Error())
+		return err
+	}
+	return &postponed{err, until}
+}
+
+// temporary reports whether an error of a question for a window is one that may be gone
+// at the next question (RFC 9773 section 4.3.3). What a proxy refuses is no answer.
+func temporary(err error, answered bool) bool {
+	e := problem.From(err)
+	switch {
+	case errors.Is(err, errOdd):
+		return false
+	case !answered, e.Status == 0:
+		return true
+	case e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests, e.Status >= http.StatusInternalServerError:
+		return true
+	default:
+		return isType(err, "rateLimited", "serverInternal")
+	}
 }
 
 // certID gives a certificate's ARI identifier (RFC 9773 section 4.1), "" where

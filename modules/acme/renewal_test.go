@@ -92,6 +92,7 @@ func TestRenewalWithoutARI(t *testing.T) {
 		if err := w.SetRenewalInfo(ctx, cert.PEM, body); err != nil {
 			t.Fatal(err)
 		}
+		w.opts.Store = accountStore(t) // or it would not be asked again
 		r := must(w.client().Renewal(ctx, cert, RenewalOptions{}))(t)
 		if r.Due || r.Source != "lifetime" || r.ARIError == "" {
 			t.Errorf("%s: %+v", name, r)
@@ -104,6 +105,7 @@ func TestRenewalWithoutARI(t *testing.T) {
 	} {
 		w.faults.Clear()
 		w.fault(f)
+		w.opts.Store = accountStore(t)
 		r := must(w.client().Renewal(ctx, cert, RenewalOptions{RenewBefore: 30 * day}))(t)
 		if r.Due || r.Source != "renew_before" || !r.At.Equal(cert.NotAfter.Add(-30*day)) || r.ARIError == "" {
 			t.Errorf("%s %d: %+v", f.Call, f.Code, r)

@@ -30,26 +30,24 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 	if len(names) == 0 && l.zone != "" {
 		names = []string{l.zone}
 	}
+	challenged := challengedOf(names)
+	places, err := l.places(ctx, challenged, l.follow)
+	if err != nil {
+		return nil, err
+	}
 	var strange error // the first name of another zone
 	var blocked *problem.Error
-	for _, name := range names {
-		clean, err := cleanName(strings.TrimPrefix(name, "*."))
-		if err != nil || !strings.Contains(clean, ".") || isAddress(clean) {
-			continue
-		}
-		name := "_acme-challenge." + clean
-		at, err := l.follow(ctx, name)
+	for _, name := range challenged {
+		at := places[name]
 		apex := at.apex
 		switch {
-		case err != nil && problem.From(err).Kind == problem.NotFound:
+		case at.err != nil: // it is in no zone
 			continue
-		case err == nil && l.zone != "" && apex != l.zone:
+		case l.zone != "" && apex != l.zone:
 			if strange == nil {
-				strange = outside(name, at, l.zone)
+				strange = outside(name, at.place, l.zone)
 			}
 			continue
-		case err != nil:
-			return zones, err
 		case slices.Contains(zones, apex):
 			continue
 		}
@@ -71,6 +69,19 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 		return nil, strange
 	}
 	return zones, nil
+}
+
+// challengedOf returns where the challenges of DNS names would stand, without what can
+// be no name of a zone.
+func challengedOf(names []string) []string {
+	var out []string
+	for _, name := range names {
+		clean, err := cleanName(strings.TrimPrefix(name, "*."))
+		if err == nil && strings.Contains(clean, ".") && !isAddress(clean) {
+			out = append(out, "_acme-challenge."+clean)
+		}
+	}
+	return out
 }
 
 // isAddress reports whether a name is an IP address, whose last label is a number.

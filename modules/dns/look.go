@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"strings"
+	"sync"
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/duration"
@@ -33,11 +34,14 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 		f.Note = "the provider takes the credentials, and has " + strings.Join(zones, " ")
 	}
 	findings = append(findings, f)
-	for _, apex := range zones {
-		w := bind.Finding{What: "propagation of " + apex, Note: watchedNote(z.Propagation)}
-		if err := b.client(c).Watched(c.Context, *z, apex); err != nil {
-			w.Error = problem.From(err)
-		}
+	watched := make([]error, len(zones))
+	var all sync.WaitGroup
+	for i, apex := range zones {
+		all.Go(func() { watched[i] = b.client(c).Watched(c.Context, *z, apex) })
+	}
+	all.Wait()
+	for i, apex := range zones {
+		w := bind.Finding{What: "propagation of " + apex, Note: watchedNote(z.Propagation), Error: problem.From(watched[i])}
 		if f.Error == nil || w.Error == nil || f.Error.Message != w.Error.Message { // blocked servers are told once
 			findings = append(findings, w)
 		}

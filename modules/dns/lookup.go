@@ -11,12 +11,13 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
 
 	"moonseal/runtime/problem"
 )
 
 // lookup answers questions about zones. What it finds about servers is kept by the
-// client. It is not safe for concurrent use.
+// client. It is safe for concurrent use.
 //
 // A caching resolver is never asked for a name that is about to be published, nor for
 // one below it: it would remember the absence. Zones are found from the parent down:
@@ -50,6 +51,7 @@ type memory struct {
 	blocked map[string]unreachable     // by apex
 	shown   map[string]map[string]bool // by value: the servers that have shown it, with its name
 	begun   map[string]time.Time       // when a set of challenges was asked about first
+	turns   map[string]*sync.Mutex     // held by whoever asks about it, see turn
 }
 
 type found struct {
@@ -77,8 +79,51 @@ const (
 func newMemory() *memory {
 	return &memory{
 		servers: map[string]found{}, places: map[string]placed{}, blocked: map[string]unreachable{},
-		shown: map[string]map[string]bool{}, begun: map[string]time.Time{},
+		shown: map[string]map[string]bool{}, begun: map[string]time.Time{}, turns: map[string]*sync.Mutex{},
 	}
+}
+
+// turn waits until nothing else asks about what, and returns a function that ends the
+// turn. The names of one zone take turns: the first finds out for the others that its
+// servers cannot be reached, and no server is asked a hundred questions at once.
+func (m *memory) turn(what string) (done func()) {
+	m.mu.Lock()
+	one := m.turns[what]
+	if one == nil {
+		one = &sync.Mutex{}
+		m.turns[what] = one
+	}
+	m.mu.Unlock()
+	one.Lock()
+	return one.Unlock
+}
+
+// located is a place, or why none was found.
+type located struct {
+	place
+	err error
+}
+
+// places finds the places of names with find, all at the same time, so that zones whose
+// servers cannot be reached are found out side by side. It ends at the first error, but
+// for names that are in no zone.
+func (l *lookup) places(ctx context.Context, names []string, find func(context.Context, string) (place, error)) (map[string]located, error) {
+	var mu sync.Mutex
+	out := make(map[string]located, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		group.Go(func() error {
+			at, err := find(ctx, name)
+			if err != nil && problem.From(err).Kind != problem.NotFound {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[name] = located{at, err}
+			return nil
+		})
+	}
+	return out, group.Wait()
 }
 
 // recursive asks all resolvers at once. Which of them answers first does not matter,
@@ -229,6 +274,7 @@ func (l *lookup) serversOf(ctx context.Context, apex string) ([]server, error) {
 func (l *lookup) nameServers(ctx context.Context, name string) ([]server, error) {
 	m := l.c.memory
 	key := l.key(name)
+	defer m.turn("name servers " + key)()
 	m.mu.Lock()
 	known, ok := m.servers[key]
 	m.mu.Unlock()
@@ -408,7 +454,7 @@ func (l *lookup) locate(ctx context.Context, name string) (place, error) {
 		}
 		p.target, p.via = aliasIn(a, name)
 		if p.via == viaCNAME {
-			made, err := l.synthesized(ctx, from, name, p.target)
+			made, err := l.synthesized(ctx, p.apex, from, name, p.target)
 			if err != nil {
 				return p, err
 			}
@@ -426,6 +472,7 @@ func (l *lookup) locate(ctx context.Context, name string) (place, error) {
 // why, if there is no such server. Servers that cannot be reached are not asked again
 // for a while.
 func (l *lookup) authoritative(ctx context.Context, apex string, servers []server, name string) (*mdns.Msg, server, *problem.Error, error) {
+	defer l.c.memory.turn("zone " + apex)()
 	if why := l.c.blockedNow(apex); why != nil {
 		return nil, server{}, why, nil
 	}
@@ -482,7 +529,8 @@ func aliasIn(a *mdns.Msg, name string) (target, via string) {
 
 // synthesized reports whether a wildcard made the CNAME at name (RFC 4592). A wildcard
 // answers for a name below this one too, unless the name exists; and for one beside it.
-func (l *lookup) synthesized(ctx context.Context, s server, name, target string) (bool, error) {
+func (l *lookup) synthesized(ctx context.Context, apex string, s server, name, target string) (bool, error) {
+	defer l.c.memory.turn("zone " + apex)()
 	_, parent, _ := strings.Cut(name, ".")
 	for _, probe := range []string{rand.Text() + "." + name, rand.Text() + "." + parent} {
 		probe = strings.ToLower(probe)
@@ -521,7 +569,7 @@ func (l *lookup) behind(ctx context.Context, p place, name string, why *problem.
 	if err != nil {
 		return p, err
 	}
-	aliases, err := w.list(ctx, p.apex, name, "CNAME")
+	aliases, err := l.aliases(ctx, w, p.apex, name)
 	switch {
 	case err != nil && problem.From(err).Kind == problem.NotFound: // of another zone than the provider's
 		return l.aliasByResolvers(ctx, p, name)
@@ -531,6 +579,16 @@ func (l *lookup) behind(ctx context.Context, p place, name string, why *problem.
 		p.target, p.via = strings.TrimSuffix(strings.ToLower(aliases[0].Value), "."), viaCNAME
 	}
 	return p, nil
+}
+
+// aliases returns a name's CNAMEs as the provider knows them: providers bound how often
+// they are asked.
+func (l *lookup) aliases(ctx context.Context, w provider, apex, name string) ([]Record, error) {
+	defer l.c.memory.turn("provider")()
+	if err := ctx.Err(); err != nil {
+		return nil, problem.Network(err)
+	}
+	return w.list(ctx, apex, name, "CNAME")
 }
 
 // deepen makes p the deepest zone above name that the resolvers know.

@@ -214,7 +214,9 @@ func (b *binding) propagated() *bind.Func {
 			if err := granted(c, namesOf(a.Challenges)...); err != nil {
 				return bind.Verdict{}, err
 			}
-			ok, reason, err := b.client(c).Propagated(c.Context, *z, a.Challenges, a.Options.propagation())
+			client := b.client(c)
+			client.askedSince(a.Challenges, c.PollBegan)
+			ok, reason, err := client.Propagated(c.Context, *z, a.Challenges, a.Options.propagation())
 			return bind.Verdict{OK: ok, Reason: reason}, err
 		}),
 	}

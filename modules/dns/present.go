@@ -107,20 +107,20 @@ func (c *Client) targets(ctx context.Context, z Zone, challenges []Challenge) (o
 	if err != nil {
 		return nil, nil, err
 	}
+	places, err := l.places(ctx, namesOf(clean), l.follow)
+	if err != nil {
+		return nil, nil, err
+	}
 	out = make([]Record, 0, len(clean))
-	places := map[string]place{}
 	for _, ch := range clean {
-		at, ok := places[ch.Name]
-		if !ok {
-			if at, err = l.follow(ctx, ch.Name); err != nil {
-				return nil, nil, err
-			}
-			if l.zone != "" && at.apex != l.zone {
-				return nil, nil, outside(ch.Name, at, l.zone)
-			}
-			places[ch.Name] = at
-			blocked = cmp.Or(blocked, at.blocked)
+		at := places[ch.Name]
+		switch {
+		case at.err != nil:
+			return nil, nil, at.err
+		case l.zone != "" && at.apex != l.zone:
+			return nil, nil, outside(ch.Name, at.place, l.zone)
 		}
+		blocked = cmp.Or(blocked, at.blocked)
 		out = append(out, Record{Zone: at.apex, Name: at.target, Type: "TXT", Value: ch.Value, TTL: z.ttl()})
 	}
 	return out, blocked, nil

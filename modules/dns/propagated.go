@@ -156,6 +156,20 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 	return err == nil && len(missing) == 0, strings.Join(missing, "; "), err
 }
 
+// askedSince notes that challenges were asked about first at a moment that may lie before
+// this process: what was waited for by then counts. The zero moment is none.
+func (c *Client) askedSince(challenges []Challenge, at time.Time) {
+	clean, err := checked(challenges)
+	if err != nil || at.IsZero() || at.After(c.opt.Clock.Now()) {
+		return
+	}
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	if key := fmt.Sprint(clean); c.memory.begun[key].IsZero() {
+		c.memory.begun[key] = at
+	}
+}
+
 // waiting returns how long it is until what was asked about first now, or before, may
 // be asked about.
 func (c *Client) waiting(challenges []Challenge, d time.Duration) time.Duration {
@@ -190,11 +204,15 @@ type question struct {
 
 // unpublished says which servers of the challenges' zones do not show them.
 func (c *Client) unpublished(ctx context.Context, l *lookup, challenges []Challenge) ([]string, error) {
+	places, err := l.places(ctx, namesOf(challenges), l.known)
+	if err != nil {
+		return nil, err
+	}
 	records := make([]Record, 0, len(challenges))
 	for _, ch := range challenges {
-		p, err := l.known(ctx, ch.Name)
-		if err != nil {
-			return nil, err
+		p := places[ch.Name]
+		if p.err != nil {
+			return nil, p.err
 		}
 		if p.blocked != nil {
 			return nil, p.blocked

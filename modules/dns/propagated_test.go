@@ -10,6 +10,7 @@ import (
 
 	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/faults"
+	"moonseal/runtime/bind"
 	"moonseal/runtime/problem"
 )
 
@@ -153,5 +154,42 @@ func TestCNAMEBehindAFirewall(t *testing.T) {
 	records := s.mustPresent(z, []Challenge{challenge("www.example.com", digestA)})
 	if records[0].Name != "www.acme.example.net" {
 		t.Errorf("%+v", records)
+	}
+}
+
+// The process is killed in a wait for nothing but time, or freed in it: the next one
+// waits for what is left from the begin of the poll, and a clock that was ahead then does
+// not make it longer.
+func TestWaitIsNotBegunAnew(t *testing.T) {
+	s := newScript(t, dnstest.Options{})
+	z, want := zoneAt("cloudflare"), []Challenge{challenge("a.example.com", digestA)}
+	z.Propagation = Propagation{Mode: modeWait, Wait: 2 * time.Minute}
+	began := s.clock.Now()
+	// ask asks in a process of its own.
+	ask := func(pollBegan time.Time) bind.Verdict {
+		t.Helper()
+		b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+		c := &bind.Call{Context: t.Context(), Clock: s.clock, Network: s.net, PollBegan: pollBegan}
+		v, err := b.propagated().Impl.Run(c, &z, &propagatedArgs{Challenges: want, Options: propagatedOptions{Authoritative: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.(bind.Verdict)
+	}
+	for _, tt := range []struct {
+		after     time.Duration
+		pollBegan time.Time
+		want      string
+	}{
+		{0, began, "nothing is asked for another 2m"},
+		{90 * time.Second, began, "nothing is asked for another 30s"},
+		{90 * time.Second, began.Add(time.Hour), "nothing is asked for another 2m"},
+		{90 * time.Second, time.Time{}, "nothing is asked for another 2m"},
+		{2 * time.Minute, began, ""},
+	} {
+		s.clock.Advance(began.Add(tt.after).Sub(s.clock.Now()))
+		if v := ask(tt.pollBegan); v.OK != (tt.want == "") || v.Reason != tt.want {
+			t.Errorf("after %s of a poll from %s: %+v", tt.after, tt.pollBegan, v)
+		}
 	}
 }

@@ -88,6 +88,9 @@ func (c *Client) Watched(ctx context.Context, z Zone, apex string) error {
 		}
 		asks = perServer(servers, mdns.TypeNS, true, apex)
 	default:
+		if why := c.blockedNow(apex); why != nil {
+			return why
+		}
 		servers, err := l.serversOf(ctx, apex)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@
 //	accounts/<host>/pins.json      what the host's TLS and SSH keys must be
 //	accounts/<host>/renewal.log    what was done, a line each
 //	accounts/_acme/<ca>/<directory>/<email>.key and .url    <email>,<key id> with an external account binding
+//	accounts/_acme/<ca>/<directory>/renewal-info.json       until when the CA is not asked for renewal windows
 //
 // A tenant's files stand the same way below accounts/<tenant>. Files are 0600
 // in folders of 0700; each is written whole and synced, or not at all. Several

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -377,5 +378,105 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+const (
+	caDirectory = "https://ca.example/directory"
+	certificate = "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
+)
+
+func TestDeferrals(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	now := time.Date(2026, 11, 1, 3, 17, 0, 0, time.UTC)
+	path := filepath.Join(s.dir, "_acme", "ca.example", "directory", "renewal-info.json")
+	is := func(what string, directory, id string, at, want time.Time) {
+		t.Helper()
+		d, err := s.Deferral(directory, id, at)
+		if err != nil || !d.Until.Equal(want) || (d.Error == "") != want.IsZero() {
+			t.Errorf("%s: %+v, %v", what, d, err)
+		}
+	}
+	is("none yet", caDirectory, certificate, now, time.Time{})
+	until := now.Add(LongestDeferral)
+	must(t, s.SaveDeferral(caDirectory, certificate, Deferral{Until: until, Error: "answered 404"}, now))
+	is("kept", caDirectory, certificate, now, until)
+	is("just before its end", caDirectory, certificate, until.Add(-1), until)
+	is("over", caDirectory, certificate, until, time.Time{})
+	is("another certificate", caDirectory, "x.y", now, time.Time{})
+	is("another directory", "https://ca.example/other", certificate, now, time.Time{})
+	is("the clock was ahead when it was made", caDirectory, certificate, now.Add(-time.Second), time.Time{})
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	for _, damaged := range []string{`{"a`, "null", "[]", "", `{"x.y":7}`} {
+		must(t, os.WriteFile(path, []byte(damaged), 0o600))
+		is("damaged: "+damaged, caDirectory, certificate, now, time.Time{})
+		must(t, s.SaveDeferral(caDirectory, certificate, Deferral{Until: until, Error: "answered 404"}, now))
+		is("after "+damaged, caDirectory, certificate, now, until)
+	}
+	for _, bad := range []string{"", strings.Repeat("x", 300)} {
+		if err := s.SaveDeferral(caDirectory, bad, Deferral{Until: until}, now); kind(err) != problem.Usage {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if err := s.SaveDeferral("http://ca.example/", certificate, Deferral{Until: until}, now); kind(err) != problem.Usage {
+		t.Errorf("no directory: %v", err)
+	}
+}
+
+// The file does not grow: what is over goes when another is kept, and so do the oldest
+// of too many, and those that a wrong clock made.
+func TestDeferralsAreBounded(t *testing.T) {
+	s := Open(t.TempDir(), "")
+	now := time.Date(2026, 11, 1, 3, 17, 0, 0, time.UTC)
+	path := filepath.Join(s.dir, "_acme", "ca.example", "directory", "renewal-info.json")
+	save := func(id string, at time.Time) {
+		t.Helper()
+		must(t, s.SaveDeferral(caDirectory, id, Deferral{Until: at.Add(LongestDeferral), Error: "answered 404"}, at))
+	}
+	kept := func() map[string]Deferral {
+		all, err := readDeferrals(path)
+		must(t, err)
+		return all
+	}
+	many := map[string]Deferral{"in a wrong future": {Until: now.AddDate(10, 0, 0), Error: "answered 404"}}
+	for i := range maxDeferrals + 3 {
+		many[fmt.Sprint(i)] = Deferral{Until: now.Add(time.Hour + time.Duration(i)*time.Second), Error: "answered 404"}
+	}
+	b, err := json.Marshal(many)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	must(t, os.WriteFile(path, b, 0o600))
+	save("new", now)
+	all := kept()
+	if _, third := all["2"]; len(all) != maxDeferrals || third {
+		t.Errorf("%d are kept, the third of them: %v", len(all), third)
+	}
+	if _, wrong := all["in a wrong future"]; wrong {
+		t.Error("one that a wrong clock made is kept")
+	}
+	save("later", now.Add(7*time.Hour))
+	if all := kept(); len(all) != 1 {
+		t.Errorf("%d are left though all but one are over", len(all))
+	}
+}
+
+// Several processes may keep one each at once.
+func TestDeferralsOfSeveralProcesses(t *testing.T) {
+	dir, now := t.TempDir(), time.Date(2026, 11, 1, 3, 17, 0, 0, time.UTC)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := Open(dir, "").SaveDeferral(caDirectory, fmt.Sprint(i), Deferral{Until: now.Add(time.Hour), Error: "x"}, now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 20 {
+		if d, err := Open(dir, "").Deferral(caDirectory, fmt.Sprint(i), now); d.Until.IsZero() || err != nil {
+			t.Errorf("%d: %+v, %v", i, d, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"reflect"
+	"time"
 
 	"github.com/jonboulle/clockwork"
 
@@ -76,6 +77,10 @@ type Call struct {
 	Run      string // the run's id
 	Force    bool   // the run was asked for by a person who wants it done now
 	Function string // the function's whole name
+
+	// PollBegan is when the poll began that asks, in this process or an earlier one; zero
+	// outside of a poll. A wait that is counted from it survives a crash.
+	PollBegan time.Time
 
 	// Concerns says which host the run works on: its log lines, from the run's
 	// first, are written into that host's renewal.log too.

@@ -131,11 +131,15 @@ func ErrLoading(f *bind.Func) error {
 }
 
 func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
-	return &bind.Call{
+	c := &bind.Call{
 		Context: ctx, Clock: r.opt.Clock, Log: r.scriptLog, Network: r.opt.Network, Account: r.opt.Account,
 		Secrets: r.opt.Secrets, Redactor: r.opt.Redactor, Run: r.id, Function: f.Full(), Force: r.opt.History.Run.Force,
 		Concerns: r.concerns, Progress: func(any) error { return nil },
 	}
+	if s := r.current; s != nil && s.kind == kindPoll { // its deadline follows a clock that was set back
+		c.PollBegan = s.deadline.Add(-s.options.Within)
+	}
+	return c
 }
 
 // effect makes one call that changes the outside world.

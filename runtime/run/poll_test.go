@@ -1,10 +1,12 @@
 package run_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -109,5 +111,80 @@ func TestUndosRetryAfterIsBounded(t *testing.T) {
 	undos, err := l.journal.Undos(t.Context(), journal.UndoPending)
 	if err != nil || len(undos) != 1 || undos[0].NextAt.Sub(l.clock.Now()) > 24*time.Hour {
 		t.Errorf("%+v, %v", undos, err)
+	}
+}
+
+// began is a module that waits for d from the begin of the poll in which it is asked.
+type began struct {
+	d       time.Duration
+	asks    int
+	dies    int // at which question its process is killed
+	outside time.Time
+}
+
+func (b *began) module() *bind.Module {
+	ask := func(c *bind.Call, _, _ *none) (bind.Verdict, error) {
+		if b.asks++; b.asks == b.dies {
+			runtime.Goexit()
+		}
+		return bind.Verdict{OK: c.Clock.Now().Sub(c.PollBegan) >= b.d, Reason: "too early"}, nil
+	}
+	step := func(c *bind.Call, _, _ *none) (bool, error) {
+		b.outside = c.PollBegan
+		return true, nil
+	}
+	return &bind.Module{Name: "began", Doc: "Waits.", Types: []*bind.Type{bind.Handle[none](
+		"began.Wait", 1, "A wait.",
+		&bind.Func{Name: "over", Doc: "asks", Returns: "whether it is over", Example: "x", Impl: bind.Read(ask)},
+		&bind.Func{Name: "step", Doc: "asks", Returns: "true", Example: "x", Impl: bind.Read(step)},
+	)}, Functions: []*bind.Func{{Name: "wait", Doc: "names it", Returns: "it", Example: "x", Impl: bind.Pure(func(n *none) (*none, error) { return n, nil })}}}
+}
+
+// A wait that is counted from the begin of its poll is as long as it was meant to be: a
+// process that is killed in it, or freed between two questions, does not begin it anew.
+func TestPollBeganOutlivesItsProcess(t *testing.T) {
+	for name, tc := range map[string]struct {
+		every string
+		dies  int
+		back  time.Duration // by how much the clock is set back after the first process
+		most  time.Duration // that it takes
+	}{
+		"killed":               {"10s", 12, 0, 4 * time.Minute},
+		"killed at the begin":  {"10s", 1, 0, 4 * time.Minute},
+		"killed, and set back": {"10s", 12, time.Hour, 5 * time.Minute}, // the journal's last record is of the poll's begin
+		"freed":                {"2m", 0, 0, 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &began{d: 3 * time.Minute, dies: tc.dies, outside: time.Unix(1, 0)}
+			l := newLab(t, script(`local w = began.wait()
+				ctx:step("one", function() return w:step() end)
+				ctx:poll("wait", { within = "10m", every = "`+tc.every+`" }, function() return w:over() end)`))
+			l.modules = []*bind.Module{b.module()}
+			begun := l.clock.Now()
+			for n := 0; ; n++ {
+				out, err := l.process(t.Context())
+				if err != nil || n > 5 {
+					t.Fatalf("%+v, %v", out, err)
+				}
+				if out != nil && out.Status != journal.Waiting {
+					if out.Status != journal.Done {
+						t.Fatalf("%+v", out.Error)
+					}
+					break
+				}
+				if n == 0 {
+					l.clock.set(-tc.back)
+				}
+				if out != nil {
+					l.clock.advance(max(out.Until.Sub(l.clock.Now()), 0))
+				}
+			}
+			if took := l.clock.Since(begun); took < b.d || took > tc.most {
+				t.Errorf("it took %s to wait for %s", took, b.d)
+			}
+			if !b.outside.IsZero() {
+				t.Errorf("outside of a poll: %s", b.outside)
+			}
+		})
 	}
 }

@@ -47,7 +47,7 @@ local acme = {}
 ---@field window_end? instant end of that window
 ---@field explanation? string a page of the CA's on why it suggests that window
 ---@field look_again? instant when to ask the CA for its window again
----@field ari_error? string why the CA's window could not be used: another rule decided
+---@field ari_error? string why the CA's window could not be used, and when the CA is asked again if not in the next run: another rule decided
 
 ---A certificate and, where known, its chain.
 ---@class x509.Certificate
@@ -86,7 +86,7 @@ local acme = {}
 ---@field trusted_roots? string PEM: roots for the connection to the CA, beside the system's
 local acme_CA = {}
 
----Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. An answer of the CA that is not a valid window lets the next rule decide, and is logged. A certificate is left alone until it is a day old, or half of its lifetime if that is less. In a run with `--force` it is always due; `forced` tells.
+---Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. An answer of the CA that is not a valid window lets the next rule decide, and is logged. Unless the error is temporary, no run asks that CA about that certificate again for six hours. A certificate is left alone until it is a day old, or half of its lifetime if that is less. In a run with `--force` it is always due; `forced` tells.
 ---@param installed? x509.Certificate the certificate that is in use; nil where there is none
 ---@param options? { renew_before?: duration, names?: string[] } bounds
 ---@return acme.Renewal # the decision
