@@ -82,10 +82,10 @@ func (f fault) name() string {
 }
 
 // mayStop reports whether the run need not come to the call as often as it would
-// be hit: what was done, and only not answered, is not done again, and twice is
-// all that a renewal asks about ARI.
+// be hit: what was done, and only not answered, is not done again, twice is all that a
+// renewal asks about ARI, and of a zone's servers the first to answer is asked further.
 func (f fault) mayStop() bool {
-	return f.mishap.kind == faults.Lost || f.call == "acme.renewal-info"
+	return f.mishap.kind == faults.Lost || f.call == "acme.renewal-info" || strings.HasPrefix(f.call, "dns.query.ns")
 }
 
 func (f fault) entry() faults.Fault {
