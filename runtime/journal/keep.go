@@ -68,8 +68,8 @@ func (p *purge) old(ctx context.Context, before time.Time, more string) ([]strin
 		return s, err
 	}
 	kept, err := list(ctx, j, j.reads, text, `
-		SELECT max(id) FROM runs WHERE ended_at IS NOT NULL AND NOT `+forgotten+` GROUP BY playbook
-		UNION SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run WHERE NOT `+forgotten+` GROUP BY runs.playbook
+		SELECT last FROM playbooks WHERE last IS NOT NULL
+		UNION SELECT recorded FROM playbooks WHERE recorded IS NOT NULL
 		UNION SELECT run FROM undos WHERE state = 'pending'`)
 	if err != nil {
 		return nil, err
