@@ -126,6 +126,9 @@ func (p *purge) runs(ctx context.Context) error {
 				return false, err
 			}
 		}
+		if err := w.unshare(id); err != nil {
+			return false, err
+		}
 		if _, err := w.exec(`DELETE FROM runs WHERE id = $1`, id); err != nil {
 			return false, err
 		}

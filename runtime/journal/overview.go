@@ -92,16 +92,16 @@ func (j *Journal) currentSteps(ctx context.Context, byRun map[string]*Overview) 
 func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) error {
 	type row struct {
 		playbook string
-		rec      RecordedRow
+		RecordedRow
 	}
 	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
 		var r row
-		err := scan(&r.playbook, &r.rec.Run, &r.rec.Seq, at(&r.rec.At), raw(&r.rec.Data))
+		err := scan(&r.playbook, &r.Run, &r.Seq, at(&r.At), raw(&r.Data))
 		return r, err
 	}, newestRecordsQuery)
 	for _, r := range rows {
 		o := of(r.playbook)
-		o.Records = append(o.Records, r.rec)
+		o.Records = append(o.Records, r.RecordedRow)
 	}
 	return err
 }

@@ -184,15 +184,25 @@ func list[T any](ctx context.Context, j *Journal, db querier, scan func(func(...
 		out = append(out, v)
 		return nil
 	}, query, args...)
+	for i := range out { // now that the rows let go of their connection
+		if err == nil {
+			err = j.whole(ctx, db, &out[i])
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// eachRow calls each with the rows of a query.
-func eachRow[T Row](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(Row) error, query string, args ...any) error {
-	return scanAll(ctx, j, db, scan, func(v T) error { return each(v) }, query, args...)
+// eachRow calls each with the rows of a query in a transaction.
+func eachRow[T Row](ctx context.Context, j *Journal, tx preparedTx, scan func(func(...any) error) (T, error), each func(Row) error, query string, args ...any) error {
+	return scanAll(ctx, j, tx, scan, func(v T) error {
+		if err := j.whole(ctx, tx, &v); err != nil {
+			return err
+		}
+		return each(v)
+	}, query, args...)
 }
 
 func scanAll[T any](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(T) error, query string, args ...any) error {
