@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -43,12 +44,20 @@ type measured struct {
 	api   *api.Client
 	state string
 	out   bytes.Buffer
+	ready time.Duration // from its start until it has loaded its playbooks
+	stop  func()        // once
 }
 
 // serveFolder starts the daemon with n playbooks, p0 and so on, of that text, and
 // waits until it has loaded them and rests. It learns that as the service manager
 // does, since a question about 10,000 playbooks would itself be work.
 func serveFolder(b *testing.B, n int, text, settings string) *measured {
+	b.Helper()
+	return serveFolderWith(b, n, text, settings, func(string) {})
+}
+
+// serveFolderWith is serveFolder, with a state folder that fill fills.
+func serveFolderWith(b *testing.B, n int, text, settings string, fill func(state string)) *measured {
 	b.Helper()
 	dir := b.TempDir()
 	d := &measured{b: b, state: filepath.Join(dir, "state")}
@@ -59,6 +68,7 @@ func serveFolder(b *testing.B, n int, text, settings string) *measured {
 	for i := range n {
 		d.check(os.WriteFile(filepath.Join(dir, "scripts", fmt.Sprintf("p%d.lua", i)), []byte(text), 0o600))
 	}
+	fill(d.state)
 	path := filepath.Join(dir, "notify")
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	d.check(err)
@@ -69,7 +79,9 @@ func serveFolder(b *testing.B, n int, text, settings string) *measured {
 	d.cmd = exec.Command(exe, "serve", "--config", config)
 	d.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + path, "GODEBUG=" + os.Getenv("GODEBUG")}
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out
+	began := time.Now()
 	d.check(d.cmd.Start())
+	d.stop = sync.OnceFunc(d.end)
 	b.Cleanup(d.stop)
 	buf := make([]byte, 4096)
 	for said := ""; !strings.Contains(said, fmt.Sprintf("STATUS=%d playbook", n)); {
@@ -77,6 +89,7 @@ func serveFolder(b *testing.B, n int, text, settings string) *measured {
 		d.check(err)
 		said = string(buf[:got])
 	}
+	d.ready = time.Since(began)
 	d.rest()
 	return d
 }
@@ -88,7 +101,7 @@ func (d *measured) check(err error) {
 	}
 }
 
-func (d *measured) stop() {
+func (d *measured) end() {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(patience, func() { _ = d.cmd.Process.Kill() })
 	defer late.Stop()

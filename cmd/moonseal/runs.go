@@ -49,12 +49,10 @@ func (a *app) runsCommand() *cobra.Command {
 				}
 				return writeJSON(a.stdout, runs)
 			}
-			if err := a.showRuns(runs); err != nil || horizon.Runs.IsZero() || len(runs) >= filter.Limit {
+			if err := a.showRuns(runs); err != nil || len(runs) >= filter.Limit {
 				return err
 			}
-			_, err = plain.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
-				horizon.Runs.Local().Format(time.DateOnly), cfg.Keep.Runs)
-			return err
+			return a.showHorizon(horizon, cfg.Keep)
 		},
 	}
 	f := cmd.Flags()
@@ -150,6 +148,22 @@ func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error)
 		return r, gone
 	}
 	return r, e
+}
+
+// showHorizon says what is not there because it is old.
+func (a *app) showHorizon(h journal.Horizon, keep config.Keeping) error {
+	if h.Skipped.After(h.Runs) {
+		if _, err := plain.Fprintf(a.stdout, "what had nothing to do and ended before %s was removed, but for the last of each playbook: keep.skipped is %s\n",
+			h.Skipped.Local().Format(time.DateOnly), keep.Skipped); err != nil {
+			return err
+		}
+	}
+	if h.Runs.IsZero() {
+		return nil
+	}
+	_, err := plain.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
+		h.Runs.Local().Format(time.DateOnly), keep.Runs)
+	return err
 }
 
 func (a *app) showRuns(runs []shownRun) error {

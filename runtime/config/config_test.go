@@ -95,9 +95,11 @@ func TestWhere(t *testing.T) {
 }
 
 func TestKeep(t *testing.T) {
-	for text, want := range map[string]string{"": "400d 90d", "keep: { runs: forever, logs: 36h }": "forever 36h0m0s", "keep: { logs: 7d }": "400d 7d"} {
+	for text, want := range map[string]string{
+		"": "400d 400d 90d", "keep: { runs: forever, logs: 36h }": "forever forever 36h0m0s", "keep: { logs: 7d, skipped: 30d }": "400d 30d 7d",
+	} {
 		c, err := config.Load(write(t, text), os.Getenv)
-		if got := c.Keep.Runs.String() + " " + c.Keep.Logs.String(); err != nil || got != want {
+		if got := c.Keep.Runs.String() + " " + c.Keep.Skipped.String() + " " + c.Keep.Logs.String(); err != nil || got != want {
 			t.Errorf("%q: %s, %v", text, got, err)
 		}
 	}

@@ -11,8 +11,9 @@ import (
 
 // Keeping says how long the daemon keeps what has ended.
 type Keeping struct {
-	Runs Age `yaml:"runs"` // with all that belongs to them; 400d unless set
-	Logs Age `yaml:"logs"` // 90d unless set
+	Runs    Age `yaml:"runs"`    // with all that belongs to them; 400d unless set
+	Skipped Age `yaml:"skipped"` // those that had nothing to do; as runs unless set
+	Logs    Age `yaml:"logs"`    // 90d unless set
 }
 
 // Age is a time span of a day or more, written as "90d", or "forever".
@@ -63,6 +64,9 @@ func (a Age) String() string {
 func (k *Keeping) defaults() {
 	if k.Runs == 0 {
 		k.Runs = defaultRuns
+	}
+	if k.Skipped == 0 {
+		k.Skipped = k.Runs
 	}
 	if k.Logs == 0 {
 		k.Logs = defaultLogs

@@ -34,11 +34,11 @@ func (d *Daemon) tidy(ctx context.Context) {
 func (d *Daemon) removeOld(ctx context.Context) {
 	keep := d.config().Keep
 	removed, err := d.journal.Purge(ctx, journal.Keep{
-		Runs: keep.Runs.Duration(), Logs: keep.Logs.Duration(), Pause: tidyPause, Begin: d.control.Beginning(),
+		Runs: keep.Runs.Duration(), Skipped: keep.Skipped.Duration(), Logs: keep.Logs.Duration(), Pause: tidyPause, Begin: d.control.Beginning(),
 	})
 	if removed != (journal.Removed{}) {
 		d.log.Info("what is old was removed from the journal", "runs", removed.Runs, "lines", removed.Logs, "bundles", removed.Bundles,
-			"keep_runs", keep.Runs.String(), "keep_logs", keep.Logs.String())
+			"keep_runs", keep.Runs.String(), "keep_skipped", keep.Skipped.String(), "keep_logs", keep.Logs.String())
 	}
 	if err != nil && ctx.Err() == nil {
 		d.log.Error("what is old could not be removed from the journal; it is tried again tomorrow", "error", err.Error())

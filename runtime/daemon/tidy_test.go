@@ -15,7 +15,7 @@ func TestOldRunsAreRemoved(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, noon)
 	const day = 24 * time.Hour
-	h.cfg.Keep = config.Keeping{Runs: config.Age(30 * day), Logs: config.Age(7 * day)}
+	h.cfg.Keep = config.Keeping{Runs: config.Age(30 * day), Skipped: config.Age(30 * day), Logs: config.Age(7 * day)}
 	h.script("often", script{})
 	h.script("once", script{})
 	h.script("waits", script{Does: "approve"})

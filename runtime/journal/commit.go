@@ -128,6 +128,7 @@ func (w *writer) transact(batch []*request) *fault {
 // can begin shows that the connection is still of use.
 func (w *writer) abort(f *fault) *fault {
 	clear(w.conn.runs)
+	clear(w.conn.parts)
 	broken := primaryCode(f.err) == sqlite3.SQLITE_IOERR
 	f.err = storeError(w.path, f.err)
 	_, _ = w.conn.exec("ROLLBACK")
@@ -183,7 +184,8 @@ func (w *conn) applyRequest(r *request) (at int, err error) {
 // writes; after a transaction that was ended everything is forgotten.
 type known struct {
 	epoch int64
-	clean bool // runs.failures and runs.error are surely empty
+	clean bool           // runs.failures and runs.error are surely empty
+	parts map[int64]bool // shared parts that it surely holds
 }
 
 // remember gives what is known of a run, from the table the first time.

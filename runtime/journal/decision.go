@@ -85,7 +85,10 @@ func (d Decided) Logged() (Logged, bool) {
 
 // Decisions returns what was decided about a run, or for "" all decisions, the oldest first.
 func (j *Journal) Decisions(ctx context.Context, run string) ([]Decided, error) {
-	return list(ctx, j, j.reads, scanDecided, decisionQuery+` WHERE $1 = '' OR run = $1 ORDER BY seq`, run)
+	if run == "" {
+		return list(ctx, j, j.reads, scanDecided, decisionQuery+` ORDER BY seq`)
+	}
+	return list(ctx, j, j.reads, scanDecided, decidedQuery, run)
 }
 
 const decisionQuery = `SELECT at, what, run, playbook, by, ticket, reason, verdict FROM decisions`
@@ -219,7 +222,7 @@ func (j *Journal) ForgetPlaybook(ctx context.Context, d Decided) error {
 				Hint: "moonseal cancel " + open.String + " ends it",
 			}
 		}
-		for _, table := range []string{"paused", "schedules"} {
+		for _, table := range []string{"paused", "schedules", "playbooks"} {
 			if _, err := w.exec(`DELETE FROM `+table+` WHERE playbook = $1`, d.Playbook); err != nil {
 				return err
 			}
@@ -227,10 +230,6 @@ func (j *Journal) ForgetPlaybook(ctx context.Context, d Decided) error {
 		return nil
 	})
 }
-
-// forgotten is the condition that a run's playbook was forgotten since.
-const forgotten = `EXISTS (SELECT 1 FROM decisions WHERE decisions.run IS NULL AND decisions.what = 'forget'
-	AND decisions.playbook = runs.playbook AND decisions.at >= runs.created_at)`
 
 // Decide writes a decision that changes nothing by itself.
 func (j *Journal) Decide(ctx context.Context, d Decided) error {

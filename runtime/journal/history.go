@@ -135,7 +135,7 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 	if err != nil {
 		return err
 	}
-	if err := j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery, leftQuery); err != nil {
+	if err := j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery, leftQuery, partQuery); err != nil {
 		return storeError(j.path, err)
 	}
 	begun, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
@@ -214,7 +214,14 @@ const (
 
 // Undos gives the undos in a state, all of them for "", the oldest run first.
 func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
-	return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE ($1 = '' OR undos.state = $1) ORDER BY undos.run, undos.n`, state)
+	switch state {
+	case "":
+		return list(ctx, j, j.reads, scanUndo, undoQuery+` ORDER BY undos.run, undos.n`)
+	case UndoPending:
+		return list(ctx, j, j.reads, scanUndo, pendingUndosQuery)
+	default:
+		return list(ctx, j, j.reads, scanUndo, undoQuery+` WHERE undos.state = $1 ORDER BY undos.run, undos.n`, state)
+	}
 }
 
 // leftBefore returns what the run that ended before r left, nil for nothing.
@@ -249,6 +256,9 @@ func (j *Journal) Forget(ctx context.Context, read Run, d Decided) error {
 	})
 }
 
+const heldQuery = `SELECT undos.run, undos.holds FROM undos INDEXED BY undos_pending CROSS JOIN runs ON runs.id = undos.run
+	WHERE undos.state = 'pending' AND undos.holds IS NOT NULL AND runs.ended_at IS NULL AND undos.run <> $1 ORDER BY undos.run`
+
 // HeldBy gives those of values that a pending undo of an unfinished run other
 // than exceptRun holds, each with that run's id. They are still needed outside.
 func (j *Journal) HeldBy(ctx context.Context, values []string, exceptRun string) (map[string]string, error) {
@@ -260,8 +270,7 @@ func (j *Journal) HeldBy(ctx context.Context, values []string, exceptRun string)
 		var h hold
 		err := scan(&h.run, parsed(&h.holds))
 		return h, err
-	}, `SELECT undos.run, undos.holds FROM undos JOIN runs ON runs.id = undos.run
-		WHERE undos.state = 'pending' AND undos.holds IS NOT NULL AND runs.ended_at IS NULL AND undos.run <> $1 ORDER BY undos.run`, exceptRun)
+	}, heldQuery, exceptRun)
 	held := map[string]string{}
 	for _, h := range rows {
 		for _, v := range h.holds {
@@ -293,6 +302,10 @@ func scanEffect(scan func(...any) error) (Effect, error) {
 const undoQuery = `SELECT undos.run, undos.n, undos.step, COALESCE(undos.effect, -1), undos.fn, undos.args, undos.holds, undos.state, undos.attempts,
 	undos.next_at, undos.error, undos.added_at, undos.ended_at, undos.granted, effects.state, effects.look, effects.progress, effects.result
 	FROM undos LEFT JOIN effects ON effects.run = undos.run AND effects.step = undos.step AND effects.n = undos.effect`
+
+// The state is in the text: the planner takes the index of those that are pending only
+// if it knows that they are meant.
+const pendingUndosQuery = undoQuery + ` WHERE undos.state = 'pending' ORDER BY undos.run, undos.n`
 
 func scanUndo(scan func(...any) error) (Undo, error) {
 	var u Undo

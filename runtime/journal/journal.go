@@ -35,6 +35,7 @@ type Journal struct {
 	lock       *fileLock // nil when read-only
 	reads      *sql.DB
 	statements statements // of reads
+	parts      partCache  // of values, as they were read
 	w          *writer    // nil when read-only
 	clock      clockwork.Clock
 	rand       io.Reader

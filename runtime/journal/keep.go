@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,8 +11,9 @@ import (
 
 // Keep says how long what has ended is kept.
 type Keep struct {
-	Runs time.Duration // with all that belongs to them; 0: for ever
-	Logs time.Duration // the lines of their logs; 0: as long as the run
+	Runs    time.Duration // with all that belongs to them; 0: for ever
+	Skipped time.Duration // those that had nothing to do, if that is less; 0: as Runs
+	Logs    time.Duration // the lines of their logs; 0: as long as the run
 	// Pause is between two transactions; others write meanwhile.
 	Pause time.Duration
 	// Begin is held while a bundle is removed. Whoever saves a bundle and then begins
@@ -44,7 +46,10 @@ func (j *Journal) Purge(ctx context.Context, keep Keep) (Removed, error) {
 	}
 	err := p.logs(ctx)
 	if err == nil {
-		err = p.runs(ctx)
+		err = p.runs(ctx, "skipped", keep.Skipped, ` AND outcome = 'skipped'`)
+	}
+	if err == nil {
+		err = p.runs(ctx, "runs", keep.Runs, "")
 	}
 	if err == nil {
 		err = p.bundles(ctx)
@@ -68,8 +73,8 @@ func (p *purge) old(ctx context.Context, before time.Time, more string) ([]strin
 		return s, err
 	}
 	kept, err := list(ctx, j, j.reads, text, `
-		SELECT max(id) FROM runs WHERE ended_at IS NOT NULL AND NOT `+forgotten+` GROUP BY playbook
-		UNION SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run WHERE NOT `+forgotten+` GROUP BY runs.playbook
+		SELECT last FROM playbooks WHERE last IS NOT NULL
+		UNION SELECT recorded FROM playbooks WHERE recorded IS NOT NULL
 		UNION SELECT run FROM undos WHERE state = 'pending'`)
 	if err != nil {
 		return nil, err
@@ -105,17 +110,18 @@ func (p *purge) logs(ctx context.Context) error {
 	})
 }
 
-// runs removes runs that ended long ago, with all that belongs to them.
-func (p *purge) runs(ctx context.Context) error {
-	if p.keep.Runs == 0 {
+// runs removes runs that ended longer ago than keep, with all that belongs to them. more
+// is a further condition, what its name.
+func (p *purge) runs(ctx context.Context, what string, keep time.Duration, more string) error {
+	if keep == 0 {
 		return nil
 	}
-	before := p.j.clock.Now().Add(-p.keep.Runs)
-	ids, err := p.old(ctx, before, "")
+	before := p.j.clock.Now().Add(-keep)
+	ids, err := p.old(ctx, before, more)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	return p.each(ctx, "runs", before, ids, func(w *conn, id string) (done bool, err error) {
+	return p.each(ctx, what, before, ids, func(w *conn, id string) (done bool, err error) {
 		n, err := w.exec(`DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
 		p.removed.Logs += int(n)
 		if err != nil || n == purgeRows {
@@ -125,6 +131,9 @@ func (p *purge) runs(ctx context.Context) error {
 			if _, err := w.exec(`DELETE FROM `+table+` WHERE run = $1`, id); err != nil {
 				return false, err
 			}
+		}
+		if err := w.unshare(id); err != nil {
+			return false, err
 		}
 		if _, err := w.exec(`DELETE FROM runs WHERE id = $1`, id); err != nil {
 			return false, err
@@ -214,8 +223,9 @@ func (p *purge) write(ctx context.Context, fn func(*conn) error) error {
 // Horizon is before which instant what has ended was removed; zero where nothing
 // was.
 type Horizon struct {
-	Runs time.Time `json:"runs,omitzero"`
-	Logs time.Time `json:"logs,omitzero"`
+	Runs    time.Time `json:"runs,omitzero"`
+	Skipped time.Time `json:"skipped,omitzero"` // of those that had nothing to do
+	Logs    time.Time `json:"logs,omitzero"`
 }
 
 // Horizon tells what was removed so far.
@@ -234,6 +244,8 @@ func (j *Journal) Horizon(ctx context.Context) (Horizon, error) {
 		switch r.what {
 		case "runs":
 			h.Runs = r.before
+		case "skipped":
+			h.Skipped = r.before
 		case "logs":
 			h.Logs = r.before
 		}
@@ -248,13 +260,17 @@ func (h Horizon) Gone(id string) error {
 		return nil //nolint:nilerr // no run has such an id
 	}
 	begun := runBegun(run)
-	if h.Runs.IsZero() || !begun.Before(h.Runs) {
+	what, before, key := "what", h.Runs, "runs"
+	if !begun.Before(before) {
+		what, before, key = "what had nothing to do and", h.Skipped, "skipped"
+	}
+	if !begun.Before(before) {
 		return nil
 	}
 	return &problem.Error{
 		Kind: problem.NotFound, Target: "run " + run, Work: problem.NotDone,
-		Message: "it is not there: what ended before " + h.Runs.Local().Format(time.DateOnly) + " was removed, and it would be of " + begun.Local().Format(time.DateOnly),
-		Hint:    "keep.runs in the config says how long runs are kept; a backup may have it",
+		Message: fmt.Sprintf("it is not there: %s ended before %s was removed, and it would be of %s", what, before.Local().Format(time.DateOnly), begun.Local().Format(time.DateOnly)),
+		Hint:    "keep." + key + " in the config says how long runs are kept; a backup may have it",
 	}
 }
 

@@ -307,3 +307,30 @@ func committing(b *testing.B, j *Journal, runs []Stamp, until <-chan time.Time) 
 	must(b, g.Wait())
 	return slices.Concat(took...)
 }
+
+// Runs that had nothing to do are kept as long as is said of them, the others longer.
+func TestPurgeOfSkippedRuns(t *testing.T) {
+	k := keeping(t)
+	skipped := func() string {
+		id := k.run("a", "end", "undo", "record")
+		s := Stamp{Run: id, Epoch: 1, At: k.clock.Now()}
+		must(t, k.Write(t.Context(), UndoDone{Stamp: s}, RunEnded{Stamp: s, Outcome: Skipped}))
+		k.clock.Advance(day)
+		return id
+	}
+	old, done := skipped(), k.run("a")
+	k.clock.Advance(10 * day)
+	last := skipped()
+	k.clock.Advance(10 * day)
+	if r := k.purge(Keep{Runs: 400 * day, Skipped: 15 * day}); r.Runs != 1 {
+		t.Errorf("%+v", r)
+	}
+	if got, want := k.ids(), []string{done, last}; !slices.Equal(got, want) {
+		t.Errorf("left: %v, want %v", got, want)
+	}
+	h, err := k.Horizon(t.Context())
+	must(t, err)
+	if gone := h.Gone(old); gone == nil || !strings.Contains(gone.Error(), "what had nothing to do and ended before") || h.Gone(last) != nil {
+		t.Errorf("%+v: %v", h, gone)
+	}
+}

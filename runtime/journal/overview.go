@@ -14,6 +14,21 @@ type Overview struct {
 	Records    []RecordedRow // of the newest run that recorded anything
 }
 
+// The planner, which knows no sizes, would read all runs, steps or records for these:
+// CROSS JOIN and INDEXED BY keep it from that.
+const (
+	lastRunsQuery = `SELECT ` + runColumns + ` FROM runs WHERE id IN (SELECT last FROM playbooks)`
+
+	currentStepsQuery = `SELECT steps.run, steps.name, steps.key, steps.attempt_at FROM runs INDEXED BY runs_unfinished CROSS JOIN steps ON steps.run = runs.id
+		WHERE runs.ended_at IS NULL ORDER BY steps.run, steps.attempt_at, steps.step`
+
+	newestRecordsQuery = `SELECT playbooks.playbook, records.run, records.seq, records.at, records.data
+		FROM playbooks CROSS JOIN records ON records.run = playbooks.recorded ORDER BY records.run, records.seq`
+
+	lastSourcesQuery = `SELECT sources.bundle FROM sources CROSS JOIN runs ON runs.id = (SELECT max(id) FROM runs WHERE runs.bundle = sources.bundle)
+		WHERE sources.path = $1 ORDER BY runs.id DESC LIMIT 1`
+)
+
 // Overviews gives an overview of every playbook that has ever run and was not forgotten
 // since, by name.
 func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
@@ -30,8 +45,7 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	if err != nil {
 		return nil, err
 	}
-	last, err := list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs
-		WHERE id IN (SELECT max(id) FROM runs WHERE ended_at IS NOT NULL GROUP BY playbook) AND NOT `+forgotten)
+	last, err := list(ctx, j, j.reads, scanRun, lastRunsQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +77,7 @@ func (j *Journal) currentSteps(ctx context.Context, byRun map[string]*Overview) 
 		var r row
 		err := scan(&r.run, &r.name, &r.key, at(&r.at))
 		return r, err
-	}, `SELECT steps.run, steps.name, steps.key, steps.attempt_at FROM steps JOIN runs ON runs.id = steps.run
-		WHERE runs.ended_at IS NULL ORDER BY steps.run, steps.attempt_at, steps.step`)
+	}, currentStepsQuery)
 	for _, r := range rows {
 		if o := byRun[r.run]; o != nil {
 			o.Step, o.StepSince = r.name, r.at
@@ -79,18 +92,16 @@ func (j *Journal) currentSteps(ctx context.Context, byRun map[string]*Overview) 
 func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) error {
 	type row struct {
 		playbook string
-		rec      RecordedRow
+		RecordedRow
 	}
 	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
 		var r row
-		err := scan(&r.playbook, &r.rec.Run, &r.rec.Seq, at(&r.rec.At), raw(&r.rec.Data))
+		err := scan(&r.playbook, &r.Run, &r.Seq, at(&r.At), raw(&r.Data))
 		return r, err
-	}, `SELECT runs.playbook, records.run, records.seq, records.at, records.data FROM records JOIN runs ON runs.id = records.run
-		WHERE records.run IN (SELECT max(records.run) FROM records JOIN runs ON runs.id = records.run GROUP BY runs.playbook) AND NOT `+forgotten+`
-		ORDER BY records.run, records.seq`)
+	}, newestRecordsQuery)
 	for _, r := range rows {
 		o := of(r.playbook)
-		o.Records = append(o.Records, r.rec)
+		o.Records = append(o.Records, r.RecordedRow)
 	}
 	return err
 }
@@ -102,7 +113,7 @@ func (j *Journal) LastSources(ctx context.Context, path string) (map[string]stri
 		var hash string
 		err := scan(&hash)
 		return hash, err
-	}, `SELECT runs.bundle FROM runs JOIN sources ON sources.bundle = runs.bundle WHERE sources.path = $1 ORDER BY runs.id DESC LIMIT 1`, path)
+	}, lastSourcesQuery, path)
 	if err != nil || len(bundles) == 0 {
 		return nil, err
 	}

@@ -120,10 +120,12 @@ func (j *Journal) Runs(ctx context.Context, f Filter) ([]Run, error) {
 	return list(ctx, j, j.reads, scanRun, q, args...)
 }
 
+const unfinishedQuery = `SELECT ` + runColumns + ` FROM runs INDEXED BY runs_unfinished WHERE ended_at IS NULL AND ($1 = '' OR playbook = $1) ORDER BY id`
+
 // Unfinished gives the runs of a playbook that have not ended, the oldest
 // first; those of all playbooks for "".
 func (j *Journal) Unfinished(ctx context.Context, playbook string) ([]Run, error) {
-	return list(ctx, j, j.reads, scanRun, `SELECT `+runColumns+` FROM runs WHERE ended_at IS NULL AND ($1 = '' OR playbook = $1) ORDER BY id`, playbook)
+	return list(ctx, j, j.reads, scanRun, unfinishedQuery, playbook)
 }
 
 // Log is a line of a run's log. Seq grows over all runs.
@@ -167,11 +169,12 @@ func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) 
 	}, `SELECT path, body FROM sources WHERE bundle = $1 ORDER BY path`, bundle)
 }
 
+const lastRecordsQuery = `SELECT run, seq, at, data FROM records WHERE run = (SELECT recorded FROM playbooks WHERE playbook = $1) ORDER BY seq`
+
 // LastRecords gives what the newest run of playbook that recorded anything
 // recorded, in its order; none where none did.
 func (j *Journal) LastRecords(ctx context.Context, playbook string) ([]RecordedRow, error) {
-	return list(ctx, j, j.reads, scanRecorded, `SELECT run, seq, at, data FROM records
-		WHERE run = (SELECT max(runs.id) FROM runs JOIN records ON records.run = runs.id WHERE runs.playbook = $1) ORDER BY seq`, playbook)
+	return list(ctx, j, j.reads, scanRecorded, lastRecordsQuery, playbook)
 }
 
 // list collects the rows of a query.
@@ -181,15 +184,25 @@ func list[T any](ctx context.Context, j *Journal, db querier, scan func(func(...
 		out = append(out, v)
 		return nil
 	}, query, args...)
+	for i := range out { // now that the rows let go of their connection
+		if err == nil {
+			err = j.whole(ctx, db, &out[i])
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// eachRow calls each with the rows of a query.
-func eachRow[T Row](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(Row) error, query string, args ...any) error {
-	return scanAll(ctx, j, db, scan, func(v T) error { return each(v) }, query, args...)
+// eachRow calls each with the rows of a query in a transaction.
+func eachRow[T Row](ctx context.Context, j *Journal, tx preparedTx, scan func(func(...any) error) (T, error), each func(Row) error, query string, args ...any) error {
+	return scanAll(ctx, j, tx, scan, func(v T) error {
+		if err := j.whole(ctx, tx, &v); err != nil {
+			return err
+		}
+		return each(v)
+	}, query, args...)
 }
 
 func scanAll[T any](ctx context.Context, j *Journal, db querier, scan func(func(...any) error) (T, error), each func(T) error, query string, args ...any) error {

@@ -140,9 +140,17 @@ func (r EffectMarked) apply(w *conn) error {
 			return err
 		}
 	}
-	err := w.one(r, `INSERT INTO effects (run, step, n, fn, args, look, state, marked_at)
+	args, err := w.shared(r.Run, r.Args)
+	if err != nil {
+		return err
+	}
+	look, err := w.shared(r.Run, r.Look)
+	if err != nil {
+		return err
+	}
+	err = w.one(r, `INSERT INTO effects (run, step, n, fn, args, look, state, marked_at)
 		SELECT $1, $2, $3, $4, $5, $6, 'open', $7 FROM steps WHERE run = $1 AND step = $2 AND state = 'started'`,
-		r.Run, r.Step, r.N, r.Fn, text(r.Args), text(r.Look), r.At.UnixNano())
+		r.Run, r.Step, r.N, r.Fn, args, look, r.At.UnixNano())
 	if err != nil || r.Undo == nil {
 		return err
 	}
@@ -150,14 +158,22 @@ func (r EffectMarked) apply(w *conn) error {
 }
 
 func (r EffectProgress) apply(w *conn) error {
+	progress, err := w.shared(r.Run, r.Progress)
+	if err != nil {
+		return err
+	}
 	return w.one(r, `UPDATE effects SET progress = $4 WHERE run = $1 AND step = $2 AND n = $3 AND state = 'open'`,
-		r.Run, r.Step, r.N, text(r.Progress))
+		r.Run, r.Step, r.N, progress)
 }
 
 func (r EffectDone) apply(w *conn) error {
+	result, err := w.sharedResult(r.Run, r.Result)
+	if err != nil {
+		return err
+	}
 	return w.one(r, `UPDATE effects SET state = 'done', result = $4, ended_at = $5
 		WHERE run = $1 AND step = $2 AND n = $3 AND (state = 'open' OR state = 'done' AND result IS NULL)`,
-		r.Run, r.Step, r.N, text(r.Result), r.At.UnixNano())
+		r.Run, r.Step, r.N, result, r.At.UnixNano())
 }
 
 func (r EffectNotDone) apply(w *conn) error {
@@ -187,8 +203,12 @@ func (u UndoSpec) add(w *conn, r Record, step int, effect any) error {
 		}
 		holds = string(b)
 	}
+	args, err := w.shared(r.Stamped().Run, u.Args)
+	if err != nil {
+		return err
+	}
 	return w.one(r, `INSERT INTO undos (run, n, step, effect, fn, args, holds, state, added_at, granted) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9)`,
-		r.Stamped().Run, u.N, step, effect, u.Fn, text(u.Args), holds, r.Stamped().At.UnixNano(), text(u.Granted))
+		r.Stamped().Run, u.N, step, effect, u.Fn, args, holds, r.Stamped().At.UnixNano(), text(u.Granted))
 }
 
 func (r UndoDone) apply(w *conn) error {

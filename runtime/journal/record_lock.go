@@ -18,13 +18,15 @@ type Lock struct {
 	Taken    time.Time `json:"taken"`
 }
 
+const locksQuery = `SELECT locks.name, locks.run, runs.playbook, locks.taken_at FROM locks CROSS JOIN runs ON runs.id = locks.run ORDER BY locks.name`
+
 // Locks returns the locks that are held, by name.
 func (j *Journal) Locks(ctx context.Context) ([]Lock, error) {
 	return list(ctx, j, j.reads, func(scan func(...any) error) (Lock, error) {
 		var l Lock
 		err := scan(&l.Name, &l.Run, &l.Playbook, at(&l.Taken))
 		return l, err
-	}, `SELECT locks.name, locks.run, runs.playbook, locks.taken_at FROM locks JOIN runs ON runs.id = locks.run ORDER BY locks.name`)
+	}, locksQuery)
 }
 
 // Holders returns which run holds each lock.

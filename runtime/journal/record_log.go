@@ -41,8 +41,17 @@ func (r Logged) apply(w *conn) error {
 }
 
 func (r Recorded) apply(w *conn) error {
-	_, err := w.exec(`INSERT INTO records (run, seq, at, data) VALUES ($1, $2, $3, $4) ON CONFLICT (run, seq) DO NOTHING`,
-		r.Run, r.Seq, r.At.UnixNano(), text(r.Data))
+	data, err := w.shared(r.Run, r.Data)
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(`INSERT INTO records (run, seq, at, data) VALUES ($1, $2, $3, $4) ON CONFLICT (run, seq) DO NOTHING`,
+		r.Run, r.Seq, r.At.UnixNano(), data)
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(`INSERT INTO playbooks (playbook, recorded) SELECT playbook, id FROM runs WHERE id = $1
+		ON CONFLICT (playbook) DO UPDATE SET recorded = excluded.recorded WHERE coalesce(recorded, '') < excluded.recorded`, r.Run)
 	return err
 }
 

@@ -207,6 +207,10 @@ func (r RunEnded) apply(w *conn) error {
 	if err != nil {
 		return err
 	}
+	if _, err := w.exec(`INSERT INTO playbooks (playbook, last) SELECT playbook, id FROM runs WHERE id = $1
+		ON CONFLICT (playbook) DO UPDATE SET last = excluded.last WHERE coalesce(last, '') < excluded.last`, r.Run); err != nil {
+		return err
+	}
 	return w.releaseLocks(r.Run)
 }
 

@@ -78,8 +78,12 @@ func (r StepStarted) apply(w *conn) error {
 }
 
 func (r StepDone) apply(w *conn) error {
-	err := w.one(r, `UPDATE steps SET state = 'done', result = $3, error = NULL, next_at = NULL, ended_at = $4
-		WHERE run = $1 AND step = $2 AND state IN ('started', 'retrying')`, r.Run, r.Step, text(r.Result), r.At.UnixNano())
+	result, err := w.sharedResult(r.Run, r.Result)
+	if err != nil {
+		return err
+	}
+	err = w.one(r, `UPDATE steps SET state = 'done', result = $3, error = NULL, next_at = NULL, ended_at = $4
+		WHERE run = $1 AND step = $2 AND state IN ('started', 'retrying')`, r.Run, r.Step, result, r.At.UnixNano())
 	k := w.runs[r.Run]
 	if err != nil || k.clean {
 		return err

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -52,8 +53,9 @@ type conn struct {
 	ctx   context.Context //nolint:containedctx // the writer's; it never ends, a commit is not broken off
 	stmts map[string]*sql.Stmt
 
-	runs map[string]*known
-	work workload // the writer's; outlives the connection
+	runs  map[string]*known
+	parts map[[sha256.Size]byte]int64 // shared parts of values, by their hash
+	work  workload                    // the writer's; outlives the connection
 }
 
 // openConn opens the writing connection, refuses what it cannot write, and
@@ -63,7 +65,7 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if err != nil {
 		return nil, err
 	}
-	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, work: workload{stints: map[string]*stint{}}}
+	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, parts: map[[sha256.Size]byte]int64{}, work: workload{stints: map[string]*stint{}}}
 	defer func() {
 		if err != nil {
 			w.close()

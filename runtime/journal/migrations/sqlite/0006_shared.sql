@@ -1,0 +1,17 @@
+-- Large parts of JSON values, such as certificates, which many steps, effects and records
+-- of many runs hold: each is stored once. Where a text holds one there is a byte 1, which
+-- no JSON has, and its id. Ids are not used again.
+CREATE TABLE shared (
+  id   INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  hash BLOB    NOT NULL UNIQUE,   -- SHA-256 of body
+  body TEXT    NOT NULL
+) STRICT;
+
+-- A part goes with the last run that holds it.
+CREATE TABLE shared_by (
+  run    TEXT    NOT NULL REFERENCES runs (id),
+  shared INTEGER NOT NULL REFERENCES shared (id),
+  PRIMARY KEY (run, shared)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX shared_by_shared ON shared_by (shared)
