@@ -12,7 +12,12 @@ import (
 )
 
 // payload is a step's result of usual size: a certificate and its fingerprints.
-var payload = json.RawMessage(`{"pem":"` + strings.Repeat("A", 2000) + `"}`)
+var payload = result(0)
+
+// result is the result of step n: no two steps return the same.
+func result(n int) json.RawMessage {
+	return json.RawMessage(`{"pem":"` + fmt.Sprintf("%08d", n) + strings.Repeat("A", 1992) + `"}`)
+}
 
 // BenchmarkStepRatio: a step without effect, against a bare synced commit of the
 // same size on the same disk. Goal, for the whole engine: at most 1.5 times; see
@@ -36,7 +41,7 @@ func step(b *testing.B, j *Journal, s Stamp, n int) error {
 	if err := j.WriteLazy(b.Context(), StepStarted{Stamp: s, Step: n, Kind: "step", Name: "downloading_certificate", Attempt: 1}); err != nil {
 		return err
 	}
-	return j.Write(b.Context(), StepDone{Stamp: s, Step: n, Result: payload})
+	return j.Write(b.Context(), StepDone{Stamp: s, Step: n, Result: result(n)})
 }
 
 const (

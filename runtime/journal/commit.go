@@ -108,7 +108,7 @@ func (w *writer) transact(batch []*request) *fault {
 		if err != nil {
 			return &fault{err: storeError(w.path, err)}
 		}
-		c.work, w.conn = w.work, c
+		c.work, c.last, w.conn = w.work, w.part, c
 	}
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return w.abort(&fault{err: err})

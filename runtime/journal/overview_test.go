@@ -101,3 +101,43 @@ func TestOverviewsSeeARunThatEnds(t *testing.T) {
 		}
 	}
 }
+
+// A journal of an older version has what each playbook is at from its runs, once.
+func TestUpgradeFindsWhatPlaybooksAreAt(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	steps, err := migrations()
+	must(t, err)
+	old, err := open(ctx, dir, Options{}, steps[:4])
+	must(t, err)
+	must(t, old.w.do(ctx, &request{fn: func(w *conn) error {
+		for _, q := range []string{
+			`INSERT INTO bundles VALUES ('b', 1)`,
+			`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at, ended_at) VALUES
+				('0000000001', 'a', 'b', 'done', 1, 0, 10, 10, 10), ('0000000002', 'a', 'b', 'skipped', 1, 0, 20, 20, 20), ('0000000003', 'a', 'b', 'waiting', 1, 0, 30, 30, NULL),
+				('0000000004', 'gone', 'b', 'done', 1, 0, 10, 10, 10), ('0000000005', 'back', 'b', 'done', 1, 0, 10, 10, 10), ('0000000006', 'back', 'b', 'done', 1, 0, 30, 30, 30)`,
+			`INSERT INTO records (run, seq, at, data) VALUES ('0000000001', 0, 10, '{"a":1}'), ('0000000004', 0, 10, '{}'), ('0000000005', 0, 10, '{}')`,
+			`INSERT INTO decisions (at, what, playbook, by) VALUES (20, 'forget', 'gone', 'x'), (20, 'forget', 'back', 'x')`,
+		} {
+			if _, err := w.exec(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}))
+	must(t, old.Close())
+	j, err := Open(ctx, dir, Options{})
+	must(t, err)
+	defer func() { must(t, j.Close()) }()
+	views, err := j.Overviews(ctx)
+	must(t, err)
+	a, back := views["a"], views["back"]
+	if len(views) != 2 || a == nil || back == nil {
+		t.Fatalf("%+v", views)
+	}
+	if a.Last.ID != "0000000002" || a.Unfinished.ID != "0000000003" || len(a.Records) != 1 || string(a.Records[0].Data) != `{"a":1}` {
+		t.Errorf("%+v", a)
+	}
+	if back.Last.ID != "0000000006" || back.Records != nil {
+		t.Errorf("%+v", back)
+	}
+}

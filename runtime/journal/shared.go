@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -188,11 +189,7 @@ func (w *conn) share(run string, body []byte) (id int64, err error) {
 	hash := sha256.Sum256(body)
 	id, known := w.parts[hash]
 	if !known {
-		err = w.row(`SELECT id FROM shared WHERE hash = $1`, hash[:]).Scan(&id)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = w.row(`INSERT INTO shared (hash, body) VALUES ($1, $2) RETURNING id`, hash[:], string(body)).Scan(&id)
-		}
-		if err != nil {
+		if id, err = w.findOrStore(hash, body); err != nil {
 			return 0, err
 		}
 		if len(w.parts) >= mostShared {
@@ -212,6 +209,22 @@ func (w *conn) share(run string, body []byte) (id int64, err error) {
 	}
 	k.parts[id] = true
 	return id, nil
+}
+
+func (w *conn) findOrStore(hash [sha256.Size]byte, body []byte) (id int64, err error) {
+	short := int64(binary.BigEndian.Uint64(hash[:])) //nolint:gosec // all 64 bits
+	err = w.row(`SELECT id FROM shared WHERE hash = $1 AND body = $2`, short, string(body)).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	if *w.last == 0 {
+		if err := w.row(`SELECT coalesce(max(id), 0) FROM shared`).Scan(w.last); err != nil {
+			return 0, err
+		}
+	}
+	*w.last++ // never back: readers remember parts by their ids
+	_, err = w.exec(`INSERT INTO shared (id, hash, body) VALUES ($1, $2, $3)`, *w.last, short, string(body))
+	return *w.last, err
 }
 
 // unshare removes what only this run holds of the shared parts.

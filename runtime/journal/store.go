@@ -55,6 +55,7 @@ type conn struct {
 
 	runs  map[string]*known
 	parts map[[sha256.Size]byte]int64 // shared parts of values, by their hash
+	last  *int64                      // id of a part that was used; 0 if that is not known yet
 	work  workload                    // the writer's; outlives the connection
 }
 
@@ -65,7 +66,7 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if err != nil {
 		return nil, err
 	}
-	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, parts: map[[sha256.Size]byte]int64{}, work: workload{stints: map[string]*stint{}}}
+	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, parts: map[[sha256.Size]byte]int64{}, last: new(int64), work: workload{stints: map[string]*stint{}}}
 	defer func() {
 		if err != nil {
 			w.close()

@@ -60,6 +60,7 @@ type writer struct {
 	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
 	conn  *conn           // the turn's; nil after a failure, until it is opened again
 	work  workload        // the turn's
+	part  *int64          // the turn's; see conn.last
 	alone string          // the turn's; the run that had the last commit to itself, "" for none
 
 	mu     sync.Mutex
@@ -84,7 +85,7 @@ func startWriter(ctx context.Context, path string, steps []string, c *conn, cloc
 		log = slog.New(slog.DiscardHandler)
 	}
 	w := &writer{
-		path: path, steps: steps, clock: clock, log: log, ctx: context.WithoutCancel(ctx), conn: c,
+		path: path, steps: steps, clock: clock, log: log, ctx: context.WithoutCancel(ctx), conn: c, part: c.last,
 		work: workload{clock: clock, stints: map[string]*stint{}},
 		turn: make(chan struct{}, 1), room: make(chan struct{}), wake: make(chan struct{}, 1), finished: make(chan struct{}),
 	}
