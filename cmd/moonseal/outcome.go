@@ -29,7 +29,7 @@ func (p *progress) waiting(out *run.Outcome) {
 	p.current = nil
 	p.showHeld()
 	if p.json {
-		_ = writeJSON(p.w, event{Event: "waiting", Message: out.Reason, Until: &out.Until, Error: out.Error})
+		_ = writeJSON(p.out, event{Event: "waiting", Message: out.Reason, Until: &out.Until, Error: out.Error})
 		return
 	}
 	p.line("  %-26s %s", "waiting", waitText(out))
@@ -68,7 +68,7 @@ func (p *progress) outcome(name, id string, out *run.Outcome) {
 		if !out.Until.IsZero() {
 			e.Until = &out.Until
 		}
-		_ = writeJSON(p.w, e)
+		_ = writeJSON(p.out, e)
 		return
 	}
 	if p.held != nil && (out.Error == nil || p.held.Error() != out.Error.Error()) {

@@ -25,8 +25,8 @@ import (
 // thing that happened; with --json that line is JSON.
 type progress struct {
 	app  *app
-	w    io.Writer // for text and JSON
-	raw  io.Writer // below it, for what redraws the terminal's last line
+	out  *outbox  // text is escaped before it gets there
+	file *os.File // what it leads to, if that is a terminal
 	json bool
 	live bool
 	min  slog.Level // of the log lines that are shown
@@ -53,19 +53,34 @@ const tick = 100 * time.Millisecond
 const eraseLine = "\r\x1b[K"
 
 func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
+	raw := plain.Raw(a.stdout)
 	p := &progress{
-		app: a, w: a.stdout, raw: plain.Raw(a.stdout), json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
+		app: a, out: newOutbox(raw, leftOut(asJSON)), json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
 	}
-	if f, ok := p.raw.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
-		p.live = true
+	if f, ok := raw.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
+		p.live, p.file = true, f
 		p.ticking.Go(p.redraw)
 	}
 	return p
 }
 
+// leftOut says that lines were left out, as the others are written.
+func leftOut(asJSON bool) func(io.Writer, int) {
+	return func(w io.Writer, lines int) {
+		text := fmt.Sprintf("%d lines left out: they were not read in time", lines)
+		if asJSON {
+			_ = writeJSON(w, event{Event: "left_out", Message: text})
+			return
+		}
+		_, _ = fmt.Fprintln(w, "… "+text)
+	}
+}
+
+// close returns once all is written: it comes after all that a reader must not hold up.
 func (p *progress) close() {
 	close(p.stop)
 	p.ticking.Wait()
+	p.out.close()
 }
 
 func (p *progress) redraw() {
@@ -91,12 +106,10 @@ func (p *progress) draw() {
 	}
 	s := p.current
 	text := fmt.Sprintf("  %-26s … %s%s", plain.Line(s.name), shortTime(p.app.clock.Since(s.since)), s.again())
-	if f, ok := p.raw.(*os.File); ok {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-			text = string([]rune(text)[:min(len([]rune(text)), width-1)])
-		}
+	if width, _, err := term.GetSize(int(p.file.Fd())); err == nil && width > 0 {
+		text = string([]rune(text)[:min(len([]rune(text)), width-1)])
 	}
-	_, _ = io.WriteString(p.raw, eraseLine+text)
+	_, _ = io.WriteString(p.out, eraseLine+text)
 }
 
 // again names the attempt, from the second on.
@@ -122,7 +135,7 @@ func (p *progress) line(format string, args ...any) {
 		b.WriteString(eraseLine)
 	}
 	_, _ = plain.Fprintf(&b, format+"\n", args...)
-	_, _ = io.WriteString(p.raw, b.String())
+	_, _ = io.WriteString(p.out, b.String())
 	p.draw()
 }
 
@@ -150,7 +163,7 @@ func (p *progress) begin(playbook, id string, resumed bool) {
 		verb = "going on with run"
 	}
 	if p.json {
-		_ = writeJSON(p.w, event{Event: "begin", Run: id, Name: playbook, Status: map[bool]string{true: "resumed", false: "new"}[resumed]})
+		_ = writeJSON(p.out, event{Event: "begin", Run: id, Name: playbook, Status: map[bool]string{true: "resumed", false: "new"}[resumed]})
 		return
 	}
 	p.line("%s: %s %s", playbook, verb, id)
@@ -208,7 +221,7 @@ func (p *progress) show(s *shownStep, e event, at time.Time) {
 	took := at.Sub(s.since)
 	if p.json {
 		e.Event, e.Step, e.Attempt, e.Seconds = "step", s.name, s.attempt, took.Seconds()
-		_ = writeJSON(p.w, e)
+		_ = writeJSON(p.out, e)
 		return
 	}
 	again := ""
@@ -282,7 +295,7 @@ func (p *progress) logged(r journal.Logged) {
 		return // what the other records tell is shown already
 	}
 	if p.json {
-		_ = writeJSON(p.w, event{Event: "log", Step: r.Step, Level: r.Level, Message: r.Message, Fields: r.Fields})
+		_ = writeJSON(p.out, event{Event: "log", Step: r.Step, Level: r.Level, Message: r.Message, Fields: r.Fields})
 		return
 	}
 	p.line("    %s: %s%s", r.Level, r.Message, fieldText(r.Fields))

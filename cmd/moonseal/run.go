@@ -83,13 +83,13 @@ func (o runOptions) in(job *worker.Job) {
 
 // run runs the playbook called name and gives the exit code.
 func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts runOptions) (code int, err error) {
+	p := a.newProgress(opts.json, cfg.Log.Level)
+	defer p.close()
 	j, err := a.openJournal(ctx, cfg)
 	if err != nil {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
-	p := a.newProgress(opts.json, cfg.Log.Level)
-	defer p.close()
 	parent, err := a.parent(cfg, j, control.New(j, a.clock), p.record)
 	if err != nil {
 		return exitFailed, err
