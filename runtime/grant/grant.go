@@ -4,17 +4,14 @@
 package grant
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	stdx509 "crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -48,12 +45,6 @@ const dialTimeout = 15 * time.Second
 
 // maxBundle bounds the file of further roots, in bytes; the system's are some 200 KB.
 const maxBundle = 16 << 20
-
-// systemBundles are where systems keep their roots as one PEM file: crypto/x509
-// can verify with them but not list them.
-func systemBundles() []string {
-	return []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"}
-}
 
 // Network reaches the outside world. It is safe for concurrent use.
 type Network struct {
@@ -100,72 +91,16 @@ func New(opt Options) (*Network, error) {
 			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "no certificate in it"}
 		}
 	}
-	n.pool = sync.OnceValue(func() *stdx509.CertPool { return makePool(n.extra) })
+	n.pool = sync.OnceValue(func() *stdx509.CertPool { return makePool(n.system(), n.extra) })
 	return n, nil
 }
 
 // Roots are the roots that peers are verified against: the system's and the
-// bundle's. nil, which means the system's, where there is no bundle. Nobody may
-// add to them.
+// bundle's. Nobody may add to them.
 func (n *Network) Roots() *stdx509.CertPool { return n.pool() }
-
-// makePool puts roots beside the system's.
-func makePool(roots []*stdx509.Certificate) *stdx509.CertPool {
-	if len(roots) == 0 {
-		return nil
-	}
-	pool, err := stdx509.SystemCertPool()
-	if err != nil {
-		pool = stdx509.NewCertPool()
-	}
-	for _, c := range roots {
-		pool.AddCert(c)
-	}
-	return pool
-}
 
 // Bundle gives the roots of the CA bundle.
 func (n *Network) Bundle() []*stdx509.Certificate { return slices.Clone(n.extra) }
-
-// SystemRootsOf gives the system's roots that may have issued one of chain: their
-// name is its issuer's. Only those are parsed, because all of them take longer
-// than a whole order.
-func (n *Network) SystemRootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {
-	var out []*stdx509.Certificate
-	for _, der := range n.system() {
-		if !slices.ContainsFunc(chain, func(c *stdx509.Certificate) bool { return bytes.Contains(der, c.RawIssuer) }) {
-			continue
-		}
-		// A system's bundle may hold a root that this Go does not parse; the others count.
-		if c, err := stdx509.ParseCertificate(der); err == nil {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// readSystem reads the system's roots, DER.
-func readSystem() [][]byte {
-	for _, path := range systemBundles() {
-		if data, err := os.ReadFile(path); err == nil {
-			return decodeBundle(data)
-		}
-	}
-	return nil
-}
-
-func decodeBundle(data []byte) [][]byte {
-	var out [][]byte
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			return out
-		}
-		if block.Type == "CERTIFICATE" {
-			out = append(out, block.Bytes)
-		}
-	}
-}
 
 func parseBundle(data []byte) []*stdx509.Certificate {
 	var out []*stdx509.Certificate
