@@ -18,7 +18,7 @@ const mostUnread = 1 << 20
 type outbox struct {
 	w    io.Writer
 	lost func(w io.Writer, lines int) // says that as many were left out
-	pipe chan os.Signal // takes SIGPIPE, which would end the process
+	pipe chan os.Signal               // takes SIGPIPE, which would end the process
 
 	mu      sync.Mutex
 	waiting []byte

@@ -135,7 +135,9 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 	if err != nil {
 		return err
 	}
-	if err := j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery, leftQuery, partQuery); err != nil {
+	err = j.statements.prepare(ctx, j.reads, runQuery, stepsQuery, effectsQuery, undosQuery, recordsQuery, hooksQuery, decidedQuery, logSizeQuery,
+		leftQuery, partQuery)
+	if err != nil {
 		return storeError(j.path, err)
 	}
 	begun, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})

@@ -89,13 +89,15 @@ func (j *Journal) currentSteps(ctx context.Context, byRun map[string]*Overview) 
 	return err
 }
 
+type playbookRecord struct {
+	RecordedRow
+
+	playbook string
+}
+
 func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) error {
-	type row struct {
-		playbook string
-		RecordedRow
-	}
-	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (row, error) {
-		var r row
+	rows, err := list(ctx, j, j.reads, func(scan func(...any) error) (playbookRecord, error) {
+		var r playbookRecord
 		err := scan(&r.playbook, &r.Run, &r.Seq, at(&r.At), raw(&r.Data))
 		return r, err
 	}, newestRecordsQuery)

@@ -290,28 +290,27 @@ func (p *partCache) get(ctx context.Context, db querier, id int64) ([]byte, erro
 	return body, nil
 }
 
-// holder is a row with values that may have shared parts.
-type holder interface{ values() []*json.RawMessage }
-
-func (s *Step) values() []*json.RawMessage { return []*json.RawMessage{&s.Result} }
-
-func (e *Effect) values() []*json.RawMessage {
-	return []*json.RawMessage{&e.Args, &e.Look, &e.Progress, &e.Result}
+// values returns the values of a row that may have shared parts.
+func values(row any) []*json.RawMessage {
+	switch r := row.(type) {
+	case *Step:
+		return []*json.RawMessage{&r.Result}
+	case *Effect:
+		return []*json.RawMessage{&r.Args, &r.Look, &r.Progress, &r.Result}
+	case *Undo:
+		return []*json.RawMessage{&r.Args, &r.Look, &r.Progress, &r.Result}
+	case *RecordedRow:
+		return []*json.RawMessage{&r.Data}
+	case *playbookRecord:
+		return []*json.RawMessage{&r.Data}
+	default:
+		return nil
+	}
 }
-
-func (u *Undo) values() []*json.RawMessage {
-	return []*json.RawMessage{&u.Args, &u.Look, &u.Progress, &u.Result}
-}
-
-func (r *RecordedRow) values() []*json.RawMessage { return []*json.RawMessage{&r.Data} }
 
 // whole puts the shared parts of a row in their places.
 func (j *Journal) whole(ctx context.Context, db querier, row any) error {
-	h, ok := row.(holder)
-	if !ok {
-		return nil
-	}
-	for _, value := range h.values() {
+	for _, value := range values(row) {
 		out, err := join(*value, func(id int64) ([]byte, error) { return j.parts.get(ctx, db, id) })
 		if err != nil {
 			return storeError(j.path, err)

@@ -66,7 +66,10 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if err != nil {
 		return nil, err
 	}
-	w := &conn{db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, parts: map[[sha256.Size]byte]int64{}, last: new(int64), work: workload{stints: map[string]*stint{}}}
+	w := &conn{
+		db: db, ctx: context.WithoutCancel(ctx), stmts: map[string]*sql.Stmt{}, runs: map[string]*known{}, parts: map[[sha256.Size]byte]int64{},
+		last: new(int64), work: workload{stints: map[string]*stint{}},
+	}
 	defer func() {
 		if err != nil {
 			w.close()
