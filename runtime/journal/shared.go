@@ -17,7 +17,7 @@ import (
 // every run after it. Parts of a value that are this large, in bytes, are stored once.
 const (
 	sharedText  = 256 // a string
-	sharedValue = 320 // an object or array, in which smaller parts are replaced already
+	sharedValue = 256 // an object or array, in which smaller parts are replaced already
 	sharedDepth = 8   // of parts within parts
 )
 
