@@ -199,6 +199,9 @@ func (b *binding) restart() *bind.Func {
 				if err == nil && done == nil && len(earlier.Services) == 0 {
 					done, err = once(c, n, a, look)
 				}
+				if err != nil || done != nil {
+					client.Close() // no restart follows
+				}
 				return look, found(done), err
 			},
 			Do: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, error) {

@@ -59,28 +59,41 @@ type Restarted struct {
 
 // Services lists the node's services and their states, over SSH.
 func (c *Client) Services(ctx context.Context) ([]Service, error) {
-	const doing = "listing the services"
-	shell, err := c.shell(ctx)
-	if err != nil {
-		return nil, c.failed(doing, err)
+	list, shell, err := c.list(ctx)
+	if err == nil {
+		_ = shell.Close() // nothing is lost
 	}
-	defer shell.Close() //nolint:errcheck // nothing is lost
+	return list, err
+}
+
+// list is Services, and leaves the session open.
+func (c *Client) list(ctx context.Context) (_ []Service, _ *ssh.Session, err error) {
+	const doing = "listing the services"
+	shell, err := c.login(ctx)
+	if err != nil {
+		return nil, nil, c.failed(doing, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = shell.Close()
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, 2*c.o.Timeout)
 	defer cancel()
 	output, err := shell.Run(ctx, "utils service list", nil)
 	if err != nil {
-		return nil, c.failed(doing, err)
+		return nil, nil, c.failed(doing, err)
 	}
 	list := parseServices(output)
 	if len(list) == 0 {
-		return nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node lists no services", Server: output, Work: problem.NotDone})
+		return nil, nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node lists no services", Server: output, Work: problem.NotDone})
 	}
-	return list, nil
+	return list, shell, nil
 }
 
 // Login logs in over SSH, waits for the prompt, and leaves.
 func (c *Client) Login(ctx context.Context) error {
-	shell, err := c.shell(ctx)
+	shell, err := c.login(ctx)
 	if err != nil {
 		return c.failed("logging in over SSH", err)
 	}
@@ -88,7 +101,7 @@ func (c *Client) Login(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
+func (c *Client) login(ctx context.Context) (*ssh.Session, error) {
 	s, err := ssh.Dial(ctx, ssh.Config{
 		Addr: c.addr(c.o.SSHPort), User: c.o.Username, Password: c.o.Password, HostKeys: c.o.HostKeys, Trust: c.o.Trust,
 		Dial: c.o.Dial, Legacy: c.o.Legacy, Timeout: c.o.Timeout, Banner: c.o.Banner, Settle: c.o.PromptSettle,
@@ -102,7 +115,7 @@ func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
 }
 
 // LookRestart checks that the expected certificate is installed and finds out
-// which services to restart. done: there is nothing to do, because the expected
+// which services to restart; the session for that stays open for a moment. done: there is nothing to do, because the expected
 // certificate is served already. What an earlier pass found and did (earlier)
 // is taken over. Errors: Conflict where another certificate is installed, Usage
 // (phone lockout, unknown type).
@@ -130,11 +143,13 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	if r.Expect != nil && look.Served == look.SHA256 && len(r.Services) == 0 {
 		return look, &Restarted{Host: c.o.Host, Service: r.Service, Services: []RestartState{}}, nil
 	}
-	list, err := c.Services(ctx)
+	list, shell, err := c.list(ctx)
 	if err != nil {
 		return look, nil, err
 	}
+	c.hold(shell) // for the restart
 	if look.Services, err = plan(r.Service, r.Services, list); err != nil {
+		c.close()
 		return look, nil, c.failed("restarting the services of "+r.Service, err)
 	}
 	return look, nil, nil

@@ -65,11 +65,15 @@ func (r *restarting) all(ctx context.Context, todo []string) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	shell, err := r.c.shell(ctx)
-	if err != nil {
-		return r.c.failed("restarting "+todo[0], err)
+	shell := r.c.take() // of the look
+	if shell == nil {
+		var err error
+		if shell, err = r.c.login(ctx); err != nil {
+			return r.c.failed("restarting "+todo[0], err)
+		}
 	}
 	defer shell.Close() //nolint:errcheck // all that counts was read
+	defer r.c.close()   // what was shown before the restart counts no more
 	var failed []error
 	for _, service := range todo {
 		err := r.one(ctx, shell, service)

@@ -161,7 +161,7 @@ function cucm_Node:services() end
 ---Logs in over SSH, waits for the prompt, and leaves: what a restart needs, tried before anything is changed. A wrong password is an error of kind `auth`, after one attempt.
 function cucm_Node:login() end
 
----Makes a TLS handshake with the node and gives the certificate that it shows. It need not be trusted for that.
+---Returns the certificate that the node shows in a TLS handshake: that of the connection that an earlier call has made within the last 10 seconds, else one of its own. It need not be trusted for that. `serves` always makes a new one.
 ---@return x509.Certificate # the certificate, with the chain that it was shown with
 function cucm_Node:served() end
 

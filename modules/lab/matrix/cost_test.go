@@ -35,9 +35,9 @@ type cost struct {
 // account that is there and a certificate that an earlier renewal has brought.
 func renewalCosts() []cost {
 	return []cost{
-		{"TLS connections to the node", 13, "1 that is kept, 1 after the restart, because only a new handshake proves what is served"},
-		{"REST requests to the node", 10, "identity, pending request, new request, the upload's three looks and the upload itself, identity before the restart"},
-		{"SSH logins", 3, "1 that tries the password before the first change, 1 that restarts"},
+		{"TLS connections to the node", 3, "1 that is kept until the restart; before and after that only a handshake of its own proves what is served"},
+		{"REST requests to the node", 9, "each change looks anew: identity and pending request, pending and new request, identity, pending request, trust and upload, identity before the restart"},
+		{"SSH logins", 2, "1 that tries the password before the first change, 1 that lists and restarts"},
 		{"connections to the CA", 1, "all requests go over one"},
 		{"requests to the CA", 10, "directory, renewal window, nonce, order, authorization, challenge, authorization, finalize, order, certificate; a slow CA is polled more often"},
 		{"synced commits", 41, "begin, adoption, end, and two for each of twelve stages: a step is done when it is synced, and each change is marked first"},
@@ -49,7 +49,7 @@ func renewalCosts() []cost {
 // notDueCosts are those of a run that looks, and finds nothing to do.
 func notDueCosts() []cost {
 	return []cost{
-		{"TLS connections to the node", 3, "1"},
+		{"TLS connections to the node", 1, "1, which shows what is served too"},
 		{"REST requests to the node", 2, "identity, pending request"},
 		{"SSH logins", 0, "nothing is to be restarted"},
 		{"connections to the CA", 1, "1"},
