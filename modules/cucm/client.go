@@ -72,6 +72,9 @@ func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err er
 	if err != nil {
 		return nil, nil, c.failed(r.doing, err)
 	}
+	if r.method != http.MethodGet {
+		c.fresh()
+	}
 	var begun time.Time // of a new connection
 	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if !info.Reused {
@@ -86,7 +89,9 @@ func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err er
 	if !begun.IsZero() && resp.TLS != nil {
 		c.note(resp.TLS, begun)
 	}
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1)); err == nil {
+		c.answered()
+	}
 	switch {
 	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
 		return body, nil, c.failed(r.doing, refusal(resp.StatusCode, resp.Header, body, c.o.Clock.Now()))

@@ -18,6 +18,9 @@ const (
 	// keepAlive is for how long an idle connection is kept: less than what servers keep
 	// one for, so that a request does not meet their end of it.
 	keepAlive = 5 * time.Second
+	// alive is for how long a connection that has carried an answer is taken to be open by
+	// a request that changes something: if it is not, whether that was done is not known.
+	alive = 2 * time.Second
 	// recent is how old what a node has shown may be where it is only looked at, and for
 	// how long the session of a look waits for the change that follows.
 	recent = 10 * time.Second
@@ -31,6 +34,7 @@ type link struct {
 	clock clockwork.Clock
 
 	mu      sync.Mutex
+	used    time.Time              // when the last answer came
 	shown   []*stdx509.Certificate // by the newest connection, in its handshake
 	shownAt time.Time
 	trusted map[string]trustList // by service
@@ -84,6 +88,24 @@ func (l *link) close() {
 	defer l.mu.Unlock()
 	l.shown = nil
 	clear(l.trusted)
+}
+
+// fresh has a request that changes something go over a new connection unless the one that
+// is kept has carried an answer just now.
+func (l *link) fresh() {
+	l.mu.Lock()
+	idle := l.clock.Since(l.used)
+	l.mu.Unlock()
+	if idle > alive {
+		l.http.CloseIdleConnections()
+	}
+}
+
+// answered notes that a connection has carried an answer.
+func (l *link) answered() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.used = l.clock.Now()
 }
 
 // note keeps what a new connection has shown.

@@ -191,12 +191,13 @@ func (c *Client) servedFor(ctx context.Context, service string, installed *x509.
 }
 
 // Restart restarts the services of look one by one. progress, which may be nil,
-// gets a *RestartProgress before and after each command and once the node says
-// that a restart has begun; its error ends the restart. What earlier or look
+// gets a *RestartProgress before a command, and once the node says that the restart has
+// begun; of services that may be restarted twice only if it must tell of another. Its
+// error ends the restart. What earlier or look
 // know as begun or done is not restarted again. Once anything was begun, the
 // work of an error that waiting mends is Unknown: ask [Client.ProbeRestart].
 func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress, progress func(any) error) (*Restarted, error) {
-	run := c.restarting(look, earlier)
+	run := c.restarting(r.Service, look, earlier)
 	run.progress = progress
 	if state := run.of(tomcatService); (state == Sending || state == Failed) && c.restarted(ctx, look) {
 		if err := run.set(tomcatService, Done); err != nil {
@@ -224,7 +225,7 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 // serves the old certificate is given the settling time; one that cannot be
 // reached is an error: it may be restarting. Conflict: nobody can tell.
 func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress) (*Restarted, bool, error) {
-	run := c.restarting(look, earlier)
+	run := c.restarting(r.Service, look, earlier)
 	if run.of(tomcatService) == Sending && look.provable() {
 		serves, err := c.settled(ctx, look)
 		if err != nil {
