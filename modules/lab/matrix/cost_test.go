@@ -41,7 +41,7 @@ func renewalCosts() []cost {
 		{"connections to the CA", 1, "all requests go over one"},
 		{"requests to the CA", 10, "directory, renewal window, nonce, order, authorization, challenge, authorization, finalize, order, certificate; a slow CA is polled more often"},
 		{"synced commits", 25, "the scripts, begin, adoption and end; 7 marks of a change, 2 of how far Tomcat's restart is, 11 steps and polls done, 1 undo; log lines come with those"},
-		{"files replaced", 6, "request, chain, certificate, mark of the restart, pins before and after it"},
+		{"files replaced", 6, "request, chain, certificate, mark of the restart, pins before and after it: each is synced, and with 4 syncs of folders that is 10"},
 		{"journaled bytes", 61_000, "certificates and requests, each in the result of the step that has it and in the arguments of the next"},
 	}
 }
