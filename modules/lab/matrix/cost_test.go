@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/cucm/cucmtest"
@@ -64,7 +63,7 @@ func notDueCosts() []cost {
 func TestCost(t *testing.T) {
 	s := newSite(t)
 	m := newMeter(t, s)
-	r := s.renewalOn(t, dropIn{}, patient(), func(c *clock) clockwork.Clock { return unhurried{c} })
+	r := s.renewal(t, dropIn{}, patient())
 	if out := r.toTheEnd(t); out.Status != journal.Done {
 		t.Fatalf("%s: %v", out.Reason, out.Error)
 	}
@@ -106,17 +105,6 @@ func oncePolled(call string, n int) int {
 		return min(n, most)
 	}
 	return n
-}
-
-// unhurried is a clock by which a record that waits for a commit to go with never has
-// waited long enough: how often that happens depends on how fast the machine is.
-type unhurried struct{ *clock }
-
-func (u unhurried) NewTimer(d time.Duration) clockwork.Timer {
-	if d <= journal.LazyDelay {
-		d = time.Hour
-	}
-	return u.Clock.NewTimer(d)
 }
 
 // meter counts what leaves the machine for a site, and what is written.

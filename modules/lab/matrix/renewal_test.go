@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jonboulle/clockwork"
 	"gopkg.in/yaml.v3"
 
 	"moonseal/modules"
@@ -93,19 +92,13 @@ type renewal struct {
 
 func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 	t.Helper()
-	return s.renewalOn(t, d, set, func(c *clock) clockwork.Clock { return c })
-}
-
-// renewalOn is renewal with a clock for the journal that is made from the run's.
-func (s *site) renewalOn(t *testing.T, d dropIn, set settings, journals func(*clock) clockwork.Clock) *renewal {
-	t.Helper()
 	r := &renewal{site: s, clock: newClock(), state: filepath.Join(folder(t), "state")}
 	s.pin(t, r.state)
 	if d.email == "" {
 		s.giveAccount(t, r.state)
 	}
 	var err error
-	if r.journal, err = journal.Open(t.Context(), r.state, journal.Options{Clock: journals(r.clock)}); err != nil {
+	if r.journal, err = journal.Open(t.Context(), r.state, journal.Options{Clock: r.clock}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
