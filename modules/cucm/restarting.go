@@ -109,7 +109,7 @@ func (r *restarting) all(ctx context.Context, todo []string) (err error) {
 		}
 	}
 	if len(failed) == 0 {
-		return nil
+		return r.note()
 	}
 	return failed[0]
 }

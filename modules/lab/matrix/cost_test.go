@@ -39,7 +39,7 @@ func renewalCosts() []cost {
 		{"SSH logins", 2, "1 that tries the password before the first change, 1 that lists and restarts"},
 		{"connections to the CA", 1, "all requests go over one"},
 		{"requests to the CA", 10, "directory, renewal window, nonce, order, authorization, challenge, authorization, finalize, order, certificate; a slow CA is polled more often"},
-		{"synced commits", 25, "the scripts, begin, adoption and end; 7 marks of a change, 2 of how far Tomcat's restart is, 11 steps and polls done, 1 undo; log lines come with those"},
+		{"synced commits", 26, "the scripts, if they are new, begin, adoption and end; 7 marks of a change, 3 of how far the restart is, 11 steps and polls done, 1 undo; log lines come with those"},
 		{"files replaced", 6, "request, chain, certificate, mark of the restart, pins before and after it: each is synced, and with 4 syncs of folders that is 10"},
 		{"journaled bytes", 61_000, "certificates and requests, each in the result of the step that has it and in the arguments of the next"},
 	}
@@ -53,7 +53,7 @@ func notDueCosts() []cost {
 		{"SSH logins", 0, "nothing is to be restarted"},
 		{"connections to the CA", 1, "1"},
 		{"requests to the CA", 2, "directory, renewal window"},
-		{"synced commits", 5, "the scripts, begin, adoption, step, end"},
+		{"synced commits", 5, "the scripts, if they are new, begin, adoption, step, end"},
 		{"files replaced", 0, "nothing has changed"},
 		{"journaled bytes", 10_000, "what was found: the installed certificate, the served one and the kept one"},
 	}
