@@ -135,7 +135,7 @@ func crash(t *testing.T, kills ...kill) {
 	for i, k := range kills {
 		if w.killed(k) {
 			met = append(met, k)
-			if service := w.unread(k); service != "" {
+			for _, service := range w.unread(k) {
 				unsure[service]++
 			}
 		} else if i == 0 || k.stage > kills[i-1].stage {
@@ -175,19 +175,17 @@ func (w *world) killed(k kill) bool {
 	return code != exitDone
 }
 
-// unread gives the service whose restart has begun while nobody knows: the kill
-// came before the node could say so. Of Cisco Tomcat the certificate that it then
-// serves tells.
-func (w *world) unread(k kill) string {
+// unread returns the services that were restarted by the time of a kill among the
+// restarts: that is journaled at their end, because to restart them twice harms nobody. Of
+// Cisco Tomcat the journal tells, or the certificate that it then serves.
+func (w *world) unread(k kill) []string {
 	w.t.Helper()
-	if k.hold.Call != "cucm.restart" || k.hold.Kind != faults.HoldAfter {
-		return ""
+	if k.hold.Call != "cucm.restart" {
+		return nil
 	}
-	all := w.ledger().Restarts
-	if last := all[len(all)-1].Service; last != "Cisco Tomcat" {
-		return last
-	}
-	return ""
+	all := restarts(w.ledger())
+	delete(all, "Cisco Tomcat")
+	return slices.Collect(maps.Keys(all))
 }
 
 // TestCrashWithLocks kills a run between the mark of a disruptive call and the call, and

@@ -140,9 +140,9 @@ func alternates(base string, header http.Header) []string {
 	return urls
 }
 
-// Fitting gives a stored certificate (leaf and chain, PEM) with its root, where
-// it is one for csr that has not expired; else nil. A run that finds one need
-// not order another.
+// Fitting returns a stored certificate (leaf and chain, PEM) with its root if it is one for
+// csr that has not expired, else nil. A run that finds one need not order another. After
+// a power failure the chain may be another certificate's: then there is none.
 func (c *Client) Fitting(csr *x509.CSR, leafPEM, chainPEM string) (*x509.Certificate, error) {
 	if csr == nil || leafPEM == "" {
 		return nil, nil //nolint:nilnil // nil is the documented "none"
@@ -154,6 +154,12 @@ func (c *Client) Fitting(csr *x509.CSR, leafPEM, chainPEM string) (*x509.Certifi
 	others, err := x509.ParseAll(chainPEM)
 	if err != nil {
 		return nil, err
+	}
+	if len(others) > 0 && x509.Encode(others[0]) != leaf.PEM {
+		own, err := leaf.Leaf()
+		if err != nil || own.CheckSignatureFrom(others[0]) != nil {
+			return nil, nil //nolint:nilnil,nilerr // nil is the documented "none"
+		}
 	}
 	var text strings.Builder
 	text.WriteString(leaf.PEM)

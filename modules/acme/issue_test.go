@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"moonseal/modules/acme/acmetest"
 	"moonseal/modules/x509"
@@ -242,6 +243,10 @@ func TestFitting(t *testing.T) {
 	}
 	if got := must(c.Fitting(newCSR(t, "", "a.example.com"), cert.PEM, cert.ChainPEM()))(t); got != nil {
 		t.Error("a certificate for another key fits")
+	}
+	other := must(c.Fitting(csr, cert.PEM, strings.Replace(cert.ChainPEM(), cert.PEM, newIssuer(t, "Another").issue(time.Now(), 90*day).PEM, 1)))(t)
+	if other != nil {
+		t.Error("the chain of another certificate fits")
 	}
 	if got := must(c.Fitting(csr, "", ""))(t); got != nil {
 		t.Error("nothing fits")

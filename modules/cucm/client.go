@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -16,13 +17,13 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Client talks to one node. It is safe for concurrent use, makes no retries,
-// and keeps no connection open between calls: nodes restart. All its errors are
+// Client talks to one node. It is safe for concurrent use. A connection stays open for
+// some seconds after a call, but not over a restart. It makes no retries: only a read
+// that finds such a connection closed goes over a new one. All its errors are
 // *problem.Error with the host as target.
 type Client struct {
-	o    Options
-	http *http.Client
-	pins pins
+	o Options
+	*link
 }
 
 // New makes a client; nothing is asked of the node yet.
@@ -31,17 +32,24 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, pins: pins{list: o.Pins, keep: o.OnPins}}
-	c.http = &http.Client{
-		Transport: &http.Transport{
-			DialContext: o.Dial, TLSClientConfig: c.trusting(), TLSHandshakeTimeout: o.Timeout,
-			DisableKeepAlives: true, DisableCompression: true,
-		},
-		// A redirect would carry the password to where nobody asked to send it.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	c := &Client{o: o}
+	c.link = newLink(o, c.verify)
 	return c, nil
 }
+
+// over returns a client for the same node with options of its own, which uses what c has
+// open.
+func (c *Client) over(o Options) (*Client, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	c.accept(o.Pins)
+	return &Client{o: o, link: c.link}, nil
+}
+
+// Close ends the connections that are open. The client can be used again.
+func (c *Client) Close() { c.close() }
 
 // maxBody bounds an answer, in bytes: a snapshot holds some hundred certificates.
 const maxBody = 8 << 20
@@ -64,12 +72,26 @@ func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err er
 	if err != nil {
 		return nil, nil, c.failed(r.doing, err)
 	}
+	if r.method != http.MethodGet {
+		c.fresh()
+	}
+	var begun time.Time // of a new connection
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if !info.Reused {
+			begun = c.o.Clock.Now()
+		}
+	}}))
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, nil, c.failed(r.doing, problem.Network(err))
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if !begun.IsZero() && resp.TLS != nil {
+		c.note(resp.TLS, begun)
+	}
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1)); err == nil {
+		c.answered()
+	}
 	switch {
 	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
 		return body, nil, c.failed(r.doing, refusal(resp.StatusCode, resp.Header, body, c.o.Clock.Now()))

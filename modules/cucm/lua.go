@@ -2,15 +2,18 @@ package cucm
 
 import (
 	"fmt"
+	"sync"
 
 	"moonseal/modules/x509"
+	"moonseal/runtime/account"
 	"moonseal/runtime/bind"
+	"moonseal/runtime/grant"
 	"moonseal/runtime/problem"
 )
 
 // Module is what require "cucm" gives a script.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}}
+	b := &binding{settings: &Settings{}, open: map[linkKey]*Client{}}
 	return &bind.Module{
 		Name: "cucm",
 		Doc: "Replaces the certificates of Cisco Unified Communications Manager and its siblings (IM and Presence, Unity Connection, Emergency Responder), " +
@@ -44,8 +47,23 @@ func Module() *bind.Module {
 	}
 }
 
-// binding is the module's state.
-type binding struct{ settings *Settings }
+// binding is the module's state: its settings, and what each run has open to its nodes.
+type binding struct {
+	settings *Settings
+
+	mu   sync.Mutex
+	open map[linkKey]*Client
+}
+
+type linkKey struct {
+	run     string
+	node    *Node
+	network *grant.Network
+	store   *account.Store
+}
+
+// mostOpen bounds a process that serves many runs.
+const mostOpen = 256
 
 type none struct{}
 
@@ -161,8 +179,9 @@ func (b *binding) login() *bind.Func {
 
 func (b *binding) served() *bind.Func {
 	return &bind.Func{
-		Name:    "served",
-		Doc:     "Makes a TLS handshake with the node and gives the certificate that it shows. It need not be trusted for that.",
+		Name: "served",
+		Doc: "Returns the certificate that the node shows in a TLS handshake: that of the connection that an earlier call has made within the last 10 seconds, " +
+			"else one of its own. It need not be trusted for that. `serves` always makes a new one.",
 		Returns: "the certificate, with the chain that it was shown with",
 		Example: `local served = node:served()`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, _ *none) (*x509.Certificate, error) {

@@ -178,7 +178,8 @@ func (b *binding) restart() *bind.Func {
 	return &bind.Func{
 		Name: "restart",
 		Doc: "Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. " +
-			"How far it has come is journaled, so that no service is restarted twice. What the node prints is no proof: poll `serves` afterwards. " +
+			"How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. " +
+			"What the node prints is no proof: poll `serves` afterwards. " +
 			"If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.",
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
@@ -198,6 +199,9 @@ func (b *binding) restart() *bind.Func {
 				look, done, err := client.LookRestart(c.Context, a.request(), earlier)
 				if err == nil && done == nil && len(earlier.Services) == 0 {
 					done, err = once(c, n, a, look)
+				}
+				if err != nil || done != nil {
+					client.Close() // no restart follows
 				}
 				return look, found(done), err
 			},

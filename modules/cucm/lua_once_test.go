@@ -97,7 +97,7 @@ func TestRestartedByHand(t *testing.T) {
 func TestRestartThatNeverBegan(t *testing.T) {
 	for name, f := range map[string]faults.Fault{
 		"refused by the node": {Call: cucmtest.CallRestart, Kind: faults.Status, Times: -1},
-		"no SSH":              {Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Skip: 1, Times: -1},
+		"no SSH":              {Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Times: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := uploaded(t)

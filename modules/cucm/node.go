@@ -131,7 +131,7 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 		}
 		return v, err
 	}
-	return New(Options{
+	return b.linked(c, n, Options{
 		Host: n.Host, Port: n.Port, SSHPort: n.SSHPort, Username: username, Password: password,
 		Pins: union(n.Pins, stored.TLS), OnPins: func(list []string) error { return savePins(c.Account, n.Host, list) },
 		Roots: roots(n.CA, c.Network.Roots()), HostKeys: union(n.HostKeys, stored.SSH),
@@ -140,6 +140,28 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 		RestartTimeout: cmp.Or(n.RestartTimeout, s.RestartTimeout), Replication: s.Replication, Settle: s.Settle, Poll: s.Poll,
 		Paths: n.Paths, Clock: c.Clock, Log: c.Log,
 	})
+}
+
+// linked returns a client that uses what the run has open to the node.
+func (b *binding) linked(c *bind.Call, n *Node, o Options) (*Client, error) {
+	key := linkKey{c.Run, n, c.Network, c.Account}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if open := b.open[key]; open != nil {
+		return open.over(o)
+	}
+	made, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	if len(b.open) >= mostOpen {
+		for _, old := range b.open {
+			old.Close()
+		}
+		clear(b.open)
+	}
+	b.open[key] = made
+	return made, nil
 }
 
 // userName looks a user's name up. It is not masked, which would blank out words: it

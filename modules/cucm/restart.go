@@ -59,28 +59,41 @@ type Restarted struct {
 
 // Services lists the node's services and their states, over SSH.
 func (c *Client) Services(ctx context.Context) ([]Service, error) {
-	const doing = "listing the services"
-	shell, err := c.shell(ctx)
-	if err != nil {
-		return nil, c.failed(doing, err)
+	list, shell, err := c.list(ctx)
+	if err == nil {
+		_ = shell.Close() // nothing is lost
 	}
-	defer shell.Close() //nolint:errcheck // nothing is lost
+	return list, err
+}
+
+// list is Services, and leaves the session open.
+func (c *Client) list(ctx context.Context) (_ []Service, _ *ssh.Session, err error) {
+	const doing = "listing the services"
+	shell, err := c.login(ctx)
+	if err != nil {
+		return nil, nil, c.failed(doing, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = shell.Close()
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, 2*c.o.Timeout)
 	defer cancel()
 	output, err := shell.Run(ctx, "utils service list", nil)
 	if err != nil {
-		return nil, c.failed(doing, err)
+		return nil, nil, c.failed(doing, err)
 	}
 	list := parseServices(output)
 	if len(list) == 0 {
-		return nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node lists no services", Server: output, Work: problem.NotDone})
+		return nil, nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node lists no services", Server: output, Work: problem.NotDone})
 	}
-	return list, nil
+	return list, shell, nil
 }
 
 // Login logs in over SSH, waits for the prompt, and leaves.
 func (c *Client) Login(ctx context.Context) error {
-	shell, err := c.shell(ctx)
+	shell, err := c.login(ctx)
 	if err != nil {
 		return c.failed("logging in over SSH", err)
 	}
@@ -88,7 +101,7 @@ func (c *Client) Login(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
+func (c *Client) login(ctx context.Context) (*ssh.Session, error) {
 	s, err := ssh.Dial(ctx, ssh.Config{
 		Addr: c.addr(c.o.SSHPort), User: c.o.Username, Password: c.o.Password, HostKeys: c.o.HostKeys, Trust: c.o.Trust,
 		Dial: c.o.Dial, Legacy: c.o.Legacy, Timeout: c.o.Timeout, Banner: c.o.Banner, Settle: c.o.PromptSettle,
@@ -102,7 +115,7 @@ func (c *Client) shell(ctx context.Context) (*ssh.Session, error) {
 }
 
 // LookRestart checks that the expected certificate is installed and finds out
-// which services to restart. done: there is nothing to do, because the expected
+// which services to restart; the session for that stays open for a moment. done: there is nothing to do, because the expected
 // certificate is served already. What an earlier pass found and did (earlier)
 // is taken over. Errors: Conflict where another certificate is installed, Usage
 // (phone lockout, unknown type).
@@ -130,11 +143,13 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	if r.Expect != nil && look.Served == look.SHA256 && len(r.Services) == 0 {
 		return look, &Restarted{Host: c.o.Host, Service: r.Service, Services: []RestartState{}}, nil
 	}
-	list, err := c.Services(ctx)
+	list, shell, err := c.list(ctx)
 	if err != nil {
 		return look, nil, err
 	}
+	c.hold(shell) // for the restart
 	if look.Services, err = plan(r.Service, r.Services, list); err != nil {
+		c.close()
 		return look, nil, c.failed("restarting the services of "+r.Service, err)
 	}
 	return look, nil, nil
@@ -176,12 +191,13 @@ func (c *Client) servedFor(ctx context.Context, service string, installed *x509.
 }
 
 // Restart restarts the services of look one by one. progress, which may be nil,
-// gets a *RestartProgress before and after each command and once the node says
-// that a restart has begun; its error ends the restart. What earlier or look
+// gets a *RestartProgress before a command, and once the node says that the restart has
+// begun; of services that may be restarted twice it tells with another's, and at the end.
+// Its error ends the restart. What earlier or look
 // know as begun or done is not restarted again. Once anything was begun, the
 // work of an error that waiting mends is Unknown: ask [Client.ProbeRestart].
 func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress, progress func(any) error) (*Restarted, error) {
-	run := c.restarting(look, earlier)
+	run := c.restarting(r.Service, look, earlier)
 	run.progress = progress
 	if state := run.of(tomcatService); (state == Sending || state == Failed) && c.restarted(ctx, look) {
 		if err := run.set(tomcatService, Done); err != nil {
@@ -209,7 +225,7 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 // serves the old certificate is given the settling time; one that cannot be
 // reached is an error: it may be restarting. Conflict: nobody can tell.
 func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress) (*Restarted, bool, error) {
-	run := c.restarting(look, earlier)
+	run := c.restarting(r.Service, look, earlier)
 	if run.of(tomcatService) == Sending && look.provable() {
 		serves, err := c.settled(ctx, look)
 		if err != nil {

@@ -14,12 +14,15 @@ import (
 // restarting is one pass over the services.
 type restarting struct {
 	c        *Client
+	service  string // the certificate's type
 	state    RestartProgress
 	progress func(any) error
+	noted    bool // something of this pass is journaled
+	waiting  bool // something is not
 }
 
-func (c *Client) restarting(look RestartLook, earlier RestartProgress) *restarting {
-	return &restarting{c: c, state: look.Progress(earlier)}
+func (c *Client) restarting(service string, look RestartLook, earlier RestartProgress) *restarting {
+	return &restarting{c: c, service: service, state: look.Progress(earlier)}
 }
 
 func (r *restarting) of(service string) string {
@@ -37,18 +40,33 @@ func (r *restarting) settled(service string) bool {
 	return s == Begun || s == Done
 }
 
-// set notes a state and has it journaled before it returns.
+// set notes a state. It is journaled when set returns, unless it may be lost: then it
+// goes with the next one that may not.
 func (r *restarting) set(service, state string) error {
+	before := r.of(service)
 	i := slices.IndexFunc(r.state.Services, func(s RestartState) bool { return s.Service == service })
 	if i < 0 {
 		r.state.Services = append(r.state.Services, RestartState{Service: service})
 		i = len(r.state.Services) - 1
 	}
 	r.state.Services[i].State = state
-	if r.progress == nil {
+	r.waiting = true
+	// With the first state goes the mark that keeps other runs from this restart.
+	if r.noted && (repeatable(r.service, service) && state != Failed || before == Begun && state == Done) {
 		return nil
 	}
-	return r.progress(&RestartProgress{r.state.Look, slices.Clone(r.state.Services)})
+	return r.note()
+}
+
+// note journals what is known.
+func (r *restarting) note() error {
+	if r.progress == nil || !r.waiting {
+		return nil
+	}
+	r.waiting = false // also where it fails: that ends the restart
+	err := r.progress(&RestartProgress{r.state.Look, slices.Clone(r.state.Services)})
+	r.noted = err == nil
+	return err
 }
 
 func (r *restarting) result(q RestartRequest, look RestartLook) *Restarted {
@@ -61,15 +79,23 @@ func (r *restarting) result(q RestartRequest, look RestartLook) *Restarted {
 
 // all restarts todo. A service that the node will not start does not keep the
 // others from it; it is the error at the end.
-func (r *restarting) all(ctx context.Context, todo []string) error {
+func (r *restarting) all(ctx context.Context, todo []string) (err error) {
 	if len(todo) == 0 {
 		return nil
 	}
-	shell, err := r.c.shell(ctx)
-	if err != nil {
-		return r.c.failed("restarting "+todo[0], err)
+	defer func() {
+		if err != nil {
+			_ = r.note() // what was restarted is not restarted again; err says more
+		}
+	}()
+	shell := r.c.take() // of the look
+	if shell == nil {
+		if shell, err = r.c.login(ctx); err != nil {
+			return r.c.failed("restarting "+todo[0], err)
+		}
 	}
 	defer shell.Close() //nolint:errcheck // all that counts was read
+	defer r.c.close()   // what was shown before the restart counts no more
 	var failed []error
 	for _, service := range todo {
 		err := r.one(ctx, shell, service)
@@ -83,7 +109,7 @@ func (r *restarting) all(ctx context.Context, todo []string) error {
 		}
 	}
 	if len(failed) == 0 {
-		return nil
+		return r.note()
 	}
 	return failed[0]
 }

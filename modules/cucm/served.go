@@ -11,19 +11,28 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Served gives the certificate, with the chain, that the node shows on a live
-// handshake with its REST port. It need not be trusted: nothing is sent. While
-// Tomcat restarts the error is Unavailable or Timeout.
+// Served returns the certificate, with the chain, that the node shows in a handshake
+// with its REST port: that of the connection that a call has made within the last
+// seconds, else a new one. It need not be trusted: nothing is sent. While Tomcat restarts
+// the error is Unavailable or Timeout.
 func (c *Client) Served(ctx context.Context) (*x509.Certificate, error) {
-	return c.shown(ctx, &tls.Config{MinVersion: tls.VersionTLS12})
+	if seen := c.seen(); len(seen) > 0 {
+		return c.joined(seen)
+	}
+	return c.ask(ctx)
 }
 
-// Serves reports whether the node serves cert, by its fingerprint, and gives
-// what it serves. It is the proof that a restart worked: the node has shown
-// that it holds cert's key. Where certificates are pinned, cert becomes the
+// ask makes a new handshake and returns what the node shows.
+func (c *Client) ask(ctx context.Context) (*x509.Certificate, error) {
+	return c.handshake(ctx, &tls.Config{MinVersion: tls.VersionTLS12})
+}
+
+// Serves reports whether the node serves cert, by its fingerprint, and returns what it
+// serves. It is the proof that a restart worked: in a handshake that is made for it, the
+// node has shown that it holds cert's key. Where certificates are pinned, cert becomes the
 // only one.
 func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x509.Certificate, error) {
-	served, err := c.Served(ctx)
+	served, err := c.ask(ctx)
 	if err != nil {
 		return false, nil, err
 	}
@@ -41,10 +50,12 @@ func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x50
 	return served.SHA256 == cert.SHA256, served, nil
 }
 
-// shown makes a handshake and gives what the node shows. config gets its
+const lookingAtServed = "looking at the served certificate"
+
+// handshake makes a handshake and returns what the node shows. config gets its
 // verification here.
-func (c *Client) shown(ctx context.Context, config *tls.Config) (*x509.Certificate, error) {
-	const doing = "looking at the served certificate"
+func (c *Client) handshake(ctx context.Context, config *tls.Config) (*x509.Certificate, error) {
+	const doing = lookingAtServed
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 	conn, err := c.o.Dial(ctx, "tcp", c.addr(c.o.Port))
@@ -71,13 +82,18 @@ func (c *Client) shown(ctx context.Context, config *tls.Config) (*x509.Certifica
 	if len(seen) == 0 {
 		return nil, c.failed(doing, &problem.Error{Kind: problem.Unavailable, Message: "the node shows no certificate"})
 	}
+	return c.joined(seen)
+}
+
+// joined returns a certificate with the chain that it was shown with.
+func (c *Client) joined(seen []*stdx509.Certificate) (*x509.Certificate, error) {
 	var text strings.Builder
 	for _, cert := range seen {
 		text.WriteString(x509.Encode(cert))
 	}
 	cert, err := x509.Parse(text.String())
 	if err != nil {
-		return nil, c.failed(doing, err)
+		return nil, c.failed(lookingAtServed, err)
 	}
 	return cert, nil
 }
@@ -99,5 +115,5 @@ func (c *Client) shownForKey(ctx context.Context, served, cert *x509.Certificate
 		suites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
 	}
 	// In TLS 1.3 the suite says nothing about the kind of key.
-	return c.shown(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: suites}) //nolint:gosec // on purpose
+	return c.handshake(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: suites}) //nolint:gosec // on purpose
 }

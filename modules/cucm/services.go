@@ -118,6 +118,13 @@ func harmless(certificate, service string) bool {
 	return slices.ContainsFunc(n.started, func(s string) bool { return strings.EqualFold(s, service) })
 }
 
+// repeatable reports whether a service is restarted a second time rather than noted each
+// time: whoever uses it does not notice, or asks again.
+func repeatable(certificate, service string) bool {
+	light := []string{"Cisco UDS Tomcat", "Cisco AXL Tomcat", "Cisco DRF Master", "Cisco DRF Local", "Cisco Tftp"}
+	return harmless(certificate, service) && slices.ContainsFunc(light, func(s string) bool { return strings.EqualFold(s, service) })
+}
+
 // find gives the service of a name. Releases differ in capitals.
 func find(list []Service, name string) *Service {
 	i := slices.IndexFunc(list, func(s Service) bool { return strings.EqualFold(s.Name, name) })

@@ -68,18 +68,19 @@ func (p *pins) settle(sha string) error {
 	})
 }
 
-// trusting gives a TLS configuration that accepts a pinned certificate, or one
-// that verifies against the roots for the host's name.
-func (c *Client) trusting() *tls.Config {
-	return &tls.Config{
-		ServerName: c.o.Host,
-		MinVersion: tls.VersionTLS12,
-		// Verification is not skipped but done below: a pinned certificate is self-signed.
-		InsecureSkipVerify: true, //nolint:gosec // see VerifyConnection
-		VerifyConnection:   c.verify,
+// replace sets the list, which is kept already, and reports whether it is another one.
+func (p *pins) replace(list []string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slices.Equal(list, p.list) {
+		return false
 	}
+	p.list = slices.Clone(list)
+	return true
 }
 
+// verify accepts a pinned certificate, or one that verifies against the roots for the
+// host's name.
 func (c *Client) verify(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return &problem.Error{Kind: problem.Untrusted, Target: c.o.Host, Message: "the node shows no certificate"}

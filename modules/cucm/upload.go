@@ -52,6 +52,7 @@ func (c *Client) LookUpload(ctx context.Context, service string, cert *x509.Cert
 	if err != nil {
 		return UploadLook{}, err
 	}
+	c.keepTrust(service, trusted)
 	chain, warnings, err := check(cert, csr, trusted, c.o.Clock.Now())
 	if err == nil {
 		_, err = c.missing(service, chain, trusted)
@@ -74,9 +75,11 @@ func (c *Client) Upload(ctx context.Context, service string, cert *x509.Certific
 	if err != nil {
 		return nil, c.failed("uploading the certificate for "+service, err)
 	}
-	trusted, err := c.Trust(ctx, service)
-	if err != nil {
-		return nil, untouched(err)
+	trusted, known := c.takeTrust(service)
+	if !known {
+		if trusted, err = c.Trust(ctx, service); err != nil {
+			return nil, untouched(err)
+		}
 	}
 	chain, err := c.chainOf(cert, trusted)
 	if err != nil {

@@ -28,7 +28,7 @@ type Config struct {
 
 	Prompt     *regexp.Regexp // matched on the last line, up to its end; `^admin:\s*$` by default
 	Pager      *regexp.Regexp // what asks for a key before it shows more, on the last line; answered with a space
-	Settle     time.Duration  // silence after a prompt that makes it one; 50 ms by default
+	Settle     time.Duration  // silence that makes the first prompt one, and later ones that differ from it; 50 ms by default
 	MostOutput int            // bytes of one command's output; 1 MiB by default
 }
 

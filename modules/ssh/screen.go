@@ -13,7 +13,8 @@ type screen struct {
 	prompt, pager *regexp.Regexp
 	most          int
 	raw           []byte
-	shown         int // bytes of raw that were given out as whole lines
+	shown         int    // bytes of raw that were given out as whole lines
+	typed         string // the command whose output it is; "" before the first
 }
 
 // mostLine bounds the line that is looked at for a prompt, in bytes.
@@ -43,9 +44,18 @@ func (s *screen) write(chunk []byte) (lines []string, paged, full bool) {
 	return lines, paged, false
 }
 
+// unfinished returns the unfinished line as it came.
+func (s *screen) unfinished() []byte { return s.raw[bytes.LastIndexByte(s.raw, '\n')+1:] }
+
+// echoed reports whether the first line is the command's echo and nothing else.
+func (s *screen) echoed() bool {
+	line, _, whole := bytes.Cut(s.raw, []byte("\n"))
+	return whole && s.typed != "" && render(line) == s.typed
+}
+
 // last gives the unfinished line; empty where it is too long for a prompt.
 func (s *screen) last() string {
-	line := s.raw[bytes.LastIndexByte(s.raw, '\n')+1:]
+	line := s.unfinished()
 	if len(line) > mostLine {
 		return ""
 	}

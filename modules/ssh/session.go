@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -24,7 +25,9 @@ type Session struct {
 	chunks  chan []byte   // closed when the shell's output has ended
 	closing chan struct{} // closed by Close
 	close   func() error
+	prompt  []byte     // the first prompt, as it came
 	mu      sync.Mutex // held while a command runs
+	hasty   bool       // the last prompt was taken for one without waiting
 	broken  error
 }
 
@@ -60,10 +63,12 @@ func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err e
 	s := &Session{c: c, client: client, keys: keys, chunks: make(chan []byte), closing: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
 	go s.read(output)
-	if _, err := s.await(ctx, nil); err != nil {
+	first := s.screen()
+	if err := s.await(ctx, first, nil); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
+	s.prompt = bytes.Clone(first.unfinished())
 	return s, nil
 }
 
@@ -154,60 +159,138 @@ func (s *Session) Run(ctx context.Context, command string, progress func(line st
 }
 
 func (s *Session) command(ctx context.Context, command string, progress func(string)) (string, error) {
+	if err := s.overrun(ctx); err != nil {
+		return "", err
+	}
 	if _, err := io.WriteString(s.keys, command+"\n"); err != nil {
 		return "", err
 	}
-	typed := strings.TrimRight(command, " ")
+	sc := s.screen()
+	sc.typed = strings.TrimRight(command, " ")
 	first := true
-	text, err := s.await(ctx, func(line string) {
-		echo := first && strings.HasSuffix(line, typed)
+	err := s.await(ctx, sc, func(line string) {
+		echo := first && strings.HasSuffix(line, sc.typed)
 		if first = false; !echo && progress != nil {
 			progress(line)
 		}
 	})
+	text := sc.text()
 	line, rest, _ := strings.Cut(text, "\n")
-	if strings.HasSuffix(line, typed) {
+	if strings.HasSuffix(line, sc.typed) {
 		text = rest
 	}
 	return text, err
 }
 
-// await collects output until a prompt has stood still, and answers the pager.
-func (s *Session) await(ctx context.Context, progress func(string)) (string, error) {
-	sc := &screen{prompt: s.c.Prompt, pager: s.c.Pager, most: s.c.MostOutput}
+// overrun looks, before a command is sent, whether more has come after a prompt that was
+// not waited for: then that one stood in the output. The rest must not answer the next
+// command, so it is read until a prompt stands still, or nothing comes for long, as
+// behind a message to all terminals. From here on each prompt is waited for.
+func (s *Session) overrun(ctx context.Context) error {
+	if !s.hasty {
+		return nil
+	}
+	s.hasty = false
+	rest := s.screen()
+	rest.raw = bytes.Clone(s.prompt)
+	var chunk []byte
+	select {
+	case chunk = <-s.chunks:
+	default:
+		return nil
+	}
+	for s.prompt = nil; chunk != nil; {
+		err := s.show(rest, chunk, nil)
+		if err != nil {
+			return err
+		}
+		quiet := s.c.Settle
+		if !rest.atPrompt() {
+			quiet *= longSilence
+		}
+		if chunk, err = s.more(ctx, quiet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// longSilence is after how many times [Config.Settle] nothing more is expected though no
+// prompt has come.
+const longSilence = 20
+
+// more returns the next piece of output; nil if there is none within d.
+func (s *Session) more(ctx context.Context, d time.Duration) ([]byte, error) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case chunk, ok := <-s.chunks:
+		if !ok {
+			return nil, silence(ctx, s.screen())
+		}
+		return chunk, nil
+	case <-timer.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, silence(ctx, s.screen())
+	}
+}
+
+func (s *Session) screen() *screen {
+	return &screen{prompt: s.c.Prompt, pager: s.c.Pager, most: s.c.MostOutput}
+}
+
+// await collects output until it ends with a prompt, and answers the pager. A prompt
+// that follows the command's echo, and is the session's first one to the byte, is taken
+// for one at once. Any other has to stand still for a while: output that comes in pieces
+// may hold what looks like one, and one that is drawn again must not answer the next
+// command.
+func (s *Session) await(ctx context.Context, sc *screen, progress func(string)) error {
 	settle := time.NewTimer(s.c.Settle)
 	defer settle.Stop()
 	for {
 		var still <-chan time.Time
 		if sc.atPrompt() {
+			if len(s.prompt) > 0 && sc.echoed() && bytes.Equal(sc.unfinished(), s.prompt) {
+				s.hasty = true
+				return nil
+			}
 			settle.Reset(s.c.Settle)
 			still = settle.C
 		}
 		select {
 		case <-ctx.Done():
-			return sc.text(), silence(ctx, sc)
+			return silence(ctx, sc)
 		case <-still:
-			return sc.text(), nil
+			return nil
 		case chunk, ok := <-s.chunks:
 			if !ok {
-				return sc.text(), silence(ctx, sc)
+				return silence(ctx, sc)
 			}
-			lines, paged, full := sc.write(chunk)
-			for _, line := range lines {
-				if progress != nil {
-					progress(line)
-				}
-			}
-			switch {
-			case full:
-				return "", &problem.Error{Kind: problem.Refused, Message: "the output is longer than the limit"}
-			case paged:
-				if _, err := io.WriteString(s.keys, " "); err != nil {
-					return sc.text(), err
-				}
+			if err := s.show(sc, chunk, progress); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// show puts a chunk of output on the screen, and answers the pager.
+func (s *Session) show(sc *screen, chunk []byte, progress func(string)) error {
+	lines, paged, full := sc.write(chunk)
+	for _, line := range lines {
+		if progress != nil {
+			progress(line)
+		}
+	}
+	if full {
+		sc.raw = nil // nobody reads it
+		return &problem.Error{Kind: problem.Refused, Message: "the output is longer than the limit"}
+	}
+	if paged {
+		_, err := io.WriteString(s.keys, " ")
+		return err
+	}
+	return nil
 }
 
 // silence is the error of output that ended, or stopped, before a prompt.

@@ -375,3 +375,94 @@ func FuzzScreen(f *testing.F) {
 		}
 	})
 }
+
+// Only a session's first prompt is waited for, where commands are echoed.
+func TestLaterPromptsAreNotWaitedFor(t *testing.T) {
+	s := newServer(t, func(sh *shell) {
+		for sh.say(banner, "admin:"); ; {
+			cmd := sh.line()
+			if cmd == "" {
+				return
+			}
+			sh.say(cmd, "\r\n", "did ", cmd, "\r\nadmin", ":")
+		}
+	}, nil)
+	c := s.config(t)
+	c.Settle = time.Second
+	sess := mustDial(t, c)
+	begun := time.Now()
+	for range 10 {
+		if got, err := sess.Run(t.Context(), "show status", nil); err != nil || got != "did show status" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("ten commands took %s", took)
+	}
+}
+
+// What looks like the prompt may stand in the output, and a chunk end right behind it.
+// The rest never answers the next command.
+func TestPromptInTheOutput(t *testing.T) {
+	for _, rest := range []string{" privilege 4\r\nadmin:", " ", "\r\nBroadcast message\r\n", "\r\nadmin:\r\nadmin:"} {
+		t.Run(rest, func(t *testing.T) { promptInTheOutput(t, rest) })
+	}
+}
+
+func promptInTheOutput(t *testing.T, rest string) {
+	t.Helper()
+	more := make(chan struct{})
+	s := newServer(t, func(sh *shell) {
+		for sh.say("admin:"); ; {
+			switch cmd := sh.line(); cmd {
+			case "show users":
+				sh.say(cmd+"\r\n", "admin:")
+				<-more
+				sh.say(rest)
+				more <- struct{}{}
+			case "show status", "show version":
+				sh.say(cmd+"\r\n", "of "+cmd+"\r\n", "admin:")
+			default:
+				return
+			}
+		}
+	}, nil)
+	sess := mustDial(t, s.config(t))
+	if _, err := sess.Run(t.Context(), "show users", nil); err != nil {
+		t.Fatal(err)
+	}
+	more <- struct{}{}
+	<-more
+	for _, cmd := range []string{"show status", "show version", "show status"} {
+		if got, err := sess.Run(t.Context(), cmd, nil); err != nil || got != "of "+cmd {
+			t.Errorf("%s: got %q, %v", cmd, got, err)
+		}
+	}
+}
+
+// Another prompt than the first, one with something before it, and one without an echo
+// have to stand still.
+func TestPromptsThatAreWaitedFor(t *testing.T) {
+	for name, answer := range map[string][]string{
+		"no echo":       {"out\r\n", "admin:", "\r\x1b[Kadmin:"},
+		"drawn anew":    {"show status\r\nout\r\n", "\r\x1b[Kadmin:", "\r\x1b[Kadmin:"},
+		"with a blank":  {"show status\r\nout\r\n", "admin: ", "\r\x1b[Kadmin:"},
+		"another echo":  {"show stat\r\nout\r\n", "admin:", "\r\x1b[Kadmin:"},
+		"echo in parts": {"show sta", "tus\r", "\nout\r\nadmin:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, func(sh *shell) {
+				for sh.say("admin:"); sh.line() != ""; {
+					sh.say(answer...)
+				}
+			}, nil)
+			sess := mustDial(t, s.config(t))
+			for range 3 {
+				got, err := sess.Run(t.Context(), "show status", nil)
+				if got = strings.TrimPrefix(got, "show stat\n"); err != nil || got != "out" {
+					t.Fatalf("got %q, %v", got, err)
+				}
+			}
+		})
+	}
+}

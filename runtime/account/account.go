@@ -38,13 +38,17 @@ func Open(stateDir, tenant string) *Store {
 	return &Store{dir: dir, tenant: tenant}
 }
 
-// SaveCSR keeps the CSR that host made for service.
+const csrFile, chainFile, certificateFile = "csr.pem", "chain.pem", "certificate.pem"
+
+// SaveCSR keeps the CSR that host made for service. Its folder is synced with the
+// certificate's: if power fails before, the CSR before it may be there again, and where
+// its run comes to nothing the next one stops at a pending CSR that it does not know.
 func (s *Store) SaveCSR(host, service, pem string) error {
 	dir, err := s.service(host, service)
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFile(filepath.Join(dir, "csr.pem"), []byte(pem))
+	return atomicfile.Replace(filepath.Join(dir, csrFile), []byte(pem))
 }
 
 // CSR gives the CSR that SaveCSR kept, "" where there is none.
@@ -53,22 +57,19 @@ func (s *Store) CSR(host, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := readFile(filepath.Join(dir, "csr.pem"))
+	b, err := readFile(filepath.Join(dir, csrFile))
 	return string(b), err
 }
 
 // SaveCertificate keeps a certificate and its chain, which is the leaf and its
-// intermediates. The certificate is written last, so that one which is found
-// has its chain beside it.
+// intermediates. The certificate is written last: after a crash one that is found has its
+// chain beside it. If power fails it may have another one's.
 func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
 	dir, err := s.service(host, service)
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.WriteFile(filepath.Join(dir, "chain.pem"), []byte(chainPEM)); err != nil {
-		return err
-	}
-	return atomicfile.WriteFile(filepath.Join(dir, "certificate.pem"), []byte(leafPEM))
+	return atomicfile.WriteFiles(dir, atomicfile.File{Name: chainFile, Data: []byte(chainPEM)}, atomicfile.File{Name: certificateFile, Data: []byte(leafPEM)})
 }
 
 // Certificate gives what SaveCertificate kept, "" where there is none.
@@ -77,11 +78,11 @@ func (s *Store) Certificate(host, service string) (leaf, chain string, err error
 	if err != nil {
 		return "", "", err
 	}
-	l, err := readFile(filepath.Join(dir, "certificate.pem"))
+	l, err := readFile(filepath.Join(dir, certificateFile))
 	if err != nil || l == nil {
 		return "", "", err
 	}
-	c, err := readFile(filepath.Join(dir, "chain.pem"))
+	c, err := readFile(filepath.Join(dir, chainFile))
 	return string(l), string(c), err
 }
 

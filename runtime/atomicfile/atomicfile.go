@@ -19,6 +19,30 @@ import (
 // After a crash the file has the old contents or the new, never half; after
 // WriteFile has returned it has the new, even if power fails.
 func WriteFile(path string, data []byte) error {
+	return WriteFiles(filepath.Dir(path), File{Name: filepath.Base(path), Data: data})
+}
+
+// File is a file of a folder, and what is to be in it.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// WriteFiles replaces files of a folder in their order, each as WriteFile does, with one
+// sync of the folder for all. If power fails before it has returned, any of them may
+// still have the old contents.
+func WriteFiles(dir string, files ...File) error {
+	for _, f := range files {
+		if err := Replace(filepath.Join(dir, f.Name), f.Data); err != nil {
+			return err
+		}
+	}
+	return Explain("write", filepath.Join(dir, files[len(files)-1].Name), syncDir(dir))
+}
+
+// Replace is WriteFile without the sync of the folder: if power fails before that is
+// synced for another file, the file may have the old contents again, never half.
+func Replace(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	if err := MakeDir(dir); err != nil {
 		return err
@@ -46,10 +70,7 @@ func replace(dir, path string, data []byte) (err error) {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return err
 }
 
 func syncDir(dir string) error {

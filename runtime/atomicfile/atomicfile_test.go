@@ -29,6 +29,26 @@ func TestAFileIsReplacedWhole(t *testing.T) {
 	wantOnly(t, dir, "file")
 }
 
+func TestFilesAreReplacedTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	must(t, atomicfile.Replace(filepath.Join(dir, "first"), []byte("old")))
+	must(t, atomicfile.WriteFiles(dir, atomicfile.File{Name: "first", Data: []byte("1")}, atomicfile.File{Name: "second", Data: []byte("2")}))
+	for name, want := range map[string]string{"first": "1", "second": "2"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); string(b) != want || err != nil {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	must(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+	err := atomicfile.WriteFiles(dir, atomicfile.File{Name: "first", Data: []byte("3")}, atomicfile.File{Name: "folder"}, atomicfile.File{Name: "second", Data: []byte("3")})
+	if err == nil || problem.From(err).Target != filepath.Join(dir, "folder") {
+		t.Errorf("%v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "second")); string(b) != "2" || err != nil {
+		t.Errorf("written behind what failed: %q, %v", b, err)
+	}
+	wantOnly(t, dir, "first", "folder", "second")
+}
+
 func TestAFailedWriteLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	path := filepath.Join(dir, "folder")

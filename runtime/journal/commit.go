@@ -54,7 +54,11 @@ func (w *writer) commit(batch []*request) (again []*request) {
 
 func (w *writer) succeed(batch []*request) {
 	w.setLast(nil)
-	w.commits.Add(1)
+	if w.unsynced(batch) {
+		w.quiet.Add(1)
+	} else {
+		w.commits.Add(1)
+	}
 	for _, r := range batch {
 		n := len(r.recs) + len(r.lazy)
 		if r.err != nil {
@@ -110,6 +114,12 @@ func (w *writer) transact(batch []*request) *fault {
 		}
 		c.work, c.last, w.conn = w.work, w.part, c
 	}
+	if w.unsynced(batch) {
+		if err := w.conn.synced(false); err != nil {
+			return w.abort(&fault{err: err})
+		}
+		defer w.syncAgain()
+	}
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return w.abort(&fault{err: err})
 	}
@@ -122,6 +132,39 @@ func (w *writer) transact(batch []*request) *fault {
 		return w.abort(&fault{begun: true, err: err})
 	}
 	return nil
+}
+
+// unsynced reports whether nobody waits for anything in batch: it is written where others
+// read it, and synced with the next commit that someone does wait for.
+func (w *writer) unsynced(batch []*request) bool {
+	w.mu.Lock()
+	closed := w.closed
+	w.mu.Unlock()
+	return !closed && !slices.ContainsFunc(batch, func(r *request) bool { return r.done != nil })
+}
+
+// syncAgain has the next commit synced, with all that was written before it.
+func (w *writer) syncAgain() {
+	if w.conn == nil {
+		return // the next connection syncs
+	}
+	if err := w.conn.synced(true); err != nil {
+		w.log.Error("the journal's connection is opened again: it cannot be had to sync", "error", err)
+		w.conn.close()
+		w.conn = nil
+	}
+}
+
+// synced says whether a commit waits until it is on the disk. The log is in order without
+// that, too: a power cut takes the last commits, and none before them.
+func (w *conn) synced(on bool) error {
+	mode := "NORMAL"
+	if on {
+		mode = "FULL"
+	}
+	// Not prepared: SQLite obeys it when it is compiled.
+	_, err := w.c.ExecContext(w.ctx, "PRAGMA synchronous = "+mode)
+	return err
 }
 
 // abort ends the transaction. SQLite may have ended it by itself: that another

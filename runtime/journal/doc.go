@@ -16,8 +16,9 @@
 // leaves all of them or none. One goroutine owns the only writing connection
 // and commits whatever has gathered since its last commit as one transaction,
 // so that many runs share one sync. WriteLazy is for what needs no sync of its
-// own: it goes with the next commit, at the latest after [LazyDelay]. The order
-// of a run's records is kept.
+// own: it goes with the next commit. After [LazyDelay] it is written without a sync, so
+// that others can read it: a power cut may take it until the next commit. The order of a
+// run's records is kept.
 //
 // # Who may write
 //

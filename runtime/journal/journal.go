@@ -169,9 +169,9 @@ func (j *Journal) Write(ctx context.Context, recs ...Record) error {
 	return j.WriteAfter(ctx, nil, recs)
 }
 
-// WriteLazy queues records that need no sync of their own: they go with the
-// next commit, at the latest after LazyDelay. It waits only while very many are
-// queued. It tells no error of the writing itself, unless the queue is full
+// WriteLazy queues records that need no sync of their own: they go with the next commit;
+// after LazyDelay they are written by themselves, without a sync. It waits only while very
+// many are queued. It returns no error of the writing itself, unless the queue is full
 // because the disk takes nothing.
 func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
 	return j.WriteAfter(ctx, recs, nil)
@@ -289,9 +289,10 @@ func (j *Journal) Probe(ctx context.Context) error {
 
 // Stats counts what was written since Open.
 type Stats struct {
-	Commits int64 // transactions, each with one sync
-	Records int64
-	Refused int64 // records and calls that were refused
+	Commits  int64 // transactions, each with one sync
+	Unsynced int64 // further ones, of records that nobody waits for; the next commit syncs them
+	Records  int64
+	Refused  int64 // records and calls that were refused
 }
 
 // Stats gives the counters so far.
@@ -299,8 +300,9 @@ func (j *Journal) Stats() Stats {
 	if j.w == nil {
 		return Stats{}
 	}
-	return Stats{Commits: j.w.commits.Load(), Records: j.w.records.Load(), Refused: j.w.refused.Load()}
+	return Stats{Commits: j.w.commits.Load(), Unsynced: j.w.quiet.Load(), Records: j.w.records.Load(), Refused: j.w.refused.Load()}
 }
 
-// LazyDelay is how long a lazy record waits at most for a commit to go with.
+// LazyDelay is how long a lazy record waits at most for a commit to go with. After that
+// it is written, where others read it; only the next synced commit syncs it.
 const LazyDelay = 50 * time.Millisecond

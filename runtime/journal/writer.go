@@ -77,7 +77,7 @@ type writer struct {
 	wake     chan struct{} // has room for one
 	finished chan struct{}
 
-	commits, records, refused atomic.Int64
+	commits, quiet, records, refused atomic.Int64
 }
 
 func startWriter(ctx context.Context, path string, steps []string, c *conn, clock clockwork.Clock, log *slog.Logger) *writer {

@@ -176,7 +176,7 @@ func TestLazyRecords(t *testing.T) {
 	must(t, j.WriteLazy(ctx, Logged{Stamp: a, Message: "4"}))
 	must(t, clock.BlockUntilContext(ctx, 1))
 	clock.Advance(LazyDelay)
-	for j.Stats().Commits == before+1 {
+	for j.Stats().Unsynced == 0 {
 		runtime.Gosched()
 		if ctx.Err() != nil {
 			t.Fatal("the timer wrote nothing")
@@ -185,6 +185,17 @@ func TestLazyRecords(t *testing.T) {
 	if got := messages(a); got != "1,2,3,4" {
 		t.Errorf("by the timer: %s", got)
 	}
+	if n := j.Stats().Commits - before; n != 1 {
+		t.Errorf("the timer waited for a sync: %d commits", n)
+	}
+	must(t, j.w.do(ctx, &request{fn: func(w *conn) error {
+		var mode string
+		err := w.row("PRAGMA synchronous").Scan(&mode)
+		if mode != "2" {
+			t.Errorf("what is waited for is written with synchronous = %s", mode)
+		}
+		return err
+	}}))
 	must(t, j.WriteLazy(ctx, Logged{Stamp: a, Message: "5"}))
 	must(t, j.Close())
 	j = openTest(t, dir)

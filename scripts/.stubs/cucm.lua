@@ -148,7 +148,7 @@ function cucm_Node:upload(service, certificate) end
 ---@return any, string? # whether it is; where not, why
 function cucm_Node:has(service, certificate) end
 
----Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. How far it has come is journaled, so that no service is restarted twice. What the node prints is no proof: poll `serves` afterwards. If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.
+---Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. What the node prints is no proof: poll `serves` afterwards. If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.
 ---@param service string the certificate's type, such as tomcat
 ---@param options? { expect?: x509.Certificate, services?: string[] } what to expect and to restart
 ---@return cucm.Restarted # what was restarted
@@ -161,7 +161,7 @@ function cucm_Node:services() end
 ---Logs in over SSH, waits for the prompt, and leaves: what a restart needs, tried before anything is changed. A wrong password is an error of kind `auth`, after one attempt.
 function cucm_Node:login() end
 
----Makes a TLS handshake with the node and gives the certificate that it shows. It need not be trusted for that.
+---Returns the certificate that the node shows in a TLS handshake: that of the connection that an earlier call has made within the last 10 seconds, else one of its own. It need not be trusted for that. `serves` always makes a new one.
 ---@return x509.Certificate # the certificate, with the chain that it was shown with
 function cucm_Node:served() end
 

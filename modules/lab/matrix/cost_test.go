@@ -1,0 +1,280 @@
+package matrix
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"moonseal/modules/acme/acmetest"
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
+	"moonseal/runtime/journal"
+)
+
+// cost is something that a run is counted by.
+type cost struct {
+	what string
+	most int
+	why  string // what cannot be less, and what most holds beside that
+}
+
+// renewalCosts are those of one renewal of one node by the standard pipeline, with an
+// account that is there and a certificate that an earlier renewal has brought.
+func renewalCosts() []cost {
+	return []cost{
+		{"TLS connections to the node", 3, "1 that is kept until the restart; before and after that only a handshake of its own proves what is served"},
+		{"REST requests to the node", 9, "each change looks anew: identity and pending request, pending and new request, identity, pending request, trust and upload, identity before the restart"},
+		{"SSH logins", 2, "1 that tries the password before the first change, 1 that lists and restarts"},
+		{"connections to the CA", 1, "all requests go over one"},
+		{"requests to the CA", 10, "directory, renewal window, nonce, order, authorization, challenge, authorization, finalize, order, certificate; a slow CA is polled more often"},
+		{"synced commits", 26, "the scripts, if they are new, begin, adoption and end; 7 marks of a change, 3 of how far the restart is, 11 steps and polls done, 1 undo; log lines come with those"},
+		{"files replaced", 6, "request, chain, certificate, mark of the restart, pins before and after it: each is synced, and with 4 syncs of folders that is 10"},
+		{"journaled bytes", 61_000, "certificates and requests, each in the result of the step that has it and in the arguments of the next"},
+	}
+}
+
+// notDueCosts are those of a run that looks, and finds nothing to do.
+func notDueCosts() []cost {
+	return []cost{
+		{"TLS connections to the node", 1, "1, which shows what is served too"},
+		{"REST requests to the node", 2, "identity, pending request"},
+		{"SSH logins", 0, "nothing is to be restarted"},
+		{"connections to the CA", 1, "1"},
+		{"requests to the CA", 2, "directory, renewal window"},
+		{"synced commits", 5, "the scripts, if they are new, begin, adoption, step, end"},
+		{"files replaced", 0, "nothing has changed"},
+		{"journaled bytes", 10_000, "what was found: the installed certificate, the served one and the kept one"},
+	}
+}
+
+// No change makes a run ask more of the node, of the CA or of the disk unseen.
+func TestCost(t *testing.T) {
+	s := newSite(t)
+	m := newMeter(t, s)
+	r := s.renewal(t, dropIn{}, patient())
+	if out := r.toTheEnd(t); out.Status != journal.Done {
+		t.Fatalf("%s: %v", out.Reason, out.Error)
+	}
+	m.watch(t, r)
+	for _, run := range []struct {
+		name  string
+		force bool
+		costs []cost
+		want  journal.Status
+	}{
+		{"renewal", true, renewalCosts(), journal.Done},
+		{"not due", false, notDueCosts(), journal.Skipped},
+	} {
+		before := m.read(t)
+		out, id := r.beginWith(t, run.force)
+		if out.Status != run.want {
+			t.Fatalf("%s: %s, %s: %v", run.name, out.Status, out.Reason, out.Error)
+		}
+		after := m.read(t)
+		after["journaled bytes"] = journaled(t, r.journal, id)
+		for call, n := range after {
+			if strings.HasPrefix(call, "acme.") {
+				after["requests to the CA"] += oncePolled(call, n-before[call])
+			}
+		}
+		for _, c := range run.costs {
+			n := after[c.what] - before[c.what]
+			t.Logf("%s: %s: %d", run.name, c.what, n)
+			if n > c.most {
+				t.Errorf("%s: %s: %d, at most %d is expected: %s", run.name, c.what, n, c.most, c.why)
+			}
+		}
+	}
+}
+
+// oncePolled is n without the polls that follow one to which the CA had not decided yet.
+func oncePolled(call string, n int) int {
+	if most, ok := map[string]int{"acme.authorization": 2, "acme.order": 1}[call]; ok {
+		return min(n, most)
+	}
+	return n
+}
+
+// meter counts what leaves the machine for a site, and what is written.
+type meter struct {
+	site     *site
+	node, ca atomic.Int64   // connections
+	asked    map[string]int // by call of the CA, a fault that each request meets, and none is harmed by
+	files    *replaced
+	journal  *journal.Journal
+}
+
+func newMeter(t *testing.T, s *site) *meter {
+	t.Helper()
+	m := &meter{site: s, asked: map[string]int{}}
+	hosts := maps.Clone(s.network.Hosts)
+	for name, counter := range map[string]*atomic.Int64{pub + ":443": &m.node, caHost + ":443": &m.ca} {
+		hosts[name] = counted(t, hosts[name], counter)
+	}
+	s.network.Hosts = hosts
+	for _, call := range acmetest.Calls() {
+		m.asked[call] = s.fault(t, faults.Fault{Call: call, Kind: faults.Delay, Wait: time.Nanosecond, Times: -1})
+	}
+	return m
+}
+
+// watch begins to count what a renewal writes.
+func (m *meter) watch(t *testing.T, r *renewal) {
+	t.Helper()
+	m.journal, m.files = r.journal, watchReplaced(t, filepath.Join(r.state, "accounts"))
+}
+
+func (m *meter) read(t *testing.T) map[string]int {
+	t.Helper()
+	out := map[string]int{
+		"TLS connections to the node": int(m.node.Load()), "connections to the CA": int(m.ca.Load()),
+		"synced commits": int(m.journal.Stats().Commits), "files replaced": m.files.count(t),
+	}
+	for call, id := range m.asked {
+		out[call] = m.site.hits(id)
+	}
+	ledger, err := m.site.world.Ledger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range ledger.Logins {
+		out[map[string]string{cucmtest.ViaREST: "REST requests to the node", cucmtest.ViaSSH: "SSH logins"}[l.Via]]++
+	}
+	return out
+}
+
+// counted passes connections on to addr, and counts them; it returns its own address.
+func counted(t *testing.T, addr string, n *atomic.Int64) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var all sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		_ = l.Close()
+		all.Wait()
+	})
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n.Add(1)
+			all.Go(func() { pass(ctx, conn, addr) })
+		}
+	})
+	return l.Addr().String()
+}
+
+// pass copies both ways until either side, or ctx, has ended.
+func pass(ctx context.Context, conn net.Conn, addr string) {
+	defer conn.Close()
+	to, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	var both sync.WaitGroup
+	for a, b := range map[net.Conn]net.Conn{conn: to, to: conn} {
+		both.Go(func() {
+			_, _ = io.Copy(a, b)
+			_ = conn.Close()
+			_ = to.Close()
+		})
+	}
+	both.Wait()
+}
+
+// replaced counts the files below a directory that are written anew, each by a rename.
+type replaced struct {
+	watcher *fsnotify.Watcher
+	dir     string
+	n       int
+}
+
+func watchReplaced(t *testing.T, dir string) *replaced {
+	t.Helper()
+	w, err := fsnotify.NewBufferedWatcher(4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = w.Add(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &replaced{watcher: w, dir: dir}
+}
+
+// count returns how many files were replaced so far. A file of its own marks the end of
+// what has happened by now.
+func (r *replaced) count(t *testing.T) int {
+	t.Helper()
+	end := filepath.Join(r.dir, ".counted")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(end); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case e := <-r.watcher.Events:
+			switch name := filepath.Base(e.Name); {
+			case e.Name == end && e.Has(fsnotify.Remove):
+				return r.n
+			case e.Has(fsnotify.Create) && strings.HasPrefix(name, ".new-"):
+				r.n++
+			}
+		case err := <-r.watcher.Errors:
+			t.Fatal(err)
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
+	}
+}
+
+// journaled returns how much a run has left in the journal, rows and log as JSON.
+func journaled(t *testing.T, j *journal.Journal, run string) (n int) {
+	t.Helper()
+	add := func(v any) error {
+		text, err := json.Marshal(v)
+		n += len(text)
+		return err
+	}
+	if err := j.EachRow(t.Context(), run, func(row journal.Row) error { return add(row) }); err != nil {
+		t.Fatal(err)
+	}
+	log, err := j.Logs(t.Context(), run, 0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range log {
+		if err := add(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
