@@ -124,12 +124,13 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 	ctx, cancel := context.WithTimeout(ctx, r.c.o.RestartTimeout)
 	defer cancel()
 	var unkept error
+	var lines []string
 	began := r.c.o.Clock.Now()
 	output, err := shell.Run(ctx, "utils service restart "+service, func(line string) {
 		if line = strings.TrimSpace(line); line == "" || unkept != nil {
 			return
 		}
-		log.Debug("restart", "line", line)
+		lines = append(lines, line)
 		if begun(line) && r.of(service) == Sending {
 			// A restart that cannot be journaled must not go on unseen.
 			if unkept = r.set(service, Begun); unkept != nil {
@@ -137,6 +138,7 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 			}
 		}
 	})
+	log.Debug("restart", "output", strings.Join(lines, "\n"))
 	if unkept != nil {
 		return unkept
 	}

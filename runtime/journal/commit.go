@@ -115,10 +115,10 @@ func (w *writer) transact(batch []*request) *fault {
 		c.work, c.last, w.conn = w.work, w.part, c
 	}
 	if w.unsynced(batch) {
+		defer w.syncAgain()
 		if err := w.conn.synced(false); err != nil {
 			return w.abort(&fault{err: err})
 		}
-		defer w.syncAgain()
 	}
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return w.abort(&fault{err: err})
