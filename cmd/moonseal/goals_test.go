@@ -117,7 +117,7 @@ func top(name string) string {
 
 // telling matches the units of figures that are shown without a goal too: those that
 // are compared with something, or that a user feels.
-var telling = regexp.MustCompile(`ratio|ms/first-|ms/last-|ms/p99-|ms/most-|ms-p50|ms-from-|questions|MB-|of-core|s-one-run`)
+var telling = regexp.MustCompile(`ratio|ms/first-|ms/last-|ms-.*(p50|p99|max)$|ms-from-|questions|MB-|of-core|s-one-run`)
 
 // judge prints each figure beside its goal, and then the goals of benchmarks that ran
 // without such a figure. It returns how many goals were missed.
@@ -219,6 +219,7 @@ BenchmarkSame          	       1	        10.01 MB-held
 a.Quick                                               7.5 ms-p50
 a.Fast/24                                             4.1 ratio                    at least 4
 a.Fast/a_b                                            3.9 ratio                    at least 4  missed: what it is for
+b.Quick                                               999 ms-p99
 b.Same                                              10.01 MB-held                  at most 10  missed: small machines
 a.Quick                                         no figure ms-most                  at most 300
 b.Failed/*                                      no figure ratio                    at least 2
