@@ -4,36 +4,36 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/jonboulle/clockwork"
 
 	"moonseal/modules/dns/dnstest"
+	"moonseal/runtime/journal/journaltest"
 	"moonseal/runtime/secret"
 )
 
 // BenchmarkPropagated measures how long after the last of a zone's servers shows a
-// record, and how long after that server's answer, it is known, if it is asked for as the standard pipeline does, twice a second;
-// and how many questions for it a server gets in a second, at most on average. The
-// servers' delays are spread evenly over that pause.
+// record, and how long after that server's answer, it is known, if it is asked for as
+// the standard pipeline does, twice a second; and how many questions for it a server
+// gets in a second, at most on average. The servers' delays are spread evenly over that
+// pause. Goals: at most 250 ms from the last answer in the median, and 2 questions.
 func BenchmarkPropagated(b *testing.B) {
 	for _, servers := range []int{1, 2, 4, 8} {
 		b.Run(fmt.Sprintf("%d servers", servers), func(b *testing.B) {
 			var late, answered []time.Duration
 			most := 0.0
 			for b.Loop() {
-				delay := time.Second + time.Duration(len(late)*137%500)*time.Millisecond
-				after, answer, rate := becomeKnown(b, servers, delay)
-				late, answered = append(late, after), append(answered, answer)
-				most = max(most, rate)
+				for range 10 {
+					delay := time.Second + time.Duration(len(late)*137%500)*time.Millisecond
+					after, answer, rate := becomeKnown(b, servers, delay)
+					late, answered = append(late, after), append(answered, answer)
+					most = max(most, rate)
+				}
 			}
-			slices.Sort(late)
-			slices.Sort(answered)
-			b.ReportMetric(float64(answered[len(answered)/2].Microseconds())/1000, "ms-from-last-answer-p50")
-			b.ReportMetric(float64(late[len(late)/2].Milliseconds()), "ms-p50")
-			b.ReportMetric(float64(late[len(late)-1].Milliseconds()), "ms-max")
+			journaltest.Spread(b, "ms-from-last-answer-", answered)
+			journaltest.Spread(b, "ms-", late)
 			b.ReportMetric(most, "questions/s/server")
 		})
 	}

@@ -50,6 +50,22 @@ func Median(list []time.Duration) time.Duration {
 	return list[len(list)/2]
 }
 
+// Spread reports the median of list, which it sorts, the 99th percentile and the
+// maximum, in milliseconds: name becomes part of their units. Too few samples have
+// no percentile: the median takes 10 of them, the 99th percentile 100.
+func Spread(b *testing.B, name string, list []time.Duration) {
+	b.Helper()
+	slices.Sort(list)
+	report := func(of string, d time.Duration) { b.ReportMetric(float64(d.Microseconds())/1000, name+of) }
+	if len(list) >= 10 {
+		report("p50", list[len(list)/2])
+	}
+	if len(list) >= 100 {
+		report("p99", list[len(list)*99/100])
+	}
+	report("max", list[len(list)-1])
+}
+
 // Time gives how long do took, and ends the benchmark where it fails.
 func Time(b *testing.B, do func() error) time.Duration {
 	b.Helper()
