@@ -55,7 +55,7 @@ func writeHistory(b *testing.B, state string) {
 		VALUES ($1, $2, 'old', 'skipped', 'skipped', 1, 0, $3, $3, $3, $3, 'not due: two thirds of its lifetime of 90 days')`)
 	step := prepare(`INSERT INTO steps (run, step, kind, name, key, state, attempt, started_at, attempt_at, ended_at, result) VALUES ($1, $2, 'step', 'checking_certificate', '', 'done', 1, $3, $3, $3, $4)`)
 	rec := prepare(`INSERT INTO records (run, seq, at, data) VALUES ($1, 0, $2, $3)`)
-	line := prepare(`INSERT INTO logs (run, at, level, step, message) VALUES ($1, $2, 'info', '', 'not due')`)
+	line := prepare(`INSERT INTO logs (run, seq, at, level, step, message) VALUES ($1, 1, $2, 'info', '', 'not due')`)
 	for day := range historyRuns {
 		for p := range historyPlaybooks {
 			at := begun.Add(time.Duration(day)*24*time.Hour + time.Duration(p)*time.Second)

@@ -104,7 +104,7 @@ func (p *purge) logs(ctx context.Context) error {
 		return err
 	}
 	return p.each(ctx, "logs", before, ids, func(w *conn, id string) (done bool, err error) {
-		n, err := w.exec(`DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
+		n, err := w.exec(`DELETE FROM logs WHERE run = $1 AND seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
 		p.removed.Logs += int(n)
 		return n < purgeRows, err
 	})
@@ -122,7 +122,7 @@ func (p *purge) runs(ctx context.Context, what string, keep time.Duration, more 
 		return err
 	}
 	return p.each(ctx, what, before, ids, func(w *conn, id string) (done bool, err error) {
-		n, err := w.exec(`DELETE FROM logs WHERE seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
+		n, err := w.exec(`DELETE FROM logs WHERE run = $1 AND seq IN (SELECT seq FROM logs WHERE run = $1 ORDER BY seq LIMIT $2)`, id, purgeRows)
 		p.removed.Logs += int(n)
 		if err != nil || n == purgeRows {
 			return false, err

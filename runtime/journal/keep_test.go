@@ -236,7 +236,7 @@ func (k *kept) fill(runs int) {
 			`INSERT INTO undos (run, n, step, effect, fn, state, added_at) SELECT id, 0, 0, 0, 'f', 'done', $2 FROM runs WHERE bundle = 'old' AND $1 > 0`,
 			`INSERT INTO records (run, seq, at, data) SELECT id, 0, $2, '{}' FROM runs WHERE bundle = 'old' AND $1 > 0`,
 			`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
-			INSERT INTO logs (run, at, level, step, message) SELECT id, $2, 'info', 'a', 'restarted Cisco Tomcat on cucm01-pub.example.com' FROM runs, n WHERE bundle = 'old' AND $1 > 0`,
+			INSERT INTO logs (run, seq, at, level, step, message) SELECT id, i, $2, 'info', 'a', 'restarted Cisco Tomcat on cucm01-pub.example.com' FROM runs, n WHERE bundle = 'old' AND $1 > 0`,
 		} {
 			if _, err := w.exec(q, runs, ended); err != nil {
 				return err

@@ -72,14 +72,38 @@ func tooNew(path string, have, know int) error {
 }
 
 // migrate brings the journal from version have to the newest, each step in a
-// transaction of its own.
+// transaction of its own. A step may replace a table that others refer to: what refers
+// to what is checked at its end.
 func migrate(ctx context.Context, conn *sql.Conn, path string, have int, steps []string) error {
+	if have == len(steps) {
+		return nil
+	}
+	// SQLite ignores this pragma within a transaction.
+	if _, err := conn.ExecContext(ctx, "PRAGMA foreign_keys = OFF"); err != nil {
+		return storeError(path, err)
+	}
 	for v := have; v < len(steps); v++ {
-		script := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", steps[v], applicationID, v+1)
-		if _, err := conn.ExecContext(ctx, script); err != nil {
+		if err := migrateTo(ctx, conn, v+1, steps[v]); err != nil {
 			_, _ = conn.ExecContext(ctx, "ROLLBACK")
 			return storeError(path, err)
 		}
 	}
-	return nil
+	_, err := conn.ExecContext(ctx, "PRAGMA foreign_keys = ON")
+	return storeError(path, err)
+}
+
+func migrateTo(ctx context.Context, conn *sql.Conn, v int, step string) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE; "+step); err != nil {
+		return err
+	}
+	var loose int
+	var table string
+	if err := conn.QueryRowContext(ctx, "SELECT count(*), coalesce(min([table]), '') FROM pragma_foreign_key_check").Scan(&loose, &table); err != nil {
+		return err
+	}
+	if loose > 0 {
+		return fmt.Errorf("the upgrade to version %d leaves %d rows that refer to none, the first of table %s", v, loose, table)
+	}
+	_, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", applicationID, v))
+	return err
 }

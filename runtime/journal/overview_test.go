@@ -141,3 +141,57 @@ func TestUpgradeFindsWhatPlaybooksAreAt(t *testing.T) {
 		t.Errorf("%+v", back)
 	}
 }
+
+// The log and the shared parts of a journal of an older version are those of its runs,
+// in their order, and are removed with them.
+func TestUpgradeKeepsLogsAndParts(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	steps, err := migrations()
+	must(t, err)
+	old, err := open(ctx, dir, Options{}, steps[:6])
+	must(t, err)
+	const part = `"` + "-----BEGIN CERTIFICATE-----" + `"`
+	must(t, old.w.do(ctx, &request{fn: func(w *conn) error {
+		for _, q := range []string{
+			`INSERT INTO bundles VALUES ('b', 1)`,
+			`INSERT INTO runs (id, playbook, bundle, status, epoch, force, created_at, updated_at, ended_at) VALUES
+				('0000000001', 'a', 'b', 'done', 1, 0, 10, 10, 10), ('0000000002', 'b', 'b', 'waiting', 1, 0, 20, 20, NULL)`,
+			`INSERT INTO logs (run, at, level, step, message) VALUES ('0000000001', 1, 'info', '', 'one'), ('0000000002', 2, 'info', '', 'two'),
+				('0000000001', 3, 'info', '', 'three'), ('0000000002', 4, 'info', '', 'four')`,
+			`INSERT INTO shared (id, hash, body) VALUES (1, 7, '` + part + `'), (2, 8, '"only the first"')`,
+			`INSERT INTO shared_by (run, shared) VALUES ('0000000001', 1), ('0000000001', 2), ('0000000002', 1)`,
+			"INSERT INTO records (run, seq, at, data) VALUES ('0000000002', 0, 10, char(1) || '1')",
+		} {
+			if _, err := w.exec(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}))
+	must(t, old.Close())
+	j, err := Open(ctx, dir, Options{})
+	must(t, err)
+	defer func() { must(t, j.Close()) }()
+	must(t, j.Write(ctx, Logged{Stamp: Stamp{Run: "0000000002", Epoch: 1, At: time.Unix(0, 5)}, Level: "info", Message: "five"}))
+	logs, err := j.Logs(ctx, "0000000002", 0, 0)
+	must(t, err)
+	var said []string
+	for _, l := range logs {
+		said = append(said, l.Message)
+	}
+	if !slices.Equal(said, []string{"two", "four", "five"}) {
+		t.Errorf("the log is %q", said)
+	}
+	if later, err := j.Logs(ctx, "0000000002", logs[0].Seq, 1); err != nil || len(later) != 1 || later[0].Message != "four" {
+		t.Errorf("behind the first line: %+v, %v", later, err)
+	}
+	must(t, j.w.do(ctx, &request{fn: func(w *conn) error { return w.unshare("0000000001") }}))
+	var left string
+	must(t, j.reads.QueryRowContext(ctx, `SELECT group_concat(body) FROM shared`).Scan(&left))
+	if left != part {
+		t.Errorf("left of the parts: %s", left)
+	}
+	if h, err := j.History(ctx, "0000000002"); err != nil || string(h.Records[0].Data) != part {
+		t.Errorf("%+v, %v", h, err)
+	}
+}

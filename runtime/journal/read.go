@@ -128,7 +128,7 @@ func (j *Journal) Unfinished(ctx context.Context, playbook string) ([]Run, error
 	return list(ctx, j, j.reads, scanRun, unfinishedQuery, playbook)
 }
 
-// Log is a line of a run's log. Seq grows over all runs.
+// Log is a line of a run's log. Seq grows over the run's lines.
 type Log struct {
 	Seq     int64           `json:"seq"`
 	Run     string          `json:"run"`

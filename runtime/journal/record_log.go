@@ -36,7 +36,8 @@ func (Recorded) Type() string { return "recorded" }
 func (HookRan) Type() string { return "hook_ran" }
 
 func (r Logged) apply(w *conn) error {
-	return w.one(r, `INSERT INTO logs (run, at, level, step, message, fields) VALUES ($1, $2, $3, $4, $5, $6)`,
+	return w.one(r, `INSERT INTO logs (run, seq, at, level, step, message, fields)
+		VALUES ($1, (SELECT coalesce(max(seq), 0) + 1 FROM logs WHERE run = $1), $2, $3, $4, $5, $6)`,
 		r.Run, r.At.UnixNano(), r.Level, r.Step, r.Message, text(r.Fields))
 }
 

@@ -201,7 +201,11 @@ func (w *conn) share(run string, body []byte) (id int64, err error) {
 	if err != nil || k.parts[id] {
 		return id, err
 	}
-	if _, err := w.exec(`INSERT INTO shared_by (run, shared) VALUES ($1, $2) ON CONFLICT DO NOTHING`, run, id); err != nil {
+	fresh, err := w.exec(`INSERT INTO shared_by (run, shared) VALUES ($1, $2) ON CONFLICT DO NOTHING`, run, id)
+	if err == nil && fresh == 1 {
+		_, err = w.exec(`UPDATE shared SET holders = holders + 1 WHERE id = $1`, id)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if k.parts == nil {
@@ -229,26 +233,15 @@ func (w *conn) findOrStore(hash [sha256.Size]byte, body []byte) (id int64, err e
 
 // unshare removes what only this run holds of the shared parts.
 func (w *conn) unshare(run string) error {
-	rows, err := w.c.QueryContext(w.ctx, `SELECT shared FROM shared_by WHERE run = $1`, run)
-	if err != nil {
+	n, err := w.exec(`UPDATE shared SET holders = holders - 1 WHERE id IN (SELECT shared FROM shared_by WHERE run = $1)`, run)
+	if err != nil || n == 0 {
 		return err
 	}
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		ids = append(ids, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(ids) == 0 {
-		return err
-	}
-	if _, err := w.exec(`DELETE FROM shared_by WHERE run = $1`, run); err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if _, err := w.exec(`DELETE FROM shared WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM shared_by WHERE shared_by.shared = $1)`, id); err != nil {
+	for _, q := range []string{
+		`DELETE FROM shared WHERE holders = 0 AND id IN (SELECT shared FROM shared_by WHERE run = $1)`,
+		`DELETE FROM shared_by WHERE run = $1`,
+	} {
+		if _, err := w.exec(q, run); err != nil {
 			return err
 		}
 	}

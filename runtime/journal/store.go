@@ -85,6 +85,13 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if have > len(steps) {
 		return nil, tooNew(path, have, len(steps))
 	}
+	if have == 0 {
+		// A commit writes whole pages, most of them for one row each. Smaller ones than
+		// this leave more of a page unused beside a large row than they save.
+		if _, err := w.c.ExecContext(ctx, "PRAGMA page_size = 2048"); err != nil {
+			return nil, storeError(path, err)
+		}
+	}
 	var mode string
 	if err := w.c.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
 		return nil, storeError(path, err)
