@@ -202,13 +202,13 @@ func TestTrustingTheNode(t *testing.T) {
 	}
 	pool := stdx509.NewCertPool()
 	pool.AddCert(leaf)
-	c = w.client(t, pub, func(o *Options) { o.Pins, o.Roots = nil, pool })
+	c = w.client(t, pub, func(o *Options) { o.Pins, o.Roots = nil, func() *stdx509.CertPool { return pool } })
 	if _, err := c.Identity(t.Context(), "tomcat"); err != nil {
 		t.Errorf("with its root: %v", err)
 	}
 	// The same certificate under another name.
 	c = w.client(t, pub, func(o *Options) {
-		o.Host, o.Pins, o.Roots = "other.automate.builders", nil, pool
+		o.Host, o.Pins, o.Roots = "other.automate.builders", nil, func() *stdx509.CertPool { return pool }
 		o.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return w.dial(ctx, network, pub+":443")
 		}

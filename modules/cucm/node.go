@@ -134,7 +134,7 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 	return b.linked(c, n, Options{
 		Host: n.Host, Port: n.Port, SSHPort: n.SSHPort, Username: username, Password: password,
 		Pins: union(n.Pins, stored.TLS), OnPins: func(list []string) error { return savePins(c.Account, n.Host, list) },
-		Roots: roots(n.CA, c.Network.Roots()), HostKeys: union(n.HostKeys, stored.SSH),
+		Roots: roots(n.CA, c.Network.Roots), HostKeys: union(n.HostKeys, stored.SSH),
 		Trust: c.Account.TrustCommand(n.Host, n.Port, n.SSHPort), Legacy: n.LegacySSH, AllowPhoneLockout: n.AllowPhoneLockout,
 		Dial: c.Network.Dial, Timeout: cmp.Or(n.Timeout, s.Timeout), Banner: cmp.Or(n.BannerTimeout, s.BannerTimeout), PromptSettle: s.PromptSettle,
 		RestartTimeout: cmp.Or(n.RestartTimeout, s.RestartTimeout), Replication: s.Replication, Settle: s.Settle, Poll: s.Poll,
@@ -195,14 +195,18 @@ func union(a, b []string) []string {
 	return out
 }
 
-func roots(pem string, otherwise *stdx509.CertPool) *stdx509.CertPool {
+// roots are those of the PEM text, or otherwise. A node whose certificate is pinned needs
+// neither, and to parse the system's takes longer than to talk to it.
+func roots(pem string, otherwise func() *stdx509.CertPool) func() *stdx509.CertPool {
 	if pem == "" {
 		return otherwise
 	}
-	pool := stdx509.NewCertPool()
-	certs, _ := x509.ParseAll(pem) // complete has checked it
-	for _, cert := range certs {
-		pool.AddCert(cert)
+	return func() *stdx509.CertPool {
+		pool := stdx509.NewCertPool()
+		certs, _ := x509.ParseAll(pem) // complete has checked it
+		for _, cert := range certs {
+			pool.AddCert(cert)
+		}
+		return pool
 	}
-	return pool
 }

@@ -24,12 +24,12 @@ type Options struct {
 	Username string                                // the OS administrator (platform) account, not an AXL user
 	Password func(context.Context) (string, error) // asked when it is needed
 
-	Pins     []string             // SHA-256 over the DER of accepted TLS certificates, lower-case hex
-	Roots    *stdx509.CertPool    // a certificate that is not pinned is verified against these; the system's where nil
-	OnPins   func([]string) error // gets the new list before it counts; may be nil
-	HostKeys []string             // SSH host key fingerprints, "SHA256:…"
-	Trust    string               // the command that pins what the node shows, for hints; "moonseal trust HOST" by default
-	Legacy   bool                 // allow SSH's weak algorithms, for old releases
+	Pins     []string                 // SHA-256 over the DER of accepted TLS certificates, lower-case hex
+	Roots    func() *stdx509.CertPool // returns what a certificate that is not pinned is verified against; the system's roots if nil
+	OnPins   func([]string) error     // gets the new list before it counts; may be nil
+	HostKeys []string                 // SSH host key fingerprints, "SHA256:…"
+	Trust    string                   // the command that pins what the node shows, for hints; "moonseal trust HOST" by default
+	Legacy   bool                     // allow SSH's weak algorithms, for old releases
 
 	// AllowPhoneLockout permits changes to CallManager, CAPF, TVS and
 	// ITLRecovery: done wrongly they lock the phones out.

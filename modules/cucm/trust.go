@@ -94,8 +94,12 @@ func (c *Client) verify(cs tls.ConnectionState) error {
 	for _, cert := range cs.PeerCertificates[1:] {
 		between.AddCert(cert)
 	}
+	var roots *stdx509.CertPool
+	if c.o.Roots != nil {
+		roots = c.o.Roots()
+	}
 	_, err := leaf.Verify(stdx509.VerifyOptions{
-		Roots: c.o.Roots, Intermediates: between, DNSName: c.o.Host, CurrentTime: c.o.Clock.Now(),
+		Roots: roots, Intermediates: between, DNSName: c.o.Host, CurrentTime: c.o.Clock.Now(),
 	})
 	if err == nil {
 		return nil

@@ -74,7 +74,7 @@ func (u *user) node(t testing.TB, host string) *cucm.Client {
 		t.Fatal(err)
 	}
 	c, err := cucm.New(cucm.Options{
-		Host: host, Username: u.env["CUCM_USERNAME"], Pins: pins.TLS, HostKeys: pins.SSH, Roots: u.net.Roots(), Dial: u.net.Dial,
+		Host: host, Username: u.env["CUCM_USERNAME"], Pins: pins.TLS, HostKeys: pins.SSH, Roots: u.net.Roots, Dial: u.net.Dial,
 		Password: func(ctx context.Context) (string, error) { return u.env.Value(ctx, "CUCM_PASSWORD") },
 		Settle:   u.cucm.Settle, Poll: u.cucm.Poll,
 	})
