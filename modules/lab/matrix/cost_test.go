@@ -1,17 +1,12 @@
 package matrix
 
 import (
-	"context"
 	"encoding/json"
-	"io"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,19 +105,23 @@ func oncePolled(call string, n int) int {
 // meter counts what leaves the machine for a site, and what is written.
 type meter struct {
 	site     *site
-	node, ca atomic.Int64   // connections
+	node, ca *relay         // HTTPS
+	shell    *relay         // SSH
 	asked    map[string]int // by call of the CA, a fault that each request meets, and none is harmed by
 	files    *replaced
 	journal  *journal.Journal
 }
 
-func newMeter(t *testing.T, s *site) *meter {
+func newMeter(t testing.TB, s *site) *meter {
 	t.Helper()
 	m := &meter{site: s, asked: map[string]int{}}
 	hosts := maps.Clone(s.network.Hosts)
-	for name, counter := range map[string]*atomic.Int64{pub + ":443": &m.node, caHost + ":443": &m.ca} {
-		hosts[name] = counted(t, hosts[name], counter)
+	through := func(name string) *relay {
+		r := &relay{to: hosts[name]}
+		hosts[name] = r.listen(t, "127.0.0.1:0")
+		return r
 	}
+	m.node, m.shell, m.ca = through(pub+":443"), through(pub+":22"), through(caHost+":443")
 	s.network.Hosts = hosts
 	for _, call := range acmetest.Calls() {
 		m.asked[call] = s.fault(t, faults.Fault{Call: call, Kind: faults.Delay, Wait: time.Nanosecond, Times: -1})
@@ -131,15 +130,15 @@ func newMeter(t *testing.T, s *site) *meter {
 }
 
 // watch begins to count what a renewal writes.
-func (m *meter) watch(t *testing.T, r *renewal) {
+func (m *meter) watch(t testing.TB, r *renewal) {
 	t.Helper()
 	m.journal, m.files = r.journal, watchReplaced(t, filepath.Join(r.state, "accounts"))
 }
 
-func (m *meter) read(t *testing.T) map[string]int {
+func (m *meter) read(t testing.TB) map[string]int {
 	t.Helper()
 	out := map[string]int{
-		"TLS connections to the node": int(m.node.Load()), "connections to the CA": int(m.ca.Load()),
+		"TLS connections to the node": int(m.node.opened.Load()), "connections to the CA": int(m.ca.opened.Load()),
 		"synced commits": int(m.journal.Stats().Commits), "files replaced": m.files.count(t),
 	}
 	for call, id := range m.asked {
@@ -155,53 +154,6 @@ func (m *meter) read(t *testing.T) map[string]int {
 	return out
 }
 
-// counted passes connections on to addr, and counts them; it returns its own address.
-func counted(t *testing.T, addr string, n *atomic.Int64) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var all sync.WaitGroup
-	t.Cleanup(func() {
-		cancel()
-		_ = l.Close()
-		all.Wait()
-	})
-	all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			n.Add(1)
-			all.Go(func() { pass(ctx, conn, addr) })
-		}
-	})
-	return l.Addr().String()
-}
-
-// pass copies both ways until either side, or ctx, has ended.
-func pass(ctx context.Context, conn net.Conn, addr string) {
-	defer conn.Close()
-	to, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return
-	}
-	defer to.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	var both sync.WaitGroup
-	for a, b := range map[net.Conn]net.Conn{conn: to, to: conn} {
-		both.Go(func() {
-			_, _ = io.Copy(a, b)
-			_ = conn.Close()
-			_ = to.Close()
-		})
-	}
-	both.Wait()
-}
-
 // replaced counts the files below a directory that are written anew, each by a rename.
 type replaced struct {
 	watcher *fsnotify.Watcher
@@ -209,7 +161,7 @@ type replaced struct {
 	n       int
 }
 
-func watchReplaced(t *testing.T, dir string) *replaced {
+func watchReplaced(t testing.TB, dir string) *replaced {
 	t.Helper()
 	w, err := fsnotify.NewBufferedWatcher(4096)
 	if err != nil {
@@ -230,7 +182,7 @@ func watchReplaced(t *testing.T, dir string) *replaced {
 
 // count returns how many files were replaced so far. A file of its own marks the end of
 // what has happened by now.
-func (r *replaced) count(t *testing.T) int {
+func (r *replaced) count(t testing.TB) int {
 	t.Helper()
 	end := filepath.Join(r.dir, ".counted")
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
