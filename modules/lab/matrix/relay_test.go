@@ -19,6 +19,7 @@ type relay struct {
 	late   time.Duration // what a connection waits for before it is passed on
 	opened atomic.Int64  // connections so far
 	trip   atomic.Int64  // the round trip of later connections, a time.Duration
+	turns  atomic.Int64  // how often a client sent something after it had received something
 }
 
 // listen serves addr until the end of t, and returns where that is.
@@ -60,6 +61,13 @@ func (r *relay) pass(ctx context.Context, in net.Conn) {
 	defer cancel()
 	context.AfterFunc(ctx, func() { _ = in.Close() })
 	there, back := newLane(trip/2, open), newLane(trip/2, open)
+	var turn atomic.Bool // the client has received something since it last sent something
+	turn.Store(true)
+	there.onRead, back.onWrite = func() {
+		if turn.Swap(false) {
+			r.turns.Add(1)
+		}
+	}, func() { turn.Store(true) }
 	all.Go(func() { there.read(ctx, in) })
 	if !until(ctx, open.Add(trip/2+r.late)) {
 		return
@@ -87,9 +95,11 @@ func (r *relay) pass(ctx context.Context, in net.Conn) {
 // lane carries bytes one way. Each piece arrives delay after it was read, in order, and
 // holds none of the later ones up.
 type lane struct {
-	delay  time.Duration
-	open   time.Time // what is read before counts as read then
-	pieces chan piece
+	delay   time.Duration
+	open    time.Time // what is read before counts as read then
+	pieces  chan piece
+	onRead  func() // a piece was sent
+	onWrite func() // a piece has arrived
 }
 
 type piece struct {
@@ -98,7 +108,7 @@ type piece struct {
 }
 
 func newLane(delay time.Duration, open time.Time) *lane {
-	return &lane{delay: delay, open: open, pieces: make(chan piece, 1024)}
+	return &lane{delay: delay, open: open, pieces: make(chan piece, 1024), onRead: func() {}, onWrite: func() {}}
 }
 
 func (l *lane) read(ctx context.Context, from io.Reader) {
@@ -109,6 +119,9 @@ func (l *lane) read(ctx context.Context, from io.Reader) {
 		sent := time.Now()
 		if sent.Before(l.open) {
 			sent = l.open
+		}
+		if n > 0 {
+			l.onRead()
 		}
 		select {
 		case l.pieces <- piece{sent.Add(l.delay), bytes.Clone(buffer[:n])}:
@@ -125,6 +138,9 @@ func (l *lane) write(ctx context.Context, to io.Writer) {
 	for p := range l.pieces {
 		if !until(ctx, p.due) {
 			return
+		}
+		if len(p.data) > 0 {
+			l.onWrite() // before the client can have answered it
 		}
 		if _, err := to.Write(p.data); err != nil {
 			return
@@ -204,7 +220,7 @@ func TestRelay(t *testing.T) {
 	if took := time.Since(begun); took < trip || took > questions/2*trip {
 		t.Errorf("%d questions at once took %s, with a round trip of %s", questions, took, trip)
 	}
-	if n := r.opened.Load(); n != 1 {
-		t.Errorf("%d connections were counted", n)
+	if n, turns := r.opened.Load(), r.turns.Load(); n != 1 || turns != 2 {
+		t.Errorf("%d connections and %d round trips were counted", n, turns)
 	}
 }
