@@ -153,7 +153,9 @@ func (s *server) serve(conn net.Conn) {
 				switch r.Type {
 				case "pty-req":
 					var p ptyRequest
-					_ = xssh.Unmarshal(r.Payload, &p)
+					if xssh.Unmarshal(r.Payload, &p) != nil || r.WantReply {
+						continue // who waits for an answer wastes a round trip
+					}
 					s.pty.Store(&p)
 				case "shell":
 					s.wg.Go(func() {

@@ -46,7 +46,7 @@ func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err e
 	if err != nil {
 		return nil, err
 	}
-	if err := shell.RequestPty(terminal, height, width, xssh.TerminalModes{xssh.ECHO: 0}); err != nil {
+	if err := requestTerminal(shell); err != nil {
 		return nil, err
 	}
 	keys, err := shell.StdinPipe()
@@ -70,6 +70,23 @@ func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err e
 	}
 	s.prompt = bytes.Clone(first.unfinished())
 	return s, nil
+}
+
+// requestTerminal asks for a terminal without echo (RFC 4254 section 6.2). Unlike
+// [xssh.Session.RequestPty] it does not wait for the answer, which would cost a round
+// trip: the request for the shell follows at once, and its prompt shows what came of both.
+func requestTerminal(shell *xssh.Session) error {
+	modes := xssh.Marshal(struct {
+		Code  byte
+		Value uint32
+		End   byte
+	}{Code: xssh.ECHO})
+	_, err := shell.SendRequest("pty-req", false, xssh.Marshal(struct {
+		Term                         string
+		Columns, Rows, Width, Height uint32
+		Modes                        string
+	}{terminal, width, height, 8 * width, 8 * height, string(modes)}))
+	return err
 }
 
 // because gives err, or what ended ctx: that closed the connection, and so is

@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -58,12 +59,13 @@ func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, er
 // Module is what require(name) gives, nil if there is no such module.
 func (b *Binding) Module(name string) lua.LValue { return b.modules[name] }
 
-// Globals are the built-ins that every script has: secret, duration and check.
+// Globals are the built-ins that every script has: secret, duration, check and together.
 func (b *Binding) Globals() map[string]lua.LValue {
 	return map[string]lua.LValue{
 		"check":    b.state.NewFunction(b.luaCheck),
 		"secret":   b.state.NewFunction(b.luaSecret),
 		"duration": b.state.NewFunction(b.luaDuration),
+		"together": b.state.NewFunction(b.luaTogether),
 	}
 }
 
@@ -248,65 +250,76 @@ func (b *Binding) function(f *Func, t *Type) *lua.LFunction {
 		}
 		result, err := b.host.Invoke(inv)
 		if err != nil {
-			if p := problem.From(err); p.Key != "" {
-				err = f.misuse(err)
-			}
+			b.raise(l, f.failed(err))
+		}
+		v, err := b.value(result)
+		if err != nil {
 			b.raise(l, problem.At(err, f.full, ""))
 		}
-		if verdict, ok := result.(Verdict); ok {
-			return b.pushVerdict(l, verdict)
+		l.Push(v)
+		if verdict, ok := result.(Verdict); ok && !verdict.OK {
+			l.Push(lua.LString(verdict.Reason))
+			return 2
 		}
-		plain, err := b.reg.ToPlain(result)
-		if err == nil {
-			var v lua.LValue
-			if v, err = b.ToLua(plain); err == nil {
-				l.Push(v)
-				return 1
-			}
-		}
-		b.raise(l, problem.At(err, f.full, ""))
-		return 0
+		return 1
 	})
 	b.functions[made] = bound{f, t}
 	return made
 }
 
-func (b *Binding) pushVerdict(l *lua.LState, v Verdict) int {
-	if !v.OK {
-		l.Push(lua.LFalse)
-		l.Push(lua.LString(v.Reason))
-		return 2
+// failed returns the error of a call as a script sees it.
+func (f *Func) failed(err error) error {
+	if p := problem.From(err); p.Key != "" {
+		err = f.misuse(err)
 	}
-	plain, err := b.reg.ToPlain(v.Value)
-	var out lua.LValue = lua.LTrue
-	if err == nil && plain != nil {
-		out, err = b.ToLua(plain)
-	}
-	if err != nil {
-		b.raise(l, err)
-	}
-	l.Push(out)
-	return 1
+	return problem.At(err, f.full, "")
 }
 
+// value returns the result of a call as a script sees it; of a verdict its answer.
+func (b *Binding) value(result any) (lua.LValue, error) {
+	if verdict, ok := result.(Verdict); ok {
+		if result = verdict.Value; !verdict.OK || result == nil {
+			return lua.LBool(verdict.OK), nil
+		}
+	}
+	plain, err := b.reg.ToPlain(result)
+	if err != nil {
+		return nil, err
+	}
+	return b.ToLua(plain)
+}
+
+// invocation is a call with the arguments that stand on the stack.
 func (b *Binding) invocation(l *lua.LState, f *Func, t *Type) (*Invocation, error) {
-	first := 1
-	inv := &Invocation{Context: l.Context(), Func: f}
+	values := make([]lua.LValue, 0, l.GetTop())
+	for i := 1; i <= l.GetTop(); i++ {
+		values = append(values, l.Get(i))
+	}
+	return b.invocationOf(l.Context(), f, t, values)
+}
+
+// invocationOf checks the values that f is called with; a method's first is its receiver.
+func (b *Binding) invocationOf(ctx context.Context, f *Func, t *Type, values []lua.LValue) (*Invocation, error) {
+	inv := &Invocation{Context: ctx, Func: f}
 	if t != nil {
-		ref, ok := b.ref(l.Get(1))
+		recv := lua.LNil
+		if len(values) > 0 {
+			recv, values = values[0], values[1:]
+		}
+		ref, ok := b.ref(recv)
 		if !ok || ref.Type != t {
 			return nil, &problem.Error{
-				Kind: problem.Usage, Call: f.full, Message: "it is a method and was called without its " + t.Name + ", got " + b.describeLua(l.Get(1)),
+				Kind: problem.Usage, Call: f.full, Message: "it is a method and was called without its " + t.Name + ", got " + b.describeLua(recv),
 				Hint: "call it with a colon: " + f.Signature(),
 			}
 		}
-		inv.Recv, first = ref.Ptr, 2
+		inv.Recv = ref.Ptr
 	}
 	var given []any
-	for i := first; i <= l.GetTop(); i++ {
-		v, err := b.FromLua(l.Get(i))
+	for i, value := range values {
+		v, err := b.FromLua(value)
 		if err != nil {
-			return nil, &problem.Error{Kind: problem.Usage, Call: f.full, Message: fmt.Sprintf("argument %d: %s", i-first+1, err)}
+			return nil, &problem.Error{Kind: problem.Usage, Call: f.full, Message: fmt.Sprintf("argument %d: %s", i+1, err)}
 		}
 		given = append(given, v)
 	}

@@ -130,6 +130,13 @@ type Host interface {
 	Invoke(inv *Invocation) (any, error)
 }
 
+// Parallel is a [Host] that runs calls side by side, and returns the result and the error
+// of each; any other host runs them one after the other. It refuses what does more than
+// look.
+type Parallel interface {
+	InvokeTogether(invs []*Invocation) ([]any, []error)
+}
+
 // Invocation is one checked call from Lua.
 type Invocation struct {
 	Context context.Context //nolint:containedctx // the calling script's; nil when read back from the journal

@@ -36,6 +36,9 @@ type world struct {
 	// What there says, one after the other, and true in the end; nil: what is so.
 	reasons []string
 
+	meeting int // calls of meet that have yet to come
+	met     chan struct{}
+
 	undone func(name string) error // answers undos in the world's place; may be nil
 	asked  func()                  // sees each question; may be nil
 }
@@ -94,6 +97,30 @@ func (w *world) undo(_ *bind.Call, t *thing, _ *none, _ *map[string]any) error {
 	return nil
 }
 
+// meet logs, in an order that the names turn round, once as many calls are under way as
+// meeting says.
+func (w *world) meet(c *bind.Call, t *thing, _ *none) (string, error) {
+	w.mu.Lock()
+	if w.meeting--; w.meeting == 0 {
+		close(w.met)
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.met:
+	case <-c.Context.Done():
+		return "", c.Context.Err()
+	}
+	c.Concerns(t.Name + ".example.com")
+	c.Log.With("who", t.Name).Info("met " + t.Name)
+	if t.Name == "panic" {
+		panic("a meeting")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.take("meet " + t.Name)
+	return t.Name, err
+}
+
 func (w *world) module() *bind.Module {
 	look := func(*bind.Call, *thing, *none) (string, *map[string]any, error) { return "seen", nil, nil }
 	method := func(name string, e bind.Effect[thing, none, string, map[string]any]) *bind.Func {
@@ -120,6 +147,7 @@ func (w *world) module() *bind.Module {
 				c.Concerns(t.Name + ".example.com")
 				return t.Name, nil
 			})},
+			&bind.Func{Name: "meet", Doc: "waits for the others", Returns: "its name", Example: "x", Impl: bind.Read(w.meet)},
 			&bind.Func{Name: "there", Doc: "asks", Returns: "whether it is there", Example: "x", Impl: bind.Read(func(_ *bind.Call, t *thing, _ *none) (bind.Verdict, error) {
 				w.mu.Lock()
 				defer w.mu.Unlock()

@@ -22,6 +22,13 @@ function duration(time) end
 ---@param ... any its arguments; a method's first is what it is called on
 function check(fn, ...) end
 
+---Calls functions that only look side by side, each a table of the function and its
+---arguments: together({ ca.renewal, ca, cert }, { node.pending_csr, node, "tomcat" }).
+---If one fails, the error is that of the first in the list which did.
+---@param ... table
+---@return any ... the first result of each
+function together(...) end
+
 ---What an error that pcall caught has in it.
 ---@class problem
 ---@field kind string auth, refused, mismatch, not_found, conflict, order_gone, untrusted, usage, script, unavailable, timeout, rate_limited or internal

@@ -1,12 +1,8 @@
 package matrix
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -141,41 +137,7 @@ func TestPipelineWithKnot(t *testing.T) {
 func late(t *testing.T, to *daemontest.Daemon, delay time.Duration) *daemontest.Daemon {
 	t.Helper()
 	d := daemontest.New(t)
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", d.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer in.Close()
-				select {
-				case <-time.After(delay):
-				case <-ctx.Done():
-					return
-				}
-				out, err := new(net.Dialer).DialContext(ctx, "tcp4", to.Addr())
-				if err != nil {
-					return
-				}
-				stop := context.AfterFunc(ctx, func() { _, _ = in.Close(), out.Close() })
-				defer stop()
-				defer out.Close()
-				all.Go(func() { _, _ = io.Copy(in, out) })
-				_, _ = io.Copy(out, in)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		_ = l.Close()
-		all.Wait()
-	})
+	r := &relay{to: to.Addr(), late: delay}
+	r.listen(t, d.Addr())
 	return d
 }

@@ -90,7 +90,7 @@ type renewal struct {
 	watch   func(journal.Record) // sees each, before the run goes on; may be nil
 }
 
-func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
+func (s *site) renewal(t testing.TB, d dropIn, set settings) *renewal {
 	t.Helper()
 	r := &renewal{site: s, clock: newClock(), state: filepath.Join(folder(t), "state")}
 	s.pin(t, r.state)
@@ -126,7 +126,7 @@ func (s *site) renewal(t *testing.T, d dropIn, set settings) *renewal {
 
 // folder gives a folder in memory where there is such a thing: the journal syncs
 // dozens of times in a renewal, and no power cut is under test.
-func folder(t *testing.T) string {
+func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "moonseal-matrix-*") //nolint:usetesting // t.TempDir is on the disk
 	if err != nil {
@@ -157,12 +157,12 @@ func (r *renewal) seen() []journal.Record {
 }
 
 // begin begins a run, forced, and runs it until it ends or stops half-way.
-func (r *renewal) begin(t *testing.T) (*run.Outcome, string) {
+func (r *renewal) begin(t testing.TB) (*run.Outcome, string) {
 	t.Helper()
 	return r.beginWith(t, true)
 }
 
-func (r *renewal) beginWith(t *testing.T, force bool) (*run.Outcome, string) {
+func (r *renewal) beginWith(t testing.TB, force bool) (*run.Outcome, string) {
 	t.Helper()
 	var id string
 	out, err := r.parent.Begin(t.Context(), r.job, worker.Ask{Force: force}, func(run string) { id = run })
@@ -173,7 +173,7 @@ func (r *renewal) beginWith(t *testing.T, force bool) (*run.Outcome, string) {
 }
 
 // goOn lets the clock come to where a waiting run goes on, and takes it up.
-func (r *renewal) goOn(t *testing.T, out *run.Outcome, id string) *run.Outcome {
+func (r *renewal) goOn(t testing.TB, out *run.Outcome, id string) *run.Outcome {
 	t.Helper()
 	r.clock.jump(max(out.Until.Sub(r.clock.Now()), 0))
 	out, err := r.parent.Resume(t.Context(), r.job, id)
@@ -184,7 +184,7 @@ func (r *renewal) goOn(t *testing.T, out *run.Outcome, id string) *run.Outcome {
 }
 
 // toTheEnd runs until the run has ended or parked.
-func (r *renewal) toTheEnd(t *testing.T) *run.Outcome {
+func (r *renewal) toTheEnd(t testing.TB) *run.Outcome {
 	t.Helper()
 	out, id := r.begin(t)
 	for range 8 {

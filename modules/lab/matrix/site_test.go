@@ -65,7 +65,7 @@ func (v *vault) all() secret.Map {
 	return maps.Clone(v.values)
 }
 
-func newSite(t *testing.T, change ...func(*lab.Options)) *site {
+func newSite(t testing.TB, change ...func(*lab.Options)) *site {
 	t.Helper()
 	o := lab.Options{
 		Dir: t.TempDir(), SpareKeys: -1, Nodes: []cucmtest.NodeOptions{{Host: host, Role: cucmtest.Publisher}},
@@ -98,7 +98,7 @@ func newSite(t *testing.T, change ...func(*lab.Options)) *site {
 }
 
 // look gives what has happened since the last look, and remembers.
-func (s *site) look(t *testing.T) *lab.Ledger {
+func (s *site) look(t testing.TB) *lab.Ledger {
 	t.Helper()
 	now, err := s.world.Ledger(t.Context())
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *site) look(t *testing.T) *lab.Ledger {
 
 func (s *site) node() *cucmtest.Node { return s.world.Cluster.Node(pub) }
 
-func (s *site) fault(t *testing.T, f faults.Fault) int {
+func (s *site) fault(t testing.TB, f faults.Fault) int {
 	t.Helper()
 	id, err := s.world.Faults().Add(f)
 	if err != nil {
@@ -140,7 +140,7 @@ func (s *site) hits(id int) int {
 
 // reset makes the site as good as new, but for the certificate that is served
 // and what the CA has issued.
-func (s *site) reset(t *testing.T) {
+func (s *site) reset(t testing.TB) {
 	t.Helper()
 	s.world.Faults().Clear()
 	s.node().DropCSR("tomcat")
@@ -156,7 +156,7 @@ func (s *site) reset(t *testing.T) {
 }
 
 // pin stores what the node shows now, as moonseal trust does.
-func (s *site) pin(t *testing.T, state string) {
+func (s *site) pin(t testing.TB, state string) {
 	t.Helper()
 	key, err := s.node().HostKeyFingerprint()
 	if err != nil {
@@ -204,7 +204,7 @@ func holder() account.Holder {
 }
 
 // giveAccount puts the site's account into a state folder, if there is one yet.
-func (s *site) giveAccount(t *testing.T, state string) {
+func (s *site) giveAccount(t testing.TB, state string) {
 	t.Helper()
 	if s.accountURL == "" {
 		return
@@ -219,7 +219,7 @@ func (s *site) giveAccount(t *testing.T, state string) {
 }
 
 // keepAccount remembers the account that a run has made.
-func (s *site) keepAccount(t *testing.T, state string) {
+func (s *site) keepAccount(t testing.TB, state string) {
 	t.Helper()
 	store := account.Open(state, "")
 	var err error

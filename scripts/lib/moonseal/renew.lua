@@ -129,21 +129,26 @@ local function expected(s, installed)
 end
 
 -- rehearse uses the credentials of what comes later, and changes nothing: a wrong
--- one fails the run before the signing request takes the place of an older one.
+-- one fails the run before the signing request takes the place of an older one. An
+-- appliance takes seconds to show its prompt, so nothing waits for that.
 local function rehearse(s, found)
-  local first, replaced = decide(found), s.spec.stages or {}
+  local first, replaced, looks = decide(found), s.spec.stages or {}, {}
   if not first then return end
-  if first == "generating_csr" and not replaced.creating_dns_challenge then s.zone:check(expected(s, found.installed)) end
-  if not replaced.restarting_services then
-    for _, node in ipairs(nodes(s)) do node:login() end
+  if first == "generating_csr" and not replaced.creating_dns_challenge then
+    looks[1] = { s.zone.check, s.zone, expected(s, found.installed) }
   end
+  if not replaced.restarting_services then
+    for _, node in ipairs(nodes(s)) do looks[#looks + 1] = { node.login, node } end
+  end
+  together(unpack(looks))
 end
 
 function stages.checking_certificate(ctx, s)
   s.found = ctx:step("checking_certificate", function()
     local installed = s.node:identity(s.service)
-    local renewal = s.ca:renewal(installed, { renew_before = s.spec.renew_before })
-    local pending = s.node:pending_csr(s.service)
+    local renewal, pending = together(
+      { s.ca.renewal, s.ca, installed, { renew_before = s.spec.renew_before } },
+      { s.node.pending_csr, s.node, s.service })
     local found = {
       installed = installed, served = s.node:served(), renewal = renewal, pending = pending,
       ours = s.node:issued(s.service), held = pending and s.ca:issued(pending),
