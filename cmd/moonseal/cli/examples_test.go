@@ -13,7 +13,7 @@ import (
 	"moonseal/runtime/run"
 )
 
-var examples = filepath.Join("..", "..", "examples")
+var examples = filepath.Join(root, "examples")
 
 // Each playbook in examples/ renews a certificate, unchanged.
 func TestExamplesRenew(t *testing.T) {
@@ -71,7 +71,7 @@ func TestExampleConfig(t *testing.T) {
 
 // What the README shows of examples/ is what stands there.
 func TestReadmeShowsTheExamples(t *testing.T) {
-	readme := read(t, filepath.Join("..", "..", "README.md"))
+	readme := read(t, filepath.Join(root, "README.md"))
 	for _, name := range []string{"dfw.lua", "cucm01-pipeline.lua"} {
 		if !strings.Contains(readme, "```lua\n"+read(t, filepath.Join(examples, name))+"```\n") {
 			t.Errorf("README.md does not show %s as it is", name)
@@ -81,7 +81,7 @@ func TestReadmeShowsTheExamples(t *testing.T) {
 
 // The README names all that ctx has, and every command.
 func TestReadmeIsWhole(t *testing.T) {
-	readme := read(t, filepath.Join("..", "..", "README.md"))
+	readme := read(t, filepath.Join(root, "README.md"))
 	methods := regexp.MustCompile(`(?m)^function (ctx:\w+)`).FindAllStringSubmatch(run.Stub, -1)
 	if len(methods) < 5 {
 		t.Fatalf("the stub has %v", methods)

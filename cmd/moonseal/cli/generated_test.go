@@ -32,12 +32,12 @@ func TestGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stubs := filepath.Join("..", "..", "scripts", ".stubs")
+	stubs := filepath.Join(root, "scripts", ".stubs")
 	want := map[string]string{}
 	for name, text := range stubFiles(reg) {
 		want[filepath.Join(stubs, name)] = text
 	}
-	readme := filepath.Join("..", "..", "README.md")
+	readme := filepath.Join(root, "README.md")
 	if want[readme], err = withReference(read(t, readme), referenceText(reg)); err != nil {
 		t.Error(err)
 		delete(want, readme)
