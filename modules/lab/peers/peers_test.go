@@ -73,7 +73,7 @@ func (r *race) obtain(c contestant) cost {
 	return took
 }
 
-// BenchmarkFiftyRuns: 50 certificates, eight at a time, by a moonseal serve that is
+// BenchmarkFiftyCertificates: 50 certificates, eight at a time, by a moonseal serve that is
 // asked over its socket for 50 runs at once, and by certmagic's ObtainCertSync and
 // lego's ObtainForCSR in a process each; from the first request until the last is there.
 // All have a first certificate already. They share Pebble and the DNS in the
@@ -88,7 +88,7 @@ func (r *race) obtain(c contestant) cost {
 // Goals: 4 times certmagic's throughput at 5 times its processor time, 40 times lego's
 // at the same processor time, and 60 ms for one run alone, from its creation to its
 // end. The floor, `moonseal version`, is a process of the same program.
-func BenchmarkFiftyRuns(b *testing.B) {
+func BenchmarkFiftyCertificates(b *testing.B) {
 	r := newRace(b, 50)
 	d := r.daemon()
 	var ours, certmagics, legos costs
