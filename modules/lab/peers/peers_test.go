@@ -115,6 +115,7 @@ func BenchmarkFiftyCertificates(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // of all contestants together
 	b.ReportMetric(milliseconds(alone), "ms/alone")
 	b.ReportMetric(milliseconds(floor), "ms/floor")
+	b.ReportMetric(milliseconds(alone)/milliseconds(floor), "alone-ratio")
 	ours.report(b, "moonseal")
 	certmagics.report(b, certmagicName)
 	legos.report(b, legoName)
