@@ -247,7 +247,7 @@ func (k *kept) fill(runs int) {
 }
 
 // BenchmarkPurge: 100,000 old runs are removed while 8 others commit without pause.
-// Goal: their 99th percentile stays below 10 ms, and no commit waits for more than 100 ms.
+// The floor is what the same commits take before it.
 func BenchmarkPurge(b *testing.B) {
 	for b.Loop() {
 		j, err := Open(b.Context(), b.TempDir(), Options{})
@@ -275,6 +275,7 @@ func BenchmarkPurge(b *testing.B) {
 		for name, took := range map[string][]time.Duration{"quiet": quiet, "purging": during} {
 			journaltest.Spread(b, "ms-"+name+"-", took)
 		}
+		b.ReportMetric(float64(during[len(during)*99/100])/float64(quiet[len(quiet)*99/100]), "p99-ratio") // Spread has sorted them
 		must(b, j.Close())
 	}
 }

@@ -23,3 +23,23 @@ func TestARunIsLostBeforeTheDaemon(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+// A child, and what it makes, has timers that may be late, see timerSlack; this process
+// keeps its own.
+func TestTimersOfAChildMayBeLate(t *testing.T) {
+	const own = "/proc/self/timerslack_ns"
+	before, err := os.ReadFile(own)
+	if err != nil {
+		t.Skip(err)
+	}
+	p, err := Exec{Path: "/bin/sh", Args: []string{"-c", "cat " + own + " >&2; exit 1"}}.Start(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Wait(), fmt.Sprintf("exit status 1: %d", timerSlack); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if after, err := os.ReadFile(own); err != nil || string(after) != string(before) {
+		t.Errorf("%q, want %q: %v", after, before, err)
+	}
+}

@@ -117,7 +117,7 @@ func top(name string) string {
 
 // telling matches the units of figures that are shown without a goal too: those that
 // are compared with something, or that a user feels.
-var telling = regexp.MustCompile(`ratio|ms/first-|ms/last-|ms-.*(p50|p99|max)$|ms-from-|questions|MB-|of-core|s-one-run`)
+var telling = regexp.MustCompile(`ratio|ms/first-|ms/last-|ms-.*(p50|p99|max)$|ms-from-|questions|MB-|of-core|s-one-run|ms/floor|^(cpu-)?s-`)
 
 // judge prints each figure beside its goal, and then the goals of benchmarks that ran
 // without such a figure. It returns how many goals were missed.
