@@ -25,7 +25,7 @@ build: ## Build bin/moonseal
 demo: build ## Watch a playbook renew a certificate, with CA, DNS and appliance simulated
 	@bin/moonseal demo
 
-# The processes that cmd/moonseal starts, kills and starts again are this program too:
+# The processes that cmd/moonseal/cli starts, kills and starts again are this program too:
 # with the race detector they, and the matrix of faults, take five times as long.
 UNRACED := ./cmd/... ./modules/lab/matrix
 RACED = $(filter-out $(shell $(GO) list $(UNRACED)),$(shell $(GO) list ./...))
@@ -62,15 +62,15 @@ VM := bin/vm
 
 .PHONY: vmtest
 vmtest: $(VM)/root ## Test the daemon in a virtual machine: systemd, cgroups, a power cut (Debian; some minutes)
-	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) test -v -count=1 -run '^TestMachine$$' -timeout 20m ./cmd/moonseal
+	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) test -v -count=1 -run '^TestMachine$$' -timeout 20m ./cmd/moonseal/cli
 
 .PHONY: imagetest
 imagetest: $(VM)/root ## Build the container image, and test it in the virtual machine
-	cmd/moonseal/testdata/vm/container $(VM)
-	MOONSEAL_VM=$(CURDIR)/$(VM) MOONSEAL_IMAGE=$(CURDIR)/$(VM)/moonseal.tar $(GO) test -v -count=1 -run '^TestImage$$' -timeout 20m ./cmd/moonseal
+	cmd/moonseal/cli/testdata/vm/container $(VM)
+	MOONSEAL_VM=$(CURDIR)/$(VM) MOONSEAL_IMAGE=$(CURDIR)/$(VM)/moonseal.tar $(GO) test -v -count=1 -run '^TestImage$$' -timeout 20m ./cmd/moonseal/cli
 
-$(VM)/root: $(addprefix cmd/moonseal/testdata/vm/,image agent agent.service ether.network)
-	cmd/moonseal/testdata/vm/image $(VM)
+$(VM)/root: $(addprefix cmd/moonseal/cli/testdata/vm/,image agent agent.service ether.network)
+	cmd/moonseal/cli/testdata/vm/image $(VM)
 
 .PHONY: lint
 lint: tools ## Check the code with golangci-lint (.golangci.yml)
@@ -83,26 +83,26 @@ verify: tools ## Check that what is generated is current: stubs, README, go.mod,
 	$(GO) mod verify
 	$(GO) -C $(PEERS) mod tidy -diff
 	$(LINT) fmt --diff
-	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal
+	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli
 
 .PHONY: generate
 generate: tools ## Write again what verify checks
 	$(GO) mod tidy
 	$(GO) -C $(PEERS) mod tidy
 	$(LINT) fmt
-	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal -update
+	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli -update
 
 # make bench BENCH=Step BENCHTIME=100x runs some of them, that often.
 BENCH ?= .
 BENCHTIME ?= 1s
 
 .PHONY: bench
-bench: ## Run the benchmarks, and judge each by its goal in cmd/moonseal/testdata/bench.goals; half an hour
+bench: ## Run the benchmarks, and judge each by its goal in cmd/moonseal/cli/testdata/bench.goals; half an hour
 	@mkdir -p bin
 	@packages=$$(grep -rl --include='*_test.go' --exclude-dir='$(notdir $(PEERS))' '^func Benchmark' cmd modules runtime | xargs -n1 dirname | sort -u | sed 's|^|./|'); \
 	bench() { $(GO) "$$@" -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -timeout 60m || echo failed >bin/bench.failed; }; \
 	rm -f bin/bench.failed; { bench test -p 1 $$packages; bench -C $(PEERS) test; } | tee bin/bench.txt; \
-	MOONSEAL_BENCH=$(CURDIR)/bin/bench.txt $(GO) -C cmd/moonseal test -count=1 -run '^TestFigures$$' && test ! -e bin/bench.failed
+	MOONSEAL_BENCH=$(CURDIR)/bin/bench.txt $(GO) -C cmd/moonseal/cli test -count=1 -run '^TestFigures$$' && test ! -e bin/bench.failed
 
 .PHONY: tools
 tools: $(filter $(TOOLS)/%,$(LINT))

@@ -3,5 +3,5 @@
 // certificates from the same CA.
 //
 // It is a module of its own, so that the peers stay out of moonseal's go.mod. make
-// bench runs it, and judges its figures by cmd/moonseal/testdata/bench.goals.
+// bench runs it, and judges its figures by cmd/moonseal/cli/testdata/bench.goals.
 package peers

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/modules/lab"
+	"moonseal/runtime/plain"
+	"moonseal/runtime/problem"
+	"moonseal/scripts"
+)
+
+func (a *app) labCommand() *cobra.Command {
+	var opts lab.Options
+	var outage time.Duration
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "lab --dir DIR",
+		Short: "Run a whole world to rehearse in: CA, DNS, CUCM cluster",
+		Long: `Runs an ACME CA, authoritative DNS servers with the APIs of Cloudflare,
+DigitalOcean and Route 53, and a CUCM cluster with REST and SSH, on free ports of
+the loopback address, until Ctrl-C or SIGTERM. DIR gets moonseal.yaml, lab.env (the
+secrets), ca.pem, control.url and a scripts folder; then, in another terminal:
+
+  set -a; . DIR/lab.env; moonseal run cucm-tomcat --config DIR/moonseal.yaml --force
+
+A playbook needs no change: real names lead to the lab by the config's hosts.
+GET CONTROL/ledger tells what happened; POST CONTROL/faults makes things fail.
+
+With --dns the CA validates through another DNS server, such as a BIND or Knot of your
+own that serves automate.builders; moonseal uses it as its resolver, and the names
+ns1.automate.builders and ns2.automate.builders lead to it. The playbook's zone is then
+one with provider = "rfc2136", or propagation.mode decides who is asked.`,
+		Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if opts.Dir == "" {
+				return &problem.Error{Kind: problem.Usage, Message: "the lab needs a folder", Hint: "moonseal lab --dir DIR"}
+			}
+			opts.Scripts, opts.Behavior.RestartOutage, opts.Clock = scripts.Playbooks(), outage, a.clock
+			if verbose {
+				opts.Log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			}
+			ctx := cmd.Context()
+			world, err := lab.Start(ctx, opts)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, world.Close()) }()
+			_, _ = plain.Fprintf(a.stdout, "config   %s\ncontrol  %s\nlab ready\n", world.ConfigPath(), world.ControlURL())
+			<-ctx.Done()
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.Dir, "dir", "", "folder for config, secrets and scripts")
+	f.StringVar(&opts.DNS, "dns", "", "another DNS server that the CA validates through, host or host:port")
+	f.DurationVar(&outage, "outage", 3*time.Second, "how long a restart of Cisco Tomcat takes")
+	f.BoolVar(&verbose, "verbose", false, "log what the lab is asked, on stderr")
+	return cmd
+}

@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "modernc.org/sqlite" // to read the journal's values as they are stored
+
+	"moonseal/modules/faults"
+)
+
+// noSecrets fails the test where a secret of the lab, or a private key, is in
+// anything that was printed, in any file but lab.env and the account keys
+// themselves, in a value of the journal, or in the lab's ledger.
+func (w *world) noSecrets() {
+	needles := w.secrets()
+	search := func(where string, data []byte) {
+		for name, needle := range needles {
+			if bytes.Contains(data, needle) {
+				w.t.Errorf("%s is in %s", name, where)
+			}
+		}
+	}
+	search("what was printed", w.printed.Bytes())
+	if w.lab != nil {
+		l, err := w.lab.Ledger(context.Background()) // the test's own has ended
+		w.check(err)
+		text, err := json.Marshal(l)
+		w.check(err)
+		search("the ledger", text)
+	}
+	files := 0
+	err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "lab.env" || w.accountKey(path) {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		search(path, data)
+		files++
+		return err
+	})
+	if err != nil || files == 0 {
+		w.t.Errorf("%d files were searched: %v", files, err)
+	}
+	if err := w.journalValues(search); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// accountKey reports whether path is accounts/**/*.key, which is what a private
+// key may be in.
+func (w *world) accountKey(path string) bool {
+	rel, err := filepath.Rel(filepath.Join(w.dir, "state", "accounts"), path)
+	return err == nil && !strings.HasPrefix(rel, "..") && filepath.Ext(path) == ".key"
+}
+
+// secrets gives what must be nowhere, by a name that may be shown: the secrets of
+// lab.env and the keys of the accounts, in the forms in which they travel.
+func (w *world) secrets() map[string][]byte {
+	needles := map[string][]byte{"a private key in PEM": []byte("PRIVATE KEY-----")}
+	add := func(name, value string) {
+		needles[name] = []byte(value)
+		needles[name+" in a URL"] = []byte(url.QueryEscape(value))
+		needles[name+" in base64"] = []byte(strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(value)), "="))
+		needles[name+" in base64url"] = []byte(base64.RawURLEncoding.EncodeToString([]byte(value)))
+		needles[name+" in hex"] = []byte(hex.EncodeToString([]byte(value)))
+	}
+	for name, value := range w.env {
+		if !strings.HasSuffix(name, "_USERNAME") {
+			add(name, value)
+		}
+	}
+	for _, user := range []string{"CUCM", "CUCM_READER"} {
+		add(user+" as HTTP Basic", w.env[user+"_USERNAME"]+":"+w.env[user+"_PASSWORD"])
+	}
+	keys := 0
+	err := filepath.WalkDir(filepath.Join(w.dir, "state", "accounts"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".key" {
+			return err
+		}
+		keys++
+		return w.addKey(fmt.Sprintf("the account key %d", keys), path, add)
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return needles
+}
+
+func (w *world) addKey(name, path string, add func(name, value string)) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return fmt.Errorf("%s is no PEM", path)
+	}
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	number, err := key.Bytes()
+	if err != nil {
+		return err
+	}
+	add(name+" as DER", string(block.Bytes))
+	add(name, string(number)) // in base64url it is a JWK's d
+	return nil
+}
+
+// journalValues gives search every value of the journal: in the file a long one
+// is in pieces.
+func (w *world) journalValues(search func(string, []byte)) error {
+	path := filepath.Join(w.dir, "state", "moonseal.db")
+	if _, err := os.Stat(path); err != nil {
+		return nil // no run has begun
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	tables, err := allValues(db, "SELECT name FROM sqlite_master WHERE type = 'table'")
+	if err != nil {
+		return err
+	}
+	for _, table := range tables {
+		values, err := allValues(db, `SELECT * FROM "`+string(table)+`"`)
+		if err != nil {
+			return err
+		}
+		for _, v := range values {
+			search("table "+string(table), v)
+		}
+	}
+	return nil
+}
+
+func allValues(db *sql.DB, query string) (out [][]byte, err error) {
+	rows, err := db.Query(query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		values := make([]sql.RawBytes, len(columns))
+		into := make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		for _, v := range values {
+			out = append(out, bytes.Clone(v))
+		}
+	}
+	return out, rows.Err()
+}
+
+// TestSecretsAreKept lets runs end in all ways, against servers that send back
+// what they were sent. What every world is searched for is in noSecrets.
+func TestSecretsAreKept(t *testing.T) {
+	t.Parallel()
+	echo := func(call string, words func(w *world) string) func(*world) {
+		return func(w *world) {
+			body := `{"messages":["` + words(w) + `"],"errors":[{"code":1,"message":"` + words(w) + `"}],"detail":"` + words(w) + `"}`
+			w.fault(faults.Fault{Call: call, Kind: faults.Status, Code: 400, Body: body, Times: -1})
+		}
+	}
+	password := func(w *world) string { return "no such user: administrator " + w.env["CUCM_PASSWORD"] }
+	basic := func(w *world) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(w.env["CUCM_USERNAME"]+":"+w.env["CUCM_PASSWORD"]))
+	}
+	token := func(w *world) string { return "Authorization: Bearer " + w.env["CF_API_TOKEN"] }
+	for name, c := range map[string]struct {
+		breaks func(*world)
+		code   int
+		words  string
+	}{
+		"all is well":           {func(*world) {}, exitDone, "completed"},
+		"password in an answer": {echo("cucm.identity", password), exitFailed, "[secret]"},
+		"Basic in an answer":    {echo("cucm.upload-identity", basic), exitFailed, "[secret]"},
+		"token in an answer":    {echo("dns.cloudflare.create", token), exitFailed, "[secret]"},
+		"token at the clean-up": {echo("dns.cloudflare.delete", token), exitDone, "[secret]"},
+		"wrong password":        {func(w *world) { w.env["CUCM_PASSWORD"] = "not-the-password-of-anyone" }, exitFailed, "refused the user name or password"},
+		"no password":           {func(w *world) { delete(w.env, "CUCM_PASSWORD") }, exitFailed, "CUCM_PASSWORD"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			w := startWorld(t)
+			c.breaks(w)
+			if out := w.mustRun(c.code); !strings.Contains(out, c.words) {
+				t.Errorf("it does not say %q:\n%s", c.words, out)
+			}
+			for _, h := range w.histories() {
+				p := w.start("", "logs", h.Run.ID, "--config", w.config())
+				if code := p.wait(); code != exitDone || p.out.Len() == 0 {
+					t.Errorf("logs: exit code %d:\n%s", code, p.out.String())
+				}
+			}
+		})
+	}
+}
+
+// TestDemoKeepsSecrets searches what the demo leaves in its folder, and prints.
+func TestDemoKeepsSecrets(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir()}
+	p := w.start("", "demo", "--dir", w.dir, "--outage", "50ms")
+	if code := p.wait(); code != exitDone {
+		t.Fatalf("exit code %d:\n%s", code, p.out.String())
+	}
+	w.readEnv()
+	w.noSecrets()
+}

@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
+	"moonseal/runtime/journal"
+	"moonseal/runtime/plain"
+	"moonseal/runtime/run"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON, check bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show each playbook: what is served, what is next, what waits for whom",
+		Long: `Shows each playbook: until when its certificate is served, and by whom it was issued,
+what is next, and below that what needs a person, with the command to type.
+
+--check prints one line for a monitor, and exits with the monitors' codes: 0 OK; 1
+warning; 2 critical: parked, the state directory cannot be written, or less than 7 days
+left; 3 unknown: no daemon answers, or wrong use.`,
+		Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return a.checkStatus(cmd.Context(), asJSON)
+			}
+			c, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(a.stdout, s)
+			}
+			return a.showStatus(s)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&check, checkFlag, false, "print one line for a monitor, and exit with 0, 1, 2 or 3")
+	return cmd
+}
+
+// client gives a client for the config's daemon.
+func (a *app) client(ctx context.Context) (*api.Client, error) {
+	cfg, err := a.reachConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a.daemon(cfg), nil
+}
+
+// reachConfig reads the config for what the daemon does. Where it is wrong, and a
+// daemon goes on with what it was, it says so, and knows no more than where that is.
+func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
+	cfg, err := a.loadConfig()
+	if err == nil {
+		return cfg, nil
+	}
+	where, lost := config.Where(a.config, a.getenv)
+	if lost != nil || !a.daemon(where).Alive(ctx) {
+		return nil, err
+	}
+	a.printError(err)
+	_, _ = fmt.Fprintln(a.stderr, "the daemon goes on with the config as it was")
+	return where, nil
+}
+
+// daemon gives a client that speaks for the user behind sudo.
+func (a *app) daemon(cfg *config.Config) *api.Client {
+	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER")).Of(a.build, a.otherBuild)
+}
+
+// otherBuild says that the daemon is of another build: what both know works.
+func (a *app) otherBuild(daemon string) {
+	if a.differs {
+		return
+	}
+	a.differs = true
+	_, _ = plain.Fprintf(a.stderr, "moonseal: the daemon is moonseal %s, this command is moonseal %s\nhint: restart the daemon: systemctl restart moonseal\n",
+		cmp.Or(daemon, "of an older version"), a.build)
+}
+
+func (a *app) showStatus(s *api.Status) error {
+	now := a.clock.Now()
+	if e := s.State; e != nil {
+		_, _ = plain.Fprintf(a.stdout, "the state folder takes nothing: %s\n", e)
+		if e.Hint != "" {
+			_, _ = plain.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+		}
+	}
+	if s.Paused {
+		_, _ = fmt.Fprintln(a.stdout, "all playbooks are paused: moonseal unpause lets them go on")
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PLAYBOOK\tSERVED UNTIL\tDAYS\tISSUER\tNEXT CHECK\tLAST RUN\tNOW")
+	for _, p := range s.Playbooks {
+		until, days, issuer := servedUntil(p, now)
+		next := "-"
+		if p.NextRun != nil {
+			next = when(*p.NextRun)
+		}
+		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, until, days, issuer, next, lastOutcome(p.LastRun), nowDoing(p))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.showTrouble(s)
+	return nil
+}
+
+// servedUntil says until when the first of a playbook's certificates is served that ends,
+// in how many days that is, and who has issued it. A certificate that the node has signed
+// itself is to be replaced, however long it lasts.
+func servedUntil(p api.PlaybookStatus, now time.Time) (until, days, issuer string) {
+	ends, ok := p.FirstEnd()
+	if !ok {
+		return "-", "-", "-"
+	}
+	until, days = ends.Local().Format(time.DateOnly), fmt.Sprint(api.Days(ends, now))
+	for _, c := range p.Served {
+		if c.SelfSigned {
+			return until, "-", "self-signed"
+		}
+		if c.NotAfter.Equal(ends) {
+			issuer = c.Issuer
+		}
+	}
+	return until, days, cmp.Or(issuer, "-")
+}
+
+func lastOutcome(l *api.LastRun) string {
+	if l == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s %s", l.Status, when(l.Ended))
+}
+
+// nowDoing says in a few words what a playbook is at.
+func nowDoing(p api.PlaybookStatus) string {
+	var parts []string
+	if r := p.Running; r != nil {
+		switch {
+		case r.Status == journal.Parked: // why stands below the table, and how it goes on
+			parts = append(parts, r.ID+": parked")
+		case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
+			parts = append(parts, r.ID+": waits for approval")
+		case r.WaitsFor != "" && r.Until != nil:
+			parts = append(parts, fmt.Sprintf("%s: waits for %s until %s", r.ID, r.WaitsFor, when(*r.Until)))
+		case r.WaitsFor != "":
+			parts = append(parts, fmt.Sprintf("%s: waits for %s", r.ID, r.WaitsFor))
+		default:
+			parts = append(parts, fmt.Sprintf("%s: %s since %s", r.ID, cmp.Or(r.Step, "starting"), when(r.Since)))
+		}
+	}
+	if p.Paused {
+		parts = append(parts, "paused")
+	}
+	for _, c := range p.Served {
+		if c.Installed != "" {
+			parts = append(parts, c.Subject+" serves another certificate than is installed")
+		}
+	}
+	if p.Warning != "" {
+		parts = append(parts, p.Warning)
+	}
+	switch {
+	case p.Gone:
+		parts = append(parts, "its script is gone")
+	case p.Error == nil:
+	case p.Bundle == "":
+		parts = append(parts, "script broken, it does not run")
+	default:
+		parts = append(parts, "script broken, the last good one runs")
+	}
+	return cmp.Or(strings.Join(parts, "; "), "-")
+}
+
+// showTrouble says below the table what someone has to look at, and how.
+func (a *app) showTrouble(s *api.Status) {
+	say := func(format string, args ...any) { _, _ = plain.Fprintf(a.stdout, format+"\n", args...) }
+	if s.Config != nil {
+		say("\nthe config is wrong, and the daemon goes on with the one before: %s\n  moonseal reload   once it is mended", s.Config)
+	}
+	for _, e := range s.Scripts {
+		say("\nbroken script: %s", e)
+		printPlace(a.stdout, e.Place)
+	}
+	for _, p := range s.Playbooks {
+		r := p.Running
+		if r != nil && r.Lock != nil && r.Lock.Warning != "" {
+			l := r.Lock
+			say("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance is in order, or moonseal cancel %s",
+				p.Name, l.Name, l.Warning, l.Run, l.Playbook, when(l.Since), l.Run, l.Run)
+		}
+		switch {
+		case r != nil && r.Status == journal.Parked:
+			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
+		case r != nil && strings.HasPrefix(r.WaitsFor, run.WaitApproval):
+			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
+		case r != nil && r.Error != nil:
+			say("\n%s goes on failing: %s\n  moonseal run %s   tries again now, once it is mended; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
+		case r == nil && p.Gone:
+			say("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   takes it off this page", p.Name, p.Name)
+		case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0:
+			say("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
+				p.Name, strings.Join(p.LastRun.Left, "; "), p.Name, p.LastRun.ID)
+		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
+			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
+		}
+	}
+	if s.Cleanups > 0 {
+		say("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
+	}
+}

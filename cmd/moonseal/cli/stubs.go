@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"moonseal/modules"
+	"moonseal/runtime/bind"
+	"moonseal/runtime/plain"
+	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
+)
+
+func (a *app) stubsCommand() *cobra.Command {
+	var reference bool
+	cmd := &cobra.Command{
+		Use:   "stubs [DIR]",
+		Short: "Write the editor's definition files",
+		Long: `Writes, for the Lua language server, what each module offers, so that an editor
+completes and checks playbooks. By default into .stubs in the scripts folder,
+which moonseal leaves alone; name the folder in .luarc.json as
+{ "workspace.library": [".stubs"] }.`,
+		Args: arguments(0, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			reg, err := bind.NewRegistry(modules.All()...)
+			if err != nil {
+				return err
+			}
+			if reference {
+				_, err := fmt.Fprint(a.stdout, referenceText(reg))
+				return err
+			}
+			if len(args) > 0 {
+				return a.writeStubs(reg, args[0])
+			}
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return a.writeStubs(reg, filepath.Join(cfg.Scripts, ".stubs"))
+		},
+	}
+	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
+	return cmd
+}
+
+// referenceText is the reference of all modules, as the README has it.
+func referenceText(reg *bind.Registry) string {
+	var b strings.Builder
+	for _, m := range reg.Modules {
+		b.WriteString(reg.Reference(m, 3))
+	}
+	return b.String()
+}
+
+// stubFiles gives the definition files by name.
+func stubFiles(reg *bind.Registry) map[string]string {
+	files := map[string]string{"moonseal.lua": run.Stub}
+	for _, m := range reg.Modules {
+		files[m.Name+".lua"] = reg.Stub(m)
+	}
+	return files
+}
+
+func (a *app) writeStubs(reg *bind.Registry, dir string) error {
+	failed := func(err error) error {
+		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + problem.Reason(err), Cause: err}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // others may read what is in every copy of moonseal
+		return failed(err)
+	}
+	files := stubFiles(reg)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // as above
+			return failed(err)
+		}
+	}
+	_, _ = plain.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
+	return nil
+}

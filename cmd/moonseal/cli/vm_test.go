@@ -1,0 +1,269 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"moonseal/modules/cucm/cucmtest"
+	"moonseal/modules/faults"
+	"moonseal/modules/lab"
+)
+
+// installation is moonseal as an administrator installs it on a machine; the world
+// is on the machine that the test runs on, where a power cut does not reach it.
+type installation struct {
+	*machine
+
+	w *world
+}
+
+// The daemon under a systemd that is a machine's first process, with cgroups that
+// it was delegated, and through a power cut. The parts follow on each other.
+func TestMachine(t *testing.T) {
+	nodes := []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "drained"}, {Host: "stopped"}, {Host: "hung"}, {Host: "timed"}, {Host: "dark"}}
+	m := &installation{machine: newMachine(t), w: newWorld(t, lab.Options{
+		Nodes: nodes, SpareKeys: len(nodes), Behavior: cucmtest.Behavior{RestartOutage: 50 * time.Millisecond},
+	})}
+	m.build()
+	m.boot()
+	for _, part := range []struct {
+		name string
+		does func()
+	}{
+		{"installed as the README says", m.install},
+		{"a first renewal by a member of the group", m.renews},
+		{"nobody else may", m.refuses},
+		{"its confinement holds in the unit", m.confines},
+		{"a memory bomb is the run's own end", m.bomb},
+		{"the unit's memory is the runs' to lose", m.crowded},
+		{"a reload reads again", m.reloads},
+		{"a stop lets steps end", m.drains},
+		{"a stop ends what takes too long", m.stops},
+		{"the watchdog ends a daemon that hangs", m.hangs},
+		{"a timer does without a daemon", m.timed},
+		{"the journal has levels and no secrets", m.logs},
+		{"a power cut", m.goesDark},
+	} {
+		if !t.Run(strings.ReplaceAll(part.name, " ", "_"), func(t *testing.T) {
+			whole := m.t
+			m.t, m.w.t = t, t
+			defer func() { m.t, m.w.t = whole, whole }()
+			part.does()
+		}) {
+			said, _ := m.try("systemctl status moonseal; journalctl --no-pager -n 40; tail -n 20 /tmp/*.out")
+			t.Fatal(said)
+		}
+	}
+}
+
+// build adds what is installed, and a program that attacks from within.
+func (m *installation) build() {
+	m.t.Helper()
+	files := map[string][]byte{}
+	for name, args := range map[string][]string{
+		"bin/moonseal": {"build", "-buildvcs=false", "-o"},
+		"bin/attacks":  {"test", "-c", "-o"},
+	} {
+		out := filepath.Join(m.dir, filepath.Base(name))
+		args = append(args, out, map[bool]string{true: "./cmd/moonseal", false: "./runtime/worker"}[name == "bin/moonseal"])
+		cmd := exec.CommandContext(m.t.Context(), "go", args...)
+		cmd.Dir = root
+		if said, err := cmd.CombinedOutput(); err != nil {
+			m.t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, said)
+		}
+		var err error
+		files[name], err = os.ReadFile(out)
+		m.check(err)
+	}
+	for _, name := range []string{"systemd/moonseal.service", "timer/moonseal-run.service", "timer/moonseal-run.timer"} {
+		files["examples/"+name] = []byte(read(m.t, filepath.Join(examples, name)))
+	}
+	files["ca.pem"] = []byte(read(m.t, filepath.Join(m.w.dir, "ca.pem")))
+	m.bring(files)
+}
+
+// typed gives the commands of the README's code block after the words that matches
+// do, as they are typed, without comments.
+func (m *installation) typed(after, matches string) string {
+	m.t.Helper()
+	_, rest, ok := strings.Cut(read(m.t, filepath.Join(root, "README.md")), after)
+	_, rest, _ = strings.Cut(rest, "```sh\n")
+	block, _, _ := strings.Cut(rest, "```")
+	var lines []string
+	for line := range strings.Lines(block) {
+		line, _, _ = strings.Cut(line, " #")
+		if regexp.MustCompile(matches).MatchString(line) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if !ok || len(lines) == 0 {
+		m.t.Fatalf("the README has nothing of %s after %q", matches, after)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// install types what the README says.
+func (m *installation) install() {
+	m.do(m.typed("## Install and configure", "^sudo "))
+	m.configure("")
+	m.do(`cd /etc/moonseal
+sed -i 's/example\.com/automate.builders/' scripts/first.lua
+cp ~/moonseal/ca.pem .
+install -d -m 0700 secrets`)
+	credentials := "[Service]\n"
+	for _, name := range []string{"CUCM_USERNAME", "CUCM_PASSWORD", "CF_API_TOKEN"} {
+		path := "/etc/moonseal/secrets/" + name
+		m.write(path, m.w.env[name])
+		m.do("chmod 0600 " + path)
+		credentials += "LoadCredential=" + name + ":" + path + "\n"
+	}
+	trust := m.typed("so tell moonseal once which one is right", "^sudo .*trust ")
+	m.says(0, "echo yes | "+trust, "cucm01-pub.automate.builders")
+	for _, host := range []string{"drained", "stopped", "hung", "timed", "dark"} {
+		m.do("sudo -u moonseal moonseal trust --yes " + host + ".automate.builders")
+	}
+	m.do(m.typed("watch the first renewal", "^moonseal check"))
+
+	m.do(m.typed("Under systemd,\nas that user", "^sudo (install|systemctl daemon-reload)"))
+	m.write("/etc/systemd/system/moonseal.service.d/override.conf", credentials) // systemctl edit needs a terminal
+	m.do("systemctl daemon-reload")
+	m.says(0, m.typed("Under systemd,\nas that user", "^sudo (systemctl enable|moonseal)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
+	m.says(0, "sudo -u moonseal moonseal doctor", "ok   daemon", "ok   node cucm01-pub.automate.builders SSH", "ok   clock")
+	m.says(0, m.typed("watch the first renewal", "secret test"), "CUCM_PASSWORD")
+	m.says(0, "systemctl status moonseal", "Active: active (running)", `Status: "1 playbook"`)
+	m.says(0, "systemd-analyze verify --man=no moonseal.service")
+	m.says(0, "systemd-analyze security --no-pager --threshold=15 moonseal.service", "Overall exposure level for moonseal.service")
+	if said := m.do("journalctl --no-pager --quiet -u moonseal -p warning"); said != "" {
+		m.t.Errorf("it warns: %s", said)
+	}
+	m.do("useradd --create-home alice && usermod --append --groups moonseal,sudo alice && echo '%sudo ALL=NOPASSWD: ALL' >/etc/sudoers.d/all")
+}
+
+// configure writes the lines and what leads to the world below the config that
+// init wrote.
+func (m *installation) configure(lines string) {
+	m.t.Helper()
+	m.do("cd /etc/moonseal && [ -e init.yaml ] || cp moonseal.yaml init.yaml")
+	m.write("/etc/moonseal/world.yaml", m.toWorld("listen: { socket: /run/moonseal/moonseal.sock, group: moonseal }\n"+lines))
+	m.do("cd /etc/moonseal && cat init.yaml world.yaml >new.yaml && mv new.yaml moonseal.yaml")
+}
+
+// toWorld gives what a config needs to lead from the machine to the world, and the lines.
+func (m *installation) toWorld(lines string) string {
+	m.t.Helper()
+	var cfg map[string]any
+	text := strings.ReplaceAll(read(m.t, m.w.config()), "127.0.0.1", "10.0.2.2")
+	m.check(yaml.Unmarshal([]byte(text), &cfg))
+	maps.DeleteFunc(cfg, func(key string, _ any) bool { return !slices.Contains([]string{"hosts", "modules", "ca_bundle"}, key) })
+	out, err := yaml.Marshal(cfg)
+	m.check(err)
+	return string(out) + lines
+}
+
+// playbook makes a playbook live that renews the node's certificate.
+func (m *installation) playbook(host string) {
+	m.t.Helper()
+	m.write("/etc/moonseal/scripts/"+host+".lua", renewal(host))
+	m.do("sudo -u alice moonseal reload")
+}
+
+func renewal(host string) string {
+	return fmt.Sprintf(`return require("moonseal.renew").tomcat {
+  name = %q,
+  node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
+  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
+  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
+}
+`, host, host)
+}
+
+// begin lets the playbook begin, while a fault holds its call, and gives its run.
+func (m *installation) begin(playbook string, fault faults.Fault) (run string, hold int) {
+	m.t.Helper()
+	hold = m.w.fault(fault)
+	m.do("setsid -f sudo -u alice moonseal run " + playbook + " --force >/tmp/" + playbook + ".out 2>&1")
+	m.held(hold)
+	return m.latest(playbook), hold
+}
+
+// held waits until the fault holds a call.
+func (m *installation) held(id int) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), conversation)
+	defer cancel()
+	m.check(m.w.lab.WaitHeld(ctx, id))
+}
+
+// latest gives the playbook's latest run.
+func (m *installation) latest(playbook string) string {
+	m.t.Helper()
+	said := m.do("sudo -u alice moonseal runs --limit 1 --json --playbook " + playbook)
+	found := regexp.MustCompile(`"[Ii][Dd]":\s*"([0-9a-z]{10})"`).FindStringSubmatch(said)
+	if found == nil {
+		m.t.Fatalf("there is no run of %s: %s", playbook, said)
+	}
+	return found[1]
+}
+
+// ends waits until the run has ended, well, with one certificate and one upload.
+func (m *installation) ends(run, host string) {
+	m.t.Helper()
+	m.says(0, "timeout 120 sudo -u alice moonseal logs -f "+run, "run done")
+	m.once(host)
+}
+
+// once checks that the host has one certificate, uploaded once and served.
+func (m *installation) once(host string) {
+	m.t.Helper()
+	issued := m.issued(host)
+	host += ".automate.builders"
+	l := m.w.ledger()
+	uploads := 0
+	for _, u := range l.Uploads {
+		if u.Node == host && u.Kind == "identity" {
+			uploads++
+		}
+	}
+	if len(issued) != 1 || uploads != 1 || l.Served[host] != issued[0] {
+		m.t.Errorf("%s serves %s; issued %v; %d uploads", host, l.Served[host], issued, uploads)
+	}
+	for _, r := range l.TXT.Present {
+		if strings.HasSuffix(r.Name, "."+host) {
+			m.t.Errorf("a TXT record is left: %v", r)
+		}
+	}
+}
+
+// issued gives the fingerprints of the certificates that the CA has issued for the host.
+func (m *installation) issued(host string) (all []string) {
+	m.t.Helper()
+	for _, c := range m.w.ledger().Certificates {
+		if slices.Contains(c.Identifiers, host+".automate.builders") {
+			all = append(all, c.SHA256)
+		}
+	}
+	return all
+}
+
+// property gives what systemd knows of the unit.
+func (m *installation) property(name string) string {
+	m.t.Helper()
+	return m.do("systemctl show --value -p " + name + " moonseal")
+}
+
+// until waits until the script says so.
+func (m *installation) until(script string) {
+	m.t.Helper()
+	m.do("timeout 60 bash -c 'until " + script + "; do sleep 0.2; done'")
+}
