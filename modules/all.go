@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/bind"
 )
 
-// All gives fresh modules: their settings and caches belong to the caller.
+// All returns fresh modules: their settings and caches belong to the caller.
 func All() []*bind.Module {
 	return []*bind.Module{acme.Module(), cucm.Module(), dns.Module(), log.Module()}
 }

@@ -11,13 +11,13 @@ import (
 //go:embed *.lua lib/moonseal/*.lua
 var files embed.FS
 
-// Embedded gives the scripts that every bundle finds beside its own, by the name
+// Embedded returns the scripts that every bundle finds beside its own, by the name
 // that require knows them by.
 func Embedded() map[string]string {
 	return map[string]string{"moonseal.renew": read("lib/moonseal/renew.lua")}
 }
 
-// Playbooks gives what a new scripts folder is filled with.
+// Playbooks returns what a new scripts folder is filled with.
 func Playbooks() fs.FS {
 	return fstest.MapFS{"cucm-tomcat.lua": {Data: []byte(read("cucm-tomcat.lua")), Mode: 0o644}}
 }

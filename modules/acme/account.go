@@ -52,7 +52,7 @@ func (c *Client) Account(ctx context.Context) (*Account, error) {
 	return c.account(), nil
 }
 
-// Known gives the account where its key and URL are in the store, else nil. It
+// Known returns the account where its key and URL are in the store, else nil. It
 // asks nobody.
 func (c *Client) Known(ctx context.Context) (*Account, error) {
 	unlock, err := c.lock(ctx)
@@ -77,7 +77,7 @@ func (c *Client) holder() account.Holder {
 	return account.Holder{Directory: c.directory.String(), KeyID: c.ca.EAB.KeyID, Email: c.ca.Email}
 }
 
-// account gives the account as far as this client knows it, else nil.
+// account returns the account as far as this client knows it, else nil.
 func (c *Client) account() *Account {
 	_, kid := c.identity()
 	if kid == "" {
@@ -180,14 +180,14 @@ func (c *Client) mac(ctx context.Context) (string, error) {
 	return mac, nil
 }
 
-// identity gives the account's key and URL as far as they are known.
+// identity returns the account's key and URL as far as they are known.
 func (c *Client) identity() (crypto.Signer, string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.key, c.kid
 }
 
-// use gives key and URL of acct, whose key must be in the store.
+// use returns key and URL of acct, whose key must be in the store.
 func (c *Client) use(ctx context.Context, acct *Account) (crypto.Signer, string, error) {
 	key, kid := c.identity()
 	if key == nil {

@@ -234,11 +234,11 @@ func TestProfiles(t *testing.T) {
 	for asked, want := range map[string]string{"": "classic", "shortlived": "shortlived"} {
 		w.spec.Profile = asked
 		if o := must(w.client().Order(ctx, acct, OrderRequest{CSR: csr}))(t); o.Profile != want {
-			t.Errorf("profile %q gives %q", asked, o.Profile)
+			t.Errorf("profile %q returns %q", asked, o.Profile)
 		}
 	}
 	if o := must(w.client().Order(ctx, acct, OrderRequest{CSR: csr, Profile: "tlsserver"}))(t); o.Profile != "tlsserver" {
-		t.Errorf("the order's own profile gives %q", o.Profile)
+		t.Errorf("the order's own profile returns %q", o.Profile)
 	}
 	_, err := w.client().Order(ctx, acct, OrderRequest{CSR: csr, Profile: "clasic"})
 	wantKind(t, err, problem.Usage, "clasic", "classic, shortlived, tlsserver")

@@ -44,7 +44,7 @@ func (c *Client) getAuthorizations(ctx context.Context, acct *Account, urls []st
 	return out, group.Wait()
 }
 
-// challenge gives the dns-01 challenge of a pending authorization.
+// challenge returns the dns-01 challenge of a pending authorization.
 func challenge(keyAuthorization func(token string) (string, error), authorizationURL string, a acme.Authorization) (Challenge, error) {
 	var offered []string
 	for _, ch := range a.Challenges {

@@ -33,7 +33,7 @@ type EAB struct {
 	HMAC  secret.Handle `lua:"hmac,optional" doc:"the secret that holds the MAC key, base64url or base64, from the CA"`
 }
 
-// Directories gives the directory URLs of the CAs that have a name here.
+// Directories returns the directory URLs of the CAs that have a name here.
 func Directories() map[string]string {
 	return map[string]string{
 		"letsencrypt":         "https://acme-v02.api.letsencrypt.org/directory",
@@ -43,7 +43,7 @@ func Directories() map[string]string {
 	}
 }
 
-// Resolve gives the URL of the CA's directory; known maps names to URLs and goes
+// Resolve returns the URL of the CA's directory; known maps names to URLs and goes
 // before [Directories].
 func (ca CA) Resolve(known map[string]string) (*url.URL, error) {
 	name := ca.Directory
@@ -110,7 +110,7 @@ func (ca CA) letsEncrypt(directory *url.URL) bool {
 		strings.HasSuffix(directory.Hostname(), ".api.letsencrypt.org")
 }
 
-// trusted gives pool and, beside it, the roots of pemText.
+// trusted returns pool and, beside it, the roots of pemText.
 func trusted(pool *stdx509.CertPool, pemText string) (*stdx509.CertPool, error) {
 	if pemText == "" {
 		return pool, nil

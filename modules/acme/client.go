@@ -24,7 +24,7 @@ type Store interface {
 	// AccountKey finds the key (PEM) or makes it with generate. A key that was
 	// made is on disk, synced, when it returns.
 	AccountKey(holder account.Holder, generate func() ([]byte, error)) (pem []byte, created bool, err error)
-	// AccountURL gives "" where none is known.
+	// AccountURL returns "" where none is known.
 	AccountURL(holder account.Holder) (string, error)
 	SaveAccountURL(holder account.Holder, url string) error
 	// Deferral says until when the CA is not asked for a certificate's renewal
@@ -71,7 +71,7 @@ type Client struct {
 	given    map[string]time.Time // when the CA's URLs were first used or named here
 }
 
-// New gives a client for ca. It sends nothing yet.
+// New returns a client for ca. It sends nothing yet.
 func New(ca CA, opts Options) (*Client, error) {
 	u, err := ca.Resolve(opts.Directories)
 	if err != nil {
@@ -133,7 +133,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// lock waits for the loading token; unlock gives it back.
+// lock waits for the loading token; unlock returns it.
 func (c *Client) lock(ctx context.Context) (unlock func(), err error) {
 	select {
 	case c.loading <- struct{}{}:

@@ -19,7 +19,7 @@ type carrier struct {
 // RoundTrip implements http.RoundTripper.
 func (k *carrier) RoundTrip(req *http.Request) (*http.Response, error) { return k.x.RoundTrip(req) }
 
-// core gives a lego Core whose requests x carries until done is called. Those of
+// core returns a lego Core whose requests x carries until done is called. Those of
 // an account are used again: to make one takes as long as to sign a request.
 func (c *Client) core(x *exchange, kid string, key crypto.Signer) (core *api.Core, done func(), err error) {
 	k := c.takeCarrier(kid, key)
@@ -33,7 +33,7 @@ func (c *Client) core(x *exchange, kid string, key crypto.Signer) (core *api.Cor
 	return k.core, func() { c.keepCarrier(k) }, nil
 }
 
-// takeCarrier gives an idle carrier of the account, nil where there is none.
+// takeCarrier returns an idle carrier of the account, nil where there is none.
 func (c *Client) takeCarrier(kid string, key crypto.Signer) *carrier {
 	dir := c.knownDirectory()
 	c.mu.Lock()

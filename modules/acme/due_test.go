@@ -282,7 +282,7 @@ func FuzzLinks(f *testing.F) {
 		seen := map[string]bool{}
 		for _, u := range alternates("https://ca/cert/1", http.Header{"Link": {value}}) {
 			if !strings.HasPrefix(u, "https://") || seen[u] {
-				t.Errorf("%q gives %q", value, u)
+				t.Errorf("%q returns %q", value, u)
 			}
 			seen[u] = true
 		}

@@ -92,7 +92,7 @@ func nonceWait(try int) time.Duration {
 	return 50 * time.Millisecond
 }
 
-// result gives what a request came to; err is what lego made of it.
+// result returns what a request came to; err is what lego made of it.
 func (x *exchange) result(err error) error {
 	if x.err == nil && err == nil {
 		return nil
@@ -208,7 +208,7 @@ func (c *Client) keepNonce(nonce string) {
 	c.nonces = append(c.nonces, nonce)
 }
 
-// takeNonce gives the newest: the older ones are nearer to being forgotten.
+// takeNonce returns the newest: the older ones are nearer to being forgotten.
 func (c *Client) takeNonce() (string, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,7 +230,7 @@ func (c *Client) knownDirectory() *cachedDirectory {
 	return c.dir
 }
 
-// getDirectory gives the CA's directory, fetched once for all who wait for it.
+// getDirectory returns the CA's directory, fetched once for all who wait for it.
 func (c *Client) getDirectory(ctx context.Context) (*cachedDirectory, error) {
 	if dir := c.knownDirectory(); dir != nil {
 		return dir, nil

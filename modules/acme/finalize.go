@@ -13,7 +13,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Finalized looks, and gives the certificate of an order that was finalized
+// Finalized looks, and returns the certificate of an order that was finalized
 // before, waiting for the CA to issue it; nil where the order is still to be
 // finalized. An order that cannot be is an error.
 func (c *Client) Finalized(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*x509.Certificate, error) {
@@ -24,7 +24,7 @@ func (c *Client) Finalized(ctx context.Context, acct *Account, order *Order, csr
 	return c.collect(ctx, acct, o, nil, csr)
 }
 
-// Finalize sends the signing request, once in an order's life, and gives the
+// Finalize sends the signing request, once in an order's life, and returns the
 // certificate with its chain, checked against the request.
 func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*x509.Certificate, error) {
 	o, err := c.finalizable(ctx, acct, order, csr)

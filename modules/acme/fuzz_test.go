@@ -22,7 +22,7 @@ func FuzzRefusal(f *testing.F) {
 		}
 		e := refusal("new-order", status, http.Header{"Retry-After": {retry}}, []byte(body), time.Now())
 		if e.Kind == "" || e.Message == "" || strings.Contains(e.Error(), "\n") {
-			t.Errorf("%d %q gives %+v", status, body, e)
+			t.Errorf("%d %q returns %+v", status, body, e)
 		}
 		if status >= 500 && e.Work != problem.Unknown {
 			t.Errorf("%d and yet surely %s", status, e.Work)
@@ -43,7 +43,7 @@ func FuzzOrder(f *testing.F) {
 			t.Errorf("a list is missing: %+v", out)
 		}
 		if err := failed(out); (err != nil) != (out.Status == acme.StatusInvalid) {
-			t.Errorf("status %q gives %v", out.Status, err)
+			t.Errorf("status %q returns %v", out.Status, err)
 		}
 	})
 }
@@ -63,13 +63,13 @@ func FuzzAuthorization(f *testing.F) {
 		_ = problemsOf(a)
 		if err := isOf(a, o); err != nil {
 			if e := problem.From(err); e.Kind != problem.Mismatch || strings.Contains(e.Error(), "\n") {
-				t.Errorf("%q gives %+v", body, e)
+				t.Errorf("%q returns %+v", body, e)
 			}
 			return
 		}
 		ch, err := challenge(func(token string) (string, error) { return token, nil }, "https://ca/authz", a)
 		if name := strings.ToLower(ch.Name); err == nil && name != "_acme-challenge.example.com." && name != "_acme-challenge.a.example.com." {
-			t.Errorf("%q gives a challenge at %q", body, ch.Name)
+			t.Errorf("%q returns a challenge at %q", body, ch.Name)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func noRoots([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
 
 func accountStore(t testing.TB) *account.Store { return account.Open(t.TempDir(), "") }
 
-// client gives a new Client, as a fresh process would.
+// client returns a new Client, as a fresh process would.
 func (w *world) client() *Client {
 	w.t.Helper()
 	c, err := New(w.spec, w.opts)
@@ -101,7 +101,7 @@ func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (c counter) CloseIdleConnections() { (&http.Client{Transport: c.next}).CloseIdleConnections() }
 
-// requests gives, and forgets, the requests so far that begin with prefix.
+// requests returns, and forgets, the requests so far that begin with prefix.
 func (w *world) requests(prefix string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +148,7 @@ func newCSR(t testing.TB, cn string, names ...string) *x509.CSR {
 	return csr
 }
 
-// must gives v, or ends the test.
+// must returns v, or ends the test.
 func must[T any](v T, err error) func(t *testing.T) T {
 	return func(t *testing.T) T {
 		t.Helper()

@@ -55,7 +55,7 @@ func TestIssueWithAFreshProcessForEachStep(t *testing.T) {
 		"Finalize":  func() (*x509.Certificate, error) { return w.client().Finalize(ctx, acct, order, csr) },
 	} {
 		if got := must(get())(t); got.SHA256 != cert.SHA256 {
-			t.Errorf("%s once more gives another certificate", name)
+			t.Errorf("%s once more returns another certificate", name)
 		}
 	}
 	if must(w.client().Validate(ctx, acct, order))(t).Status != "valid" {

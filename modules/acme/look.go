@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Skew gives by how much the CA's clock is ahead of this machine's; 0 where it
+// Skew returns by how much the CA's clock is ahead of this machine's; 0 where it
 // does not say what time it has (RFC 9110 section 6.6.1).
 func (c *Client) Skew(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)

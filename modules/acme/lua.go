@@ -13,14 +13,14 @@ import (
 
 // Settings stand under modules.acme in the config.
 type Settings struct {
-	// Directories gives names to the directory URLs of CAs, or other URLs to
+	// Directories returns names to the directory URLs of CAs, or other URLs to
 	// the names that are known.
 	Directories map[string]string `yaml:"directories"`
 	Timeout     time.Duration     `yaml:"timeout"` // of one request; 30s when 0
 	Within      time.Duration     `yaml:"within"`  // how long one call waits for the CA to decide; 5m when 0
 }
 
-// Module is what require "acme" gives a script.
+// Module is what require "acme" returns.
 func Module() *bind.Module {
 	b := &binding{settings: &Settings{}, clients: map[clientKey]*Client{}}
 	return &bind.Module{
@@ -145,7 +145,7 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 }
 
 type csrArgs struct {
-	CSR *x509.CSR `lua:"csr" doc:"the signing request, as cucm gives it"`
+	CSR *x509.CSR `lua:"csr" doc:"the signing request, as cucm returns it"`
 }
 
 func (b *binding) issued() *bind.Func {
@@ -197,7 +197,7 @@ func (b *binding) account() *bind.Func {
 	}
 }
 
-// found gives what Look found as bind wants it: nil where there is nothing.
+// found returns what Look found as bind wants it: nil where there is nothing.
 func found[T any](v *T) **T {
 	if v == nil {
 		return nil

@@ -70,7 +70,7 @@ type placed struct {
 	URL string `lua:"url" json:"url" doc:"the order's URL"`
 }
 
-// placedBefore gives the order that an earlier attempt placed, nil where there
+// placedBefore returns the order that an earlier attempt placed, nil where there
 // is none that is of use.
 func placedBefore(c *bind.Call, client *Client, acct *Account, csr *x509.CSR) (*Order, error) {
 	var earlier placed

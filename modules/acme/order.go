@@ -20,7 +20,7 @@ import (
 type Order struct {
 	URL         string      `lua:"url" doc:"the order's URL: all else can be asked for again with it"`
 	Status      string      `lua:"status" enum:"pending ready processing valid invalid" doc:"how far the CA is with it"`
-	Expires     time.Time   `lua:"expires,optional" doc:"when the CA gives it up"`
+	Expires     time.Time   `lua:"expires,optional" doc:"when the CA abandons it"`
 	Names       []string    `lua:"names" doc:"the DNS names that it is for, sorted"`
 	Profile     string      `lua:"profile,optional" doc:"the CA's certificate profile"`
 	Replaces    string      `lua:"replaces,optional" doc:"ARI identifier of the certificate that it replaces, where the CA took that"`
@@ -105,13 +105,13 @@ func (c *Client) place(ctx context.Context, acct *Account, req OrderRequest, kep
 	}
 	order, err := c.complete(ctx, acct, placed)
 	if err != nil {
-		// It is placed all the same: Get gives the rest.
+		// It is placed all the same: Get returns the rest.
 		return &Order{URL: placed.Location}, unsure(err)
 	}
 	return order, nil
 }
 
-// Get gives an order as the CA has it now.
+// Get returns an order as the CA has it now.
 func (c *Client) Get(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
 	o, _, err := c.getOrder(ctx, acct, orderURL)
 	if err != nil {
@@ -258,7 +258,7 @@ func (c *Client) getOrder(ctx context.Context, acct *Account, orderURL string) (
 	return &o, header, nil
 }
 
-// complete gives o as plain data, with the challenges of what is still pending,
+// complete returns o as plain data, with the challenges of what is still pending,
 // and remembers it.
 func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOrder) (*Order, error) {
 	out := plain(o)

@@ -33,7 +33,7 @@ const (
 	accountDoesNotExist = "accountDoesNotExist"
 )
 
-// Error gives the document in one line.
+// Error returns the document in one line.
 func (p *Problem) Error() string {
 	var parts []string
 	for _, s := range []string{p.Type, p.Identifier, p.Detail} {
@@ -147,7 +147,7 @@ func said(problems []Problem) string {
 	return strings.Join(parts, "; ")
 }
 
-// refusal gives the error of an answer with a status of 400 or more.
+// refusal returns the error of an answer with a status of 400 or more.
 func refusal(what string, status int, header http.Header, body []byte, now time.Time) *problem.Error {
 	var doc acme.ProblemDetails
 	if json.Unmarshal(body, &doc) != nil || doc.Type == "" && doc.Detail == "" {

@@ -270,7 +270,7 @@ func temporary(err error, answered bool) bool {
 	}
 }
 
-// certID gives a certificate's ARI identifier (RFC 9773 section 4.1), "" where
+// certID returns a certificate's ARI identifier (RFC 9773 section 4.1), "" where
 // it names no authority key.
 func certID(leaf *stdx509.Certificate) string {
 	if len(leaf.AuthorityKeyId) == 0 {

@@ -14,7 +14,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Validated looks, and gives the order where nothing is left to be proven, else
+// Validated looks, and returns the order where nothing is left to be proven, else
 // nil. An order that has failed is an error.
 func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*Order, error) {
 	o, err := c.look(ctx, acct, order.URL)
@@ -237,7 +237,7 @@ func (v *validation) authorization(challenge string) string {
 	return ""
 }
 
-// look gives what was seen of an order, or asks. Who acts on it forgets it, so
+// look returns what was seen of an order, or asks. Who acts on it forgets it, so
 // that the next look asks. An order that has failed or expired is an error.
 func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
 	o := c.recall(orderURL)
@@ -273,7 +273,7 @@ func (o *Order) take(a acme.Authorization) {
 	o.Problems = append(o.Problems, found...)
 }
 
-// failed gives the error of an invalid order: what the CA said about a name, or
+// failed returns the error of an invalid order: what the CA said about a name, or
 // about the order.
 func failed(o *Order) error {
 	if o.Status != acme.StatusInvalid {

@@ -13,7 +13,7 @@ import (
 
 // check finds out, before anything is sent, whether the appliance would refuse
 // cert for a pending request. roots is where a chain's root is sought that cert
-// does not bring. It gives the chain without the leaf, root last, and warnings.
+// does not bring. It returns the chain without the leaf, root last, and warnings.
 //
 // An upload consumes the pending request, and an identity certificate cannot be
 // rolled back, so all that can be checked is checked here.
@@ -108,7 +108,7 @@ func checkChain(cert *x509.Certificate, leaf *stdx509.Certificate, roots []*x509
 	return out, nil
 }
 
-// upTo gives path as far as root signed it, and root. A CA may append a
+// upTo returns path as far as root signed it, and root. A CA may append a
 // cross-signed twin of its root, which leads to another one.
 func upTo(path []*stdx509.Certificate, root *stdx509.Certificate) []*stdx509.Certificate {
 	for i := len(path) - 1; i > 0; i-- {
@@ -122,7 +122,7 @@ func upTo(path []*stdx509.Certificate, root *stdx509.Certificate) []*stdx509.Cer
 	return append(path, root)
 }
 
-// findRoot gives the root that cert brings, else one of roots that signed the
+// findRoot returns the root that cert brings, else one of roots that signed the
 // end of path; nil where there is none.
 func findRoot(cert *x509.Certificate, path []*stdx509.Certificate, roots []*x509.Certificate) (*stdx509.Certificate, error) {
 	if strings.TrimSpace(cert.Root) != "" {

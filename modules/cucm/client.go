@@ -63,7 +63,7 @@ type call struct {
 	in     any // JSON body; none where nil
 }
 
-// do makes the request and gives the body of an answer of 200 or 201. cut says
+// do makes the request and returns the body of an answer of 200 or 201. cut says
 // that the body broke off, which matters only to those who need it.
 func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
@@ -148,7 +148,7 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 
 func (c *Client) addr(port int) string { return net.JoinHostPort(c.o.Host, strconv.Itoa(port)) }
 
-// failed gives err with the node as target and, in front, what was being done.
+// failed returns err with the node as target and, in front, what was being done.
 func (c *Client) failed(doing string, err error) error {
 	p := *problem.From(err)
 	if doing != "" {
@@ -172,7 +172,7 @@ func (c *Client) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// kind gives the kind of an error.
+// kind returns the kind of an error.
 func kind(err error) problem.Kind {
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p.Kind

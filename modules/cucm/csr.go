@@ -36,7 +36,7 @@ type CSRLook struct {
 	Pending string `json:"pending"` // the pending request's SHA-256; empty where there was none
 }
 
-// PendingCSR gives the pending signing request of a service, nil where there is
+// PendingCSR returns the pending signing request of a service, nil where there is
 // none.
 func (c *Client) PendingCSR(ctx context.Context, service string) (*x509.CSR, error) {
 	doing := "reading the pending CSR of " + service
@@ -65,7 +65,7 @@ func noCSR(err error) bool {
 	return p.Status == http.StatusNotFound && p.Tracking != "" || judged(p.Status) && strings.Contains(words, "csr") && strings.Contains(words, "not exist")
 }
 
-// parseCSR gives the request in an answer; nil where it holds none.
+// parseCSR returns the request in an answer; nil where it holds none.
 func (c *Client) parseCSR(body []byte, service string) (*x509.CSR, error) {
 	texts, err := pemTexts(body, requests, service)
 	if err != nil || len(texts) == 0 {

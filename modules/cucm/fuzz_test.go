@@ -16,7 +16,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// answering is a node that gives one answer to everything.
+// answering is a node that returns one answer to everything.
 type answering struct {
 	status int
 	body   []byte

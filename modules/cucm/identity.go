@@ -22,7 +22,7 @@ func (c *Client) get(doing, path, service string) call {
 	return r
 }
 
-// Identity gives the installed certificate of a service, which may not be
+// Identity returns the installed certificate of a service, which may not be
 // served yet. NotFound where there is none.
 func (c *Client) Identity(ctx context.Context, service string) (*x509.Certificate, error) {
 	doing := "reading the certificate of " + service

@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Module is what require "cucm" gives a script.
+// Module is what require "cucm" returns.
 func Module() *bind.Module {
 	b := &binding{settings: &Settings{}, open: map[linkKey]*Client{}}
 	return &bind.Module{
@@ -80,7 +80,7 @@ type uploadArgs struct {
 	Certificate *x509.Certificate `lua:"certificate" doc:"the certificate with its intermediates and, unless the node trusts it already, its root"`
 }
 
-// with gives what ask gives for a client of the node.
+// with returns what ask returns for a client of the node.
 func with[R any](b *binding, c *bind.Call, n *Node, ask func(*Client) (R, error)) (R, error) {
 	client, err := b.client(c, n)
 	if err != nil {
@@ -209,7 +209,7 @@ func (b *binding) serves() *bind.Func {
 	}
 }
 
-// found gives what Look found as bind wants it: nil where there is nothing.
+// found returns what Look found as bind wants it: nil where there is nothing.
 func found[T any](v *T) **T {
 	if v == nil {
 		return nil

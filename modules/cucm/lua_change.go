@@ -110,7 +110,7 @@ func (b *binding) upload() *bind.Func {
 		Name: "upload",
 		Doc: "Installs a certificate. First, without changing anything: its dates, no wildcard, the pending request's key and names, the chain up to a root by signatures, " +
 			"clientAuth (a warning), and the trust store's rule of one certificate for each common name. Then root and intermediates that the trust store lacks, then the certificate. " +
-			"It is served after `restart`. An upload cannot be rolled back: the node gives no key away.",
+			"It is served after `restart`. An upload cannot be rolled back: no key leaves the node.",
 		Returns: "what was uploaded",
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
 		Impl: bind.Method(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
@@ -257,7 +257,7 @@ func restartedHalf(n *Node, a *restartArgs, progress json.RawMessage) string {
 	return fmt.Sprintf("of %s, for %s, %d of %d services are restarted; not, or not surely: %s", n.Host, a.Service, len(all)-len(left), len(all), strings.Join(left, ", "))
 }
 
-// resumed gives a client, and what an earlier pass of the restart reported.
+// resumed returns a client, and what an earlier pass of the restart reported.
 func (b *binding) resumed(c *bind.Call, n *Node) (*Client, RestartProgress, error) {
 	var earlier RestartProgress
 	if len(c.Earlier) > 0 {

@@ -22,7 +22,7 @@ func (b *binding) issued() *bind.Func {
 	}
 }
 
-// joined gives a kept certificate with its kept chain, which begins with it. A
+// joined returns a kept certificate with its kept chain, which begins with it. A
 // crash between the two files leaves a chain of another one.
 func joined(leaf, chain string) (*x509.Certificate, error) {
 	cert, err := x509.Parse(leaf)

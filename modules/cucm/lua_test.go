@@ -270,7 +270,7 @@ func TestScriptErrors(t *testing.T) {
 	} {
 		err := s.run(tc.src)
 		if p := problem.From(err); err == nil || p.Kind != tc.kind || !strings.Contains(p.Error()+p.Hint, tc.words) {
-			t.Errorf("%s\n gives %v, want %s with %q", tc.src, err, tc.kind, tc.words)
+			t.Errorf("%s\n returns %v, want %s with %q", tc.src, err, tc.kind, tc.words)
 		}
 	}
 }

@@ -184,7 +184,7 @@ func savePins(store *account.Store, host string, list []string) error {
 	return store.SavePins(host, pins)
 }
 
-// union gives the elements of both, each once; later ones last.
+// union returns the elements of both, each once; later ones last.
 func union(a, b []string) []string {
 	out := slices.Clone(a)
 	for _, s := range b {

@@ -53,12 +53,12 @@ type Options struct {
 // Empty ones are the documented ones.
 type Paths struct {
 	Base           string `lua:"base,optional" doc:"the API's base"`
-	CSR            string `lua:"csr,optional" doc:"generates and gives CSRs"`
-	Identity       string `lua:"identity,optional" doc:"gives the installed certificate"`
+	CSR            string `lua:"csr,optional" doc:"generates and returns CSRs"`
+	Identity       string `lua:"identity,optional" doc:"returns the installed certificate"`
 	IdentityUpload string `lua:"identity_upload,optional" doc:"takes a service's certificate"`
-	Trust          string `lua:"trust,optional" doc:"gives the trusted certificates"`
+	Trust          string `lua:"trust,optional" doc:"returns the trusted certificates"`
 	TrustUpload    string `lua:"trust_upload,optional" doc:"takes trusted certificates"`
-	Snapshot       string `lua:"snapshot,optional" doc:"gives all certificates of a server"`
+	Snapshot       string `lua:"snapshot,optional" doc:"returns all certificates of a server"`
 }
 
 func (p Paths) withDefaults() Paths {

@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// refusal gives the error of an answer with a status other than 200 and 201.
+// refusal returns the error of an answer with a status other than 200 and 201.
 // The appliance's API answers JSON, but what stands before it, or starts up
 // behind it, may answer HTML or nothing.
 func refusal(status int, header http.Header, body []byte, now time.Time) *problem.Error {
@@ -132,7 +132,7 @@ func readError(body []byte) said {
 	}
 }
 
-// words gives the text of a JSON string, or of an array of strings.
+// words returns the text of a JSON string, or of an array of strings.
 func words(raw json.RawMessage) string {
 	var one string
 	if json.Unmarshal(raw, &one) == nil {

@@ -45,7 +45,7 @@ func TestRefusal(t *testing.T) {
 	} {
 		p := refusal(tc.status, http.Header{}, []byte(tc.body), time.Now())
 		if p.Kind != tc.kind || p.Happened() != tc.work || !strings.Contains(p.Error()+" "+p.Hint, tc.want) {
-			t.Errorf("%d %s\n gives %s, %s, %q, hint %q; want %s, %s, %q", tc.status, tc.body, p.Kind, p.Happened(), p, p.Hint, tc.kind, tc.work, tc.want)
+			t.Errorf("%d %s\n returns %s, %s, %q, hint %q; want %s, %s, %q", tc.status, tc.body, p.Kind, p.Happened(), p, p.Hint, tc.kind, tc.work, tc.want)
 		}
 	}
 }

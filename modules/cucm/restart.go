@@ -155,7 +155,7 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	return look, nil, nil
 }
 
-// awaitExpected gives the installed certificate. Where another one is expected
+// awaitExpected returns the installed certificate. Where another one is expected
 // it waits for the time that replication takes, because a cluster's certificate
 // is uploaded to one node and reaches the others a little later; then it is a
 // Conflict.
@@ -180,7 +180,7 @@ func (c *Client) awaitExpected(ctx context.Context, r RestartRequest) (*x509.Cer
 	}
 }
 
-// servedFor gives what the REST port serves where that is the service's
+// servedFor returns what the REST port serves where that is the service's
 // certificate; nil where it is another service's.
 func (c *Client) servedFor(ctx context.Context, service string, installed *x509.Certificate) (*x509.Certificate, error) {
 	if trustService(service) != "tomcat" {
@@ -251,13 +251,13 @@ func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look Restar
 	return run.result(r, look), true, nil
 }
 
-// Progress gives what is known after look and progress as the earlier progress
+// Progress returns what is known after look and progress as the earlier progress
 // of a next pass.
 func (l RestartLook) Progress(progress RestartProgress) RestartProgress {
 	return RestartProgress{Look: l, Services: merge(l.Before, progress.Services)}
 }
 
-// merge gives the states of both; those of later count.
+// merge returns the states of both; those of later count.
 func merge(earlier, later []RestartState) []RestartState {
 	out := slices.Clone(later)
 	for _, s := range earlier {

@@ -15,7 +15,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// installed gives a world whose publisher has a new certificate that is not
+// installed returns a world whose publisher has a new certificate that is not
 // served yet.
 func installed(t *testing.T, change ...func(*cucmtest.Behavior)) (*world, *Client, *x509.Certificate, RestartRequest) {
 	t.Helper()

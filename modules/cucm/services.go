@@ -53,7 +53,7 @@ type needs struct {
 
 const tomcatService = "Cisco Tomcat"
 
-// servicesFor gives the services that a certificate's type needs restarted
+// servicesFor returns the services that a certificate's type needs restarted
 // (Cisco, "Certificate Regeneration Process for CUCM"). ok is false for a type
 // that is not known.
 func servicesFor(certificate string) (n needs, ok bool) {
@@ -83,7 +83,7 @@ func servicesFor(certificate string) (n needs, ok bool) {
 	return needs{}, false
 }
 
-// plan gives the names of the services to restart, in order, spelt as the node
+// plan returns the names of the services to restart, in order, spelt as the node
 // spells them. asked, where there is any, is the caller's own list.
 func plan(certificate string, asked []string, list []Service) ([]string, error) {
 	n := needs{always: asked}
@@ -125,7 +125,7 @@ func repeatable(certificate, service string) bool {
 	return harmless(certificate, service) && slices.ContainsFunc(light, func(s string) bool { return strings.EqualFold(s, service) })
 }
 
-// find gives the service of a name. Releases differ in capitals.
+// find returns the service of a name. Releases differ in capitals.
 func find(list []Service, name string) *Service {
 	i := slices.IndexFunc(list, func(s Service) bool { return strings.EqualFold(s.Name, name) })
 	if i < 0 {

@@ -33,7 +33,7 @@ func TestParseServices(t *testing.T) {
 	}
 	for _, line := range []string{"", "no service", "[STARTED]", "x[]", "Press <enter> for 1 line", "a[b", strings.Repeat("x", 200) + "[STARTED]"} {
 		if got := parseServices(line); len(got) != 0 {
-			t.Errorf("%q gives %+v", line, got)
+			t.Errorf("%q returns %+v", line, got)
 		}
 	}
 	if got := parseServices("  Cisco Tomcat [ started ] \n"); len(got) != 1 || got[0] != (Service{"Cisco Tomcat", "STARTED", ""}) {
@@ -111,7 +111,7 @@ func FuzzServices(f *testing.F) {
 		list := parseServices(output)
 		for _, s := range list {
 			if s.Name == "" || s.State == "" || len(s.Name) > 500 || len(s.Note) > 1000 || strings.ContainsAny(s.Name, "[]\n") {
-				t.Errorf("%q gives %+v", output, s)
+				t.Errorf("%q returns %+v", output, s)
 			}
 		}
 		if judge(name, output) == outcomeStarted && find(list, name) == nil {

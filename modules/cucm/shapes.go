@@ -14,7 +14,7 @@ const (
 	requests     = "CERTIFICATE REQUEST-----" // also "NEW CERTIFICATE REQUEST"
 )
 
-// pemTexts gives the PEM texts of one type in an answer, in its order. Releases
+// pemTexts returns the PEM texts of one type in an answer, in its order. Releases
 // differ in how they wrap them: in an object, an array, an object with an
 // array, or not at all. What names another service is left out.
 func pemTexts(body []byte, what, service string) ([]string, error) {

@@ -107,7 +107,7 @@ func (c *Client) ProbeUpload(ctx context.Context, service string, cert *x509.Cer
 	return &Uploaded{Host: c.o.Host, Service: service, SHA256: cert.SHA256, Trust: []string{}}, true, nil
 }
 
-// readAgain gives cert with its fields as its PEM says: a script may have put
+// readAgain returns cert with its fields as its PEM says: a script may have put
 // it together by hand.
 func readAgain(cert *x509.Certificate) (*x509.Certificate, error) {
 	leaf, err := cert.Leaf()
@@ -126,7 +126,7 @@ func untouched(err error) error {
 	return &p
 }
 
-// chainOf gives cert's issuers, root last.
+// chainOf returns cert's issuers, root last.
 func (c *Client) chainOf(cert *x509.Certificate, trusted []*x509.Certificate) ([]*x509.Certificate, error) {
 	leaf, err := cert.Leaf()
 	if err != nil {
@@ -135,7 +135,7 @@ func (c *Client) chainOf(cert *x509.Certificate, trusted []*x509.Certificate) ([
 	return checkChain(cert, leaf, trusted, c.o.Clock.Now())
 }
 
-// missing gives the certificates of chain that the trust store lacks. It keeps
+// missing returns the certificates of chain that the trust store lacks. It keeps
 // one certificate for each common name and silently drops one that is not newer.
 func (c *Client) missing(service string, chain, trusted []*x509.Certificate) ([]*x509.Certificate, error) {
 	var out []*x509.Certificate
@@ -168,7 +168,7 @@ func (c *Client) missing(service string, chain, trusted []*x509.Certificate) ([]
 }
 
 // uploadTrust uploads what is missing, root first, and waits until it is
-// listed. It gives the names of what it uploaded.
+// listed. It returns the names of what it uploaded.
 func (c *Client) uploadTrust(ctx context.Context, service string, chain, trusted []*x509.Certificate) ([]string, error) {
 	missing, err := c.missing(service, chain, trusted)
 	if err != nil {

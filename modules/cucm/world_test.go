@@ -172,7 +172,7 @@ func sign(t testing.TB, template, parent *stdx509.Certificate, pubKey any, by *e
 	return cert
 }
 
-// issue gives a certificate for a CSR, without clientAuth as public CAs do.
+// issue returns a certificate for a CSR, without clientAuth as public CAs do.
 func (a *authority) issue(t testing.TB, csr *x509.CSR, change func(*stdx509.Certificate)) *x509.Certificate {
 	t.Helper()
 	req, err := csr.Request()

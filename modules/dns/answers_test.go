@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// answering is a provider that gives one answer to everything.
+// answering is a provider that returns one answer to everything.
 type answering struct {
 	status int
 	body   []byte

@@ -18,7 +18,7 @@ type checker interface {
 }
 
 // Check looks, and changes nothing, whether the provider takes the credentials of z
-// and has the zones in which the challenges of names would stand; it gives these
+// and has the zones in which the challenges of names would stand; it returns these
 // zones. A name that is in no zone is left out, and so is one that is in another than
 // z names, unless all are: which names the CA asks for is not known here. Nor is
 // whether the credentials may write: no provider says so without being written to.

@@ -60,16 +60,16 @@ func New(opt Options) *Client {
 
 // provider changes the records of zones. Apexes and names are clean.
 type provider interface {
-	// list gives a name's records of a type; all of the zone where name is "".
+	// list returns a name's records of a type; all of the zone where name is "".
 	list(ctx context.Context, apex, name, typ string) ([]Record, error)
 	// add writes records of one name and type, leaves those that are there, and
-	// gives all of them as the provider knows them.
+	// returns all of them as the provider knows them.
 	add(ctx context.Context, apex string, records []Record) ([]Record, error)
 	// remove deletes records of one name and type; one that is gone is no error.
 	remove(ctx context.Context, apex string, records []Record) error
 }
 
-// provider gives the one for z, with its credentials looked up once.
+// provider returns the one for z, with its credentials looked up once.
 func (c *Client) provider(ctx context.Context, z Zone) (provider, error) {
 	if err := z.Check(); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func (c *Client) provider(ctx context.Context, z Zone) (provider, error) {
 	return p, nil
 }
 
-// open gives what writes a zone's records, and what finds the zones of names.
+// open returns what writes a zone's records, and what finds the zones of names.
 func (c *Client) open(ctx context.Context, z Zone) (provider, *lookup, error) {
 	p, err := c.provider(ctx, z)
 	if err != nil {

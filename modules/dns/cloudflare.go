@@ -190,7 +190,7 @@ func (p *cloudflareZone) call(ctx context.Context, apex string, do func(context.
 	}
 }
 
-// recovered runs do and gives a panic as an error.
+// recovered runs do and returns a panic as an error.
 func recovered(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -37,7 +37,7 @@ func newDigitalOcean(ctx context.Context, c *Client, z Zone) (provider, error) {
 }
 
 // page makes the library, which lists whole zones in pages of 20, list one name's
-// records, and the most that the API gives at once.
+// records, and the most that the API returns at once.
 func page(req *http.Request) {
 	if req.Method != http.MethodGet || !strings.HasSuffix(req.URL.Path, "/records") {
 		return

@@ -27,7 +27,7 @@ import (
 type lookup struct {
 	c         *Client
 	z         Zone
-	zone      string // the zone's name where the script gives it
+	zone      string // the zone's name if the script names it
 	resolvers []server
 }
 

@@ -20,7 +20,7 @@ type Settings struct {
 	QueryTimeout time.Duration `yaml:"query_timeout"` // of one DNS question over one transport; 3s when 0
 }
 
-// Module is what require "dns" gives a script.
+// Module is what require "dns" returns.
 func Module() *bind.Module {
 	b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
 	return &bind.Module{

@@ -161,7 +161,7 @@ func TestScriptRemoves(t *testing.T) {
 	}
 }
 
-// A CA that still has an earlier proof gives an order without challenges.
+// A CA that still has an earlier proof returns an order without challenges.
 func TestScriptWithoutChallenges(t *testing.T) {
 	s := newScript(t, dnstest.Options{})
 	if err := s.run(`local zone = dns.zone { provider = "cloudflare", api_token = secret "CF" }

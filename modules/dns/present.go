@@ -19,7 +19,7 @@ type Plan struct {
 	Missing []Record `json:"missing"` // to be written
 }
 
-// Records gives all of a plan's records.
+// Records returns all of a plan's records.
 func (p Plan) Records() []Record { return append(slices.Clone(p.Have), p.Missing...) }
 
 // LookPresent finds where each challenge's record belongs and what is there. It
@@ -62,7 +62,7 @@ func (c *Client) plan(ctx context.Context, z Zone, wanted []Record) (plan *Plan,
 	return plan, nil, nil
 }
 
-// Present writes what the plan misses, and gives all of its records as the
+// Present writes what the plan misses, and returns all of its records as the
 // provider knows them. Doing it twice doubles nothing.
 func (c *Client) Present(ctx context.Context, z Zone, plan *Plan) ([]Record, error) {
 	p, err := c.provider(ctx, z)
@@ -159,7 +159,7 @@ func byName(records []Record) [][]Record {
 	return out
 }
 
-// fromRR gives a wire record.
+// fromRR returns a wire record.
 func fromRR(apex string, rr mdns.RR) Record {
 	h := rr.Header()
 	r := Record{Zone: apex, Name: strings.TrimSuffix(strings.ToLower(h.Name), "."), Type: mdns.TypeToString[h.Rrtype], TTL: time.Duration(h.Ttl) * time.Second}

@@ -19,7 +19,7 @@ const (
 	digestB = "2kT-u7WcJ5mN_0dQhE8sVx4yZ6lR1pG3oBfAaKiCjDe"
 )
 
-// texts gives the values that the world holds at a name, sorted.
+// texts returns the values that the world holds at a name, sorted.
 func (s *scene) texts(name string) []string {
 	var out []string
 	for _, x := range s.TXT().Present {

@@ -23,7 +23,7 @@ func (c *Client) token(ctx context.Context, h secret.Handle) (string, error) {
 	return v, nil
 }
 
-// halfDone gives err with its work Unknown where an earlier change of the same
+// halfDone returns err with its work Unknown where an earlier change of the same
 // call was made.
 func halfDone(err *problem.Error, half bool) error {
 	if half {
@@ -49,7 +49,7 @@ func fromLibdns(apex string, records []libdns.Record) []Record {
 	return out
 }
 
-// matching gives the records of name and typ; "" stands for all.
+// matching returns the records of name and typ; "" stands for all.
 func matching(records []Record, name, typ string) []Record {
 	out := []Record{}
 	for _, r := range records {

@@ -146,7 +146,7 @@ func answersTo(a, q *mdns.Msg) bool {
 	return len(a.Question) == 1 && strings.EqualFold(a.Question[0].Name, q.Question[0].Name) && a.Question[0].Qtype == q.Question[0].Qtype
 }
 
-// texts gives the values of the TXT records in an answer, whatever name they have
+// texts returns the values of the TXT records in an answer, whatever name they have
 // at the end of CNAMEs.
 func texts(a *mdns.Msg) []string {
 	var out []string

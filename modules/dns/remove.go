@@ -6,7 +6,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Held gives the key under which a challenge's record is held against removal by
+// Held returns the key under which a challenge's record is held against removal by
 // another run.
 func (c Challenge) Held() string {
 	name, err := cleanName(c.Name)

@@ -65,7 +65,7 @@ func newRoute53(ctx context.Context, c *Client, z Zone) (provider, error) {
 	return p, err
 }
 
-// library gives the provider for a hosted zone. It counts as set up already, so
+// library returns the provider for a hosted zone. It counts as set up already, so
 // that it never reads AWS's environment and files, nor ends the process over them.
 func (p *route53Zone) library(id string) (*route53.Provider, error) {
 	lib := &route53.Provider{HostedZoneID: strings.TrimPrefix(id, "/hostedzone/"), Logger: slog.New(slog.DiscardHandler)}
@@ -110,7 +110,7 @@ func (p *route53Zone) zone(ctx context.Context, apex string) (*route53.Provider,
 	return lib, nil
 }
 
-// pick gives the one zone of that name, the public one where there is one. The API
+// pick returns the one zone of that name, the public one where there is one. The API
 // lists from a name on, so other names have to be passed over.
 func pick(zones []types.HostedZone, apex string) (string, error) {
 	var public, private []string

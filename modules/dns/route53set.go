@@ -92,7 +92,7 @@ func (s *recordSet) take(page *sdk.ListResourceRecordSetsOutput) {
 	page.ResourceRecordSets = kept
 }
 
-// swap gives the batch that takes away the set that was read and creates the one
+// swap returns the batch that takes away the set that was read and creates the one
 // that the library asks for; Route 53 does both or neither. nil where both are the
 // same.
 func (s *recordSet) swap(asked *types.ChangeBatch) (*types.ChangeBatch, error) {
@@ -135,7 +135,7 @@ func valuesOf(set *types.ResourceRecordSet) []string {
 	return out
 }
 
-// asTheyStood gives values without doubles, and those which were there before to
+// asTheyStood returns values without doubles, and those which were there before to
 // the letter: the library drops quotes at a text's ends and joins its strings.
 func asTheyStood(had, values []string) []string {
 	var out []string
@@ -150,7 +150,7 @@ func asTheyStood(had, values []string) []string {
 	return out
 }
 
-// libraryText gives a value as the library reads it.
+// libraryText returns a value as the library reads it.
 func libraryText(value string) string {
 	text, err := joinQuoted(value, 8)
 	if err != nil {

@@ -31,7 +31,7 @@ func unescape(s string, base int) string {
 	return b.String()
 }
 
-// joinQuoted gives the text of one or more strings in quotes, such as "a" "b".
+// joinQuoted returns the text of one or more strings in quotes, such as "a" "b".
 func joinQuoted(value string, base int) (string, error) {
 	var b strings.Builder
 	rest := strings.TrimSpace(value)

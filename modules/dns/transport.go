@@ -32,13 +32,13 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// observed gives a context whose API requests are noted in the exchange.
+// observed returns a context whose API requests are noted in the exchange.
 func observed(ctx context.Context) (context.Context, *exchange) {
 	x := &exchange{}
 	return context.WithValue(ctx, exchangeKey{}, x), x
 }
 
-// httpClient gives a client for one provider: bounded, not following redirects,
+// httpClient returns a client for one provider: bounded, not following redirects,
 // noting each exchange.
 func (c *Client) httpClient(change func(*http.Request)) *http.Client {
 	return c.client(&noting{next: c.opt.HTTP, change: change, timeout: c.opt.RequestTimeout})
@@ -102,7 +102,7 @@ func (n *noting) whole(req *http.Request) (*http.Response, []byte, error) {
 	return resp, body, err
 }
 
-// problemOf gives err, of a library's call that was observed in x, as what
+// problemOf returns err, of a library's call that was observed in x, as what
 // happened on the wire. Where an earlier request of the call changed something,
 // the work is Unknown.
 func (x *exchange) problemOf(ctx context.Context, err error, target string, now time.Time) *problem.Error {
@@ -154,7 +154,7 @@ var (
 	htmlTag   = regexp.MustCompile(`(?s)<[^>]*>`)
 )
 
-// serverWords gives what an error's body says, and whether it is about the
+// serverWords returns what an error's body says, and whether it is about the
 // credentials though the status does not say so.
 func serverWords(body []byte) (words string, auth bool) {
 	if words, auth = jsonWords(body); words != "" {

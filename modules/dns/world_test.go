@@ -55,7 +55,7 @@ func newScene(t *testing.T, opt dnstest.Options) *scene {
 	return s
 }
 
-// fresh gives another client, as another process would have it.
+// fresh returns another client, as another process would have it.
 func (s *scene) fresh() *Client {
 	transport := s.HTTPClient().Transport.(*http.Transport)
 	s.t.Cleanup(transport.CloseIdleConnections)
@@ -137,7 +137,7 @@ func challenge(name, value string) Challenge {
 	return Challenge{Name: "_acme-challenge." + name + ".", Value: value}
 }
 
-// op gives the name of the fault for a provider's operation.
+// op returns the name of the fault for a provider's operation.
 func op(provider, op string) string {
 	if provider == "rfc2136" {
 		return "dns.rfc2136.update"

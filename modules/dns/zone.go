@@ -146,7 +146,7 @@ func isName(clean string) bool {
 	})
 }
 
-// cleanName gives a domain name in lower case and without its last dot.
+// cleanName returns a domain name in lower case and without its last dot.
 func cleanName(name string) (string, error) {
 	clean := strings.TrimSuffix(strings.ToLower(name), ".")
 	if !isName(clean) {
@@ -168,7 +168,7 @@ func isText(s string) bool {
 	return len(s) >= 1 && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
-// checked gives the challenges with clean names and without doubles. None are
+// checked returns the challenges with clean names and without doubles. None are
 // given where a CA asks for no proof, because it still has an earlier one.
 func checked(challenges []Challenge) ([]Challenge, error) {
 	out := make([]Challenge, 0, len(challenges))

@@ -18,7 +18,7 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// inChild gives what runs a playbook in a process of the program itself, and
+// inChild returns what runs a playbook in a process of the program itself, and
 // tells how long it took from the start of the order's step until the
 // certificate's was synced here.
 func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time.Duration {
@@ -65,7 +65,7 @@ func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time
 	}
 }
 
-// source gives a script of the engine's bundle.
+// source returns a script of the engine's bundle.
 func (e *engine) source(name string) string {
 	text, _ := e.bundle.Source(name + ".lua")
 	return text

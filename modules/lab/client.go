@@ -23,7 +23,7 @@ type Client struct {
 	HTTP *http.Client // http.DefaultClient when nil
 }
 
-// Open gives a client for the lab that runs in dir.
+// Open returns a client for the lab that runs in dir.
 func Open(dir string) (*Client, error) {
 	text, err := os.ReadFile(filepath.Join(dir, controlFile))
 	if err != nil {
@@ -32,7 +32,7 @@ func Open(dir string) (*Client, error) {
 	return &Client{URL: strings.TrimSpace(string(text))}, nil
 }
 
-// Ledger gives what happened so far.
+// Ledger returns what happened so far.
 func (c *Client) Ledger(ctx context.Context) (*Ledger, error) {
 	var l Ledger
 	return &l, c.call(ctx, http.MethodGet, "/ledger", nil, &l)
@@ -44,7 +44,7 @@ func (c *Client) Calls(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// AddFault adds a fault and gives its id.
+// AddFault adds a fault and returns its id.
 func (c *Client) AddFault(ctx context.Context, f faults.Fault) (int, error) {
 	var added struct{ ID int }
 	err := c.call(ctx, http.MethodPost, "/faults", f, &added)
@@ -57,7 +57,7 @@ func (c *Client) Faults(ctx context.Context) (list []faults.Fault, err error) {
 	return list, err
 }
 
-// Fault gives one fault.
+// Fault returns one fault.
 func (c *Client) Fault(ctx context.Context, id int) (f faults.Fault, err error) {
 	err = c.call(ctx, http.MethodGet, faultPath(id), nil, &f)
 	return f, err
@@ -80,13 +80,13 @@ func (c *Client) ClearFaults(ctx context.Context) error {
 
 func faultPath(id int) string { return "/faults/" + strconv.Itoa(id) }
 
-// Node gives the state of a node, by its fully qualified name.
+// Node returns the state of a node, by its fully qualified name.
 func (c *Client) Node(ctx context.Context, fqdn string) (*NodeState, error) {
 	var s NodeState
 	return &s, c.call(ctx, http.MethodGet, "/cucm/"+fqdn, nil, &s)
 }
 
-// ChangeNode changes a node and gives its new state.
+// ChangeNode changes a node and returns its new state.
 func (c *Client) ChangeNode(ctx context.Context, fqdn string, change NodeChange) (*NodeState, error) {
 	var s NodeState
 	return &s, c.call(ctx, http.MethodPost, "/cucm/"+fqdn, change, &s)
@@ -108,13 +108,13 @@ func (c *Client) Configure(ctx context.Context, fqdn string, change func(*cucmte
 	return err
 }
 
-// DNS gives the zone's records.
+// DNS returns the zone's records.
 func (c *Client) DNS(ctx context.Context) (*DNSState, error) {
 	var s DNSState
 	return &s, c.call(ctx, http.MethodGet, "/dns", nil, &s)
 }
 
-// ChangeDNS changes the zone and gives its records.
+// ChangeDNS changes the zone and returns its records.
 func (c *Client) ChangeDNS(ctx context.Context, change DNSChange) (*DNSState, error) {
 	var s DNSState
 	return &s, c.call(ctx, http.MethodPost, "/dns", change, &s)
@@ -168,7 +168,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// said gives the error that the control API answered.
+// said returns the error that the control API answered.
 func said(status string, body []byte) error {
 	var answer struct{ Error string }
 	if json.Unmarshal(body, &answer) != nil || answer.Error == "" {

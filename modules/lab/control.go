@@ -64,7 +64,7 @@ func (c *control) close() error {
 	return err
 }
 
-// answer is what a handler gives: a value that becomes JSON, or an error.
+// answer is what a handler returns: a value that becomes JSON, or an error.
 type answer func(r *http.Request) (any, error)
 
 func (c *control) routes() http.Handler {

@@ -50,7 +50,7 @@ type engine struct {
 	opening  sync.Map // *sandbox.State -> its *run.Run, while its playbook is loaded
 }
 
-// newEngine gives an engine that knows ca as "lab", and world, where there is
+// newEngine returns an engine that knows ca as "lab", and world, where there is
 // one, with its Cloudflare.
 func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[string]string) *engine {
 	b.Helper()
@@ -119,7 +119,7 @@ func (e *engine) fill(ctx context.Context) error {
 	return e.journal.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
 }
 
-// open gives a state the modules: the run's own, or those that only load.
+// open returns a state the modules: the run's own, or those that only load.
 func (e *engine) open(s *sandbox.State) bundle.World {
 	var b *bind.Binding
 	if r, ok := e.opening.Load(s); ok {
@@ -178,7 +178,7 @@ func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
 	return nil
 }
 
-// newCSR gives a signing request as an appliance makes it, and the same as a Lua
+// newCSR returns a signing request as an appliance makes it, and the same as a Lua
 // table.
 func newCSR(b *testing.B, name string) (*stdx509.CertificateRequest, string) {
 	b.Helper()

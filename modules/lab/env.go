@@ -34,7 +34,7 @@ func urlAlphabet(key string) string {
 	return strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(key)
 }
 
-// text gives n random characters (RFC 4648 base32), 5 bits in each.
+// text returns n random characters (RFC 4648 base32), 5 bits in each.
 func text(n int) string {
 	var b strings.Builder
 	for b.Len() < n {
@@ -43,7 +43,7 @@ func text(n int) string {
 	return b.String()[:n]
 }
 
-// Env gives the value of a variable of lab.env; "" where there is none.
+// Env returns the value of a variable of lab.env; "" where there is none.
 func (w *World) Env(name string) string {
 	for _, v := range w.env {
 		if v.name == name {
@@ -53,7 +53,7 @@ func (w *World) Env(name string) string {
 	return ""
 }
 
-// Environ gives lab.env as KEY=value, as os/exec takes it.
+// Environ returns lab.env as KEY=value, as os/exec takes it.
 func (w *World) Environ() []string {
 	out := make([]string, 0, len(w.env))
 	for _, v := range w.env {

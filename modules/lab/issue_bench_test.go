@@ -67,7 +67,7 @@ func (t *tap) Write(ctx context.Context, recs ...journal.Record) error {
 // lastStep is the number of issueScript's last step.
 const lastStep = 4
 
-// sizes gives texts that are as long as what the run committed.
+// sizes returns texts that are as long as what the run committed.
 func (t *tap) sizes(b *testing.B) []string {
 	b.Helper()
 	out := make([]string, 0, len(t.commits))

@@ -22,7 +22,7 @@ type Ledger struct {
 	Served       map[string]string      `json:"served"`    // node -> fingerprint of what its HTTPS shows
 }
 
-// Ledger gives what happened so far.
+// Ledger returns what happened so far.
 func (w *World) Ledger(ctx context.Context) (*Ledger, error) {
 	ca, err := w.CA.Ledger(ctx)
 	if err != nil {

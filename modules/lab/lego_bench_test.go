@@ -88,7 +88,7 @@ func BenchmarkSixtyFourRuns(b *testing.B) {
 
 func playbook(i int) string { return fmt.Sprintf("renew%02d", i) }
 
-// together gives how long it takes until do is done for each of the runs.
+// together returns how long it takes until do is done for each of the runs.
 func together(b *testing.B, do func(i int) error) time.Duration {
 	b.Helper()
 	return journaltest.Time(b, func() error {
@@ -100,7 +100,7 @@ func together(b *testing.B, do func(i int) error) time.Duration {
 	})
 }
 
-// newLegos gives lego clients of one account, which write into world.
+// newLegos returns lego clients of one account, which write into world.
 func newLegos(b *testing.B, ca *acmetest.CA, world *dnstest.World) []*lego.Client {
 	b.Helper()
 	legolog.Logger = stdlog.New(io.Discard, "", 0)

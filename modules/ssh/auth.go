@@ -105,7 +105,7 @@ func (c *counting) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// failed gives the error of a handshake that ended with err.
+// failed returns the error of a handshake that ended with err.
 func (l *login) failed(err error) error {
 	var none *xssh.AlgorithmNegotiationError
 	switch {

@@ -50,7 +50,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// host gives the host without its port.
+// host returns the host without its port.
 func (c Config) host() string {
 	if host, _, err := net.SplitHostPort(c.Addr); err == nil {
 		return host

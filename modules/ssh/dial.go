@@ -29,7 +29,7 @@ func Dial(ctx context.Context, c Config) (*Session, error) {
 	return s, nil
 }
 
-// connect gives a client that is logged in. A host that shows another key than
+// connect returns a client that is logged in. A host that shows another key than
 // the pinned ones is asked for its other kinds of key before it is refused.
 func connect(ctx context.Context, c Config) (*xssh.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -82,7 +82,7 @@ func handshake(ctx context.Context, c Config, cfg *xssh.ClientConfig, l *login) 
 	return nil, err
 }
 
-// closeOnEnd closes conn when ctx ends before the func that it gives is
+// closeOnEnd closes conn when ctx ends before the func that it returns is
 // called, which waits for that.
 func closeOnEnd(ctx context.Context, conn interface{ Close() error }) (done func()) {
 	closed := make(chan struct{})
@@ -97,7 +97,7 @@ func closeOnEnd(ctx context.Context, conn interface{ Close() error }) (done func
 	}
 }
 
-// notDone gives err as the error of a session in which no command was sent yet.
+// notDone returns err as the error of a session in which no command was sent yet.
 func notDone(err error, c Config) error {
 	p := *problem.From(err)
 	if errors.Is(err, context.DeadlineExceeded) {

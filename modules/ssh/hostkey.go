@@ -12,7 +12,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// HostKey gives the fingerprint ("SHA256:…") of the key with which addr
+// HostKey returns the fingerprint ("SHA256:…") of the key with which addr
 // (host:port) identifies itself. Nothing is verified and nobody logs in; it is
 // for showing to a person. dial may be nil.
 func HostKey(ctx context.Context, addr string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (string, error) {

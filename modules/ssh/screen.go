@@ -20,7 +20,7 @@ type screen struct {
 // mostLine bounds the line that is looked at for a prompt, in bytes.
 const mostLine = 4 << 10
 
-// write takes a chunk. It gives the lines that are complete now, and whether a
+// write takes a chunk. It returns the lines that are complete now, and whether a
 // pager waits for a key; its question is taken off the text. full: more than
 // most bytes came.
 func (s *screen) write(chunk []byte) (lines []string, paged, full bool) {
@@ -53,7 +53,7 @@ func (s *screen) echoed() bool {
 	return whole && s.typed != "" && render(line) == s.typed
 }
 
-// last gives the unfinished line; empty where it is too long for a prompt.
+// last returns the unfinished line; empty where it is too long for a prompt.
 func (s *screen) last() string {
 	line := s.unfinished()
 	if len(line) > mostLine {
@@ -69,7 +69,7 @@ func (s *screen) atPrompt() bool {
 	return last != "" && at != nil && at[1] == len(last)
 }
 
-// text gives all of it as a person would see it, without the last line where
+// text returns all of it as a person would see it, without the last line where
 // that is a prompt.
 func (s *screen) text() string {
 	raw := s.raw
@@ -84,7 +84,7 @@ func (s *screen) text() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// render gives one line as a terminal would show it: carriage return,
+// render returns one line as a terminal would show it: carriage return,
 // backspace and "erase line" obeyed, other control sequences left out.
 func render(line []byte) string {
 	out := make([]byte, 0, len(line))
@@ -113,7 +113,7 @@ func render(line []byte) string {
 	return strings.TrimRight(strings.ToValidUTF8(string(out), "�"), " \t")
 }
 
-// escape gives the length of the control sequence that seq begins with, and a
+// escape returns the length of the control sequence that seq begins with, and a
 // CSI's final byte.
 func escape(seq []byte) (n int, final byte) {
 	if len(seq) < 2 {

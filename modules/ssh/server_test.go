@@ -169,7 +169,7 @@ func (s *server) serve(conn net.Conn) {
 	}
 }
 
-// pin gives the fingerprint of each host key of the server.
+// pin returns the fingerprint of each host key of the server.
 func (s *server) pin(t testing.TB) string {
 	t.Helper()
 	pin, err := HostKey(t.Context(), s.addr, nil)

@@ -89,7 +89,7 @@ func requestTerminal(shell *xssh.Session) error {
 	return err
 }
 
-// because gives err, or what ended ctx: that closed the connection, and so is
+// because returns err, or what ended ctx: that closed the connection, and so is
 // the reason of whatever err says.
 func because(ctx context.Context, err error) error {
 	var p *problem.Error
@@ -148,7 +148,7 @@ func breaksLine(r rune) bool {
 	return r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Cf)
 }
 
-// Run types command and gives what is printed up to the next prompt, without
+// Run types command and returns what is printed up to the next prompt, without
 // the echo of the command. progress, which may be nil, gets each line as it
 // comes. ctx bounds it: when ctx ends the connection is closed, and whether
 // the command did its work is Unknown. A command with control characters, such as a

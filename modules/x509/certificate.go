@@ -32,7 +32,7 @@ type Certificate struct {
 	Root          string    `lua:"root,optional" doc:"the root's PEM; empty where unknown"`
 }
 
-// From gives cert as plain data, without a chain.
+// From returns cert as plain data, without a chain.
 func From(cert *stdx509.Certificate) *Certificate {
 	return &Certificate{
 		Subject:       name(cert.Subject.CommonName, cert.Subject.String()),
@@ -72,7 +72,7 @@ func Parse(pemText string) (*Certificate, error) {
 	return c, nil
 }
 
-// Leaf gives the certificate as crypto/x509 has it.
+// Leaf returns the certificate as crypto/x509 has it.
 func (c *Certificate) Leaf() (*stdx509.Certificate, error) {
 	certs, err := ParseAll(c.PEM)
 	if err != nil {
@@ -84,10 +84,10 @@ func (c *Certificate) Leaf() (*stdx509.Certificate, error) {
 	return certs[0], nil
 }
 
-// Chain gives the leaf and the intermediates as crypto/x509 has them.
+// Chain returns the leaf and the intermediates as crypto/x509 has them.
 func (c *Certificate) Chain() ([]*stdx509.Certificate, error) { return ParseAll(c.ChainPEM()) }
 
-// ChainPEM gives the leaf and the intermediates as one PEM text.
+// ChainPEM returns the leaf and the intermediates as one PEM text.
 func (c *Certificate) ChainPEM() string {
 	var b strings.Builder
 	for _, block := range append([]string{c.PEM}, c.Intermediates...) {
@@ -128,7 +128,7 @@ func name(commonName, whole string) string {
 	return whole
 }
 
-// normal gives names in lower case, sorted, each once; never nil.
+// normal returns names in lower case, sorted, each once; never nil.
 func normal(names []string) []string {
 	out := make([]string, 0, len(names))
 	for _, n := range names {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// FindRoot gives the root of bundle that chain (the leaf first) ends in. A name
+// FindRoot returns the root of bundle that chain (the leaf first) ends in. A name
 // only nominates, the signature decides: cross-signed roots share names. The end of the
 // chain is looked at first, so that the longest path wins; among roots with one
 // key, the one that lives longest.
@@ -37,7 +37,7 @@ func issued(parent, child *stdx509.Certificate) bool {
 	return bytes.Equal(parent.RawSubject, child.RawIssuer) && (parent.Equal(child) || child.CheckSignatureFrom(parent) == nil)
 }
 
-// order gives others along the path of signatures from leaf up; what is on no
+// order returns others along the path of signatures from leaf up; what is on no
 // path follows at the end, as it came.
 func order(leaf *stdx509.Certificate, others []*stdx509.Certificate) []*stdx509.Certificate {
 	left := append([]*stdx509.Certificate(nil), others...)

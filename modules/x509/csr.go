@@ -87,7 +87,7 @@ func CommonNames(req *stdx509.CertificateRequest) []string {
 	return out
 }
 
-// DER gives the CSR as it is sent to a CA. Nothing in it is verified.
+// DER returns the CSR as it is sent to a CA. Nothing in it is verified.
 func (c *CSR) DER() ([]byte, error) { return decodeRequest(c.PEM) }
 
 func decodeRequest(pemText string) ([]byte, error) {

@@ -40,7 +40,7 @@ func ParseAll(pemText string) ([]*stdx509.Certificate, error) {
 	}
 }
 
-// Encode gives cert as PEM.
+// Encode returns cert as PEM.
 func Encode(cert *stdx509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }

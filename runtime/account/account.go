@@ -28,7 +28,7 @@ type Store struct {
 	tenant string
 }
 
-// Open gives the files of a tenant, "" for the scripts at the top. It touches
+// Open returns the files of a tenant, "" for the scripts at the top. It touches
 // nothing; a tenant's name that cannot be a folder fails the calls that use it.
 func Open(stateDir, tenant string) *Store {
 	dir := filepath.Join(stateDir, "accounts")
@@ -51,7 +51,7 @@ func (s *Store) SaveCSR(host, service, pem string) error {
 	return atomicfile.Replace(filepath.Join(dir, csrFile), []byte(pem))
 }
 
-// CSR gives the CSR that SaveCSR kept, "" where there is none.
+// CSR returns the CSR that SaveCSR kept, "" where there is none.
 func (s *Store) CSR(host, service string) (string, error) {
 	dir, err := s.service(host, service)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
 	return atomicfile.WriteFiles(dir, atomicfile.File{Name: chainFile, Data: []byte(chainPEM)}, atomicfile.File{Name: certificateFile, Data: []byte(leafPEM)})
 }
 
-// Certificate gives what SaveCertificate kept, "" where there is none.
+// Certificate returns what SaveCertificate kept, "" where there is none.
 func (s *Store) Certificate(host, service string) (leaf, chain string, err error) {
 	dir, err := s.service(host, service)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // most bounds a file that is read; a chain of certificates is some 10 KB.
 const most = 1 << 20
 
-// readFile gives a file's contents, nil where there is none.
+// readFile returns a file's contents, nil where there is none.
 func readFile(path string) ([]byte, error) {
 	b, _, err := safefile.Read(path, most)
 	switch {

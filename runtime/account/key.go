@@ -120,7 +120,7 @@ func exists(path string) (bool, error) {
 	return err == nil, atomicfile.Explain("read", path, err)
 }
 
-// AccountURL gives the URL that SaveAccountURL kept, "" where there is none:
+// AccountURL returns the URL that SaveAccountURL kept, "" where there is none:
 // then the account has to be asked for by its key.
 func (s *Store) AccountURL(holder Holder) (string, error) {
 	path, err := s.acme(holder)

@@ -13,7 +13,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// hostName gives host in the one form that names its folder: lower case,
+// hostName returns host in the one form that names its folder: lower case,
 // without a last dot. It refuses what is neither a DNS name nor an IP address.
 func hostName(host string) (string, error) {
 	h := strings.ToLower(strings.TrimSuffix(host, "."))

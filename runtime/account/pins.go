@@ -20,7 +20,7 @@ type Pins struct {
 	SSH []string `json:"ssh,omitempty"` // host keys as ssh-keygen -l prints them: "SHA256:…"
 }
 
-// Pins gives host's pins, the zero Pins where there are none.
+// Pins returns host's pins, the zero Pins where there are none.
 func (s *Store) Pins(host string) (Pins, error) {
 	dir, err := s.host(host)
 	if err != nil {

@@ -25,7 +25,7 @@ type Service struct {
 }
 
 // Shoutrrr sends to services by their URLs: mail, Teams, Slack, Webex and others
-// (https://shoutrrr.nickfedor.com/services/overview/). services gives them anew
+// (https://shoutrrr.nickfedor.com/services/overview/). services returns them anew
 // for each message, since they are secrets.
 func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
 	return sender{client: &http.Client{}, telegram: telegramAPI}.toAll(services)

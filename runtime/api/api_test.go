@@ -170,7 +170,7 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// serve serves f and gives the socket's path.
+// serve serves f and returns the socket's path.
 func serve(t *testing.T, f api.Daemon) string {
 	t.Helper()
 	path := filepath.Join(folder(t), "s")

@@ -46,14 +46,14 @@ func (c *Client) Of(build string, differ func(build string)) *Client {
 // userHeader names the user behind sudo. It counts where the socket says root.
 const userHeader = "Moonseal-User"
 
-// As gives a client that speaks for a user, where it runs as root; "" is nobody.
+// As returns a client that speaks for a user, where it runs as root; "" is nobody.
 func (c *Client) As(user string) *Client {
 	as := *c
 	as.user = user
 	return &as
 }
 
-// Dial gives a client for the daemon behind socket. Nothing is connected yet.
+// Dial returns a client for the daemon behind socket. Nothing is connected yet.
 func Dial(socket string) *Client {
 	dialer := &net.Dialer{}
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
@@ -104,7 +104,7 @@ func (c *Client) Cleanup(ctx context.Context, run string) error {
 	return err
 }
 
-// Forget gives that up, and returns what it was.
+// Forget returns that up, and returns what it was.
 func (c *Client) Forget(ctx context.Context, run string) ([]journal.Undo, error) {
 	return all(act[[]journal.Undo](ctx, c, run, "forget", Decision{}))
 }
@@ -180,7 +180,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 }
 
 // Follow tells each of a run's records from now on, until the run has ended or
-// stopped, and gives the run as it is then.
+// stopped, and returns the run as it is then.
 func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Record)) (*journal.Run, error) {
 	res, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(run)+"/follow", nil)
 	if err != nil {

@@ -68,7 +68,7 @@ func limit(q url.Values) int {
 	return mostRows
 }
 
-// Records gives the journal as the daemon shows it.
+// Records returns the journal as the daemon shows it.
 func (c *Client) Records() Records { return remote{c} }
 
 type remote struct{ c *Client }

@@ -24,7 +24,7 @@ import (
 // Daemon is what the server serves.
 type Daemon interface {
 	Status(ctx context.Context) (*Status, error)
-	// Records gives what there is to read of the journal.
+	// Records returns what there is to read of the journal.
 	Records() Records
 	Run(ctx context.Context, by string, r RunRequest) (*RunReply, error)
 	Decisions
@@ -37,7 +37,7 @@ type Daemon interface {
 	Examine(ctx context.Context) ([]bind.Finding, error)
 	// TestAlerts sends a message to all who are told, and asks for the heartbeat's URL.
 	TestAlerts(ctx context.Context) (*AlertReply, error)
-	// SecretNames gives the secrets that scripts and config name.
+	// SecretNames returns the secrets that scripts and config name.
 	SecretNames(ctx context.Context) ([]string, error)
 	// Secret says whether the daemon finds a secret, never its value.
 	Secret(ctx context.Context, name string) SecretState
@@ -58,7 +58,7 @@ type Decisions interface {
 	Unlock(ctx context.Context, run, by string, d Decision) ([]string, error)
 	// Cleanup tries again what a run that has ended left behind.
 	Cleanup(ctx context.Context, run, by string) error
-	// Forget gives that up, and returns what it was.
+	// Forget returns that up, and returns what it was.
 	Forget(ctx context.Context, run, by string) ([]journal.Undo, error)
 }
 
@@ -107,7 +107,7 @@ func named(build string, next http.Handler) http.Handler {
 
 type peerKey struct{}
 
-// peer gives the uid behind a connection, -1 where it is not known.
+// peer returns the uid behind a connection, -1 where it is not known.
 func peer(c net.Conn) int {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {

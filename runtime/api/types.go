@@ -258,7 +258,7 @@ type ForgetRequest struct {
 
 // Event is a line of a followed run: a record, or the end.
 type Event struct {
-	Record json.RawMessage `json:"record,omitempty"` // as journal.Encode gives it
+	Record json.RawMessage `json:"record,omitempty"` // as journal.Encode returns it
 	Run    *journal.Run    `json:"run,omitempty"`    // as it ended or stopped; the last line
 }
 

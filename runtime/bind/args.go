@@ -99,7 +99,7 @@ func (f *Func) Signature() string {
 	return name + "(" + strings.Join(parts, ", ") + ")"
 }
 
-// EncodeCall gives receiver and arguments as JSON for the journal; recv may be nil.
+// EncodeCall returns receiver and arguments as JSON for the journal; recv may be nil.
 func (r *Registry) EncodeCall(inv *Invocation) (json.RawMessage, error) {
 	o := NewObject()
 	if inv.Recv != nil {
@@ -150,7 +150,7 @@ func (r *Registry) DecodeCall(full string, raw json.RawMessage) (*Invocation, er
 	return inv, nil
 }
 
-// EncodeResult gives f's result as JSON; a [Verdict] as its value.
+// EncodeResult returns f's result as JSON; a [Verdict] as its value.
 func (r *Registry) EncodeResult(result any) (json.RawMessage, error) {
 	plain, err := r.ToPlain(result)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// Attrs gives a script's fields as attributes for a log line, by name. Tables
+// Attrs returns a script's fields as attributes for a log line, by name. Tables
 // are written flat, secrets and handles by their names.
 func Attrs(fields map[string]any) []slog.Attr {
 	var out []slog.Attr

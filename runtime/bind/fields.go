@@ -79,7 +79,7 @@ func open(t reflect.Type) bool {
 	return false
 }
 
-// typeName gives t as LuaLS writes it.
+// typeName returns t as LuaLS writes it.
 func (r *Registry) typeName(t reflect.Type) (string, error) {
 	switch t {
 	case nil:

@@ -56,7 +56,7 @@ func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, er
 	return b
 }
 
-// Module is what require(name) gives, nil if there is no such module.
+// Module is what require(name) returns, nil if there is no such module.
 func (b *Binding) Module(name string) lua.LValue { return b.modules[name] }
 
 // Globals are the built-ins that every script has: secret, duration, check and together.

@@ -52,7 +52,7 @@ const (
 	bytesKey  = "$bytes"
 )
 
-// Encode gives plain data as JSON. Handles are written as name, version and
+// Encode returns plain data as JSON. Handles are written as name, version and
 // fields, secrets as their names. Keys keep their order.
 func (r *Registry) Encode(v any) (json.RawMessage, error) {
 	var b bytes.Buffer

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Reference gives module m's reference page in Markdown; level is the depth of
+// Reference returns module m's reference page in Markdown; level is the depth of
 // its heading.
 func (r *Registry) Reference(m *Module, level int) string {
 	var b strings.Builder

@@ -135,7 +135,7 @@ func (r *Registry) Changes(full string) bool {
 	return f != nil && f.Impl.Effect != nil
 }
 
-// ref gives a pointer to a handle's struct as a Ref, false when it is none.
+// ref returns a pointer to a handle's struct as a Ref, false when it is none.
 func (r *Registry) ref(v reflect.Value) (*Ref, bool) {
 	if v.Kind() != reflect.Pointer || v.IsNil() {
 		return nil, false

@@ -14,7 +14,7 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// Module is what require(Name) gives a script.
+// Module is what require(Name) returns.
 type Module struct {
 	Name      string  // the name that require takes
 	Doc       string  // first paragraph of its reference page

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Stub gives the LuaLS definition file of module m: what an editor completes
+// Stub returns the LuaLS definition file of module m: what an editor completes
 // and checks (https://luals.github.io/wiki/annotations/).
 func (r *Registry) Stub(m *Module) string {
 	var b strings.Builder

@@ -11,10 +11,10 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// ToPlain gives a Go value, of the types in the package's doc, as plain data.
+// ToPlain returns a Go value, of the types in the package's doc, as plain data.
 func (r *Registry) ToPlain(v any) (any, error) { return r.toPlain(reflect.ValueOf(v), "result") }
 
-// fromGo gives the fields of the struct that ptr points to.
+// fromGo returns the fields of the struct that ptr points to.
 func (r *Registry) fromGo(ptr any, path string) (any, error) {
 	return r.structToPlain(reflect.ValueOf(ptr).Elem(), path)
 }
@@ -122,7 +122,7 @@ func (r *Registry) mapToPlain(v reflect.Value, path string) (any, error) {
 	return o, nil
 }
 
-// instant gives t as Unix seconds, to the microsecond.
+// instant returns t as Unix seconds, to the microsecond.
 func instant(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 // fromInstant is the inverse of instant.

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// ToLua gives plain data as a Lua value.
+// ToLua returns plain data as a Lua value.
 func (b *Binding) ToLua(v any) (lua.LValue, error) {
 	switch v := v.(type) {
 	case nil:
@@ -50,7 +50,7 @@ func (b *Binding) ToLua(v any) (lua.LValue, error) {
 	}
 }
 
-// FromLua gives a Lua value as plain data. Tables are lists (1 to n) or have
+// FromLua returns a Lua value as plain data. Tables are lists (1 to n) or have
 // string keys only; functions, loops and other userdata are refused.
 func (b *Binding) FromLua(v lua.LValue) (any, error) { return b.fromLua(v, "the value", 0) }
 

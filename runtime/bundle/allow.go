@@ -46,7 +46,7 @@ func (l *loader) mayRequire(playbook string) error {
 	return nil
 }
 
-// module gives a module to a require that runs: in a run, only one that is granted
+// module returns a module to a require that runs: in a run, only one that is granted
 // to the playbook, however its name came about.
 func (l *loader) module(L *lua.LState, name string) (lua.LValue, bool) {
 	module, ok := l.world.Modules[name]

@@ -17,7 +17,7 @@
 //
 // # require
 //
-// require "lib.util" gives what lib/util.lua returns; in a tenant's script
+// require "lib.util" returns what lib/util.lua returns; in a tenant's script
 // tenant/lib/util.lua goes first. Then there are the modules of the [Env], such
 // as acme, and its embedded scripts, such as moonseal.renew. Nothing else can be
 // required, and the name is to be written out: a playbook's hash covers what it

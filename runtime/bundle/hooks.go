@@ -23,7 +23,7 @@ const hooksFolder = "hooks"
 // Hook reports whether file holds hooks for all playbooks.
 func Hook(file string) bool { return strings.HasPrefix(file, hooksFolder+"/") }
 
-// hookFiles gives the scripts under hooks/, sorted.
+// hookFiles returns the scripts under hooks/, sorted.
 func (b *Bundle) hookFiles() []string {
 	var out []string
 	for file := range b.sources {

@@ -251,7 +251,7 @@ func plainTable(t *lua.LTable, depth int) (any, error) {
 	return fields, nil
 }
 
-// show gives a value as a message quotes it.
+// show returns a value as a message quotes it.
 func show(v lua.LValue) string {
 	switch v := v.(type) {
 	case lua.LString:

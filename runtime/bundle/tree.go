@@ -52,7 +52,7 @@ type Reading struct {
 	Hooks string
 	// Folder is called before the folder at path is listed.
 	Folder func(path string)
-	// Known gives the text of a file that is as it was when it was last read; the
+	// Known returns the text of a file that is as it was when it was last read; the
 	// file is not opened then.
 	Known func(name string, info fs.FileInfo) (text string, ok bool)
 	// Read is called with each file that was opened, and with its info as it was

@@ -269,7 +269,7 @@ func defaultState(getenv func(string) string) string {
 	}
 }
 
-// SecretNames gives the secrets that the config itself names, each once.
+// SecretNames returns the secrets that the config itself names, each once.
 func (c *Config) SecretNames() []string {
 	names := map[string]bool{}
 	for name := range c.Secrets {
@@ -282,7 +282,7 @@ func (c *Config) SecretNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// Network gives the options of the way out.
+// Network returns the options of the way out.
 func (c *Config) Network() grant.Options {
 	return grant.Options{Hosts: c.Hosts, CABundle: c.CABundle, Proxy: c.Proxy, NoProxy: c.NoProxy}
 }

@@ -34,7 +34,7 @@ func Diff(a, b *Config) ([]string, error) {
 	return names, nil
 }
 
-// settings gives all that is set, by name.
+// settings returns all that is set, by name.
 func (c *Config) settings() (map[string]any, error) {
 	text, err := yaml.Marshal(c)
 	if err != nil {

@@ -21,7 +21,7 @@ var (
 	}
 )
 
-// explain gives what the YAML library says as a problem with source and line, in
+// explain returns what the YAML library says as a problem with source and line, in
 // words of the file instead of Go's. data is the file, nil where it is not at hand.
 func explain(source string, err error, data []byte) error {
 	if mine, ok := errors.AsType[*problem.Error](err); ok {
@@ -44,7 +44,7 @@ func explain(source string, err error, data []byte) error {
 	return e
 }
 
-// meaning gives a Go type in words.
+// meaning returns a Go type in words.
 func meaning(name string) string {
 	switch text := typeMeaning[name]; {
 	case text != "":

@@ -45,10 +45,10 @@ func (a *Age) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// Duration gives the age; 0 is for ever.
+// Duration returns the age; 0 is for ever.
 func (a Age) Duration() time.Duration { return time.Duration(max(a, 0)) }
 
-// String gives the age as people write it.
+// String returns the age as people write it.
 func (a Age) String() string {
 	const day = Age(24 * time.Hour)
 	switch {

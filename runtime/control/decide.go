@@ -158,7 +158,7 @@ func (c *Control) Cleanup(ctx context.Context, id string, d Decision) (journal.R
 	return r, c.journal.Decide(ctx, c.decided(journal.DecidedCleanup, r.ID, d))
 }
 
-// Forget gives up what an ended run could not undo, and returns what that was.
+// Forget abandons what an ended run could not undo, and returns what that was.
 func (c *Control) Forget(ctx context.Context, id string, d Decision) ([]journal.Undo, error) {
 	r, left, err := c.ended(ctx, id)
 	if err != nil {

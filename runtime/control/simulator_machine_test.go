@@ -192,7 +192,7 @@ func (m *machine) slice(r *simRun, mode run.Mode, pl plan) {
 	case p.broken != nil:
 		m.fatalf("panic: %v", p.broken)
 	case p.killed:
-	case p.history.Run.Outcome != "": // which stands; the body only gives deferred functions back
+	case p.history.Run.Outcome != "": // which stands; the body only returns deferred functions
 	case p.err != nil && stopped:
 		m.note("  ended: %v", p.err)
 	case p.err != nil:

@@ -31,7 +31,7 @@ type lame struct {
 	error *problem.Error // its first
 }
 
-// lameScripts gives the scripts that nothing runs of, by file.
+// lameScripts returns the scripts that nothing runs of, by file.
 func lameScripts(s *reload.Snapshot) []lame {
 	live := map[string]bool{}
 	for _, p := range s.Playbooks {
@@ -53,7 +53,7 @@ func lameScripts(s *reload.Snapshot) []lame {
 	return out
 }
 
-// files gives the names of the scripts' files, for one line.
+// files returns the names of the scripts' files, for one line.
 func files(scripts []lame) string {
 	const most = 10
 	var names []string

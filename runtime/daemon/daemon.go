@@ -174,7 +174,7 @@ func (d *Daemon) Healthy(ctx context.Context) bool {
 	return err == nil
 }
 
-// stopQueue gives the runs that are under way the stop timeout.
+// stopQueue returns the runs that are under way the stop timeout.
 func (d *Daemon) stopQueue() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(d.config().StopTimeout))
 	defer cancel()

@@ -292,7 +292,7 @@ func (d *day) interval(name string, got []string) {
 	}
 }
 
-// slots gives the moments of the day for which the book has to run.
+// slots returns the moments of the day for which the book has to run.
 func (d *day) slots(name string) []time.Time {
 	var all []time.Time
 	for i, e := range d.editions[name] {

@@ -17,7 +17,7 @@ import (
 
 var noon = time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
 
-// begun begins a run of the playbook and gives its id.
+// begun begins a run of the playbook and returns its id.
 func (h *house) begun(playbook string) string {
 	h.t.Helper()
 	r, err := h.daemon.Run(h.t.Context(), "alice", api.RunRequest{Playbook: playbook})

@@ -50,7 +50,7 @@ func Examine(ctx context.Context, e Examiner, job worker.Job, files map[string]s
 	return examineAll(ctx, e, job, loaded)
 }
 
-// silentFiles gives the scripts that made no handles.
+// silentFiles returns the scripts that made no handles.
 func silentFiles(l *worker.Loaded) map[string]bool {
 	silent := map[string]bool{}
 	for _, p := range l.Playbooks {
@@ -62,7 +62,7 @@ func silentFiles(l *worker.Loaded) map[string]bool {
 	return silent
 }
 
-// journaled gives the handles of the latest run of each script's playbooks that
+// journaled returns the handles of the latest run of each script's playbooks that
 // journaled any.
 func journaled(ctx context.Context, books []*bundle.Playbook, files map[string]bool, records api.Records) (map[string][]json.RawMessage, error) {
 	out := map[string][]json.RawMessage{}

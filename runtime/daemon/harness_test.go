@@ -223,7 +223,7 @@ func (e *fakeExecutor) Resume(ctx context.Context, job worker.Job, id string) (o
 	return out, err
 }
 
-// take adopts the run and gives it with its script.
+// take adopts the run and returns it with its script.
 func (e *fakeExecutor) take(ctx context.Context, id string) (*journal.History, script, error) {
 	r, err := e.journal.Run(ctx, id)
 	if err != nil {
@@ -440,7 +440,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// of gives the lines with the message.
+// of returns the lines with the message.
 func (l *lines) of(message string) []line {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -584,7 +584,7 @@ func (h *house) idle() {
 	}
 }
 
-// runs gives all runs, the oldest first.
+// runs returns all runs, the oldest first.
 func (h *house) runs() []journal.Run {
 	h.t.Helper()
 	runs, err := h.daemon.journal.Runs(h.t.Context(), journal.Filter{})

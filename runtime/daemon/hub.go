@@ -29,7 +29,7 @@ func (h *hub) publish(rec journal.Record) {
 	}
 }
 
-// subscribe gives the records of a run from now on, until stop is called.
+// subscribe returns the records of a run from now on, until stop is called.
 func (h *hub) subscribe(run string) (records <-chan journal.Record, stop func()) {
 	ch := make(chan journal.Record, followed)
 	h.mu.Lock()

@@ -39,7 +39,7 @@ type setup struct {
 	cfg *config.Config
 }
 
-// now gives the config and its parts as they are in force.
+// now returns the config and its parts as they are in force.
 func (d *Daemon) now() *setup { return d.setup.Load() }
 
 func (d *Daemon) config() *config.Config { return d.now().cfg }
@@ -111,7 +111,7 @@ func (d *Daemon) reloadConfig(ctx context.Context) (*reconfigured, error) {
 	return r, nil
 }
 
-// tried gives a config's parts when they work: the scripts can be read, and a
+// tried returns a config's parts when they work: the scripts can be read, and a
 // process under these limits can load what there is to load.
 func (d *Daemon) tried(ctx context.Context, cfg *config.Config) (*setup, error) {
 	s, err := d.parts(cfg)

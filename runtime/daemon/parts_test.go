@@ -260,7 +260,7 @@ func TestConfigIsNeverAMixture(t *testing.T) {
 	}
 }
 
-// ask asks for a run and gives its id.
+// ask asks for a run and returns its id.
 func (h *house) ask(name string) string {
 	h.t.Helper()
 	begun, err := h.daemon.begin(h.t.Context(), name, false, "")

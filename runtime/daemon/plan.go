@@ -72,7 +72,7 @@ func (d *Daemon) apply(before, now *reload.Snapshot) {
 	d.notify("STATUS=" + d.summary())
 }
 
-// reschedule gives the scheduler what is live now. It touches what has changed.
+// reschedule returns the scheduler what is live now. It touches what has changed.
 func (d *Daemon) reschedule(now *reload.Snapshot) {
 	ctx := context.Background()
 	views, err := d.journal.Overviews(ctx)
@@ -143,7 +143,7 @@ func (d *Daemon) persistSchedules(ctx context.Context, entries map[string]schedu
 	}
 }
 
-// lastRun gives up to when a playbook has run. What was due while a run of it
+// lastRun returns up to when a playbook has run. What was due while a run of it
 // went on was that run's.
 func lastRun(v *journal.Overview) (last time.Time) {
 	if v.Last != nil {
@@ -155,7 +155,7 @@ func lastRun(v *journal.Overview) (last time.Time) {
 	return last
 }
 
-// asked gives the moment at which a run's records ask for the next one; zero where
+// asked returns the moment at which a run's records ask for the next one; zero where
 // they ask for none. In a window that is not the moment itself: it is in the last
 // slot before it that leaves two more before the certificate ends.
 func (d *Daemon) asked(playbook string, records []journal.RecordedRow) time.Time {

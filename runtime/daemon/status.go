@@ -181,7 +181,7 @@ func fromUnix(seconds float64) time.Time {
 	return time.UnixMicro(int64(seconds * 1e6)).UTC()
 }
 
-// servedOf gives what was seen last of each subject, in the order of the records.
+// servedOf returns what was seen last of each subject, in the order of the records.
 func servedOf(records []journal.RecordedRow) []api.Served {
 	var out []api.Served
 	for _, rec := range records {

@@ -98,7 +98,7 @@ func (d *Daemon) queued(ctx context.Context, r journal.Run) queue.Job {
 	return job
 }
 
-// expires gives when the first of the playbook's certificates ends, as they were
+// expires returns when the first of the playbook's certificates ends, as they were
 // recorded last.
 func (d *Daemon) expires(ctx context.Context, playbook string) time.Time {
 	records, err := d.journal.LastRecords(ctx, playbook)
@@ -125,7 +125,7 @@ func firstEnd(records []journal.RecordedRow) (first time.Time) {
 	return first
 }
 
-// unfinished gives the queue the runs that the journal has not seen end.
+// unfinished returns the queue the runs that the journal has not seen end.
 func (d *Daemon) unfinished(ctx context.Context) ([]queue.Waiting, error) {
 	runs, err := d.journal.Unfinished(ctx, "")
 	if err != nil {
@@ -147,7 +147,7 @@ func waitsForPerson(r journal.Run) bool {
 	return parked && r.CancelAsked.IsZero()
 }
 
-// wakeAt gives when an unfinished run goes on.
+// wakeAt returns when an unfinished run goes on.
 func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
 	case r.ClockSetBack(d.opt.Clock.Now()):
@@ -202,7 +202,7 @@ func (d *Daemon) work(ctx context.Context, j queue.Job) queue.Result {
 	}
 }
 
-// cancellable gives a context whose cause, when a person cancels the job, is the
+// cancellable returns a context whose cause, when a person cancels the job, is the
 // one that children know.
 func cancellable(ctx context.Context) (context.Context, func()) {
 	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -99,7 +99,7 @@ func New(opt Options) (*Network, error) {
 // bundle's. Nobody may add to them.
 func (n *Network) Roots() *stdx509.CertPool { return n.pool() }
 
-// Bundle gives the roots of the CA bundle.
+// Bundle returns the roots of the CA bundle.
 func (n *Network) Bundle() []*stdx509.Certificate { return slices.Clone(n.extra) }
 
 func parseBundle(data []byte) []*stdx509.Certificate {

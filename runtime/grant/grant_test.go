@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// newRoot gives a self-signed certificate.
+// newRoot returns a self-signed certificate.
 func newRoot(t *testing.T, name string) *stdx509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -61,7 +61,7 @@ func (r Rules) Check() error {
 	return nil
 }
 
-// For gives what the playbook may reach: what all rules that fit it grant.
+// For returns what the playbook may reach: what all rules that fit it grant.
 func (r Rules) For(playbook string) *Allowed {
 	if len(r) == 0 {
 		return nil

@@ -112,7 +112,7 @@ func makePool(system [][]byte, roots []*stdx509.Certificate) *stdx509.CertPool {
 	return pool
 }
 
-// SystemRootsOf gives the system's roots that may have issued one of chain: their
+// SystemRootsOf returns the system's roots that may have issued one of chain: their
 // name is its issuer's. Only those are parsed, because all of them take longer
 // than a whole order.
 func (n *Network) SystemRootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {

@@ -20,7 +20,7 @@ type fault struct {
 // commit writes batch in one transaction and answers everyone who waits. What
 // cannot be is taken out, and the rest is written without it; when the disk
 // fails, each request is tried alone, so that a large one does not sink a small
-// one. It gives the lazy records that are to be tried again.
+// one. It returns the lazy records that are to be tried again.
 func (w *writer) commit(batch []*request) (again []*request) {
 	for len(batch) > 0 {
 		f := w.transact(batch)
@@ -73,7 +73,7 @@ func (w *writer) succeed(batch []*request) {
 	}
 }
 
-// without gives batch without what f names: a lazy record alone, else the whole
+// without returns batch without what f names: a lazy record alone, else the whole
 // request but for its lazy records.
 func (w *writer) without(batch []*request, f *fault) []*request {
 	w.refused.Add(1)
@@ -231,7 +231,7 @@ type known struct {
 	parts map[int64]bool // shared parts that it surely holds
 }
 
-// remember gives what is known of a run, from the table the first time.
+// remember returns what is known of a run, from the table the first time.
 func (w *conn) remember(run string) (*known, error) {
 	if k := w.runs[run]; k != nil {
 		return k, nil

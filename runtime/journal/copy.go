@@ -37,7 +37,7 @@ func copyBefore(ctx context.Context, conn *sql.Conn, path string, version int) (
 	return "", &e
 }
 
-// copyInto copies the journal into half, and gives it the name of a whole one.
+// copyInto copies the journal into half, and renames it to a whole one.
 func copyInto(ctx context.Context, conn *sql.Conn, half, whole string) error {
 	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a start that was killed
 		return err

@@ -68,7 +68,7 @@ func TestWhatWasAcknowledgedSurvivesKill9(t *testing.T) {
 }
 
 // killedWriter starts a writing process, kills it after so many lines, and
-// gives the last number that each run had acknowledged.
+// returns the last number that each run had acknowledged.
 func killedWriter(t *testing.T, dir string, after int) map[string]int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])

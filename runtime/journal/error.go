@@ -31,7 +31,7 @@ func closed() error {
 	return &problem.Error{Kind: problem.Internal, Call: "journal", Message: ErrClosed.Error(), Work: problem.NotDone, Cause: ErrClosed}
 }
 
-// storeError gives what SQLite or the system said about the file at path, for
+// storeError returns what SQLite or the system said about the file at path, for
 // a person. nil and what is a *problem.Error already stay as they are.
 func storeError(path string, err error) error {
 	var done *problem.Error
@@ -70,7 +70,7 @@ func systemError(e *problem.Error, err error) {
 	}
 }
 
-// primaryCode gives SQLite's result code without its extension (a disk's
+// primaryCode returns SQLite's result code without its extension (a disk's
 // IOERR_FSYNC is IOERR), 0 for an error of another kind.
 func primaryCode(err error) int {
 	if se, ok := errors.AsType[*sqlite.Error](err); ok {

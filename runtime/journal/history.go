@@ -115,7 +115,7 @@ type Leftover struct {
 // EventField marks the log lines that tell what the journal's other records tell too.
 const EventField = "_event"
 
-// History gives a run with all that belongs to it, as of one instant.
+// History returns a run with all that belongs to it, as of one instant.
 func (j *Journal) History(ctx context.Context, id string) (*History, error) {
 	h := &History{}
 	err := j.EachRow(ctx, id, func(row Row) error {
@@ -214,7 +214,7 @@ const (
 	leftQuery = `SELECT id, leftovers FROM runs WHERE playbook = $1 AND id < $2 ORDER BY id DESC LIMIT 1`
 )
 
-// Undos gives the undos in a state, all of them for "", the oldest run first.
+// Undos returns the undos in a state, all of them for "", the oldest run first.
 func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	switch state {
 	case "":
@@ -239,7 +239,7 @@ func (j *Journal) leftBefore(ctx context.Context, tx querier, r Run) (*Leftover,
 	return &before[0], nil
 }
 
-// Forget gives up the pending undos of a run that has ended, which was read as it is
+// Forget abandons the pending undos of a run that has ended, which was read as it is
 // now.
 func (j *Journal) Forget(ctx context.Context, read Run, d Decided) error {
 	undos, err := j.Undos(ctx, UndoPending)
@@ -261,7 +261,7 @@ func (j *Journal) Forget(ctx context.Context, read Run, d Decided) error {
 const heldQuery = `SELECT undos.run, undos.holds FROM undos INDEXED BY undos_pending CROSS JOIN runs ON runs.id = undos.run
 	WHERE undos.state = 'pending' AND undos.holds IS NOT NULL AND runs.ended_at IS NULL AND undos.run <> $1 ORDER BY undos.run`
 
-// HeldBy gives those of values that a pending undo of an unfinished run other
+// HeldBy returns those of values that a pending undo of an unfinished run other
 // than exceptRun holds, each with that run's id. They are still needed outside.
 func (j *Journal) HeldBy(ctx context.Context, values []string, exceptRun string) (map[string]string, error) {
 	type hold struct {

@@ -21,7 +21,7 @@ const (
 	idMost     = 1<<(5*idLength) - 1
 )
 
-// NewRunID gives an id that is larger than every one in the journal and every
+// NewRunID returns an id that is larger than every one in the journal and every
 // one that was given before, whatever the clock does.
 func (j *Journal) NewRunID() string {
 	var b [2]byte
@@ -49,7 +49,7 @@ func formatID(id uint64) string {
 	return string(out[:])
 }
 
-// ParseRunID gives the id that a person typed in its one form: capitals are
+// ParseRunID returns the id that a person typed in its one form: capitals are
 // small, o is 0, i and l are 1.
 func ParseRunID(s string) (string, error) {
 	id := strings.NewReplacer("o", "0", "i", "1", "l", "1").Replace(strings.ToLower(strings.TrimSpace(s)))

@@ -146,10 +146,10 @@ func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 	return j, nil
 }
 
-// Dir gives the state folder.
+// Dir returns the state folder.
 func (j *Journal) Dir() string { return j.dir }
 
-// Close writes what is queued and frees the state folder. It gives the error of
+// Close writes what is queued and frees the state folder. It returns the error of
 // lazy records that could not be written.
 func (j *Journal) Close() error {
 	err := j.reads.Close() // first: the last to close tidies the log away, and a reader cannot
@@ -197,7 +197,7 @@ func (j *Journal) WriteAfter(ctx context.Context, lazy, recs []Record) error {
 	}
 }
 
-// Adopt makes the caller the only one who may write about run, and gives the
+// Adopt makes the caller the only one who may write about run, and returns the
 // epoch to do it with. It changes nothing else, so that the run can be read as
 // its last worker left it; take the run's lock first. The work of a process
 // that died is counted up to its last record.
@@ -295,7 +295,7 @@ type Stats struct {
 	Refused  int64 // records and calls that were refused
 }
 
-// Stats gives the counters so far.
+// Stats returns the counters so far.
 func (j *Journal) Stats() Stats {
 	if j.w == nil {
 		return Stats{}

@@ -63,7 +63,7 @@ type purge struct {
 	removed Removed
 }
 
-// old gives the runs that ended before, but for those that are needed, oldest first.
+// old returns the runs that ended before, but for those that are needed, oldest first.
 // more is a further condition.
 func (p *purge) old(ctx context.Context, before time.Time, more string) ([]string, error) {
 	j := p.j

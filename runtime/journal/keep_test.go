@@ -280,7 +280,7 @@ func BenchmarkPurge(b *testing.B) {
 	}
 }
 
-// committing writes for each run, one commit after the other, and gives how long each took.
+// committing writes for each run, one commit after the other, and returns how long each took.
 func committing(b *testing.B, j *Journal, runs []Stamp, until <-chan time.Time) []time.Duration {
 	b.Helper()
 	stop := make(chan struct{})

@@ -21,7 +21,7 @@ import (
 // ends. The file holds the holder's process id.
 type fileLock struct{ f *os.File }
 
-// tryLock takes the lock at path, or gives ErrLocked and the holder's process
+// tryLock takes the lock at path, or returns ErrLocked and the holder's process
 // id, 0 where it is not known.
 func tryLock(path string) (l *fileLock, holder int, err error) {
 	for {
@@ -122,7 +122,7 @@ type RunLock struct{ l *fileLock }
 const lockPoll = 5 * time.Millisecond
 
 // LockRun takes <dir>/runs/<id>.lock, dir being the state folder. While another
-// process holds it, it waits until ctx ends, and then gives ErrLocked, inside a
+// process holds it, it waits until ctx ends, and then returns ErrLocked, inside a
 // *problem.Error that names the holder; with a ctx that has ended it tries once.
 func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
 	id, err := ParseRunID(id)

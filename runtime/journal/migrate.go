@@ -18,7 +18,7 @@ var migrationFiles embed.FS
 // database is refused instead of extended.
 const applicationID = 0x6d6f6f6e
 
-// migrations gives the SQL that leads from each version to the next; the first
+// migrations returns the SQL that leads from each version to the next; the first
 // leads from nothing to version 1.
 func migrations() ([]string, error) {
 	names, err := fs.Glob(migrationFiles, "migrations/sqlite/*.sql") // sorted
@@ -45,7 +45,7 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// version gives the version of the journal that db holds, 0 for an empty file.
+// version returns the version of the journal that db holds, 0 for an empty file.
 // It changes nothing.
 func version(ctx context.Context, db querier, path string) (int, error) {
 	var version, app, tables int

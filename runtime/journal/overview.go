@@ -29,7 +29,7 @@ const (
 		WHERE sources.path = $1 ORDER BY runs.id DESC LIMIT 1`
 )
 
-// Overviews gives an overview of every playbook that has ever run and was not forgotten
+// Overviews returns an overview of every playbook that has ever run and was not forgotten
 // since, by name.
 func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	out := map[string]*Overview{}
@@ -108,7 +108,7 @@ func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) 
 	return err
 }
 
-// LastSources gives the sources of the newest run whose bundle has the script
+// LastSources returns the sources of the newest run whose bundle has the script
 // path in it; nil where there is none.
 func (j *Journal) LastSources(ctx context.Context, path string) (map[string]string, error) {
 	bundles, err := list(ctx, j, j.reads, func(scan func(...any) error) (string, error) {

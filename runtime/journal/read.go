@@ -71,7 +71,7 @@ func scanRun(scan func(...any) error) (Run, error) {
 	return r, err
 }
 
-// Run gives a run; one that is not there is NotFound.
+// Run returns a run; one that is not there is NotFound.
 func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
 	run, err := ParseRunID(id)
 	if err != nil {
@@ -95,7 +95,7 @@ type Filter struct {
 	Limit    int
 }
 
-// Runs gives the runs that f lets through, the newest first.
+// Runs returns the runs that f lets through, the newest first.
 func (j *Journal) Runs(ctx context.Context, f Filter) ([]Run, error) {
 	var where []string
 	var args []any
@@ -122,7 +122,7 @@ func (j *Journal) Runs(ctx context.Context, f Filter) ([]Run, error) {
 
 const unfinishedQuery = `SELECT ` + runColumns + ` FROM runs INDEXED BY runs_unfinished WHERE ended_at IS NULL AND ($1 = '' OR playbook = $1) ORDER BY id`
 
-// Unfinished gives the runs of a playbook that have not ended, the oldest
+// Unfinished returns the runs of a playbook that have not ended, the oldest
 // first; those of all playbooks for "".
 func (j *Journal) Unfinished(ctx context.Context, playbook string) ([]Run, error) {
 	return list(ctx, j, j.reads, scanRun, unfinishedQuery, playbook)
@@ -139,7 +139,7 @@ type Log struct {
 	Fields  json.RawMessage `json:"fields,omitempty"`
 }
 
-// Logs gives a run's log lines behind the one with seq after, in their order;
+// Logs returns a run's log lines behind the one with seq after, in their order;
 // at most limit of them where that is not 0.
 func (j *Journal) Logs(ctx context.Context, run string, after int64, limit int) ([]Log, error) {
 	if limit <= 0 {
@@ -152,7 +152,7 @@ func (j *Journal) Logs(ctx context.Context, run string, after int64, limit int) 
 	}, `SELECT seq, run, at, level, step, message, fields FROM logs WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3`, run, after, limit)
 }
 
-// Sources gives the files of a bundle, ordered by path. A bundle that is not
+// Sources returns the files of a bundle, ordered by path. A bundle that is not
 // there is NotFound.
 func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) {
 	var have int
@@ -171,7 +171,7 @@ func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) 
 
 const lastRecordsQuery = `SELECT run, seq, at, data FROM records WHERE run = (SELECT recorded FROM playbooks WHERE playbook = $1) ORDER BY seq`
 
-// LastRecords gives what the newest run of playbook that recorded anything
+// LastRecords returns what the newest run of playbook that recorded anything
 // recorded, in its order; none where none did.
 func (j *Journal) LastRecords(ctx context.Context, playbook string) ([]RecordedRow, error) {
 	return list(ctx, j, j.reads, scanRecorded, lastRecordsQuery, playbook)

@@ -13,7 +13,7 @@ import (
 // Record is one fact about one run: one of the structs of this package that
 // begin with a [Stamp]. Over the wire it goes through [Encode] and [Decode].
 type Record interface {
-	// Stamped gives whose record it is, and when it became true.
+	// Stamped returns whose record it is, and when it became true.
 	Stamped() Stamp
 	// Type is the record's name on the wire, such as "step_done".
 	Type() string
@@ -31,7 +31,7 @@ type Stamp struct {
 	Worked time.Duration `json:"worked,omitempty"`
 }
 
-// Stamped gives the stamp itself.
+// Stamped returns the stamp itself.
 func (s Stamp) Stamped() Stamp { return s }
 
 type envelope struct {
@@ -39,7 +39,7 @@ type envelope struct {
 	Record json.RawMessage `json:"record"`
 }
 
-// Encode gives r as one JSON object without line breaks.
+// Encode returns r as one JSON object without line breaks.
 func Encode(r Record) ([]byte, error) {
 	b, err := Marshal(r)
 	if err != nil {
@@ -50,7 +50,7 @@ func Encode(r Record) ([]byte, error) {
 	return append(append(out, b...), '}'), nil
 }
 
-// Decode gives the record that Encode wrote. It refuses unknown fields: both
+// Decode returns the record that Encode wrote. It refuses unknown fields: both
 // ends are of one build.
 func Decode(b []byte) (Record, error) {
 	var e envelope
@@ -80,7 +80,7 @@ func Pack(b []byte, r Record) ([]byte, error) {
 	return append(binary.AppendUvarint(b, uint64(len(body))), body...), nil
 }
 
-// Unpack gives the record that Pack wrote at the head of b, and what follows it.
+// Unpack returns the record that Pack wrote at the head of b, and what follows it.
 func Unpack(b []byte) (r Record, rest []byte, err error) {
 	name, b, ok := cut(b)
 	body, b, whole := cut(b)
@@ -162,7 +162,7 @@ func strict(b []byte, into any) error {
 	return nil
 }
 
-// nanos gives an instant for a column, NULL for the zero one.
+// nanos returns an instant for a column, NULL for the zero one.
 func nanos(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -170,7 +170,7 @@ func nanos(t time.Time) any {
 	return t.UnixNano()
 }
 
-// text gives JSON for a column, NULL where there is none.
+// text returns JSON for a column, NULL where there is none.
 func text(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil

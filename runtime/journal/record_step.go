@@ -49,7 +49,7 @@ type StepFailed struct {
 	Final   bool           `json:"final,omitempty"`
 }
 
-// DeadlineSet gives a started step a deadline, unless it has one already.
+// DeadlineSet returns a started step a deadline, unless it has one already.
 type DeadlineSet struct {
 	Stamp
 	Step     int       `json:"step"`

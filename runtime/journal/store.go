@@ -19,7 +19,7 @@ import (
 
 const fileName = "moonseal.db"
 
-// dsn gives the file at path for SQLite. Foreign keys and full sync are per
+// dsn returns the file at path for SQLite. Foreign keys and full sync are per
 // connection, and a connection without them must not be.
 func dsn(path, mode string) string {
 	q := url.Values{
@@ -143,7 +143,7 @@ func (w *conn) prepare(query string) (*sql.Stmt, error) {
 	return s, err
 }
 
-// exec runs a statement and gives the number of rows that it changed.
+// exec runs a statement and returns the number of rows that it changed.
 func (w *conn) exec(query string, args ...any) (int64, error) {
 	s, err := w.prepare(query)
 	if err != nil {
@@ -159,7 +159,7 @@ func (w *conn) exec(query string, args ...any) (int64, error) {
 func (w *conn) row(query string, args ...any) *sql.Row {
 	s, err := w.prepare(query)
 	if err != nil {
-		return w.c.QueryRowContext(w.ctx, query, args...) // gives the same error
+		return w.c.QueryRowContext(w.ctx, query, args...) // returns the same error
 	}
 	return s.QueryRowContext(w.ctx, args...)
 }

@@ -240,7 +240,7 @@ func (w *writer) run() {
 	}
 }
 
-// take gives the whole queue when it is to be committed. Else, where lazy
+// take returns the whole queue when it is to be committed. Else, where lazy
 // records wait in it and the timer does not run, it says for how long to set it.
 func (w *writer) take() (batch []*request, delay time.Duration, ended bool) {
 	w.mu.Lock()

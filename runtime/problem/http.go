@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Network gives the error of a request that got no whole answer. Only an error
+// Network returns the error of a request that got no whole answer. Only an error
 // from before the request was sent is NotDone.
 func Network(err error) *Error {
 	if mine, ok := errors.AsType[*Error](err); ok {
@@ -79,7 +79,7 @@ func cause(err error) string {
 	return "the other side broke the answer off"
 }
 
-// Status gives the error of an HTTP answer with a status of 400 or more; server
+// Status returns the error of an HTTP answer with a status of 400 or more; server
 // is the body's own words. now resolves a relative Retry-After.
 func Status(status int, header http.Header, server string, now time.Time) *Error {
 	e := &Error{Kind: Refused, Message: "answered " + strconv.Itoa(status) + " " + http.StatusText(status), Status: status, Server: server, Work: NotDone}

@@ -71,7 +71,7 @@ type Error struct {
 	Cause      error     `json:"-"`                    // the error below, for errors.Is
 }
 
-// Error gives one line: call, target, message, the server's words, tracking id.
+// Error returns one line: call, target, message, the server's words, tracking id.
 func (e *Error) Error() string {
 	var b strings.Builder
 	for _, part := range []string{e.Call, e.Target} {
@@ -99,7 +99,7 @@ func quoteServer(s string) string {
 	return `"` + s + `"`
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
 // Happened says whether the work may have been done.
@@ -114,7 +114,7 @@ func (e *Error) Happened() Work {
 	}
 }
 
-// From gives err as an *Error: itself where it is one, else a Timeout for a
+// From returns err as an *Error: itself where it is one, else a Timeout for a
 // context's deadline, else Internal with err as cause. From(nil) is nil.
 func From(err error) *Error {
 	if err == nil {

@@ -35,7 +35,7 @@ func (m *memory) add(job Job, at time.Time) bool {
 	return true
 }
 
-// replace gives e what may change in a job.
+// replace returns e what may change in a job.
 func (m *memory) replace(e *entry, job Job) {
 	if e.state == active {
 		return

@@ -78,7 +78,7 @@ func (x *index) wait(e *entry, at time.Time) {
 	heap.Push(&x.waiting, e)
 }
 
-// activate gives e a slot, and reserves its locks.
+// activate returns e a slot, and reserves its locks.
 func (x *index) activate(e *entry, c *call) {
 	x.leave(e)
 	e.state, e.call = active, c

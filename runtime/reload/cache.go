@@ -95,7 +95,7 @@ func (c *cache) moving(name string) bool {
 	return f != nil && f.moving
 }
 
-// text gives the file's text and name as they are kept.
+// text returns the file's text and name as they are kept.
 func (c *cache) text(name string) (kept, text string, ok bool) {
 	f := c.files[name]
 	if f == nil {

@@ -159,7 +159,7 @@ func (c *comparison) scripts() {
 	slices.Sort(c.d.scripts)
 }
 
-// affected gives the test whether a script needs one of the libraries that have
+// affected returns the test whether a script needs one of the libraries that have
 // changed. One that is broken may need any that it can reach; in a tenant a new
 // library takes the place of the one of that name under lib/.
 func (c *comparison) affected() func(name string, s *script) bool {
@@ -185,7 +185,7 @@ func (c *comparison) affected() func(name string, s *script) bool {
 	}
 }
 
-// scriptsOf gives all that may return playbooks, sorted.
+// scriptsOf returns all that may return playbooks, sorted.
 func scriptsOf(tree *bundle.Tree) []string {
 	var names []string
 	for name := range tree.Files {

@@ -28,5 +28,5 @@
 // script that cannot be read, a missing folder, and a process that cannot be
 // started. A hook for all playbooks that is broken goes on as it was last in order.
 // Only a script that is gone takes its playbooks with it. Across a restart the last
-// good version is what [Options.Last] gives.
+// good version is what [Options.Last] returns.
 package reload

@@ -9,7 +9,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// hooks gives the tree with the hooks that count: in place of one that is broken,
+// hooks returns the tree with the hooks that count: in place of one that is broken,
 // which would be missing in all playbooks, what it was when it was last in order.
 // The problems are those of the ones that are broken.
 func (r *Reloader) hooks(ctx context.Context, tree *bundle.Tree, d *difference) (*bundle.Tree, map[string][]*problem.Error, error) {

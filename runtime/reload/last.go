@@ -8,7 +8,7 @@ import (
 	"moonseal/runtime/bundle"
 )
 
-// recall gives broken scripts that have no good version, as after a restart, the
+// recall returns broken scripts that have no good version, as after a restart, the
 // one that [Options.Last] remembers. Each is asked for once. The error is ctx's.
 func (r *Reloader) recall(ctx context.Context, names []string) error {
 	if r.options.Last == nil {

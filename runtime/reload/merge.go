@@ -69,7 +69,7 @@ func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 	return left
 }
 
-// playbooks gives what was found its sources. A playbook that is as it was stays
+// playbooks returns what was found its sources. A playbook that is as it was stays
 // the same.
 func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook, tree *bundle.Tree) []*Playbook {
 	good := make([]*Playbook, 0, len(found))
@@ -114,7 +114,7 @@ func (r *Reloader) libraryProblems(l *loading) {
 	}
 }
 
-// merge gives all that is live, and all that is wrong. Of two playbooks with one
+// merge returns all that is live, and all that is wrong. Of two playbooks with one
 // name that counts whose file is called like it, else the first by file.
 func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
 	problems = slices.Clone(r.left)

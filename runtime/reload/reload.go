@@ -29,7 +29,7 @@ type Options struct {
 	// goroutines at once, and ends with ctx.
 	Load func(ctx context.Context, files map[string]string) (*Loaded, error)
 
-	// Last gives the sources that the playbooks of a script were last loaded well
+	// Last returns the sources that the playbooks of a script were last loaded well
 	// from, by path; nil where that is not known. It is asked once for a script that is
 	// broken and has no good version, as after a restart. May be nil.
 	Last func(ctx context.Context, file string) map[string]string

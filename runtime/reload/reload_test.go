@@ -140,7 +140,7 @@ func (w *world) put(name, text string) {
 	w.check(os.WriteFile(w.path(name), []byte(text), 0o600))
 }
 
-// until waits for a snapshot that is as is says, and gives what led to it.
+// until waits for a snapshot that is as is says, and returns what led to it.
 func (w *world) until(what string, is func(*reload.Snapshot) bool) [][2]*reload.Snapshot {
 	w.t.Helper()
 	var all [][2]*reload.Snapshot
@@ -158,14 +158,14 @@ func (w *world) until(what string, is func(*reload.Snapshot) bool) [][2]*reload.
 	}
 }
 
-// next waits for the next snapshot and gives what has changed in it.
+// next waits for the next snapshot and returns what has changed in it.
 func (w *world) next() (*reload.Snapshot, reload.Changes) {
 	w.t.Helper()
 	a := w.until("a reload", func(*reload.Snapshot) bool { return true })
 	return a[0][1], a[0][1].Since(a[0][0])
 }
 
-// now reloads and gives the snapshot.
+// now reloads and returns the snapshot.
 func (w *world) now() *reload.Snapshot {
 	w.t.Helper()
 	s, err := w.r.Reload(w.t.Context())

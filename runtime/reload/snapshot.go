@@ -27,7 +27,7 @@ type Playbook struct {
 	Sources []Source
 }
 
-// Files gives the sources as a map, for a process that runs the playbook.
+// Files returns the sources as a map, for a process that runs the playbook.
 func (p *Playbook) Files() map[string]string {
 	files := make(map[string]string, len(p.Sources))
 	for _, s := range p.Sources {

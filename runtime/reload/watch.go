@@ -174,7 +174,7 @@ func (w *watch) matters(event fsnotify.Event) bool {
 	return strings.HasSuffix(name, ".lua") || event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)
 }
 
-// lookouts gives the names that lead to dir, by the folders that they stand in:
+// lookouts returns the names that lead to dir, by the folders that they stand in:
 // its own, those of links on the way, and the first that is missing. When one of
 // these comes, goes or moves, dir is another.
 func lookouts(dir string) map[string][]string {
@@ -214,7 +214,7 @@ func lookouts(dir string) map[string][]string {
 	return out
 }
 
-// split gives the parts of a path; ".." stays, for what stands before it may be a
+// split returns the parts of a path; ".." stays, for what stands before it may be a
 // link.
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(part string) bool { return part == "" || part == "." })

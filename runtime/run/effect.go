@@ -68,7 +68,7 @@ func canonicalCall(reg *bind.Registry, fn string, raw json.RawMessage) string {
 	return string(canonical)
 }
 
-// open gives a call of the step of which nobody knows whether it happened.
+// open returns a call of the step of which nobody knows whether it happened.
 func (s *step) open() *effect {
 	for _, e := range s.effects {
 		if e.state == open {
@@ -316,7 +316,7 @@ func (r *Run) happened(ctx context.Context, s *step, e *effect, result any) (ove
 	return over, r.lazy(ctx, rec)
 }
 
-// reread gives a result as it would come back from the journal.
+// reread returns a result as it would come back from the journal.
 func (r *Run) reread(f *bind.Func, result any) (any, error) {
 	raw, err := r.opt.Registry.EncodeResult(result)
 	if err != nil {

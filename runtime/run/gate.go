@@ -14,7 +14,7 @@ import (
 // Window says when an appliance may be changed.
 type Window interface {
 	Open(t time.Time) bool
-	// Next gives the next time that it opens, at t or later, and when it closes then.
+	// Next returns the next time that it opens, at t or later, and when it closes then.
 	Next(t time.Time) (opens, closes time.Time)
 }
 
@@ -74,7 +74,7 @@ func (r *Run) approved(ctx context.Context, what string) error {
 	return err
 }
 
-// await gives the answer to an approval, or lets the run wait for it. The answer
+// await returns the answer to an approval, or lets the run wait for it. The answer
 // is the step's result, which whoever decides writes into the journal.
 func (r *Run) await(ctx context.Context, s *step) (lua.LValue, error) {
 	if v, err, ok := r.settled(s); ok {
@@ -101,7 +101,7 @@ type Approval struct {
 	At     time.Time `json:"at"`
 }
 
-// Decide gives the record with which a person's answer settles the approval that
+// Decide returns the record with which a person's answer settles the approval that
 // a run waits for; false where it waits for none.
 func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (journal.Record, bool, error) {
 	for _, s := range h.Steps {

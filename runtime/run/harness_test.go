@@ -291,7 +291,7 @@ func (l *lab) ended(left ...string) {
 }
 
 // process runs the script in a new "process" over the same journal. One that is
-// killed by the trace gives nil.
+// killed by the trace returns nil.
 func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 	l.t.Helper()
 	if _, err := l.journal.Adopt(ctx, l.id); err != nil {

@@ -63,7 +63,7 @@ type spoken struct {
 	line journal.Logged
 }
 
-// pass gives the line to those who listen beside the journal.
+// pass returns the line to those who listen beside the journal.
 func (s spoken) pass(ctx context.Context) error {
 	s.h.run.renewalLog(s.line)
 	if !s.h.next.Enabled(ctx, s.rec.Level) {

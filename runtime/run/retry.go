@@ -185,7 +185,7 @@ func (p Retry) covers(k problem.Kind) bool {
 	return k.Retryable() && (len(p.On) == 0 || slices.Contains(p.On, string(k)))
 }
 
-// wait gives the wait after attempt n of a round: doubled each time, bounded,
+// wait returns the wait after attempt n of a round: doubled each time, bounded,
 // and spread by a fifth either way so that many runs do not come at once.
 func (p Retry) wait(n int, jitter float64) time.Duration {
 	d := p.Backoff

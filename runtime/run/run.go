@@ -49,7 +49,7 @@ type Options struct {
 	Grace    time.Duration   // how long the call under way may go on once the run is cancelled
 	Hurry    context.Context //nolint:containedctx // a signal, which ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
-	// Jitter gives a number in [0, 1), for back-offs.
+	// Jitter returns a number in [0, 1), for back-offs.
 	Jitter func() float64
 	// Trace is told of points at which a crash is worth a test; see [Point].
 	Trace func(p Point, what string)
@@ -59,7 +59,7 @@ type Options struct {
 	// Stuck is told of a function that goes on for Patience after its context has
 	// ended; it ends the process. May be nil.
 	Stuck func(call string)
-	// Patience also bounds the body of a run that is ending: it only gives the deferred
+	// Patience also bounds the body of a run that is ending: it only returns the deferred
 	// functions back. 0 is no bound.
 	Patience time.Duration
 }
@@ -165,7 +165,7 @@ func New(state *sandbox.State, opt Options) *Run {
 	return r
 }
 
-// Binding gives the modules and built-ins for the run's state.
+// Binding returns the modules and built-ins for the run's state.
 func (r *Run) Binding() *bind.Binding { return r.binding }
 
 // Execute runs the playbook until it ends or stops half-way. An error means

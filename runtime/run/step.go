@@ -52,7 +52,7 @@ func (s *step) label() string {
 
 func (s *step) final() bool { return s.state == journal.StepIsDone || s.state == journal.StepIsFailed }
 
-// enter gives the step that the body has come to: the journal's, or a new one.
+// enter returns the step that the body has come to: the journal's, or a new one.
 func (r *Run) enter(ctx context.Context, kind, name, key string, opts stepOptions) (*step, error) {
 	if err := r.mayStep(kind, name, key); err != nil {
 		return nil, err
@@ -210,7 +210,7 @@ func (r *Run) attempt(ctx context.Context, s *step, call func(context.Context) (
 	return result, err
 }
 
-// callOnce calls a step's function and gives its first result as plain data.
+// callOnce calls a step's function and returns its first result as plain data.
 func (r *Run) callOnce(ctx context.Context, L *lua.LState, s *step, fn *lua.LFunction) (any, error) {
 	values, err := r.callFrozen(ctx, L, fn)
 	if err != nil {
@@ -274,7 +274,7 @@ func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) erro
 	return &copied
 }
 
-// stepProblem gives an attempt's error as the problem that is journaled, and
+// stepProblem returns an attempt's error as the problem that is journaled, and
 // tells errors that end the body.
 func (r *Run) stepProblem(ctx context.Context, s *step, err error) (*problem.Error, error) {
 	switch {

@@ -189,7 +189,7 @@ func (t *workTimer) work() time.Duration {
 	return t.worked + t.clock.Since(t.since)
 }
 
-// used gives the error of a run that has worked too long, nil if it has not.
+// used returns the error of a run that has worked too long, nil if it has not.
 func (t *workTimer) used(ctx context.Context) error {
 	if !errors.Is(context.Cause(ctx), errWorkUsed) {
 		return nil

@@ -243,7 +243,7 @@ func toNumber(L *lua.LState) int {
 const blanks = " \t\n\v\f\r"
 
 // numeral reads a text as Lua 5.1 does: decimal with exponent, or hexadecimal.
-// It gives nil for all else, what Go's parser also takes ("inf", "1_0") included.
+// It returns nil for all else, what Go's parser also takes ("inf", "1_0") included.
 func numeral(text string) lua.LValue {
 	text = strings.Trim(text, blanks)
 	digits, negative := strings.CutPrefix(text, "-")

@@ -32,7 +32,7 @@ func (s *State) Call(ctx context.Context, L *lua.LState, fn lua.LValue, args ...
 	return nil, err
 }
 
-// ended gives the error of a call that failed and whose context ended.
+// ended returns the error of a call that failed and whose context ended.
 func (s *State) ended(ctx context.Context, failure *lua.ApiError) error {
 	var i interrupted
 	if t, ok := thrownBy(failure); ok && isControl(t.err) && !errors.As(t.err, &i) {
@@ -203,7 +203,7 @@ func push(L *lua.LState, values []lua.LValue) int {
 	return len(values)
 }
 
-// panicked gives the error of a panic in Go code.
+// panicked returns the error of a panic in Go code.
 func (s *State) panicked(failure *lua.ApiError) *problem.Error {
 	text := failure.Object.String()
 	if i := strings.IndexByte(text, '\n'); i >= 0 {

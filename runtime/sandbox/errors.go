@@ -95,7 +95,7 @@ func thrownBy(failure *lua.ApiError) (*thrown, bool) {
 	return nil, false
 }
 
-// Problem gives what a script failed with as an error: a [Control] as it was
+// Problem returns what a script failed with as an error: a [Control] as it was
 // raised, else a *problem.Error of which the caller may fill in fields.
 func (s *State) Problem(failure *lua.ApiError) error {
 	if failure.Type == lua.ApiErrorPanic {

@@ -62,7 +62,7 @@ func (s *State) directive(L *lua.LState, flags string, verb byte, n int) string 
 	case 'o', 'x', 'X':
 		value := uint64(whole(L, n)) //nolint:gosec // as C does
 		if value == 0 {
-			flags = strings.ReplaceAll(flags, "#", "") // C gives zero no prefix
+			flags = strings.ReplaceAll(flags, "#", "") // C has no prefix for zero
 		}
 		return fmt.Sprintf("%"+flags+string(verb), value)
 	case 'c':

@@ -33,7 +33,7 @@ func run(ctx context.Context, t testing.TB, s *sandbox.State, source string) ([]
 	return s.Call(ctx, s.L, s.L.NewFunctionFromProto(proto))
 }
 
-// render gives err with its place, the line of the script, and the hint.
+// render returns err with its place, the line of the script, and the hint.
 func render(err error) string {
 	e := problem.From(err)
 	out := e.Error()

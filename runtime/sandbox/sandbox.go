@@ -172,7 +172,7 @@ func (s *State) openLibraries() {
 	}
 }
 
-// guardStrings gives strings their methods through a metatable that no script
+// guardStrings returns strings their methods through a metatable that no script
 // can reach. A method that does not exist is nil, as scripts that look at a
 // caught error's fields need: the error may be a string.
 func (s *State) guardStrings(lib *lua.LTable) {

@@ -57,7 +57,7 @@ func TestGlobals(t *testing.T) {
 		t.Error("Go code cannot set a global of a sealed state")
 	}
 	if sandbox.Of(s.L) != s {
-		t.Error("Of gives another state")
+		t.Error("Of returns another state")
 	}
 }
 

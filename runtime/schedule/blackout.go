@@ -104,7 +104,7 @@ func (b *Blackouts) plus(c *Blackouts) *Blackouts {
 	return &Blackouts{spans: slices.Concat(b.spans, c.spans), ranges: slices.Concat(b.ranges, c.ranges)}
 }
 
-// within gives what is blacked out around from to to, merged.
+// within returns what is blacked out around from to to, merged.
 func (b *Blackouts) within(from, to time.Time) []Opening {
 	if b == nil {
 		return nil

@@ -145,7 +145,7 @@ func (p planner) putOff(e *entry, now time.Time) {
 	e.due, e.late = now.Add(p.share(e.name, e.slot, spread)), true
 }
 
-// take gives why e is to run now, if it is, and plans its next run.
+// take returns why e is to run now, if it is, and plans its next run.
 func (p planner) take(e *entry, now time.Time) (Reason, bool) {
 	byClock := !e.due.IsZero() && !e.due.After(now)
 	asked := !e.at.IsZero() && !e.at.After(now)

@@ -53,7 +53,7 @@ func (p *Parser) zone(name string) (*time.Location, error) {
 	return loc, nil
 }
 
-// texts gives the strings of a string or of a list of them.
+// texts returns the strings of a string or of a list of them.
 func texts(v any) ([]string, error) {
 	var out []string
 	switch v := v.(type) {
@@ -96,7 +96,7 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// show gives a value as a message quotes it.
+// show returns a value as a message quotes it.
 func show(v any) string {
 	switch v := v.(type) {
 	case nil:

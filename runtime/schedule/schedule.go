@@ -163,5 +163,5 @@ func (s *Schedule) Interval() bool { return s.cron == nil }
 // Jitter is how much later than [Schedule.Next] a run may begin.
 func (s *Schedule) Jitter() time.Duration { return s.jitter }
 
-// String gives it on one line. Schedules of one Parser are alike where their texts are.
+// String returns it on one line. Schedules of one Parser are alike where their texts are.
 func (s *Schedule) String() string { return s.text }

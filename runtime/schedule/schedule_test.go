@@ -187,7 +187,7 @@ var years = []struct {
 	{"Asia/Kolkata", 2044},
 }
 
-// oddMinutes gives each minute of the first and last days of a year, and of the
+// oddMinutes returns each minute of the first and last days of a year, and of the
 // days around each change of its clock.
 func oddMinutes(loc *time.Location, year int) iter.Seq[time.Time] {
 	return func(yield func(time.Time) bool) {

@@ -76,7 +76,7 @@ func (w *world) stop() {
 	}
 }
 
-// pass lets d go by, and gives what was enqueued since the last call.
+// pass lets d go by, and returns what was enqueued since the last call.
 func (w *world) pass(d time.Duration) []firing {
 	timer := time.NewTimer(d)
 	<-timer.C

@@ -33,10 +33,10 @@ func (w wall) midnight() wall {
 	return w - rest
 }
 
-// date gives w's date, as a time in UTC.
+// date returns w's date, as a time in UTC.
 func (w wall) date() time.Time { return time.Unix(int64(w), 0).UTC() }
 
-// period gives a stretch of time around t in which the clock does not change. It
+// period returns a stretch of time around t in which the clock does not change. It
 // may go on beyond: time.ZoneBounds also ends one with the year, where a zone's
 // rules go on for ever, and in a leap year a day before that.
 func period(t time.Time) (start, end time.Time) {
@@ -78,7 +78,7 @@ func (w wall) last(loc *time.Location) time.Time {
 	return again
 }
 
-// until gives the instants at which loc's clock shows w or later but not yet end:
+// until returns the instants at which loc's clock shows w or later but not yet end:
 // one stretch, or two where it goes back over end or w in between.
 func (w wall) until(end wall, loc *time.Location) []Opening {
 	var out []Opening

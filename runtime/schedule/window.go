@@ -56,7 +56,7 @@ func (p *Parser) ParseWindow(v any) (*Window, error) {
 	return w, nil
 }
 
-// String gives it on one line.
+// String returns it on one line.
 func (w *Window) String() string {
 	if w == nil || len(w.spans) == 0 {
 		return "always"
@@ -105,7 +105,7 @@ func (w *Window) Check(now time.Time) error {
 	return nil
 }
 
-// Slots gives what of the window lies between from and to, in order; what touches
+// Slots returns what of the window lies between from and to, in order; what touches
 // is one.
 func (w *Window) Slots(from, to time.Time) []Opening {
 	if !from.Before(to) {
@@ -220,7 +220,7 @@ func times(text string) (from, to wall, err error) {
 	return from, to, nil
 }
 
-// within gives the openings that touch from to to: all instants at which the
+// within returns the openings that touch from to to: all instants at which the
 // zone's clock shows a time of the span.
 func (s span) within(from, to time.Time) []Opening {
 	var out []Opening

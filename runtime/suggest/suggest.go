@@ -9,7 +9,7 @@ import (
 // longest bounds the names that are compared; the work grows with its square.
 const longest = 64
 
-// Closest gives the name among the given ones that is nearest to got, or "" when
+// Closest returns the name among the given ones that is nearest to got, or "" when
 // none is near. Near means at most one edit for each three letters (an insertion,
 // a deletion, a substitution or a swap of neighbours), case and "-" against "_"
 // not counted. Of equally near names the first wins. When none is near it is the only
@@ -60,7 +60,7 @@ func Among(got string, among []string) string {
 	return "; it knows " + strings.Join(among, ", ")
 }
 
-// Phrase gives `, did you mean "x"?` for the closest name, or "".
+// Phrase returns `, did you mean "x"?` for the closest name, or "".
 func Phrase(got string, among []string) string {
 	if name := Closest(got, among); name != "" {
 		return `, did you mean "` + name + `"?`

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Groups gives each child a cgroup of its own (cgroups(7), version 2), below the
+// Groups returns each child a cgroup of its own (cgroups(7), version 2), below the
 // one that was delegated to this process. It is safe for concurrent use; nil
-// gives none.
+// returns none.
 type Groups struct {
 	dir  string
 	log  *slog.Logger
@@ -33,7 +33,7 @@ const (
 )
 
 // OpenGroups takes over the cgroup that the service manager has delegated
-// (systemd's Delegate=), and moves this process one below it. It gives nil, and
+// (systemd's Delegate=), and moves this process one below it. It returns nil, and
 // says why at debug, where nothing was delegated: children have rlimits then.
 func OpenGroups(log *slog.Logger) *Groups {
 	dir, err := delegated(cgroupRoot, "/proc/self/cgroup")
@@ -49,7 +49,7 @@ func OpenGroups(log *slog.Logger) *Groups {
 	return g
 }
 
-// delegated gives the folder of the cgroup that is this process's to divide: its
+// delegated returns the folder of the cgroup that is this process's to divide: its
 // own, or the one above where it was started in one below.
 func delegated(root, self string) (string, error) {
 	var st unix.Statfs_t
@@ -110,7 +110,7 @@ func openGroups(dir string, log *slog.Logger) (*Groups, error) {
 // group is one child's cgroup.
 type group struct{ dir string }
 
-// add makes the cgroup of the process pid and puts it in. It gives nil where that
+// add makes the cgroup of the process pid and puts it in. It returns nil where that
 // cannot be: the child has its rlimits.
 func (g *Groups) add(pid int, l Limits) *group {
 	if g == nil {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroups gives a cgroup of version 2 that the test may divide, and where the
+// cgroups returns a cgroup of version 2 that the test may divide, and where the
 // hierarchy is mounted.
 func cgroups(t *testing.T) (root, dir string) {
 	t.Helper()

@@ -205,7 +205,7 @@ func (w *work) load(ctx context.Context) (err error) {
 // allow implements [bundle.Env]'s Allow.
 func (w *work) allow(playbook, module string) error { return w.job.Grants.For(playbook).Module(module) }
 
-// open gives a state its modules: for a load those in which all but pure
+// open returns a state its modules: for a load those in which all but pure
 // functions are refused, for the run those that work.
 func (w *work) open(s *sandbox.State) bundle.World {
 	var b *bind.Binding

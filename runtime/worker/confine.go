@@ -44,7 +44,7 @@ func (e Exec) begin(cmd *exec.Cmd, writes bool) error {
 	return err
 }
 
-// ruleset gives nil where there is no jail, or no kernel that keeps it.
+// ruleset returns nil where there is no jail, or no kernel that keeps it.
 func (e Exec) ruleset(writes bool) *os.File {
 	if e.Jail == nil {
 		return nil

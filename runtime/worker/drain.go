@@ -12,7 +12,7 @@ type drainage struct {
 	end  context.CancelFunc
 }
 
-// context gives a context that ends when the draining begins.
+// context returns a context that ends when the draining begins.
 func (d *drainage) context() context.Context {
 	d.once.Do(func() { d.ctx, d.end = context.WithCancel(context.Background()) })
 	return d.ctx

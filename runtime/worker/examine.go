@@ -130,7 +130,7 @@ func redacted(r *secret.Redactor, e *problem.Error) *problem.Error {
 	return out
 }
 
-// Handles gives the handles in what a run has journaled.
+// Handles returns the handles in what a run has journaled.
 func Handles(h *journal.History) []json.RawMessage {
 	var out []json.RawMessage
 	for _, e := range h.Effects {

@@ -328,7 +328,7 @@ func alive(pid int) bool {
 	return len(fields) > 0 && fields[0] != "Z"
 }
 
-// paused waits until a step has called pause, and gives its process.
+// paused waits until a step has called pause, and returns its process.
 func (w *world) paused() int {
 	w.t.Helper()
 	late := time.After(patience)
@@ -368,7 +368,7 @@ func (w *world) passes(clock *clockwork.FakeClock, pid int, ended <-chan *run.Ou
 	}
 }
 
-// tries runs attacks in a child, each "what" or "what on", and gives how they went.
+// tries runs attacks in a child, each "what" or "what on", and returns how they went.
 func (w *world) tries(attacks ...string) map[string]string {
 	w.t.Helper()
 	return w.triesAs("p", attacks...)

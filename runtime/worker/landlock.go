@@ -165,7 +165,7 @@ func (r *rules) add(access uint64, path string) error {
 	return nil
 }
 
-// interpreter gives the dynamic loader that a program names, "" for a static one.
+// interpreter returns the dynamic loader that a program names, "" for a static one.
 func interpreter(program string) string {
 	f, err := elf.Open(program)
 	if err != nil {

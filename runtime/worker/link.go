@@ -173,7 +173,7 @@ func (l *link) flushLocked() error {
 	return nil
 }
 
-// take gives the lazy records that wait, to be sent at once.
+// take returns the lazy records that wait, to be sent at once.
 func (l *link) take() []journal.Record {
 	lazy := l.lazy
 	l.lazy, l.size = nil, 0

@@ -46,7 +46,7 @@ func (p *Parent) first() *Parent {
 	return p
 }
 
-// With gives a parent for what begins, or goes on, after a change of the config.
+// With returns a parent for what begins, or goes on, after a change of the config.
 // What runs has the one that it began with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
@@ -103,7 +103,7 @@ func (p *Parent) Begin(ctx context.Context, job Job, ask Ask, created func(id st
 	return p.Resume(ctx, job, id)
 }
 
-// goOn gives what a run goes on with whose process has died: where a person was
+// goOn returns what a run goes on with whose process has died: where a person was
 // cancelling it, the next one only cancels.
 func goOn(ctx context.Context, job Job) (context.Context, Job) {
 	if errors.Is(context.Cause(ctx), run.ErrCancelled) {
@@ -327,7 +327,7 @@ func (p *Parent) write(ctx context.Context, recs ...journal.Record) error {
 	return nil
 }
 
-// start starts a child and gives it its job.
+// start starts a child and sends it its job.
 func (p *Parent) start(ctx context.Context, lock *journal.RunLock, job *Job) (*session, error) {
 	job.Network.Allowed, job.Build = job.Grants.For(job.Playbook), p.Build
 	spawner := p.Spawner

@@ -58,7 +58,7 @@ func (p *pipes) Close() error                        { return errors.Join(p.in.C
 func (p *pipes) SetReadDeadline(at time.Time) error  { return p.in.SetReadDeadline(at) }
 func (p *pipes) SetWriteDeadline(at time.Time) error { return p.out.SetWriteDeadline(at) }
 
-// newPipes gives both ends of a pair.
+// newPipes returns both ends of a pair.
 func newPipes() (ours, theirs *pipes, err error) {
 	ours, theirs = &pipes{}, &pipes{}
 	if ours.in, theirs.out, err = os.Pipe(); err != nil {
@@ -248,7 +248,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fatal gives the line that says what the process died of, "" if there is none.
+// fatal returns the line that says what the process died of, "" if there is none.
 func (t *tail) fatal() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

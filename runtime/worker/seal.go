@@ -29,7 +29,7 @@ func seal(signals bool) {
 	}
 	filter := calls(arch, signals)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	//nolint:dogsled // nothing of what a raw call gives is of use here
+	//nolint:dogsled // nothing of what a raw call returns is of use here
 	_, _, _ = unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 }
 

@@ -88,7 +88,7 @@ func (s *session) cancelling(ctx context.Context) *cancelling {
 	return &cancelling{Decisions: decisions, Now: now}
 }
 
-// next gives the child's next frame.
+// next returns the child's next frame.
 func (s *session) next(ctx context.Context) (*frame, error) {
 	f, err := s.conn.receive()
 	switch {
@@ -316,7 +316,7 @@ func (s *session) kill(blame string) error {
 	return s.death()
 }
 
-// death gives how the child ended, as the error of the run.
+// death returns how the child ended, as the error of the run.
 func (s *session) death() error {
 	s.wait()
 	how := s.how

@@ -144,7 +144,7 @@ type world struct {
 	steps map[string]chan struct{} // closed when a step of the name has started
 }
 
-// started gives what is closed when a step of the name has started.
+// started returns what is closed when a step of the name has started.
 func (w *world) started(step string) chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()

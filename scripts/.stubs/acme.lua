@@ -9,7 +9,7 @@ local acme = {}
 ---@class acme.Order
 ---@field url string the order's URL: all else can be asked for again with it
 ---@field status "pending"|"ready"|"processing"|"valid"|"invalid" how far the CA is with it
----@field expires? instant when the CA gives it up
+---@field expires? instant when the CA abandons it
 ---@field names string[] the DNS names that it is for, sorted
 ---@field profile? string the CA's certificate profile
 ---@field replaces? string ARI identifier of the certificate that it replaces, where the CA took that
@@ -93,7 +93,7 @@ local acme_CA = {}
 function acme_CA:renewal(installed, options) end
 
 ---Looks in the state folder for a certificate that an earlier run got: for this signing request's key and names, and not expired. With it there is nothing to order.
----@param csr x509.CSR the signing request, as cucm gives it
+---@param csr x509.CSR the signing request, as cucm returns it
 ---@return x509.Certificate # the certificate, or nil
 function acme_CA:issued(csr) end
 

@@ -55,12 +55,12 @@ local cucm = {}
 ---Paths of the REST API, below its base unless they begin with a slash.
 ---@class cucm.Paths
 ---@field base? string the API's base
----@field csr? string generates and gives CSRs
----@field identity? string gives the installed certificate
+---@field csr? string generates and returns CSRs
+---@field identity? string returns the installed certificate
 ---@field identity_upload? string takes a service's certificate
----@field trust? string gives the trusted certificates
+---@field trust? string returns the trusted certificates
 ---@field trust_upload? string takes trusted certificates
----@field snapshot? string gives all certificates of a server
+---@field snapshot? string returns all certificates of a server
 
 ---A certificate and, where known, its chain.
 ---@class x509.Certificate
@@ -136,7 +136,7 @@ function cucm_Node:csr(options) end
 ---@return x509.Certificate # the certificate, or nil
 function cucm_Node:issued(service) end
 
----Installs a certificate. First, without changing anything: its dates, no wildcard, the pending request's key and names, the chain up to a root by signatures, clientAuth (a warning), and the trust store's rule of one certificate for each common name. Then root and intermediates that the trust store lacks, then the certificate. It is served after `restart`. An upload cannot be rolled back: the node gives no key away.
+---Installs a certificate. First, without changing anything: its dates, no wildcard, the pending request's key and names, the chain up to a root by signatures, clientAuth (a warning), and the trust store's rule of one certificate for each common name. Then root and intermediates that the trust store lacks, then the certificate. It is served after `restart`. An upload cannot be rolled back: no key leaves the node.
 ---@param service string the certificate's type, such as tomcat
 ---@param certificate x509.Certificate the certificate with its intermediates and, unless the node trusts it already, its root
 ---@return cucm.Uploaded # what was uploaded

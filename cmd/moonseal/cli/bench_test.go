@@ -87,7 +87,7 @@ func milliseconds(list []time.Duration) float64 {
 	return float64(journaltest.Median(list).Microseconds()) / 1000
 }
 
-// firstStep gives when the newest run's first step started.
+// firstStep returns when the newest run's first step started.
 func (w *built) firstStep(b *testing.B) time.Time {
 	b.Helper()
 	j, err := journal.OpenReadOnly(b.Context(), filepath.Join(w.dir, "state"))

@@ -84,7 +84,7 @@ func (a *app) check(ctx context.Context, cfg *config.Config, path string, report
 }
 
 // checkedByDaemon reports what the daemon found in the scripts that only it may read;
-// where there is none that tells, it gives why they cannot be read here.
+// where there is none that tells, it returns why they cannot be read here.
 func (a *app) checkedByDaemon(ctx context.Context, cfg *config.Config, report *checked, unreadable error) error {
 	c := a.daemon(cfg)
 	if !c.Alive(ctx) {

@@ -54,7 +54,7 @@ type app struct {
 	config string // --config
 }
 
-// main runs the program and gives its exit code.
+// main runs the program and returns its exit code.
 func (a *app) main() int {
 	if len(a.args) > 0 && a.args[0] == workerCommand {
 		return a.worker() // before all else: it has 20 ms to its first step

@@ -8,7 +8,7 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// completion gives the words that a shell offers for a command's first argument.
+// completion returns the words that a shell offers for a command's first argument.
 // An error offers none: nobody asked for it.
 type completion func(ctx context.Context) ([]string, error)
 

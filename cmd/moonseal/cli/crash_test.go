@@ -53,7 +53,7 @@ func stages() []stage {
 	}
 }
 
-// kills gives the moments in the order in which a run comes to them.
+// kills returns the moments in the order in which a run comes to them.
 func kills() []kill {
 	out := []kill{hooked(0, run.AfterStep, "checking_certificate", "")}
 	for i, s := range stages() {

@@ -128,7 +128,7 @@ func (d *measured) rest() {
 	}
 }
 
-// worked gives the processor time that the daemon takes in a span.
+// worked returns the processor time that the daemon takes in a span.
 func (d *measured) worked(span time.Duration) time.Duration {
 	d.b.Helper()
 	before := d.processor()
@@ -136,7 +136,7 @@ func (d *measured) worked(span time.Duration) time.Duration {
 	return d.processor() - before
 }
 
-// processor gives the processor time that the daemon has taken, without its
+// processor returns the processor time that the daemon has taken, without its
 // children: fields 14 and 15 of /proc/PID/stat, in hundredths of a second.
 func (d *measured) processor() time.Duration {
 	d.b.Helper()
@@ -152,7 +152,7 @@ func (d *measured) processor() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// resident gives the daemon's memory in MB: of all, and what is not of files.
+// resident returns the daemon's memory in MB: of all, and what is not of files.
 func (d *measured) resident() (rss, anonymous float64) {
 	d.b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
@@ -169,7 +169,7 @@ func (d *measured) resident() (rss, anonymous float64) {
 	return of("VmRSS"), of("RssAnon")
 }
 
-// ended waits until the run has ended or stopped, and gives it.
+// ended waits until the run has ended or stopped, and returns it.
 func (d *measured) ended(id string) (*journal.Run, error) {
 	return d.api.Follow(d.b.Context(), id, func(journal.Record) {})
 }

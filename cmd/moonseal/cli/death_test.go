@@ -166,7 +166,7 @@ func (w *world) begun(p *process, service string, journaled bool) {
 	}
 }
 
-// effects gives the journaled calls of a function.
+// effects returns the journaled calls of a function.
 func (w *world) effects(fn string) (out []journal.Effect) {
 	w.t.Helper()
 	for _, h := range w.histories() {

@@ -131,7 +131,7 @@ func (e *examination) scripts(ctx context.Context) {
 	}
 }
 
-// live counts the playbooks that are in order, and gives what is wrong with scripts:
+// live counts the playbooks that are in order, and returns what is wrong with scripts:
 // as the folder is, or, where only the daemon may read it, as the daemon has it.
 func (e *examination) live(ctx context.Context) (playbooks int, problems []*problem.Error, err error) {
 	e.loaded, err = e.app.loadScripts(ctx, e.cfg, e.cfg.Scripts, nil)

@@ -51,7 +51,7 @@ var (
 	stepName   = regexp.MustCompile(`ctx:(?:step|poll)\("([^"]+)"`)
 )
 
-// examplesPlaybook gives a playbook of all examples, and the steps it must do. An
+// examplesPlaybook returns a playbook of all examples, and the steps it must do. An
 // example without steps of its own runs inside one, whose result is its first local.
 func examplesPlaybook(t *testing.T) (source string, steps []string) {
 	t.Helper()

@@ -110,11 +110,11 @@ func TestReferenceTakesItsPlace(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	if again, err := withReference(got, "new\n"); err != nil || again != got {
-		t.Errorf("the second time gives %q, %v", again, err)
+		t.Errorf("the second time returns %q, %v", again, err)
 	}
 	for _, readme := range []string{"", "# A\n", beginReference, endReference, endReference + beginReference} {
 		if got, err := withReference(readme, "new\n"); err == nil {
-			t.Errorf("%q gives %q", readme, got)
+			t.Errorf("%q returns %q", readme, got)
 		}
 	}
 }

@@ -178,7 +178,7 @@ func TestGroupMember(t *testing.T) {
 	}
 }
 
-// lastRun gives the latest run.
+// lastRun returns the latest run.
 func (w *world) lastRun(state string) string {
 	w.t.Helper()
 	j, err := journal.OpenReadOnly(w.t.Context(), state)

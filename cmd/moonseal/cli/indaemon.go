@@ -72,7 +72,7 @@ const (
 	followMost  = 10 * time.Second // since a person may wake it at any time
 )
 
-// outcomeOf gives a run that has ended or stopped as its process would have.
+// outcomeOf returns a run that has ended or stopped as its process would have.
 func outcomeOf(r *journal.Run) *run.Outcome {
 	out := &run.Outcome{Status: r.Status, Reason: r.Reason, Error: r.Error}
 	if r.Status == journal.Waiting {

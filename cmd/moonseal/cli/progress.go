@@ -120,7 +120,7 @@ func (s *shownStep) again() string {
 	return fmt.Sprintf("  (attempt %d)", s.attempt)
 }
 
-// shortTime gives seconds, as long as these say something.
+// shortTime returns seconds, as long as these say something.
 func shortTime(d time.Duration) string {
 	if d < 100*time.Second {
 		return fmt.Sprintf("%.1f s", d.Seconds())
@@ -301,7 +301,7 @@ func (p *progress) logged(r journal.Logged) {
 	p.line("    %s: %s%s", r.Level, r.Message, fieldText(r.Fields))
 }
 
-// fieldText gives a log line's fields as key=value.
+// fieldText returns a log line's fields as key=value.
 func fieldText(raw json.RawMessage) string {
 	dec := json.NewDecoder(strings.NewReader(string(raw)))
 	if _, err := dec.Token(); err != nil {

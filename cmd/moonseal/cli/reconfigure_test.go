@@ -37,7 +37,7 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 	w.script("bad", "half a script")
 	w.env["BEAT"] = service.URL + "/beat"
 	d := w.serve()
-	delete(w.env, "BEAT") // the daemon alone has it, as it has what systemd gives it
+	delete(w.env, "BEAT") // the daemon alone has it, as it has what systemd passes to it
 	w.check(os.WriteFile(filepath.Join(w.dir, "one"), []byte("generic://"+service.Listener.Addr().String()+"/one?disabletls=yes"), 0o600))
 	if out := w.moonseal(exitUsage, "alert", "test"); !strings.Contains(out, "there are no alerts in the config") {
 		t.Errorf("alert test: %s", out)

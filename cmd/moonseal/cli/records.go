@@ -8,7 +8,7 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// records gives what there is to read of the journal, and whether a daemon shows
+// records returns what there is to read of the journal, and whether a daemon shows
 // it: that one lets its socket's group read too. close is to be called.
 func (a *app) records(ctx context.Context, cfg *config.Config) (r api.Records, byDaemon bool, closeIt func(), err error) {
 	if c := a.daemon(cfg); c.Alive(ctx) {

@@ -193,7 +193,7 @@ func (a *app) askOne(in *bufio.Reader, what string) (string, error) {
 	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is none of done, again and look; nothing is changed", answer)}
 }
 
-// lastError gives what a parked run met last: its own error, or that of the step that
+// lastError returns what a parked run met last: its own error, or that of the step that
 // has not ended.
 func lastError(h *journal.History) *problem.Error {
 	if h.Run.Error != nil {
@@ -207,7 +207,7 @@ func lastError(h *journal.History) *problem.Error {
 	return nil
 }
 
-// brief gives what a call noted of how far it came in one short line: without
+// brief returns what a call noted of how far it came in one short line: without
 // whole certificates.
 func brief(raw json.RawMessage) string {
 	var v any

@@ -62,7 +62,7 @@ end }`, fmt.Sprintf("concurrency: %d\nhosts: { \"silent.test:443\": %q }\n", n, 
 	b.ReportMetric(milliseconds(last)/milliseconds(floor), "last-ratio")
 }
 
-// resumed waits until n runs are at work in a later epoch, and gives when the first
+// resumed waits until n runs are at work in a later epoch, and returns when the first
 // and the last of them began to be.
 func (d *measured) resumed(j *journal.Journal, n int, after int64) (first, last time.Time) {
 	d.b.Helper()

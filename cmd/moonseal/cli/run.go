@@ -56,7 +56,7 @@ func (a *app) runCommandLine(ctx context.Context, name string, opts runOptions) 
 	return ended(a.run(ctx, cfg, name, opts))
 }
 
-// ended gives a command's error for a code and an error that was not printed yet.
+// ended returns a command's error for a code and an error that was not printed yet.
 func ended(code int, err error) error {
 	if err != nil || code == exitDone {
 		return err
@@ -81,7 +81,7 @@ func (o runOptions) in(job *worker.Job) {
 	}
 }
 
-// run runs the playbook called name and gives the exit code.
+// run runs the playbook called name and returns the exit code.
 func (a *app) run(ctx context.Context, cfg *config.Config, name string, opts runOptions) (code int, err error) {
 	p := a.newProgress(opts.json, cfg.Log.Level)
 	defer p.close()

@@ -116,7 +116,7 @@ func orNothing(err error) error {
 	return err
 }
 
-// findRun gives the run that a person named, or the error that names near ones.
+// findRun returns the run that a person named, or the error that names near ones.
 func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error) {
 	r, err := j.Run(ctx, id)
 	if err == nil {

@@ -77,7 +77,7 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 }
 
 // lookUp looks a secret up as a run would: where a daemon runs it is asked, for what
-// systemd gives it nobody else sees.
+// systemd returns it nobody else sees.
 func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) api.SecretState {
 	if c := a.daemon(cfg); c.Alive(ctx) {
 		s, err := c.Secret(ctx, name)
@@ -102,7 +102,7 @@ func (a *app) lookUpHere(ctx context.Context, cfg *config.Config, name string) a
 	return api.SecretState{Name: name, Error: &problem.Error{Kind: problem.NotFound, Message: "it is no systemd credential, not in the environment, and not in the config"}}
 }
 
-// namedSecrets gives the secrets that the scripts name while they are loaded, and
+// namedSecrets returns the secrets that the scripts name while they are loaded, and
 // those of the config.
 func (a *app) namedSecrets(ctx context.Context, cfg *config.Config) ([]string, error) {
 	if c := a.daemon(cfg); c.Alive(ctx) {

@@ -67,7 +67,7 @@ func (w *world) accountKey(path string) bool {
 	return err == nil && !strings.HasPrefix(rel, "..") && filepath.Ext(path) == ".key"
 }
 
-// secrets gives what must be nowhere, by a name that may be shown: the secrets of
+// secrets returns what must be nowhere, by a name that may be shown: the secrets of
 // lab.env and the keys of the accounts, in the forms in which they travel.
 func (w *world) secrets() map[string][]byte {
 	needles := map[string][]byte{"a private key in PEM": []byte("PRIVATE KEY-----")}
@@ -122,7 +122,7 @@ func (w *world) addKey(name, path string, add func(name, value string)) error {
 	return nil
 }
 
-// journalValues gives search every value of the journal: in the file a long one
+// journalValues returns search every value of the journal: in the file a long one
 // is in pieces.
 func (w *world) journalValues(search func(string, []byte)) error {
 	path := filepath.Join(w.dir, "state", "moonseal.db")

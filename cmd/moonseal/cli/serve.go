@@ -78,7 +78,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	return d.Serve(ctx, l)
 }
 
-// parts gives what makes a config's parts: the first parent of children, and those
+// parts returns what makes a config's parts: the first parent of children, and those
 // that come after it, which share what is the process's.
 func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (daemon.Parts, error) {
 	var first *worker.Parent

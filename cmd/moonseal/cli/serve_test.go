@@ -87,7 +87,7 @@ func (w *world) until(what string, so func() bool) {
 	}
 }
 
-// is waits until the run has the status, and gives it.
+// is waits until the run has the status, and returns it.
 func (d *served) is(id string, want journal.Status) journal.Run {
 	d.w.t.Helper()
 	j, err := journal.OpenReadOnly(d.w.t.Context(), d.state)
@@ -193,7 +193,7 @@ func TestServeByHand(t *testing.T) {
 	d.process.wait()
 }
 
-// statusJSON gives the demo playbook's part of status --json, whose keys are all
+// statusJSON returns the demo playbook's part of status --json, whose keys are all
 // there.
 func (w *world) statusJSON() map[string]any {
 	w.t.Helper()

@@ -52,7 +52,7 @@ func ownState(cfg *config.Config) error {
 	return e
 }
 
-// uidOf gives who owns a file; -1 where that is not known.
+// uidOf returns who owns a file; -1 where that is not known.
 func uidOf(info os.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)

@@ -52,7 +52,7 @@ left; 3 unknown: no daemon answers, or wrong use.`,
 	return cmd
 }
 
-// client gives a client for the config's daemon.
+// client returns a client for the config's daemon.
 func (a *app) client(ctx context.Context) (*api.Client, error) {
 	cfg, err := a.reachConfig(ctx)
 	if err != nil {
@@ -77,7 +77,7 @@ func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
 	return where, nil
 }
 
-// daemon gives a client that speaks for the user behind sudo.
+// daemon returns a client that speaks for the user behind sudo.
 func (a *app) daemon(cfg *config.Config) *api.Client {
 	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER")).Of(a.build, a.otherBuild)
 }

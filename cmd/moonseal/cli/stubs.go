@@ -57,7 +57,7 @@ func referenceText(reg *bind.Registry) string {
 	return b.String()
 }
 
-// stubFiles gives the definition files by name.
+// stubFiles returns the definition files by name.
 func stubFiles(reg *bind.Registry) map[string]string {
 	files := map[string]string{"moonseal.lua": run.Stub}
 	for _, m := range reg.Modules {

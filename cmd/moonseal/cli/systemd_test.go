@@ -12,7 +12,7 @@ import (
 
 var unit = filepath.Join(examples, "systemd", "moonseal.service")
 
-// analyze runs systemd-analyze(1) and gives all that it says.
+// analyze runs systemd-analyze(1) and returns all that it says.
 func analyze(t *testing.T, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("systemd-analyze")
@@ -26,7 +26,7 @@ func analyze(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// installed gives the unit as it is where moonseal is installed, which it is not here.
+// installed returns the unit as it is where moonseal is installed, which it is not here.
 func installed(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()

@@ -73,7 +73,7 @@ func (w *world) onTerminal(columns uint16, args ...string) (cmd *exec.Cmd, perso
 
 const clearLine = "\r\x1b[K"
 
-// left gives what stands on the terminal in the end.
+// left returns what stands on the terminal in the end.
 func left(shown string) string {
 	var out strings.Builder
 	for line := range strings.Lines(strings.ReplaceAll(shown, "\r\n", "\n")) {

@@ -196,7 +196,7 @@ func (x *torture) sound() {
 	x.t.Logf("%d runs, %d saves", len(x.runs), tortureWriters*(x.saves+tortureScripts))
 }
 
-// resident gives the daemon's memory in bytes.
+// resident returns the daemon's memory in bytes.
 func (x *torture) resident() int {
 	x.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", x.d.cmd.Process.Pid))

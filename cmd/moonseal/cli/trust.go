@@ -105,7 +105,7 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	return nil
 }
 
-// shownBy gives the certificate that host shows at addr. Nothing is verified: a
+// shownBy returns the certificate that host shows at addr. Nothing is verified: a
 // person or a pin compares it.
 func shownBy(ctx context.Context, network *grant.Network, host, addr string) (*x509.Certificate, error) {
 	conn, err := network.Dial(ctx, "tcp", addr)

@@ -42,7 +42,7 @@ type machine struct {
 // processor is this program's, and ten times as slow.
 const conversation = 3 * time.Minute
 
-// newMachine gives a machine that is off.
+// newMachine returns a machine that is off.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, image: os.Getenv(vmVariable), dir: t.TempDir()}
@@ -131,7 +131,7 @@ func (m *machine) check(err error) {
 	}
 }
 
-// answer gives the next line that the agent says.
+// answer returns the next line that the agent says.
 func (m *machine) answer() string {
 	m.t.Helper()
 	m.check(m.conn.SetReadDeadline(time.Now().Add(conversation)))
@@ -143,7 +143,7 @@ func (m *machine) answer() string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// try runs a shell script as root and gives what it printed, and its exit code.
+// try runs a shell script as root and returns what it printed, and its exit code.
 func (m *machine) try(script string) (said string, code int) {
 	m.t.Helper()
 	_, err := io.WriteString(m.conn, base64.StdEncoding.EncodeToString([]byte(script))+"\n")
@@ -157,7 +157,7 @@ func (m *machine) try(script string) (said string, code int) {
 	return string(out), code
 }
 
-// do runs a shell script that must not fail, and gives what it printed.
+// do runs a shell script that must not fail, and returns what it printed.
 func (m *machine) do(script string) string {
 	m.t.Helper()
 	said, code := m.try(script)
@@ -188,7 +188,7 @@ func (m *machine) write(path, text string) {
 	m.do("mkdir -p $(dirname " + path + ")\nbase64 --decode >" + path + " <<<" + base64.StdEncoding.EncodeToString([]byte(text)))
 }
 
-// archive gives a tar of the files; those below bin/ can be run.
+// archive returns a tar of the files; those below bin/ can be run.
 func archive(t *testing.T, files map[string][]byte) []byte {
 	t.Helper()
 	var out bytes.Buffer

@@ -42,7 +42,7 @@ func (m *installation) renews() {
 	m.says(0, "sudo -u alice moonseal logs -f "+run, "denied by alice (as root)")
 }
 
-// child gives the process of the one run that is under way.
+// child returns the process of the one run that is under way.
 func (m *installation) child() string {
 	m.t.Helper()
 	return m.do("cat " + cgroup + "/run-*/cgroup.procs")

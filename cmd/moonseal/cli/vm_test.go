@@ -93,7 +93,7 @@ func (m *installation) build() {
 	m.bring(files)
 }
 
-// typed gives the commands of the README's code block after the words that matches
+// typed returns the commands of the README's code block after the words that matches
 // do, as they are typed, without comments.
 func (m *installation) typed(after, matches string) string {
 	m.t.Helper()
@@ -159,7 +159,7 @@ func (m *installation) configure(lines string) {
 	m.do("cd /etc/moonseal && cat init.yaml world.yaml >new.yaml && mv new.yaml moonseal.yaml")
 }
 
-// toWorld gives what a config needs to lead from the machine to the world, and the lines.
+// toWorld returns what a config needs to lead from the machine to the world, and the lines.
 func (m *installation) toWorld(lines string) string {
 	m.t.Helper()
 	var cfg map[string]any
@@ -188,7 +188,7 @@ func renewal(host string) string {
 `, host, host)
 }
 
-// begin lets the playbook begin, while a fault holds its call, and gives its run.
+// begin lets the playbook begin, while a fault holds its call, and returns its run.
 func (m *installation) begin(playbook string, fault faults.Fault) (run string, hold int) {
 	m.t.Helper()
 	hold = m.w.fault(fault)
@@ -205,7 +205,7 @@ func (m *installation) held(id int) {
 	m.check(m.w.lab.WaitHeld(ctx, id))
 }
 
-// latest gives the playbook's latest run.
+// latest returns the playbook's latest run.
 func (m *installation) latest(playbook string) string {
 	m.t.Helper()
 	said := m.do("sudo -u alice moonseal runs --limit 1 --json --playbook " + playbook)
@@ -245,7 +245,7 @@ func (m *installation) once(host string) {
 	}
 }
 
-// issued gives the fingerprints of the certificates that the CA has issued for the host.
+// issued returns the fingerprints of the certificates that the CA has issued for the host.
 func (m *installation) issued(host string) (all []string) {
 	m.t.Helper()
 	for _, c := range m.w.ledger().Certificates {
@@ -256,7 +256,7 @@ func (m *installation) issued(host string) (all []string) {
 	return all
 }
 
-// property gives what systemd knows of the unit.
+// property returns what systemd knows of the unit.
 func (m *installation) property(name string) string {
 	m.t.Helper()
 	return m.do("systemctl show --value -p " + name + " moonseal")

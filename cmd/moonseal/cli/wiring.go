@@ -96,7 +96,7 @@ func knownModules(cfg *config.Config, names []string) error {
 	return nil
 }
 
-// job gives a job with everything that the config says.
+// job returns a job with everything that the config says.
 func job(cfg *config.Config) (worker.Job, error) {
 	j := worker.Job{
 		Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts,

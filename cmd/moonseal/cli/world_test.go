@@ -137,7 +137,7 @@ func (w *world) start(kill string, args ...string) *process {
 	return p
 }
 
-// wait waits for the process's end and gives its exit code; minus the signal's
+// wait waits for the process's end and returns its exit code; minus the signal's
 // number where one has ended it.
 func (p *process) wait() int {
 	p.w.t.Helper()
@@ -166,7 +166,7 @@ func (p *process) kill() {
 	}
 }
 
-// children gives the processes that p has started and that live.
+// children returns the processes that p has started and that live.
 func (p *process) children() []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	var out []int
@@ -271,7 +271,7 @@ func (w *world) script(name, text string) {
 	w.check(os.WriteFile(filepath.Join(w.dir, "scripts", name+".lua"), []byte(text), 0o600))
 }
 
-// histories gives all runs as the journal has them, the latest first.
+// histories returns all runs as the journal has them, the latest first.
 func (w *world) histories() []*journal.History {
 	w.t.Helper()
 	ctx := w.t.Context()

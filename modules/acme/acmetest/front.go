@@ -50,7 +50,7 @@ func Calls() []string {
 	return names
 }
 
-// callName gives a request's name for faults; "" for a path that is no ACME.
+// callName returns a request's name for faults; "" for a path that is no ACME.
 func callName(r *http.Request) string {
 	for _, c := range calls() {
 		if r.URL.Path == c.path || strings.HasSuffix(c.path, "/") && strings.HasPrefix(r.URL.Path, c.path) {

@@ -62,7 +62,7 @@ func httpClient(t *testing.T, ca *CA) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
-// newClient gives a client without retries, except for bad nonces.
+// newClient returns a client without retries, except for bad nonces.
 func newClient(t *testing.T, ca *CA) *acme.Client {
 	t.Helper()
 	httpClient := httpClient(t, ca)
@@ -185,7 +185,7 @@ func newCSR(t *testing.T, names ...string) []byte {
 	return der
 }
 
-// issue gives a chain for names, leaf first.
+// issue returns a chain for names, leaf first.
 func issue(t *testing.T, client *acme.Client, z *zone, names ...string) []*x509.Certificate {
 	t.Helper()
 	order := authorize(t, client, z, names...)

@@ -84,7 +84,7 @@ func (l *ledger) note(url string, body []byte) {
 	l.orders = append(l.orders, Order{URL: url, Identifiers: names, Profile: order.Profile, Replaces: order.Replaces})
 }
 
-// Ledger gives all orders and certificates so far. A certificate belongs to it
+// Ledger returns all orders and certificates so far. A certificate belongs to it
 // once its finalization was accepted, though the answer may have been lost. It
 // can be asked after Close unless Pebble ran in a process of its own.
 func (c *CA) Ledger(ctx context.Context) (Ledger, error) {

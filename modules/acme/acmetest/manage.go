@@ -43,7 +43,7 @@ func (c *CA) fetchIssuers(ctx context.Context, n int) error {
 	return nil
 }
 
-// nonce gives a fresh nonce, "" when Pebble is gone.
+// nonce returns a fresh nonce, "" when Pebble is gone.
 func (c *CA) nonce(ctx context.Context) string {
 	rec, err := c.call(ctx, http.MethodHead, "/nonce-plz", nil)
 	if err != nil {

@@ -42,7 +42,7 @@ func startHere(o Options) (*backend, error) {
 	return &backend{handler: h, stop: func() error { return nil }}, nil
 }
 
-// newPebble gives a handler for ACME, Pebble's management and ordersPath.
+// newPebble returns a handler for ACME, Pebble's management and ordersPath.
 func newPebble(o Options) (http.Handler, error) {
 	logger, store := o.logger(), db.NewMemoryStore()
 	for id, key := range o.EAB {
@@ -107,7 +107,7 @@ func (t inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// env gives the variables through which alone Pebble can be set.
+// env returns the variables through which alone Pebble can be set.
 func (o *Options) env() map[string]string {
 	return map[string]string{
 		"PEBBLE_VA_NOSLEEP":      "1",
@@ -167,7 +167,7 @@ func (s orderStates) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(out)
 }
 
-// issued gives an order's state, and waits for a certificate that is being issued,
+// issued returns an order's state, and waits for a certificate that is being issued,
 // so that what has been finalized is in the ledger though its client never asked
 // again. The caller has the turn.
 func (s orderStates) issued(ctx context.Context, id string) orderState {

@@ -65,7 +65,7 @@ func (n *Node) RemoveTrust(service, commonName string) (int, error) {
 	return removed, nil
 }
 
-// PendingCSRs gives all pending CSRs, service -> PEM.
+// PendingCSRs returns all pending CSRs, service -> PEM.
 func (n *Node) PendingCSRs() map[string]string {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()

@@ -118,10 +118,10 @@ func (c *Cluster) Close() {
 	c.wg.Wait()
 }
 
-// Node gives the node of a fully qualified name; nil where there is none.
+// Node returns the node of a fully qualified name; nil where there is none.
 func (c *Cluster) Node(fqdn string) *Node { return c.byName[strings.ToLower(fqdn)] }
 
-// Nodes gives all nodes in the order of the options.
+// Nodes returns all nodes in the order of the options.
 func (c *Cluster) Nodes() []*Node { return append([]*Node(nil), c.nodes...) }
 
 // Addrs maps what a client would dial, "fqdn:443" and "fqdn:22", to the

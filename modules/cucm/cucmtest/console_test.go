@@ -84,7 +84,7 @@ func (c *console) send(text string) {
 	}
 }
 
-// next gives more output; false at its end.
+// next returns more output; false at its end.
 func (c *console) next() bool {
 	c.t.Helper()
 	select {
@@ -97,7 +97,7 @@ func (c *console) next() bool {
 	}
 }
 
-// until waits for words and gives what came up to and with them.
+// until waits for words and returns what came up to and with them.
 func (c *console) until(words string) string {
 	c.t.Helper()
 	for {
@@ -112,7 +112,7 @@ func (c *console) until(words string) string {
 	}
 }
 
-// end waits for the end of the output and gives the rest.
+// end waits for the end of the output and returns the rest.
 func (c *console) end() string {
 	c.t.Helper()
 	for c.next() {
@@ -120,7 +120,7 @@ func (c *console) end() string {
 	return c.seen
 }
 
-// run types a command and gives its output up to the next prompt.
+// run types a command and returns its output up to the next prompt.
 func (c *console) run(command string) string {
 	c.t.Helper()
 	c.send(command + "\r")

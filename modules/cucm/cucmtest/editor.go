@@ -61,7 +61,7 @@ func (e *editor) write(s string) {
 	}
 }
 
-// flush gives the echo that is still to be sent.
+// flush returns the echo that is still to be sent.
 func (e *editor) flush() string {
 	s := e.out.String()
 	e.out.Reset()

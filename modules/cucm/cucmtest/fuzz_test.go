@@ -23,7 +23,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if c.service != strings.TrimSpace(c.service) || !strings.HasSuffix(strings.TrimSpace(line), c.service) {
-			t.Fatalf("%q gives %q", line, c.service)
+			t.Fatalf("%q returns %q", line, c.service)
 		}
 	})
 }

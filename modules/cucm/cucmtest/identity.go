@@ -145,7 +145,7 @@ func forClients(cert *x509.Certificate) bool {
 }
 
 // chain verifies a leaf up to a self-signed root of the service's trust store
-// and gives the issuers between the two.
+// and returns the issuers between the two.
 func (n *Node) chain(service string, certs []*x509.Certificate) ([]*x509.Certificate, bool) {
 	known := n.trust[trustOf(service)].list()
 	if n.behavior.IdentityChain {

@@ -69,7 +69,7 @@ type Login struct {
 // maxLogins bounds what a long-lived lab remembers of REST's many logins.
 const maxLogins = 10_000
 
-// Ledger gives a copy of what happened so far.
+// Ledger returns a copy of what happened so far.
 func (c *Cluster) Ledger() Ledger {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,5 +103,5 @@ func (c *Cluster) noteLogin(l Login) {
 	c.ledger.Logins = append(c.ledger.Logins, l)
 }
 
-// sortedKeys gives the keys of m in order.
+// sortedKeys returns the keys of m in order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -140,7 +140,7 @@ func (n *Node) Configure(change func(*Behavior)) error {
 	return nil
 }
 
-// Behavior gives a copy of the node's behavior.
+// Behavior returns a copy of the node's behavior.
 func (n *Node) Behavior() Behavior {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
@@ -188,7 +188,7 @@ func (n *Node) HostKeyFingerprint() (string, error) {
 	return ssh.FingerprintSHA256(key.PublicKey()), nil
 }
 
-// ChangeHostKey gives the node another SSH host key, as a reinstallation does.
+// ChangeHostKey returns the node another SSH host key, as a reinstallation does.
 func (n *Node) ChangeHostKey() error {
 	key, err := newHostKey()
 	if err != nil {
@@ -215,7 +215,7 @@ func (n *Node) currentHostKey() (ssh.Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.legacyKey, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA}) //nolint:forcetypeassert // an RSA key gives one
+		n.legacyKey, err = ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA}) //nolint:forcetypeassert // an RSA key is one
 		if err != nil {
 			return nil, err
 		}
@@ -237,7 +237,7 @@ func (n *Node) settle() {
 	n.arrivals = rest
 }
 
-// login checks a password, counts failures and notes the login. It gives the
+// login checks a password, counts failures and notes the login. It returns the
 // account's privilege (0 reads, 1 writes) and whether it may come in.
 func (n *Node) login(via, user, password string) (privilege int, ok bool) {
 	n.c.mu.Lock()

@@ -74,7 +74,7 @@ type NodeOptions struct {
 	Behavior *Behavior        // the cluster's where nil
 }
 
-// Shape is the form of a list that the API gives.
+// Shape is the form of a list that the API returns.
 type Shape string
 
 // The shapes; both are seen on real servers.

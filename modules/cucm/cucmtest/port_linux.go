@@ -10,7 +10,7 @@ import (
 
 // reservePort binds a free loopback port without listening on it. Others that
 // name the port and set SO_REUSEADDR, as net.Listen does, may listen on it;
-// where nobody does connections are refused, and the kernel gives the port to
+// where nobody does connections are refused, and the kernel assigns the port to
 // no one else. release ends the reservation.
 func reservePort() (addr string, release func(), err error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -44,7 +44,7 @@ type apiError struct {
 
 func refuse(status int, messages ...string) *apiError { return &apiError{status, messages} }
 
-// route is one call of the API. A handler gives the status and the body of its
+// route is one call of the API. A handler returns the status and the body of its
 // answer; the body becomes JSON.
 type route struct {
 	call   string

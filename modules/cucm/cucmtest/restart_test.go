@@ -248,7 +248,7 @@ func TestRestartsQueue(t *testing.T) {
 
 // Close ends what waits: restarts, sessions, the lot.
 func TestCloseDuringARestart(t *testing.T) {
-	c, _, _, _ := timed(t, nil) //nolint:dogsled // of all that it gives, the cluster
+	c, _, _, _ := timed(t, nil) //nolint:dogsled // of all that it returns, the cluster
 	s := login(t, c.Node(pub))
 	s.send(restartTomcat + "\r")
 	s.until("[STARTING]")

@@ -18,7 +18,7 @@ import (
 type web struct {
 	node    *Node
 	addr    string
-	release func() // gives the port back
+	release func() // frees the port
 
 	mu     sync.Mutex
 	closed bool
@@ -40,7 +40,7 @@ func listenWeb(n *Node) (*web, error) {
 	return w, nil
 }
 
-// handshake gives the certificate that Tomcat read when it last started.
+// handshake returns the certificate that Tomcat read when it last started.
 func (n *Node) handshake(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()

@@ -55,7 +55,7 @@ type Options struct {
 	Clock       clockwork.Clock // the real one when nil
 	Credentials Credentials     // each empty field gets the value of DefaultCredentials
 
-	// Issue gives the certificate for an API's host name. When nil the world
+	// Issue returns the certificate for an API's host name. When nil the world
 	// makes a CA of its own; see [World.CA].
 	Issue func(host string) (tls.Certificate, error)
 }
@@ -71,7 +71,7 @@ type Credentials struct {
 	TSIGSecret         string // base64
 }
 
-// DefaultCredentials gives the credentials of a World that was told none.
+// DefaultCredentials returns the credentials of a World that was told none.
 func DefaultCredentials() Credentials {
 	return Credentials{ //nolint:gosec // made up
 		CloudflareToken:    "cf-lab-Zt3Vq8nW1xYb6Kd0Rm5Js7Hp2Lg9Tc4Fa",
@@ -201,13 +201,13 @@ func (w *World) Close() {
 	w.owned.Wait()
 }
 
-// Resolver gives the resolver's address, host:port, for UDP and TCP.
+// Resolver returns the resolver's address, host:port, for UDP and TCP.
 func (w *World) Resolver() string { return w.resolver.addr }
 
-// Server gives the address of the authoritative server n, counted from 1.
+// Server returns the address of the authoritative server n, counted from 1.
 func (w *World) Server(n int) string { return w.servers[n-1].addr }
 
-// Credentials gives what the world accepts.
+// Credentials returns what the world accepts.
 func (w *World) Credentials() Credentials { return w.opt.Credentials }
 
 // Hosts maps each real name and port, such as "api.cloudflare.com:443" or
@@ -233,7 +233,7 @@ func (w *World) Dial(ctx context.Context, network, addr string) (net.Conn, error
 	return d.DialContext(ctx, network, to)
 }
 
-// HTTPClient gives a client that dials with [World.Dial] and trusts [World.CA], or
+// HTTPClient returns a client that dials with [World.Dial] and trusts [World.CA], or
 // the system's roots where Options.Issue is set.
 func (w *World) HTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
@@ -242,7 +242,7 @@ func (w *World) HTTPClient() *http.Client {
 	}}
 }
 
-// CA gives the world's own CA certificate as PEM; "" where Options.Issue is set.
+// CA returns the world's own CA certificate as PEM; "" where Options.Issue is set.
 func (w *World) CA() string { return w.ca.pem }
 
 // SetPropagationDelay changes the delay of server n, counted from 1, for changes
@@ -297,7 +297,7 @@ func (w *World) Remove(name, typ, value string) int {
 // the name servers' own addresses.
 func (w *World) Records() []Record { return w.zones.list(nil) }
 
-// TXT gives what TXT records there are and were.
+// TXT returns what TXT records there are and were.
 func (w *World) TXT() Ledger { return w.zones.ledger() }
 
 // Ledger is what happened to TXT records.
@@ -319,7 +319,7 @@ type Event struct {
 	At     time.Time `json:"at"`
 }
 
-// cleanName gives name in lower case without its trailing dot.
+// cleanName returns name in lower case without its trailing dot.
 func cleanName(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
 
 func serverName(i int, zone string) string { return fmt.Sprintf("ns%d.%s", i+1, dns.Fqdn(zone)) }

@@ -121,7 +121,7 @@ func (r *route53) zonesByName(rw http.ResponseWriter, req *http.Request) {
 	r53Reply(rw, http.StatusOK, out)
 }
 
-// reversed gives a name's labels from the root down: the API's order.
+// reversed returns a name's labels from the root down: the API's order.
 func reversed(name string) string {
 	labels := strings.Split(cleanName(name), ".")
 	slices.Reverse(labels)

@@ -63,7 +63,7 @@ func (r *route53) changeSets(rw http.ResponseWriter, req *http.Request, zone str
 	}{r53ChangeInfo: r.submitted()})
 }
 
-// difference gives what turns before into after, so that the past shows true
+// difference returns what turns before into after, so that the past shows true
 // changes only: a value that is deleted and created in one batch stays.
 func difference(before, after []Record) (add []Record, remove []int) {
 	same := func(a Record) func(Record) bool {
@@ -84,7 +84,7 @@ func difference(before, after []Record) (add []Record, remove []int) {
 	return add, remove
 }
 
-// applySet gives the zone's records after a change, or what is wrong with it in
+// applySet returns the zone's records after a change, or what is wrong with it in
 // the API's words.
 func applySet(records []Record, zone string, c r53Change) (after []Record, wrong string) {
 	name := cleanName(c.Set.Name)
@@ -135,7 +135,7 @@ func sameSet(have []Record, want []string, ttl time.Duration) bool {
 	return true
 }
 
-// values checks a set's values and gives them without TXT quoting.
+// values checks a set's values and returns them without TXT quoting.
 func (s r53Set) values() (out []string, wrong string) {
 	if len(s.Records) == 0 {
 		return nil, "Invalid request: expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], " +

@@ -245,7 +245,7 @@ func (c *watchedConn) SetDeadline(t time.Time) error {
 }
 func (c *watchedConn) Close() error { return errors.Join(c.read.Close(), c.Conn.Close()) }
 
-// callName gives the call of a question at server ns.
+// callName returns the call of a question at server ns.
 func callName(view int) string {
 	if view == slowest {
 		return "dns.query.resolver"

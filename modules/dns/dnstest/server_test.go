@@ -39,7 +39,7 @@ func ask(t *testing.T, network, addr, name string, typ uint16) *dns.Msg {
 	return a
 }
 
-// said gives an answer as one line: RCODE, flags, and the answers' data.
+// said returns an answer as one line: RCODE, flags, and the answers' data.
 func said(a *dns.Msg) string {
 	parts := []string{dns.RcodeToString[a.Rcode]}
 	if a.Authoritative {

@@ -125,7 +125,7 @@ func (s *store) note(r Record, action string, now time.Time) {
 	}
 }
 
-// list gives the records that are there now and match; all where match is nil.
+// list returns the records that are there now and match; all where match is nil.
 func (s *store) list(match func(Record) bool) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *store) setDelay(server int, d time.Duration) {
 
 func (s *store) apexes() []string { return slices.Clone(s.zones) }
 
-// zoneOf gives the longest zone that holds name; "" where there is none.
+// zoneOf returns the longest zone that holds name; "" where there is none.
 func (s *store) zoneOf(name string) string {
 	name = cleanName(name)
 	for _, z := range s.zones {
@@ -171,7 +171,7 @@ func (s *store) zoneOf(name string) string {
 // slowest as a view means: what every server shows.
 const slowest = -1
 
-// seen gives the RRs that a view (a server's index, or slowest) shows now in zone.
+// seen returns the RRs that a view (a server's index, or slowest) shows now in zone.
 func (s *store) seen(view int, zone string) []dns.RR {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *store) seen(view int, zone string) []dns.RR {
 	return rrs
 }
 
-// soa gives zone's SOA; the store's serial counts every change.
+// soa returns zone's SOA; the store's serial counts every change.
 func (s *store) soa(zone string) dns.RR {
 	return &dns.SOA{
 		Hdr: dns.RR_Header{Name: dns.Fqdn(zone), Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 60},
@@ -232,7 +232,7 @@ func newEntry(r Record) (*entry, error) {
 	return &entry{Record: r, rr: rr}, nil
 }
 
-// recordOf gives a wire RR as a Record.
+// recordOf returns a wire RR as a Record.
 func recordOf(rr dns.RR) Record {
 	h := rr.Header()
 	r := Record{Name: cleanName(h.Name), Type: dns.TypeToString[h.Rrtype], TTL: time.Duration(h.Ttl) * time.Second}

@@ -83,7 +83,7 @@ func quotedStrings(value string) ([]string, error) {
 	return out, nil
 }
 
-// closingQuote gives the index of the quote that ends the string at the start of
+// closingQuote returns the index of the quote that ends the string at the start of
 // s; -1 where there is none.
 func closingQuote(s string) int {
 	for i := 1; i < len(s); i++ {

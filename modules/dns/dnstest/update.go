@@ -43,7 +43,7 @@ func (w *World) sign(a *dns.Msg, rw dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 // signingTime is real: the library that checks a TSIG asks no injected clock.
 func signingTime() int64 { return time.Now().Unix() }
 
-// authenticate gives the RCODE, and the TSIG error where there is one (RFC 8945
+// authenticate returns the RCODE, and the TSIG error where there is one (RFC 8945
 // section 5.2).
 func (w *World) authenticate(rw dns.ResponseWriter, q *dns.Msg) (rcode int, tsigError uint16) {
 	t := q.IsTsig()
@@ -112,7 +112,7 @@ func (w *World) addition(add []Record, removing []int, r Record) []Record {
 	return append(add, r)
 }
 
-// removal gives the ids of what rr deletes: class ANY a name or a set, class NONE
+// removal returns the ids of what rr deletes: class ANY a name or a set, class NONE
 // one record (RFC 2136 section 2.5).
 func (w *World) removal(rr dns.RR) []int {
 	h := rr.Header()

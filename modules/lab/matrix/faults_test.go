@@ -15,7 +15,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// cases gives what is to be played, call by call: three cases of each call, such
+// cases returns what is to be played, call by call: three cases of each call, such
 // that neighbours have others and each mishap comes once and three times; if MOONSEAL_TEST is
 // full, all of them.
 func cases() (out []fault) {
@@ -85,7 +85,7 @@ func (s *site) survives(t *testing.T, f fault) {
 	t.Error("the call is never made")
 }
 
-// play gives false where the call was not made, because it need not be.
+// play returns false where the call was not made, because it need not be.
 func (s *site) play(t *testing.T, f fault) bool {
 	t.Helper()
 	if s.accountURL == "" {
@@ -144,7 +144,7 @@ func (r *renewal) speaks(t *testing.T, f fault) {
 	}
 }
 
-// errors gives the error of each attempt that failed.
+// errors returns the error of each attempt that failed.
 func (r *renewal) errors() (out []*problem.Error) {
 	for _, rec := range r.seen() {
 		if failed, ok := rec.(journal.StepFailed); ok {

@@ -20,7 +20,7 @@ func retryAfter(times int) int {
 	return 95
 }
 
-// body gives a faulty answer's body as the other side of call would word it.
+// body returns a faulty answer's body as the other side of call would word it.
 func body(call string, code int) string {
 	switch {
 	case strings.HasPrefix(call, "acme."):
@@ -51,7 +51,7 @@ type mishap struct {
 	words string // that the error has to quote
 }
 
-// mishaps gives the ways in which call can go wrong. What has no HTTP has no 429:
+// mishaps returns the ways in which call can go wrong. What has no HTTP has no 429:
 // a DNS server answers SERVFAIL, a command line prints a text.
 func mishaps(call string) []mishap {
 	cut := []mishap{{name: "reset", kind: faults.Reset}, {name: "timeout", kind: faults.Timeout}, {name: "lost", kind: faults.Lost}}

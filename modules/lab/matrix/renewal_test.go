@@ -124,7 +124,7 @@ func (s *site) renewal(t testing.TB, d dropIn, set settings) *renewal {
 	return r
 }
 
-// folder gives a folder in memory where there is such a thing: the journal syncs
+// folder returns a folder in memory where there is such a thing: the journal syncs
 // dozens of times in a renewal, and no power cut is under test.
 func folder(t testing.TB) string {
 	t.Helper()
@@ -149,7 +149,7 @@ func (r *renewal) observe(rec journal.Record) {
 	}
 }
 
-// seen gives the journal's records so far.
+// seen returns the journal's records so far.
 func (r *renewal) seen() []journal.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()

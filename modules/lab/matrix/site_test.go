@@ -97,7 +97,7 @@ func newSite(t testing.TB, change ...func(*lab.Options)) *site {
 	return s
 }
 
-// look gives what has happened since the last look, and remembers.
+// look returns what has happened since the last look, and remembers.
 func (s *site) look(t testing.TB) *lab.Ledger {
 	t.Helper()
 	now, err := s.world.Ledger(t.Context())
@@ -186,7 +186,7 @@ func (r *renewal) pinHostKey(t *testing.T) {
 	}
 }
 
-// quoted gives text as JSON.
+// quoted returns text as JSON.
 func quoted(text string) string {
 	out, _ := json.Marshal(text) // a string does not fail
 	return string(out)
@@ -274,7 +274,7 @@ func held(state, run string) []string {
 	return nil
 }
 
-// zone gives the zone of a drop-in for each provider.
+// zone returns the zone of a drop-in for each provider.
 func zone(provider string) string {
 	return map[string]string{
 		"cloudflare":   `{ provider = "cloudflare", api_token = secret "CF_API_TOKEN" }`,

@@ -44,7 +44,7 @@ func (r *Ratio) report(b *testing.B, name, other string, ratio func(ours, theirs
 	b.ReportMetric(ratio(float64(ours), float64(theirs)), "ratio"+name)
 }
 
-// Median gives the median of list, which it sorts.
+// Median returns the median of list, which it sorts.
 func Median(list []time.Duration) time.Duration {
 	slices.Sort(list)
 	return list[len(list)/2]
@@ -66,7 +66,7 @@ func Spread(b *testing.B, name string, list []time.Duration) {
 	report("max", list[len(list)-1])
 }
 
-// Time gives how long do took, and ends the benchmark where it fails.
+// Time returns how long do took, and ends the benchmark where it fails.
 func Time(b *testing.B, do func() error) time.Duration {
 	b.Helper()
 	begin := time.Now()
