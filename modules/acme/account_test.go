@@ -176,7 +176,7 @@ func TestAccountsByDirectoryAndBinding(t *testing.T) {
 	if n := len(w.requests("POST sign-me-up")); n != 1 {
 		t.Errorf("%d requests to find it", n)
 	}
-	// A run that an older version began goes on with its account.
+	// A run that an older version began continues with its account.
 	c := w.client()
 	order := must(c.Order(ctx, first, OrderRequest{CSR: newCSR(t, "", "a.example.com")}))(t)
 	must(c.Validate(ctx, first, order))(t)

@@ -89,7 +89,7 @@ func TestReplicasThatAreBehind(t *testing.T) {
 	}
 }
 
-// An order is not lost for what stays unknown: the next attempt goes on with it.
+// An order is not lost for what stays unknown: the next attempt continues with it.
 func TestWhatStaysUnknownIsAskedForLater(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient

@@ -209,7 +209,7 @@ func TestAnOrderDoesNotAskWhatIsPostponed(t *testing.T) {
 	}
 }
 
-// A run that a person wants now is due, asked for or not.
+// A forced run is due, asked for or not.
 func TestForceNeedsNoWindow(t *testing.T) {
 	w := newWorld(t, acmetest.Options{})
 	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)

@@ -66,7 +66,7 @@ const youngest = 25 * time.Hour
 // next rule decide, and says so: proxies, replicas that lag and CAs that forget
 // answer so too, and whose certificate it is does not follow from it. Whatever decides,
 // a certificate is left alone until it is a day old, or half of its lifetime if that is
-// less: a rule that wants each new one back would restart an appliance every night.
+// less: a rule that expects each new one back would restart an appliance every night.
 func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts RenewalOptions) (*Renewal, error) {
 	now := c.opts.Clock.Now()
 	if reason := unfit(installed, opts.Names, now); reason != "" {

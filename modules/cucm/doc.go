@@ -11,7 +11,7 @@
 //
 // Generating a CSR, uploading a certificate and restarting services each come
 // in pieces, all of which take and give plain data, so that another process can
-// go on where one was killed: Look… reads and checks, the change itself follows,
+// continue where one was killed: Look… reads and checks, the change itself follows,
 // and Probe… finds out whether a change whose answer was lost has happened.
 //
 // # Trust

@@ -209,7 +209,7 @@ func (b *binding) serves() *bind.Func {
 	}
 }
 
-// found returns what Look found as bind wants it: nil where there is nothing.
+// found returns what Look found as bind expects it: nil where there is nothing.
 func found[T any](v *T) **T {
 	if v == nil {
 		return nil

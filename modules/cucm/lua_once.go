@@ -12,7 +12,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// once lets a restart begin only if no other run has begun it for the same
+// once lets a restart begin only if no other run has started it for the same
 // certificate: a restart after which the old one is still served would otherwise be
 // repeated by each run. done is not nil if such a restart has led to its end by now.
 func once(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (done *Restarted, err error) {
@@ -52,14 +52,14 @@ func notAgain(c *bind.Call, n *Node, look RestartLook, begun []string, earlier a
 	}
 }
 
-// marker keeps, before the first service is restarted, that a restart was begun.
+// marker keeps, before the first service is restarted, that a restart was started.
 type marker struct {
 	c        *bind.Call
 	host     string
 	service  string
 	look     RestartLook
 	previous *account.Restarts // what the mark has replaced; nil: there is no mark yet
-	begun    bool              // a service's restart has begun
+	begun    bool              // a service's restart has started
 	last     []RestartState    // as journaled last
 }
 
@@ -102,7 +102,7 @@ func (m *marker) mark() error {
 }
 
 // failed takes the mark back if the node has refused each restart. A command whose
-// answer was lost may have begun one, so its mark stays.
+// answer was lost may have started one, so its mark stays.
 func (m *marker) failed() {
 	if m.previous == nil || m.begun || slices.ContainsFunc(m.last, func(s RestartState) bool { return s.State != Failed }) {
 		return

@@ -93,7 +93,7 @@ func TestRestartedByHand(t *testing.T) {
 	s.restarted(1)
 }
 
-// A restart that surely has not begun does not count.
+// A restart that surely has not started does not count.
 func TestRestartThatNeverBegan(t *testing.T) {
 	for name, f := range map[string]faults.Fault{
 		"refused by the node": {Call: cucmtest.CallRestart, Kind: faults.Status, Times: -1},
@@ -116,7 +116,7 @@ func TestRestartThatNeverBegan(t *testing.T) {
 	}
 }
 
-// One whose answer was lost may have begun.
+// One whose answer was lost may have started.
 func TestRestartThatMayHaveBegun(t *testing.T) {
 	s := uploaded(t)
 	s.fault(t, faults.Fault{Call: cucmtest.CallRestart, Kind: faults.Reset, Times: -1})
@@ -134,7 +134,7 @@ func TestRestartThatMayHaveBegun(t *testing.T) {
 	s.restarted(0)
 }
 
-// A run that is killed once Tomcat restarts has its mark on the disk, and goes on.
+// A run that is killed once Tomcat restarts has its mark on the disk, and continues.
 func TestMarkBeforeRestart(t *testing.T) {
 	s := uploaded(t)
 	s.stop = `"Cisco Tomcat","state":"begun"`
@@ -144,7 +144,7 @@ func TestMarkBeforeRestart(t *testing.T) {
 	if k := s.kept(); k.Services[tomcatService].Run != "r1" || k.Services[tomcatService].At.IsZero() {
 		t.Errorf("kept %+v", k)
 	}
-	// What is under way goes on even if another playbook has left its mark since.
+	// What is under way continues even if another playbook has left its mark since.
 	others := s.kept()
 	for service, r := range others.Services {
 		r.Run = "r2"

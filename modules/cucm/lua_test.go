@@ -37,7 +37,7 @@ type script struct {
 	name     string // the run's
 	err      error
 
-	// What was journaled of the last effect, to go on from it.
+	// What was journaled of the last effect, to continue from it.
 	function string
 	call     json.RawMessage
 	look     json.RawMessage
@@ -151,7 +151,7 @@ func (s *script) lookAndDo(c *bind.Call, inv *bind.Invocation) (any, error) {
 	return e.Do(c, inv.Recv, inv.Args, s.look)
 }
 
-// resume goes on with the last effect as another process would: the probe
+// resume continues with the last effect as another process would: the probe
 // first, then, where it has not happened, the call anew.
 func (s *script) resume() (result any, happened bool, err error) {
 	inv, err := s.reg.DecodeCall(s.function, s.call)

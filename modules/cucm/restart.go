@@ -194,7 +194,7 @@ func (c *Client) servedFor(ctx context.Context, service string, installed *x509.
 // gets a *RestartProgress before a command, and once the node says that the restart has
 // begun; of services that may be restarted twice it tells with another's, and at the end.
 // Its error ends the restart. What earlier or look
-// know as begun or done is not restarted again. Once anything was begun, the
+// know as started or done is not restarted again. Once anything was started, the
 // work of an error that waiting mends is Unknown: ask [Client.ProbeRestart].
 func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress, progress func(any) error) (*Restarted, error) {
 	run := c.restarting(r.Service, look, earlier)

@@ -201,7 +201,7 @@ func TestRefusedRestart(t *testing.T) {
 	}
 }
 
-// However a restart breaks off: what is known to have begun is not restarted
+// However a restart breaks off: what is known to have started is not restarted
 // again, and what did not happen is.
 func TestRestartGoesOnWhereItWasKilled(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -132,7 +132,7 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 		}
 		lines = append(lines, line)
 		if begun(line) && r.of(service) == Sending {
-			// A restart that cannot be journaled must not go on unseen.
+			// A restart that cannot be journaled must not continue unseen.
 			if unkept = r.set(service, Begun); unkept != nil {
 				cancel()
 			}

@@ -63,7 +63,7 @@ func servicesFor(certificate string) (n needs, ok bool) {
 	)
 	switch trustService(certificate) {
 	case "tomcat":
-		// TFTP goes on serving the old certificate until it restarts.
+		// TFTP continues serving the old certificate until it restarts.
 		return needs{[]string{tomcatService}, []string{"Cisco UDS Tomcat", "Cisco AXL Tomcat", drfMaster, drfLocal, tftp}}, true
 	case "ipsec":
 		return needs{[]string{drfLocal}, []string{drfMaster}}, true
@@ -169,7 +169,7 @@ func judge(service, output string) outcome {
 	}
 }
 
-// begun reports whether a line of a restart's output shows that it has begun.
+// begun reports whether a line of a restart's output shows that it has started.
 func begun(line string) bool {
 	return strings.Contains(line, "Do not press Ctrl+C") || stateEnd.MatchString(line)
 }

@@ -70,7 +70,7 @@ type unreachable struct {
 }
 
 const (
-	// keepFound is how long what was found holds: a run may go on for days.
+	// keepFound is how long what was found holds: a run may continue for days.
 	keepFound = 10 * time.Minute
 	// keepBlocked is how long servers that cannot be reached are not asked again.
 	keepBlocked = time.Minute

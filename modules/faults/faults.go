@@ -25,7 +25,7 @@ const (
 	Status     Kind = "status"      // answer Code with Body; the work is not done
 	Reset      Kind = "reset"       // cut the connection; the work is not done
 	Timeout    Kind = "timeout"     // never answer, until the client goes away; the work is not done
-	Delay      Kind = "delay"       // wait Wait, then go on as usual
+	Delay      Kind = "delay"       // wait Wait, then continue as usual
 	Lost       Kind = "lost"        // do the work, then cut the connection without an answer
 	Truncate   Kind = "truncate"    // do the work, send half of the answer, cut the connection
 	HoldBefore Kind = "hold-before" // stop before the work until released; dropped when the client goes away

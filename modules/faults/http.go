@@ -41,7 +41,7 @@ func (s *Set) HandlerWith(name func(*http.Request) string, next http.Handler, st
 		}
 		rec := httptest.NewRecorder()
 		err = s.Do(r.Context(), call, func() error {
-			// The work goes on though the client is gone: that is what a server does.
+			// The work continues though the client is gone: that is what a server does.
 			next.ServeHTTP(rec, r.WithContext(context.WithoutCancel(r.Context())))
 			return nil
 		})

@@ -64,7 +64,7 @@ func TestFaultIsHit(t *testing.T) {
 	}
 }
 
-// A held call goes on once released; the one before it passed.
+// A held call continues once released; the one before it passed.
 func TestHoldAndRelease(t *testing.T) {
 	for _, kind := range []faults.Kind{faults.HoldBefore, faults.HoldAfter} {
 		w := start(t, nil)

@@ -16,7 +16,7 @@ type Ledger struct {
 	TXT          dnstest.Ledger         `json:"txt"`          // TXT records that are there, and what became of each
 	CSRs         []cucmtest.CSR         `json:"csrs"`
 	Uploads      []cucmtest.Upload      `json:"uploads"`
-	Restarts     []cucmtest.Restart     `json:"restarts"` // those that have begun
+	Restarts     []cucmtest.Restart     `json:"restarts"` // those that have started
 	Logins       []cucmtest.Login       `json:"logins"`
 	Installed    map[string]string      `json:"installed"` // node -> fingerprint of tomcat's certificate
 	Served       map[string]string      `json:"served"`    // node -> fingerprint of what its HTTPS shows

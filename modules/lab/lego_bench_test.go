@@ -26,7 +26,7 @@ import (
 	"moonseal/runtime/journal/journaltest"
 )
 
-// runs is how many renewals go on at once.
+// runs is how many renewals are under way at once.
 const runs = 64
 
 // renewScript gets a certificate as a renewal does: the record is published over

@@ -3,7 +3,7 @@
 // by the names that acme.sh and certbot made usual.
 //
 //	accounts/<host>/<service>/{csr,certificate,chain}.pem
-//	accounts/<host>/<service>/restarted.json    the restarts begun to have it served
+//	accounts/<host>/<service>/restarted.json    the restarts started to have it served
 //	accounts/<host>/pins.json      what the host's TLS and SSH keys must be
 //	accounts/<host>/renewal.log    what was done, a line each
 //	accounts/_acme/<ca>/<directory>/<email>.key and .url    <email>,<key id> with an external account binding

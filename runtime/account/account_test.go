@@ -257,7 +257,7 @@ func TestKeysOfAnOlderVersionAreTakenOver(t *testing.T) {
 			t.Errorf("%+v: %q, %v", c.holder, url, err)
 		}
 	}
-	// Whoever moves a key away wants a new account, not the oldest.
+	// Whoever moves a key away asks for a new account, not the oldest.
 	must(t, os.Remove(filepath.Join(s.dir, "_acme", "ca.example", "two", "a@example.com.key")))
 	if pem, created, err := s.AccountKey(at("two", ""), fresh); string(pem) != "-----BEGIN NEW-----" || !created || err != nil {
 		t.Errorf("%q, %v, %v", pem, created, err)

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Restarts are the restarts that were begun to have one certificate served.
+// Restarts are the restarts that were started to have one certificate served.
 type Restarts struct {
 	SHA256   string             `json:"sha256"`   // the certificate's fingerprint
 	Services map[string]Restart `json:"services"` // the latest of each service

@@ -68,7 +68,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/status")
 }
 
-// Run begins a run, or makes an unfinished one go on now.
+// Run begins a run, or makes an unfinished one continue now.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunReply, error) {
 	return post[RunReply](ctx, c, "/run", r)
 }

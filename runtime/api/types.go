@@ -14,7 +14,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Status is the page that an operator wants first.
+// Status is the page that an operator needs first.
 type Status struct {
 	Version   string           `json:"version"`
 	Since     time.Time        `json:"since"`              // the daemon's start
@@ -24,7 +24,7 @@ type Status struct {
 	Scripts   []*problem.Error `json:"scripts"`            // why scripts are broken, by file
 	Problems  []Problem        `json:"problems"`           // what needs a person, the most urgent first
 	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
-	State     *problem.Error   `json:"state,omitempty"`    // why the state folder takes nothing, so that no run goes on
+	State     *problem.Error   `json:"state,omitempty"`    // why the state folder takes nothing, so that no run continues
 }
 
 // Severities of a problem.
@@ -37,7 +37,7 @@ const (
 const (
 	Parked   = "parked"   // a run does nothing until someone decides
 	Failed   = "failed"   // the last run
-	Failing  = "failing"  // a run fails, and goes on trying
+	Failing  = "failing"  // a run fails, and continues trying
 	Asks     = "asks"     // a run waits for approval
 	Locked   = "locked"   // a run waits for a lock for too long
 	Window   = "window"   // no window, or too narrow a one, before the certificate ends
@@ -216,7 +216,7 @@ type SecretState struct {
 	Error *problem.Error `json:"error,omitempty"` // why it is not found
 }
 
-// RunReply names the run that was begun, or that goes on.
+// RunReply names the run that was started, or that continues.
 type RunReply struct {
 	ID      string `json:"id"`
 	Resumed bool   `json:"resumed,omitempty"` // it was unfinished
@@ -243,7 +243,7 @@ type Verdict struct {
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// PauseRequest pauses or lets go on one playbook, or all for "".
+// PauseRequest pauses or lets continue one playbook, or all for "".
 type PauseRequest struct {
 	Playbook string `json:"playbook,omitempty"`
 	Paused   bool   `json:"paused"`

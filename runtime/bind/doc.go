@@ -51,11 +51,11 @@
 //	Probe  after a lost answer or a crash: did it happen?
 //	Undo   at the end of the run
 //
-// All of them get plain data only, so a fresh process can go on from the journal.
+// All of them get plain data only, so a fresh process can continue from the journal.
 //
 // # Errors
 //
 // A wrong argument is a *problem.Error of kind usage that names the function,
-// the argument, what it got and what it wants. Errors of the implementation
+// the argument, what it got and what it expects. Errors of the implementation
 // should be *problem.Error with Kind and Work set; Call is filled in here.
 package bind

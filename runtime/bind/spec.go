@@ -75,7 +75,7 @@ type Call struct {
 	Secrets  secret.Source // asks for a value; what is not granted is refused
 	Redactor *secret.Redactor
 	Run      string // the run's id
-	Force    bool   // the run was asked for by a person who wants it done now
+	Force    bool   // the run is to renew now, due or not
 	Function string // the function's whole name
 
 	// PollBegan is when the poll began that asks, in this process or an earlier one; zero

@@ -146,7 +146,7 @@ func Load(path string, getenv func(string) string) (*Config, error) {
 }
 
 // Where reads no more of a config than where its daemon is, whatever else is wrong
-// with it: that one may go on with what the file was.
+// with it: that one may continue with what the file was.
 func Where(path string, getenv func(string) string) (*Config, error) {
 	return load(path, getenv, func(data []byte, into any, source string) error {
 		var keys struct {

@@ -446,7 +446,7 @@ func TestALateApprovalDoesNotTakeTheRun(t *testing.T) {
 	late("adopted by the child")
 	d.write(journal.RunResumed{Stamp: child})
 	late("the child works")
-	d.write(journal.StepStarted{Stamp: child, Step: 2, Kind: "step", Name: "b", Attempt: 1}) // it goes on
+	d.write(journal.StepStarted{Stamp: child, Step: 2, Kind: "step", Name: "b", Attempt: 1}) // it continues
 }
 
 func TestOneOfManyAnswers(t *testing.T) {

@@ -6,7 +6,7 @@
 //	begun, err := c.Begin(ctx, control.Beginning{Playbook: "dfw", Bundle: hash, Sources: sources, Locks: locks})
 //	run, err := c.Approve(ctx, begun.Run.ID, control.Decision{By: "alice", Ticket: "CHG0042"})
 //
-// It works on no run. Whoever calls it makes the run go on: the daemon by its queue,
+// It works on no run. Whoever calls it makes the run continue: the daemon by its queue,
 // the command line by a child of its own.
 //
 // # Decisions

@@ -23,7 +23,7 @@ type book struct {
 // intent is a call that stands in a playbook.
 type intent struct {
 	fn, name, data string
-	caught         bool // inside pcall: the script goes on without it
+	caught         bool // inside pcall: the script continues without it
 	probed         bool // the step has a probe of its own
 	varies         bool // its data is read anew by each attempt
 	deferred       bool
@@ -159,7 +159,7 @@ func (a *author) call(c *intent) {
 	a.line("do local ok, v = pcall(function() return %s end) if ok then got = v end end", text)
 }
 
-// loop is a step that goes on after each call that fails.
+// loop is a step that continues after each call that fails.
 func (a *author) loop() {
 	name := a.name("step")
 	a.begun = append(a.begun, name)

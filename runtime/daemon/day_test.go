@@ -146,7 +146,7 @@ func (d *day) changeSome() {
 		d.publish(fmt.Sprintf("book%03d", i), &book{zone: old.zone, hours: []int{(old.hours[0] + 5) % 24}, minute: old.minute})
 	}
 	for i := 1; i < playbooks/2; i += 10 {
-		d.file(fmt.Sprintf("book%03d.lua", i), "half a script") // its last good version goes on
+		d.file(fmt.Sprintf("book%03d.lua", i), "half a script") // its last good version continues
 		d.publish(fmt.Sprintf("fresh%03d", i), &book{zone: "UTC", hours: []int{i % 24, (i + 11) % 24}, minute: i % 60})
 	}
 	d.reload()
@@ -171,7 +171,7 @@ func (d *day) mendSome() {
 	}
 }
 
-// crashInFlight stops the daemon at a moment at which runs have just begun, none
+// crashInFlight stops the daemon at a moment at which runs have just started, none
 // of which gets any further, and starts another later.
 func (d *day) crashInFlight(from, to time.Time) {
 	var release []func()
@@ -199,7 +199,7 @@ func (d *day) to(end time.Time) {
 	d.passes(end.Sub(d.clock.Now()))
 }
 
-// everyRunOnce checks that each run that was begun was done, once.
+// everyRunOnce checks that each run that was started was done, once.
 func (d *day) everyRunOnce() {
 	runs := map[string]journal.Run{}
 	for _, r := range d.runs() {

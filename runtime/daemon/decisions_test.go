@@ -208,8 +208,8 @@ func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
 	h.sound()
 }
 
-// A person's answer takes the run from a process that has just begun to work on it:
-// the next one goes on, at once.
+// A person's answer takes the run from a process that has just started to work on it:
+// the next one continues, at once.
 func TestAnAnswerTakesTheRunAway(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, noon)

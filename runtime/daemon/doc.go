@@ -16,7 +16,7 @@
 // # Change
 //
 // A new config is made into [Parts], tried, and put into force as a whole: what
-// begins or goes on afterwards takes all from them, what runs has what it began
+// begins or continues afterwards takes all from them, what runs has what it began
 // with. One that does not work changes nothing.
 //
 // # Keep

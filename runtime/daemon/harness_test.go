@@ -32,7 +32,7 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// setClock is a clock that can be set, as a person or NTP does: timers go on as
+// setClock is a clock that can be set, as a person or NTP does: timers continue as
 // if nothing were.
 type setClock struct {
 	*clockwork.FakeClock
@@ -612,7 +612,7 @@ func (h *house) passes(d time.Duration) {
 	}
 }
 
-// next lets time pass until the next run is due or a waiting one goes on, or
+// next lets time pass until the next run is due or a waiting one continues, or
 // until end, and waits until what is due was enqueued.
 func (h *house) next(end time.Time) {
 	h.t.Helper()

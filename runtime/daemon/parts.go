@@ -18,7 +18,7 @@ import (
 )
 
 // Parts are what a config makes of the daemon. They are replaced as a whole: what
-// begins, or goes on, takes all from one of them.
+// begins, or continues, takes all from one of them.
 type Parts struct {
 	Job      worker.Job // all that the config says but for the scripts
 	Executor Executor   // a *worker.Parent, or a test's

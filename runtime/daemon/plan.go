@@ -144,7 +144,7 @@ func (d *Daemon) persistSchedules(ctx context.Context, entries map[string]schedu
 }
 
 // lastRun returns up to when a playbook has run. What was due while a run of it
-// went on was that run's.
+// continued was that run's.
 func lastRun(v *journal.Overview) (last time.Time) {
 	if v.Last != nil {
 		last = v.Last.Ended

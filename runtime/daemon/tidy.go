@@ -10,7 +10,7 @@ import (
 const (
 	// tidyEvery is how often what is too old is removed.
 	tidyEvery = 24 * time.Hour
-	// tidyFirst is how long after the start that is done first: runs go on before.
+	// tidyFirst is how long after the start that is done first: runs continue before.
 	tidyFirst = 10 * time.Minute
 	// tidyPause is between two transactions of it. With it 100,000 runs take a minute.
 	tidyPause = 5 * time.Millisecond

@@ -146,7 +146,7 @@ func (d *Daemon) retryCleanups(ctx context.Context) {
 		}
 		tried[u.Run] = true
 		if r, err := d.journal.Run(ctx, u.Run); err != nil || r.Ended.IsZero() {
-			continue // a run that goes on cleans up by itself
+			continue // a run that continues cleans up by itself
 		}
 		all.Go(func() error {
 			if err := d.cleanUp(ctx, u.Run); err != nil && ctx.Err() == nil {

@@ -147,7 +147,7 @@ func waitsForPerson(r journal.Run) bool {
 	return parked && r.CancelAsked.IsZero()
 }
 
-// wakeAt returns when an unfinished run goes on.
+// wakeAt returns when an unfinished run continues.
 func (d *Daemon) wakeAt(r journal.Run) time.Time {
 	switch {
 	case r.ClockSetBack(d.opt.Clock.Now()):

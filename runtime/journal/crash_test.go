@@ -61,7 +61,7 @@ func TestWhatWasAcknowledgedSurvivesKill9(t *testing.T) {
 					}
 				}
 			}
-			s := newRun(t, j, "p") // and it goes on
+			s := newRun(t, j, "p") // and it continues
 			must(t, j.Write(t.Context(), Logged{Stamp: s}))
 		})
 	}

@@ -13,11 +13,11 @@ import (
 
 // What a person can decide.
 const (
-	DecidedBegin   = "begin"   // a run was begun by hand
+	DecidedBegin   = "begin"   // a run was started by hand
 	DecidedApprove = "approve" //
 	DecidedDeny    = "deny"    //
-	DecidedResume  = "resume"  // a parked run goes on
-	DecidedRetry   = "retry"   // a waiting run goes on now
+	DecidedResume  = "resume"  // a parked run continues
+	DecidedRetry   = "retry"   // a waiting run continues now
 	DecidedCancel  = "cancel"  //
 	DecidedCleanup = "cleanup" // what an ended run left is undone now
 	DecidedForget  = "forget"  // what an ended run left is given up; or, of a playbook, that it ever ran

@@ -1,4 +1,4 @@
-// Package journal is the durable record of runs: what was begun, what was done,
+// Package journal is the durable record of runs: what was started, what was done,
 // what has to be undone. It is the truth; everything else can be rebuilt.
 //
 //	j, err := journal.Open(ctx, dir, journal.Options{})

@@ -44,7 +44,7 @@ type Journal struct {
 	lastID uint64
 }
 
-// readers is how many reads go on at once.
+// readers is how many reads are under way at once.
 const readers = 4
 
 // Open opens the journal in the state folder dir for writing, and makes both

@@ -184,7 +184,7 @@ func TestPurgeOfLogs(t *testing.T) {
 	}
 }
 
-// A purge that is broken off has removed whole runs, and goes on the next time.
+// A purge that is broken off has removed whole runs, and continues the next time.
 func TestPurgeIsBrokenOff(t *testing.T) {
 	k := keeping(t)
 	for range 2 * purgeRuns {

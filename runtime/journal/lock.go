@@ -219,7 +219,7 @@ func RunLocked(dir, id string) (bool, error) {
 		return false, storeError(path, err)
 	}
 	defer func() { _ = f.Close() }()
-	// Shared, and for a moment only: whoever wants the lock asks again soon.
+	// Shared, and for a moment only: whoever needs the lock asks again soon.
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return true, nil

@@ -56,7 +56,7 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 	for i := range open {
 		o := of(open[i].Playbook)
 		ended := o.Last != nil && o.Last.ID == open[i].ID
-		if o.Unfinished == nil && !ended { // the oldest is the one that goes on
+		if o.Unfinished == nil && !ended { // the oldest is the one that continues
 			o.Unfinished = &open[i]
 			byRun[open[i].ID] = o
 		}

@@ -148,7 +148,7 @@ func (q *Quota) put(parts []part) {
 }
 
 // most is the bound of the history. Only versions without these bounds have let a run
-// come beyond the reserve: such a run goes on, and can be ended.
+// come beyond the reserve: such a run continues, and can be ended.
 func (q *Quota) most() int64 {
 	if q.began > MostHistory+reserve {
 		return q.began + reserve

@@ -417,7 +417,7 @@ func TestMigrationOfLocks(t *testing.T) {
 	if want := map[string]int64{"pub": 11, "dfw/pub": 50, `dfw/su"b`: 50, "dfw/more": 40, "ams/pub": 60}; !maps.Equal(taken, want) {
 		t.Errorf("taken %v, want %v", taken, want)
 	}
-	// They go on as runs of today do.
+	// They continue as runs of today do.
 	mark := func(r oldRun) EffectMarked {
 		return EffectMarked{Stamp: Stamp{Run: r.id, Epoch: 1, At: t0}, N: 9, Fn: upload, Disruptive: true}
 	}

@@ -13,7 +13,7 @@ type Status string
 const (
 	Created   Status = "created"   // nobody has worked on it yet
 	Running   Status = "running"   // some process works on it, or died while it did
-	Waiting   Status = "waiting"   // it goes on by itself, at WakeAt
+	Waiting   Status = "waiting"   // it continues by itself, at WakeAt
 	Parked    Status = "parked"    // it waits for a person
 	Ending    Status = "ending"    // its outcome is known, undos are left
 	Done      Status = "done"      //

@@ -12,7 +12,7 @@ type StepState string
 
 // The states of a step.
 const (
-	StepRunning  StepState = "started"  // an attempt goes on, or its process died
+	StepRunning  StepState = "started"  // an attempt is under way, or its process died
 	StepRetrying StepState = "retrying" // an attempt failed, another will come
 	StepIsDone   StepState = "done"     // its result stands
 	StepIsFailed StepState = "failed"   // its error stands

@@ -31,7 +31,7 @@
 //   - no other run holds the lock, as Options.Held has it,
 //   - no job that is being worked on was granted with the name: it may be about
 //     to take the lock, so the name is reserved until its Work returns,
-//   - no due job before it wants the name, unless that waits for a lock that is held:
+//   - no due job before it needs the name, unless that waits for a lock that is held:
 //     a run that is parked with one lock must not hold up those that need another.
 //
 // So the end of a lock wakes its waiters one at a time, in the order of expiry.

@@ -43,7 +43,7 @@ type Queue interface {
 	// Running lists the jobs that are being worked on, the longest first.
 	Running() []Running
 	// SetConcurrency lets n jobs be worked on at once from now on. Those that
-	// are being worked on go on, even if they are more.
+	// are being worked on continue, even if they are more.
 	SetConcurrency(n int) error
 	// Recheck looks at once which locks are free.
 	Recheck()

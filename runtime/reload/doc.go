@@ -12,7 +12,7 @@
 // When no more came for a while ([Options.Settle]), the folder's files are looked
 // at: those whose size, times and inode are as they were count as unchanged,
 // others are read. A file that was written to moments ago, and one that has just
-// gone, are waited for, but not for ever ([Options.Cap]): then the others go on
+// gone, are waited for, but not for ever ([Options.Cap]): then the others continue
 // without them, and without what may need them. A rescan ([Options.Rescan]) finds
 // what no event told of.
 //
@@ -26,7 +26,7 @@
 // leaves its playbooks as they were, with the sources that they had, and is one of
 // the snapshot's problems; it is logged once for each text that it has. So do a
 // script that cannot be read, a missing folder, and a process that cannot be
-// started. A hook for all playbooks that is broken goes on as it was last in order.
+// started. A hook for all playbooks that is broken continues as it was last in order.
 // Only a script that is gone takes its playbooks with it. Across a restart the last
 // good version is what [Options.Last] returns.
 package reload

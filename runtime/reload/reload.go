@@ -39,7 +39,7 @@ type Options struct {
 	Apply func(before, now *Snapshot)
 
 	Settle time.Duration // how long nothing may happen before a change is taken; 100 ms where it is 0
-	Cap    time.Duration // how long that may hold up a change while others go on; 1 s where it is 0
+	Cap    time.Duration // how long that may hold up a change while others follow; 1 s where it is 0
 	Rescan time.Duration // how often to look without an event; 30 s where it is 0
 }
 

@@ -270,7 +270,7 @@ func TestLongTextsAreCut(t *testing.T) {
 	}
 }
 
-// A run that an older version has let grow goes on, and can be cancelled and cleaned up.
+// A run that an older version has let grow continues, and can be cancelled and cleaned up.
 func TestHistoryOfAnOlderVersion(t *testing.T) {
 	const steps = 17 // 63 MiB
 	grown := func(t *testing.T) *lab {

@@ -22,7 +22,7 @@ func (*CancelledError) Unwrap() error { return ErrCancelled }
 // control ends the body and cannot be caught by a script.
 type control struct {
 	outcome *Outcome
-	stop    error // why this process cannot go on; no outcome then
+	stop    error // why this process cannot continue; no outcome then
 }
 
 func (c *control) Control() {}

@@ -5,7 +5,7 @@
 //
 // The playbook's body runs from its top each time the run is taken up. A step
 // that the journal knows as done answers with its journaled result, one that has
-// failed raises its journaled error, and the first that is neither goes on. So a
+// failed raises its journaled error, and the first that is neither continues. So a
 // body must reach the world through steps only, and must come to the same steps
 // in the same order: one that does not parks the run.
 //

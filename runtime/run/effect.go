@@ -244,7 +244,7 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 }
 
 // mark syncs an effect's mark. While another run holds a lock that it needs, this
-// run frees its process and waits: the call is looked at anew when it goes on.
+// run frees its process and waits: the call is looked at anew when it continues.
 func (r *Run) mark(ctx context.Context, rec journal.EffectMarked) error {
 	err := r.write(ctx, rec)
 	if !problem.HasCode(unwrapStop(err), problem.LockHeld) {

@@ -19,7 +19,7 @@ type Playbook struct {
 	On      map[string]*lua.LFunction
 	ForAll  []Hooks       // of the scripts under hooks/
 	Timeout time.Duration // of work, not of waits; 0: none
-	GiveUp  time.Duration // how long a run goes on at a step that fails
+	GiveUp  time.Duration // how long a run continues at a step that fails
 	Mode    string        // "auto", "ask" or "watch"; "" is auto
 }
 

@@ -149,7 +149,7 @@ func TestNextRunSaysWhatIsLeft(t *testing.T) {
 	}
 }
 
-// No attempt goes on for ever: what is not bounded by the script is by default.
+// No attempt continues for ever: what is not bounded by the script is by default.
 func TestAttemptsAreBounded(t *testing.T) {
 	for options, want := range map[string]time.Duration{`{}`: 4 * time.Hour, `{ timeout = "5m" }`: 5 * time.Minute} {
 		undone := 0

@@ -21,7 +21,7 @@ func TestPollChangesNothing(t *testing.T) {
 	}
 }
 
-// A poll with long pauses frees its process, and goes on to its deadline in the next.
+// A poll with long pauses frees its process, and continues to its deadline in the next.
 func TestPollSuspends(t *testing.T) {
 	l := newLab(t, script(`ctx:poll("wait", { every = "1h", within = "150m" }, function() return world.thing { name = "a" }:there() end)
 		ctx:step("one", function() return world.thing { name = "b" }:make() end)`))

@@ -11,7 +11,7 @@ import (
 )
 
 // A call was half done, and the next attempt at it ended before it came to anything: the
-// one after that goes on where the first one stopped.
+// one after that continues where the first one stopped.
 func TestProgressOutlivesAnAttempt(t *testing.T) {
 	undone, calls := 0, 0
 	var earlier []string

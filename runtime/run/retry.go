@@ -16,7 +16,7 @@ const (
 	// InProcess is the longest wait that stays in the process; a longer one
 	// frees it.
 	InProcess = 30 * time.Second
-	// DefaultGiveUp is how long a run goes on at a step that fails.
+	// DefaultGiveUp is how long a run continues at a step that fails.
 	DefaultGiveUp = 7 * 24 * time.Hour
 )
 
@@ -29,7 +29,7 @@ func roundWait(failures int) time.Duration {
 }
 
 // attemptFailed waits for the next attempt and returns nil, or returns what the
-// body ends or goes on with.
+// body ends or continues with.
 func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) error {
 	e, end := r.stepProblem(ctx, s, err)
 	if end != nil {
@@ -82,7 +82,7 @@ func (r *Run) final(ctx context.Context, s *step, e *problem.Error) error {
 	return r.failedForGood(ctx, s, e)
 }
 
-// suspendFailed lets the run wait and go on at this step, until it gives up.
+// suspendFailed lets the run wait and continue at this step, until it gives up.
 func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) error {
 	now := r.opt.Clock.Now()
 	since := r.failing
@@ -141,7 +141,7 @@ func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
 }
 
 // wait waits in the process; the time does not count as work. A run that drains does
-// not wait to the end: the next process goes on here.
+// not wait to the end: the next process continues here.
 func (r *Run) wait(ctx context.Context, d time.Duration) error {
 	if r.ending {
 		return r.waitUnless(ctx, d, nil)
@@ -163,7 +163,7 @@ func (r *Run) waitUnless(ctx context.Context, d time.Duration, drain <-chan stru
 	}
 }
 
-// draining reports whether the run is to stop where it can go on later.
+// draining reports whether the run is to stop where it can continue later.
 func (r *Run) draining() bool {
 	select {
 	case <-r.opt.Drain:

@@ -46,7 +46,7 @@ type Options struct {
 	Redactor *secret.Redactor
 	Mode     Mode
 	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
-	Grace    time.Duration   // how long the call under way may go on once the run is cancelled
+	Grace    time.Duration   // how long the call under way may continue once the run is cancelled
 	Hurry    context.Context //nolint:containedctx // a signal, which ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter returns a number in [0, 1), for back-offs.
@@ -56,7 +56,7 @@ type Options struct {
 	// Reach is called before a function may reach outside, which can end the
 	// process; its error ends the run. May be nil.
 	Reach func() error
-	// Stuck is told of a function that goes on for Patience after its context has
+	// Stuck is told of a function that continues for Patience after its context has
 	// ended; it ends the process. May be nil.
 	Stuck func(call string)
 	// Patience also bounds the body of a run that is ending: it only returns the deferred
@@ -95,7 +95,7 @@ const (
 type Outcome struct {
 	Status journal.Status // an outcome, or Waiting, or Parked
 	Reason string         // why it was skipped or parked, or what it waits for
-	Until  time.Time      // when a waiting run goes on
+	Until  time.Time      // when a waiting run continues
 	Error  *problem.Error // why it failed, waits or parked
 	Left   []string       // what a cancelled run may have made, or has half made
 }
@@ -169,7 +169,7 @@ func New(state *sandbox.State, opt Options) *Run {
 func (r *Run) Binding() *bind.Binding { return r.binding }
 
 // Execute runs the playbook until it ends or stops half-way. An error means
-// that this process cannot go on: the journal cannot be written, or ctx ended
+// that this process cannot continue: the journal cannot be written, or ctx ended
 // for a reason other than [ErrCancelled]. The run is then as the journal has it.
 func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.playbook, r.loading = p, false

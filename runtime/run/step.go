@@ -27,7 +27,7 @@ const (
 
 type stepKey struct{ name, key string }
 
-// step is one step, as the journal has it and as it goes on.
+// step is one step, as the journal has it and as it proceeds.
 type step struct {
 	n         int
 	kind      string

@@ -23,7 +23,7 @@ type workTimer struct {
 	expire  context.CancelCauseFunc
 
 	parent context.Context //nolint:containedctx // of the one that context returns
-	grace  time.Duration   // how long a call under way may go on once the run is cancelled
+	grace  time.Duration   // how long a call under way may continue once the run is cancelled
 	hurry  context.Context //nolint:containedctx // a signal, which ends when it may not any more
 
 	mu      sync.Mutex
@@ -148,7 +148,7 @@ func (t *workTimer) arm() {
 		return
 	}
 	left := t.limit - t.before - t.work()
-	if left <= 0 { // and nothing is begun any more
+	if left <= 0 { // and nothing is started any more
 		t.reached()
 		return
 	}

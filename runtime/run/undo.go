@@ -43,7 +43,7 @@ type undo struct {
 // runUndos runs the pending undos that match, the latest first. One that fails
 // stays in the journal for `moonseal cleanup`, and is logged.
 func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
-	// Clean-up goes on when the run is cancelled, under a bound of its own.
+	// Clean-up continues when the run is cancelled, under a bound of its own.
 	ctx = context.WithoutCancel(ctx)
 	for _, u := range slices.Backward(r.undos) {
 		if u.done || !match(u) {
@@ -333,7 +333,7 @@ func (r *Run) pendingUndos() bool {
 	return false
 }
 
-// cleaning says, once, that the clean-up goes on.
+// cleaning says, once, that the clean-up is under way.
 func (r *Run) cleaning() {
 	if !r.cleaned {
 		r.cleaned = true

@@ -117,7 +117,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// What overflowed is a script's error like others, and the state goes on.
+// What overflowed is a script's error like others, and the state continues.
 func TestOverflowCanBeCaught(t *testing.T) {
 	values, err := eval(t, `
 		local n = 0

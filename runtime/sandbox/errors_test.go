@@ -141,7 +141,7 @@ func TestPcallLeavesCapturedLocalsAlone(t *testing.T) {
 }
 
 // A call under a context of its own: its end is an error of that call, and what
-// called it goes on.
+// called it continues.
 func TestCallInsideOfACall(t *testing.T) {
 	source := `
 		local ok, err = pcall(step, function() pcall(function() while true do end end) return "went on" end)

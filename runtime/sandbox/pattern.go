@@ -91,7 +91,7 @@ func (m *matcher) bracket(s, p int) int {
 }
 
 // escape matches %b, %f or %1, whose letter is at p, and returns where text and
-// pattern go on.
+// pattern continue.
 func (m *matcher) escape(s, p int) (int, int) {
 	switch m.pat[p] {
 	case 'b':
@@ -107,7 +107,7 @@ func (m *matcher) escape(s, p int) (int, int) {
 }
 
 // item matches one character class with its quantifier. It returns where text
-// and pattern go on, or, when done, the end of the whole match.
+// and pattern continue, or, when done, the end of the whole match.
 func (m *matcher) item(s, p int) (_, _ int, done bool) {
 	end := m.classEnd(p)
 	quantifier := byte(0)

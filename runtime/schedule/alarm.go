@@ -29,7 +29,7 @@ var _ gocron.Cron = (*alarm)(nil)
 func (*alarm) IsValid(string, *time.Location, time.Time) error { return nil }
 
 // Next is gocron.Cron's. It is later than now, whatever the last firing was, and
-// differs from call to call: gocron goes on asking until it has a moment that it
+// differs from call to call: gocron continues asking until it has a moment that it
 // does not know yet.
 func (a *alarm) Next(time.Time) time.Time {
 	now := a.clock.Now().Round(0)

@@ -158,7 +158,7 @@ func (c *cron) on(date time.Time) bool {
 }
 
 // everyHour says that the hour is no part of what is asked for: such a schedule
-// is an interval, and goes on through the hour that comes twice.
+// is an interval, and continues through the hour that comes twice.
 func (c *cron) everyHour() bool { return c.hours == 1<<24-1 }
 
 // next is the first instant after t that c names.

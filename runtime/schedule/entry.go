@@ -36,7 +36,7 @@ type entry struct {
 	place int // in the heap
 }
 
-// wake is when e next wants to be looked at, zero: never.
+// wake is when e is next to be looked at, zero: never.
 func (e *entry) wake() time.Time {
 	switch {
 	case e.paused:

@@ -2,7 +2,7 @@ package schedule
 
 import "container/heap"
 
-// entries is a heap of entries by when each wants to be looked at; those that
+// entries is a heap of entries by when each is to be looked at; those that
 // never do stand last.
 type entries []*entry
 

@@ -148,7 +148,7 @@ func scheduleHint(v any) string {
 // Next is the first moment after t, without jitter. For cron, where clocks
 // change: a time that does not exist counts as the instant of the change, and a
 // time that comes twice counts the first time; only a schedule with * for the
-// hour, which means an interval, goes on through the hour that comes twice. An
+// hour, which means an interval, continues through the hour that comes twice. An
 // interval counts from t.
 func (s *Schedule) Next(t time.Time) time.Time {
 	if s.cron == nil {

@@ -37,8 +37,8 @@ func (w wall) midnight() wall {
 func (w wall) date() time.Time { return time.Unix(int64(w), 0).UTC() }
 
 // period returns a stretch of time around t in which the clock does not change. It
-// may go on beyond: time.ZoneBounds also ends one with the year, where a zone's
-// rules go on for ever, and in a leap year a day before that.
+// may continue beyond: time.ZoneBounds also ends one with the year, where a zone's
+// rules continue for ever, and in a leap year a day before that.
 func period(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {

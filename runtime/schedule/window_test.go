@@ -55,7 +55,7 @@ func TestWindowSlots(t *testing.T) {
 		{[]any{"Sat 01:00-03:00 UTC", "Sat 02:00-04:00 UTC", "Sat 04:00-05:00 UTC"}, nil, "UTC", "2026-09-02 23:00 +0000", "2026-09-09 00:00 +0000", "05 01:00 UTC - 05 05:00 UTC"},
 		// Two zones at once.
 		{[]any{"Sat 22:00-23:00 America/Chicago", "Sun 03:00-05:00 UTC"}, nil, "UTC", "2026-09-02 00:00 +0000", "2026-09-09 00:00 +0000", "06 03:00 UTC - 06 05:00 UTC"},
-		// The clock goes on from 02:00 to 03:00 on 8 March, and back from 02:00 to 01:00 on 1 November.
+		// The clock goes from 02:00 to 03:00 on 8 March, and back from 02:00 to 01:00 on 1 November.
 		{"Sun 01:00-04:00 America/Chicago", nil, "America/Chicago", "2026-03-08 00:00 -0600", "2026-03-09 00:00 -0500", "08 01:00 CST - 08 04:00 CDT"},
 		{"Sun 02:15-02:45 America/Chicago", nil, "America/Chicago", "2026-03-08 00:00 -0600", "2026-03-09 00:00 -0500", ""},
 		{"Sun 02:30-04:00 America/Chicago", nil, "America/Chicago", "2026-03-08 00:00 -0600", "2026-03-09 00:00 -0500", "08 03:00 CDT - 08 04:00 CDT"},

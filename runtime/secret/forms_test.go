@@ -96,7 +96,7 @@ func FuzzRedact(f *testing.F) {
 			return // short ones are not masked, and those with brackets may be made of two masks
 		}
 		if strings.ContainsAny(before+after, `%&\`) {
-			return // half an escape before a value makes it another: who wants to send it on can
+			return // half an escape before a value makes it another: who forwards it can
 		}
 		r := &secret.Redactor{}
 		r.Learn(value)

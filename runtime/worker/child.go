@@ -36,7 +36,7 @@ type Setup struct {
 	// Gone is called when the pair closes before the job is done; a process of
 	// its own exits here, whatever it is at. May be nil.
 	Gone func()
-	// Stuck is called when a function goes on for long after it was told to end;
+	// Stuck is called when a function continues for long after it was told to end;
 	// a process of its own exits here. May be nil.
 	Stuck    func(call string)
 	Patience time.Duration // how long that is; [run.DefaultPatience] unless set
@@ -193,7 +193,7 @@ func (w *work) prepare() (err error) {
 
 func (w *work) load(ctx context.Context) (err error) {
 	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Loading: func(file string) { w.loading = file }, Allow: w.allow}
-	if w.job.Sources != nil { // of a run that has begun: what it does wrong shows as it goes
+	if w.job.Sources != nil { // of a run that has started: what it does wrong shows as it goes
 		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
 		return err
 	}
@@ -228,7 +228,7 @@ type loadOnly struct {
 	file string
 }
 
-// SecretNamed notes a secret's name, for whoever wants to know which are needed.
+// SecretNamed notes a secret's name, for whoever needs to know which are needed.
 func (l loadOnly) SecretNamed(name string) { l.secrets[name] = true }
 
 func (l loadOnly) Invoke(inv *bind.Invocation) (any, error) {

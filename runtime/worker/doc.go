@@ -12,13 +12,13 @@
 // Every child ends when its pair closes.
 //
 // Of children that take up a run only a few load their scripts at the same time: where
-// many go on at once, as after a restart of the daemon, the first is at work soon.
+// many continue at once, as after a restart of the daemon, the first is at work soon.
 //
 // # The wire
 //
 // Frames of four bytes of length, big endian, a byte that says their form, and what
 // they say: JSON, but for what each step sends. The parent speaks first, with a
-// [Job]. A child's request that wants an answer has a number, and the answer bears
+// [Job]. A child's request that expects an answer has a number, and the answer bears
 // it. Records that need no sync of their own wait a moment in the child for one that
 // does, or until a function reaches outside: a child that dies in it has said where
 // it was.
@@ -36,7 +36,7 @@
 // # Deaths
 //
 // A child that ends without a result has died: of its memory limit, of a bug, by
-// someone's hand, by its own because a function went on for long after it was told
+// someone's hand, by its own because a function continued for long after it was told
 // to end ([Setup.Stuck]), or by its parent's because it was stopped (SIGSTOP) for
 // long, or when its run was cancelled. The run is taken up again by a new child;
 // after [MaxDeaths] in one step it parks, and says how the last one died.

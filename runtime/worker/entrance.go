@@ -9,8 +9,8 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// entrance lets few children at a time load their scripts: where many runs go on at
-// once, as after a restart of the daemon, the first goes on soon, and the last no
+// entrance lets few children at a time load their scripts: where many runs continue at
+// once, as after a restart of the daemon, the first continues soon, and the last no
 // later.
 type entrance struct {
 	once  sync.Once

@@ -78,7 +78,7 @@ func outcome(err error) string {
 	return fmt.Sprint(err)
 }
 
-// openFiles lists the descriptors that are open and go on to other programs.
+// openFiles lists the descriptors that are open and that other programs inherit.
 func openFiles() string {
 	var open []string
 	for fd := range 200 {
@@ -163,7 +163,7 @@ func (w *world) bystander() *bystander {
 	return b
 }
 
-// noticedNothing lets the run go on to its end, and looks whether it went through
+// noticedNothing lets the run continue to its end, and looks whether it went through
 // undisturbed.
 func (b *bystander) noticedNothing() {
 	t := b.w.t
@@ -269,7 +269,7 @@ func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
 }
 
 // A stopped process keeps its run for a while only, and no longer once the run is
-// cancelled; then the run goes on in the next process.
+// cancelled; then the run continues in the next process.
 func TestStoppedProcessIsReplaced(t *testing.T) {
 	for name, cancels := range map[string]bool{"left alone": false, "cancelled": true} {
 		t.Run(name, func(t *testing.T) {

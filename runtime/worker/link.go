@@ -27,7 +27,7 @@ type link struct {
 	size int              // of these, in bytes
 	hold *time.Timer      // sends them; nil while there are none
 
-	// The parent wants the run to stop where it can go on later.
+	// The parent asks the run to stop where it can continue later.
 	drained chan struct{} // closed by drain
 	drain   func()
 

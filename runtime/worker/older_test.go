@@ -12,7 +12,7 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// A run that a version without bounds has let grow to 78 MB goes on in a process with the
+// A run that a version without bounds has let grow to 78 MB continues in a process with the
 // memory that it has unless more is configured; it is cancelled, and cleaned up.
 func TestLongHistoryOfAnOlderVersion(t *testing.T) {
 	if raceEnabled {

@@ -21,7 +21,7 @@ const MaxDeaths = 3
 // Parent runs jobs in children.
 type Parent struct {
 	Journal  *journal.Journal // nil: loads only
-	Control  *control.Control // creates runs; nil: none is begun
+	Control  *control.Control // creates runs; nil: none is started
 	Spawner  Spawner
 	Secrets  secret.Source
 	Redactor *secret.Redactor
@@ -46,7 +46,7 @@ func (p *Parent) first() *Parent {
 	return p
 }
 
-// With returns a parent for what begins, or goes on, after a change of the config.
+// With returns a parent for what begins, or continues, after a change of the config.
 // What runs has the one that it began with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
@@ -103,7 +103,7 @@ func (p *Parent) Begin(ctx context.Context, job Job, ask Ask, created func(id st
 	return p.Resume(ctx, job, id)
 }
 
-// goOn returns what a run goes on with whose process has died: where a person was
+// goOn returns what a run continues with whose process has died: where a person was
 // cancelling it, the next one only cancels.
 func goOn(ctx context.Context, job Job) (context.Context, Job) {
 	if errors.Is(context.Cause(ctx), run.ErrCancelled) {
@@ -305,7 +305,7 @@ func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outco
 		return nil, err
 	}
 	if deaths < MaxDeaths {
-		return nil, nil //nolint:nilnil // nil is the documented "go on"
+		return nil, nil //nolint:nilnil // nil is the documented "continue"
 	}
 	reason := fmt.Sprintf("%s, for the %d. time", p.Redactor.Redact(d.Error()), deaths)
 	out := &run.Outcome{Status: journal.Parked, Reason: reason, Error: &problem.Error{

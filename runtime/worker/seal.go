@@ -35,7 +35,7 @@ func seal(signals bool) {
 
 // calls is the program (seccomp(2)) that lets a child make every system call but
 // those that start a program and, unless signals, those that signal another process:
-// Landlock keeps these in only from Linux 6.12 on. It wants no_new_privs, which the
+// Landlock keeps these in only from Linux 6.12 on. It requires no_new_privs, which the
 // parent has set.
 func calls(arch uint32, signals bool) []unix.SockFilter {
 	const (

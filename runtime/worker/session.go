@@ -42,8 +42,8 @@ type session struct {
 	name string
 }
 
-// watch tells the child when someone cancels, which it goes on to its end after, and
-// when the parent drains; any other end of ctx breaks off the reading. stop waits
+// watch forwards cancellation (the child then finishes its clean-up) and drain requests to
+// the child. If ctx ends for any other reason, the pending read is aborted. stop waits
 // until that is done.
 func (s *session) watch(ctx context.Context) (stop func()) {
 	unguard := s.guard(ctx)

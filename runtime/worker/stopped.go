@@ -35,7 +35,7 @@ func (p *process) Stopped() bool {
 }
 
 // guard kills the child when it is stopped for long: a stopped process would keep its
-// run, and a worker, for ever. The run goes on in the next one. stop ends the guard.
+// run, and a worker, for ever. The run continues in the next one. stop ends the guard.
 func (s *session) guard(ctx context.Context) (stop func()) {
 	child, ok := s.proc.(stoppable)
 	if !ok || s.parent.Clock == nil {

@@ -27,14 +27,14 @@ const (
 
 // frame is one message. Exactly one of its parts is set, besides Seq.
 type frame struct {
-	Seq uint64 `json:"seq,omitempty"` // of a request that wants an answer, and of its answer
+	Seq uint64 `json:"seq,omitempty"` // of a request that expects an answer, and of its answer
 
 	// From the parent.
 	Job    *Job        `json:"job,omitempty"`
 	Piece  *piece      `json:"-"`
 	Answer *answer     `json:"answer,omitempty"`
 	Cancel *cancelling `json:"cancel,omitempty"`
-	Drain  bool        `json:"drain,omitempty"` // stop where the run can go on later
+	Drain  bool        `json:"drain,omitempty"` // stop where the run can continue later
 
 	// From the child.
 	Write  *writing `json:"-"`
@@ -63,7 +63,7 @@ type Job struct {
 	Blackouts []string `json:"blackouts,omitempty"`
 	Now       bool     `json:"now,omitempty"`
 
-	// Grace is how long a call under way may go on once the run is cancelled.
+	// Grace is how long a call under way may continue once the run is cancelled.
 	Grace time.Duration `json:"grace,omitempty"`
 
 	// Handles asks a load for the handles that scripts make, and for those among

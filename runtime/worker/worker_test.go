@@ -290,7 +290,7 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 }
 
 // A run that waits has no step that ends soon: it stops where it waits, and the
-// next process goes on there.
+// next process continues there.
 func TestDrainStopsWhereARunWaits(t *testing.T) {
 	w := newWorld(t)
 	ready := filepath.Join(w.dir, "ready")
@@ -420,7 +420,7 @@ func TestSecretsComeOverThePairAndAreMasked(t *testing.T) {
 }
 
 // A child in an endless loop of Go code ends when its parent lets go of it, and
-// the run goes on in the next process.
+// the run continues in the next process.
 func TestHangingChildEndsWithThePair(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())

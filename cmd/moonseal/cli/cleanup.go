@@ -127,7 +127,7 @@ func (a *app) withPending(ctx context.Context, args []string, do func(context.Co
 		if err != nil {
 			return err
 		}
-		if !r.Ended.IsZero() { // one that goes on cleans up by itself
+		if !r.Ended.IsZero() { // one that continues cleans up by itself
 			failed = errors.Join(failed, do(ctx, op, r))
 		}
 	}

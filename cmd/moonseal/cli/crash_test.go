@@ -91,7 +91,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashTwice kills the run that goes on too, once for each moment of the first
+// TestCrashTwice kills the run that continues too, once for each moment of the first
 // kill: by turns within the same call and in the next one, at another moment of it
 // each time. With MOONSEAL_TEST=full it does so at all moments that are not before the
 // first one, which takes half an hour.
@@ -190,7 +190,7 @@ func (w *world) unread(k kill) []string {
 
 // TestCrashWithLocks kills a run between the mark of a disruptive call and the call, and
 // before an answer is journaled: it keeps its lock, a neighbour waits for it, and the
-// run that goes on releases it.
+// run that continues releases it.
 func TestCrashWithLocks(t *testing.T) {
 	t.Parallel()
 	const lock = "cluster:lab"

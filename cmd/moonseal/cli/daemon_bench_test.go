@@ -285,7 +285,7 @@ func BenchmarkDecisionToFirstStep(b *testing.B) {
 	report(b, "first-step", took, floor)
 }
 
-// atOnce is how many runs go on at once.
+// atOnce is how many runs are under way at once.
 const atOnce = 64
 
 // BenchmarkRunsAtOnce: 64 runs at once, each of so many steps without effects, from

@@ -15,7 +15,7 @@ import (
 )
 
 // TestChildKilled kills only the run's own process, while its request is being
-// served: the parent goes on by itself.
+// served: the parent continues by itself.
 func TestChildKilled(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t)
@@ -123,7 +123,7 @@ func (w *world) parked(out, step, how string) {
 }
 
 // TestCrashWhileServiceRestarts kills the run while a service restarts. Of Tomcat the
-// journal knows that, and its restart is not begun again; a service that may be restarted
+// journal knows that, and its restart is not started again; a service that may be restarted
 // twice is, and nothing else.
 func TestCrashWhileServiceRestarts(t *testing.T) {
 	t.Parallel()
@@ -144,7 +144,7 @@ func TestCrashWhileServiceRestarts(t *testing.T) {
 	}
 }
 
-// begun waits until a service's restart has begun, and if it is journaled the journal
+// begun waits until a service's restart has started, and if it is journaled the journal
 // knows that.
 func (w *world) begun(p *process, service string, journaled bool) {
 	w.t.Helper()

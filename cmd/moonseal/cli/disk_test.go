@@ -94,7 +94,7 @@ func (in *inbox) count(words ...string) (n int) {
 }
 
 // A full disk stops all runs where they are, which is said at once to whoever looks
-// and to whoever is told; with room again they go on by themselves.
+// and to whoever is told; with room again they continue by themselves.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	nodes := []cucmtest.NodeOptions{{Host: "one"}, {Host: "two"}, {Host: "three"}}
@@ -161,7 +161,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 // A disk that fails, and that the kernel lets nobody write to from then on. The
-// daemon says so, and stops when it is told to; when the disk is mended it goes on.
+// daemon says so, and stops when it is told to; when the disk is mended it continues.
 func TestDiskTurnsReadOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lab.Options{Nodes: []cucmtest.NodeOptions{{Host: "one"}}, Behavior: cucmtest.Behavior{RestartOutage: -1}})

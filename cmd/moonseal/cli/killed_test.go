@@ -30,7 +30,7 @@ import (
 // TestServeIsKilled kills the daemon, and only it, while 50 runs are in flight,
 // each renewing the certificate of a node of its own. Two children are stopped in
 // the middle of an upload, so that they cannot notice by themselves that their
-// parent is gone; one of them goes on when the next daemon is at work already.
+// parent is gone; one of them continues when the next daemon is at work already.
 //
 // The first daemon's children reach the lab through doors of their own, which tell
 // when each was last used: never after the run was adopted.
@@ -103,7 +103,7 @@ func TestServeIsKilled(t *testing.T) {
 }
 
 // stopUploads stops the processes of n runs whose certificate the node has taken and
-// who do not know it yet. One that has learned of it before it was stopped goes on.
+// who do not know it yet. One that has learned of it before it was stopped continues.
 func (d *served) stopUploads(n int) (stopped []int) {
 	d.w.t.Helper()
 	d.w.until("uploads are under way", func() bool {

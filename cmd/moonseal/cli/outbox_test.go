@@ -78,7 +78,7 @@ func TestReaderThatStopsReading(t *testing.T) {
 	}
 }
 
-// Who reads a run's output goes away, as head does: the run goes on to its end.
+// Who reads a run's output goes away, as head does: the run continues to its end.
 func TestReaderThatGoesAway(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"--json"}} {

@@ -43,7 +43,7 @@ func waitText(out *run.Outcome) string {
 	return fmt.Sprintf("until %s: %s", out.Until.Local().Format(time.DateTime), out.Reason)
 }
 
-// goOn says how a waiting run goes on.
+// goOn says how a waiting run continues.
 func goOn(name, id string, out *run.Outcome) string {
 	switch {
 	case strings.HasPrefix(out.Reason, run.WaitApproval):

@@ -20,7 +20,7 @@ import (
 	"moonseal/runtime/run"
 )
 
-// progress shows a run while it goes on. On a terminal the step that runs is a
+// progress shows a run while it is under way. On a terminal the step that runs is a
 // line that is written again and again; into a pipe there is a line for each
 // thing that happened; with --json that line is JSON.
 type progress struct {
@@ -35,7 +35,7 @@ type progress struct {
 	steps    map[int]*shownStep
 	current  *shownStep
 	held     *problem.Error // what the last attempt failed with, not yet shown
-	cleaning *shownStep     // the clean-up that goes on
+	cleaning *shownStep     // the clean-up that is under way
 	left     map[int]*problem.Error
 	ticking  sync.WaitGroup
 	stop     chan struct{}
@@ -231,7 +231,7 @@ func (p *progress) show(s *shownStep, e event, at time.Time) {
 	p.line("  %-26s %s  %s%s%s", s.name, e.Status, shortTime(took), s.again(), again)
 }
 
-// failed shows an attempt that failed. Its error is shown when the run goes on;
+// failed shows an attempt that failed. Its error is shown when the run continues;
 // where it is what the run ends with, the outcome shows it.
 func (p *progress) failed(r journal.StepFailed) {
 	s := p.steps[r.Step]
@@ -256,7 +256,7 @@ func (p *progress) showHeld() {
 	p.held = nil
 }
 
-// cleanUp notes that the clean-up goes on, since at.
+// cleanUp notes that the clean-up has been under way since at.
 func (p *progress) cleanUp(at time.Time) {
 	if p.cleaning == nil {
 		p.cleaning = &shownStep{name: "cleaning_up", since: at}
@@ -265,7 +265,7 @@ func (p *progress) cleanUp(at time.Time) {
 	p.draw()
 }
 
-// cleanedUp shows how the clean-up that went on has ended.
+// cleanedUp shows how the clean-up that was under way has ended.
 func (p *progress) cleanedUp(at time.Time) {
 	if p.cleaning == nil {
 		return

@@ -36,7 +36,7 @@ type repair struct {
 	breaks func(*world) // the world
 	giveUp string       // of the playbook
 	codes  []int        // with which moonseal run ends, again and again
-	runs   int          // in all: 1 where the run waits and goes on
+	runs   int          // in all: 1 where the run waits and continues
 	words  string       // of its error
 	mended func(*world)
 }
@@ -67,7 +67,7 @@ func repairs() map[string]repair {
 }
 
 // TestRepair lets the deploy fail at the upload, at the restart and at the
-// verification, mends the world and runs again: the run that waits goes on, and
+// verification, mends the world and runs again: the run that waits continues, and
 // a new one after a failed one uses what that has left. Neither orders again.
 func TestRepair(t *testing.T) {
 	t.Parallel()
@@ -103,7 +103,7 @@ func TestRepair(t *testing.T) {
 }
 
 // TestRestartAfterCancel ends a run between its upload and its restart, as a kill and a
-// cancel do: no restart has begun, so the next run restarts, once.
+// cancel do: no restart has started, so the next run restarts, once.
 func TestRestartAfterCancel(t *testing.T) {
 	t.Parallel()
 	for name, k := range map[string]kill{

@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkResume: from the execution of `moonseal serve`, whose predecessor was
-// killed with 50 runs in flight, to the instant at which the first of them goes on,
+// killed with 50 runs in flight, to the instant at which the first of them continues,
 // and the last. The floor is two processes of the same program, one after the other: the
 // daemon and its first child.
 func BenchmarkResume(b *testing.B) {

@@ -68,7 +68,7 @@ type runOptions struct {
 	force, now, json, wait, detailed bool
 	replay, once                     bool // take it up anew after each step; do not
 
-	interrupted string // hint of how to go on; moonseal run NAME unless set
+	interrupted string // hint of how to continue; moonseal run NAME unless set
 }
 
 // in says how the job is done. What the command line does not say the config does.
@@ -134,7 +134,7 @@ func outcomeCode(out *run.Outcome, detailed bool) int {
 	}
 }
 
-// takeUp goes on with the playbook's unfinished run, or begins a new one.
+// takeUp continues with the playbook's unfinished run, or begins a new one.
 func (a *app) takeUp(ctx context.Context, cfg *config.Config, parent *worker.Parent, name string, opts runOptions, p *progress) (*run.Outcome, string, error) {
 	unfinished, err := parent.Journal.Unfinished(ctx, name)
 	if err != nil {

@@ -127,7 +127,7 @@ func (w *world) addKey(name, path string, add func(name, value string)) error {
 func (w *world) journalValues(search func(string, []byte)) error {
 	path := filepath.Join(w.dir, "state", "moonseal.db")
 	if _, err := os.Stat(path); err != nil {
-		return nil // no run has begun
+		return nil // no run has started
 	}
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 	if err != nil {

@@ -36,7 +36,7 @@ func stations() []station {
 		{"completed", ""},
 		{"completing_validation", "acme.challenge"},
 		{"checking_certificate", "cucm.identity"},
-		{"waiting_dns_propagation", ""}, // the last, and the first to go on: no record shows meanwhile
+		{"waiting_dns_propagation", ""}, // the last, and the first to continue: no record shows meanwhile
 	}
 }
 
@@ -55,7 +55,7 @@ func TestServeStopsAtEachStep(t *testing.T) {
 	for _, s := range all {
 		nodes = append(nodes, cucmtest.NodeOptions{Host: s.host()})
 	}
-	// This machine is slow at times, and a run whose held request is given up goes on.
+	// This machine is slow at times, and a run whose held request is given up continues.
 	patient := map[string]map[string]any{"acme": {"timeout": "10m"}, "cucm": {"timeout": "10m"}, "dns": {"timeout": "10m"}}
 	w := newWorld(t, lab.Options{Nodes: nodes, Behavior: cucmtest.Behavior{RestartOutage: -1}, SpareKeys: len(nodes), Settings: patient})
 	x := &stops{world: w, doors: w.openDoors(), manager: w.manager()}
@@ -123,7 +123,7 @@ type stops struct {
 	all     []station
 	d       *served
 	runs    map[string]string // by step
-	release map[string]func() // by step: lets it go on
+	release map[string]func() // by step: lets it continue
 	before  *lab.Ledger
 }
 

@@ -62,7 +62,7 @@ func (a *app) client(ctx context.Context) (*api.Client, error) {
 }
 
 // reachConfig reads the config for what the daemon does. Where it is wrong, and a
-// daemon goes on with what it was, it says so, and knows no more than where that is.
+// daemon continues with what it was, it says so, and knows no more than where that is.
 func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
 	cfg, err := a.loadConfig()
 	if err == nil {
@@ -152,7 +152,7 @@ func nowDoing(p api.PlaybookStatus) string {
 	var parts []string
 	if r := p.Running; r != nil {
 		switch {
-		case r.Status == journal.Parked: // why stands below the table, and how it goes on
+		case r.Status == journal.Parked: // why stands below the table, and how it continues
 			parts = append(parts, r.ID+": parked")
 		case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 			parts = append(parts, r.ID+": waits for approval")

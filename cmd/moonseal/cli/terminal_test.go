@@ -117,7 +117,7 @@ func TestTerminalShowsTheStepThatRuns(t *testing.T) {
 	}
 }
 
-// Ctrl-C on the terminal stops the run, and says how it goes on; then it does.
+// Ctrl-C on the terminal stops the run, and says how it continues; then it does.
 func TestTerminalInterrupt(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t)

@@ -16,7 +16,7 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// torture is several writers that save scripts of a daemon, and runs that go on.
+// torture is several writers that save scripts of a daemon, and runs that are under way.
 type torture struct {
 	*world
 
@@ -45,7 +45,7 @@ end } -- %d`, version, writer, version, version)
 }
 
 // TestServeReloadTorture lets several writers save, every tenth time something
-// broken, while runs go on: each run is of one version of each file, as a person
+// broken, while runs are under way: each run is of one version of each file, as a person
 // saved it whole, and in the end the last good versions are live. With
 // MOONSEAL_TEST=full there are 10,000 saves over a minute.
 func TestServeReloadTorture(t *testing.T) {

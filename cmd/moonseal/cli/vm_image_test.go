@@ -45,7 +45,7 @@ func TestImage(t *testing.T) {
 	})
 	m.do("podman load --quiet --input image.tar")
 
-	// As the compose file says it is begun, but for the name of the program.
+	// As the compose file says it is started, but for the name of the program.
 	const compose = "cd ~/moonseal/moonseal && podman-compose --podman-run-args=--read-only-tmpfs=false "
 	const in = "podman exec moonseal_moonseal_1 moonseal "
 	m.do(compose + "up -d --no-build")

@@ -186,7 +186,7 @@ func (p *process) children() []int {
 	return out
 }
 
-// run runs the playbook, or goes on with it, to the process's end.
+// run runs the playbook, or continues with it, to the process's end.
 func (w *world) run(args ...string) (code int, out string) {
 	w.t.Helper()
 	p := w.start("", w.runArgs(args...)...)

@@ -108,7 +108,7 @@ func (c *Cluster) Start() error {
 	return nil
 }
 
-// Close cuts all connections, ends restarts that go on, and waits for all of
+// Close cuts all connections, ends restarts that are under way, and waits for all of
 // it.
 func (c *Cluster) Close() {
 	c.cancel()

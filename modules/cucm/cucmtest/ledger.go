@@ -35,7 +35,7 @@ type Upload struct {
 	At       time.Time `json:"at"`
 }
 
-// Restart is one restart of a service that has begun.
+// Restart is one restart of a service that has started.
 type Restart struct {
 	Node    string    `json:"node"`
 	Service string    `json:"service"`

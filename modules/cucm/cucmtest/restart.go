@@ -2,7 +2,7 @@ package cucmtest
 
 import "time"
 
-// restart is one restart of a service. Once begun it goes on to its end, with
+// restart is one restart of a service. Once started it continues to its end, with
 // or without the session that asked for it.
 type restart struct {
 	down chan struct{} // closed once the service is down

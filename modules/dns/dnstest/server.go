@@ -205,7 +205,7 @@ func (c *watched) forget(peer string) {
 }
 
 // pump copies from a client to its server through a queue of a few reads, so
-// that reading goes on while the server works.
+// that reading is not held up while the server works.
 func pump(from net.Conn, to net.Conn) {
 	const most = 64
 	chunks := make(chan []byte, most)

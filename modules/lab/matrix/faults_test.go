@@ -237,7 +237,7 @@ func (r *renewal) renewed(t *testing.T, f fault) {
 		}
 	}
 	for service, n := range restarts {
-		// Whether a restart has begun is not known where its first line was lost.
+		// Whether a restart has started is not known where its first line was lost.
 		// Only Tomcat shows it, by what it serves; the others may be restarted again.
 		if n != 1 && (service == "Cisco Tomcat" || f.call != "cucm.restart" || f.mishap.kind != faults.Lost) {
 			t.Errorf("%s was restarted %d times", service, n)

@@ -59,7 +59,7 @@ func TestGivesUpAfterAWeek(t *testing.T) {
 	r.spotless(t, s.look(t))
 }
 
-// An order does not live as long as a run goes on: a CA that was down for a day
+// An order does not live as long as a run continues: a CA that was down for a day
 // has forgotten it. The challenge's record stays until then, and no longer.
 func TestOrderThatExpiresInAnOutage(t *testing.T) {
 	s := newSite(t)
@@ -75,7 +75,7 @@ func TestOrderThatExpiresInAnOutage(t *testing.T) {
 	r.spotless(t, s.look(t))
 }
 
-// patiently goes on after each wait, until the run has ended.
+// patiently continues after each wait, until the run has ended.
 func (r *renewal) patiently(t *testing.T) (out *run.Outcome, waits []string) {
 	t.Helper()
 	presented := len(r.world.DNS.TXT().Present)

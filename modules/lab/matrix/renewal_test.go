@@ -87,7 +87,7 @@ type renewal struct {
 
 	mu      sync.Mutex
 	records []journal.Record
-	watch   func(journal.Record) // sees each, before the run goes on; may be nil
+	watch   func(journal.Record) // sees each, before the run continues; may be nil
 }
 
 func (s *site) renewal(t testing.TB, d dropIn, set settings) *renewal {
@@ -172,7 +172,7 @@ func (r *renewal) beginWith(t testing.TB, force bool) (*run.Outcome, string) {
 	return out, id
 }
 
-// goOn lets the clock come to where a waiting run goes on, and takes it up.
+// goOn lets the clock come to where a waiting run continues, and takes it up.
 func (r *renewal) goOn(t testing.TB, out *run.Outcome, id string) *run.Outcome {
 	t.Helper()
 	r.clock.jump(max(out.Until.Sub(r.clock.Now()), 0))

@@ -118,7 +118,7 @@ func testReleaseOrder(t *testing.T, open Open) {
 	}
 }
 
-// What expires first waits for the lock of a run that has to go on for its end.
+// What expires first waits for the lock of a run that has to continue for its end.
 func testOwnLock(t *testing.T, open Open) {
 	r := start(t, open, queue.Options{})
 	r.hold("l", "holder")

@@ -116,7 +116,7 @@ func (m *model) verifySlots(v *view) {
 	}
 }
 
-// verifyOrder expects that what has just begun is before what is still ready.
+// verifyOrder expects that what has just started is before what is still ready.
 func (m *model) verifyOrder(v *view) {
 	m.t.Helper()
 	if !slices.IsSortedFunc(v.due, func(a, b queue.Waiting) int { return expiry(a.Job, b.Job) }) {
