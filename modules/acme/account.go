@@ -130,7 +130,7 @@ func (c *Client) newAccount(ctx context.Context, key crypto.Signer, msg acme.Acc
 	bind := !msg.OnlyReturnExisting && c.opts.HMAC != nil
 	if dir.Meta.ExternalAccountRequired && !msg.OnlyReturnExisting && !bind {
 		return "", &problem.Error{
-			Kind: problem.Auth, Target: c.directory.Host, Message: "this CA wants an external account binding",
+			Kind: problem.Auth, Target: c.directory.Host, Message: "this CA requires an external account binding",
 			Hint: verdicts()["externalAccountRequired"].hint, Work: problem.NotDone,
 		}
 	}
@@ -285,6 +285,6 @@ func parseKey(text []byte) (crypto.Signer, error) {
 	case *rsa.PrivateKey:
 		return key, nil
 	default:
-		return nil, bad(fmt.Sprintf("holds a %T: it wants ECDSA or RSA", key))
+		return nil, bad(fmt.Sprintf("holds a %T: it must be ECDSA or RSA", key))
 	}
 }

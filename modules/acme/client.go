@@ -78,7 +78,7 @@ func New(ca CA, opts Options) (*Client, error) {
 		return nil, err
 	}
 	if (ca.EAB.KeyID != "") != (opts.HMAC != nil) {
-		return nil, &problem.Error{Kind: problem.Usage, Message: "an external account binding wants both kid and hmac"}
+		return nil, &problem.Error{Kind: problem.Usage, Message: "an external account binding requires both kid and hmac"}
 	}
 	opts = opts.withDefaults()
 	roots, err := trusted(opts.RootCAs, ca.TrustedRoots)

@@ -40,7 +40,7 @@ func (b *binding) look(c *bind.Call, ca *CA, _ []string) []bind.Finding {
 	if err != nil {
 		return []bind.Finding{{What: "CA " + ca.Directory, Error: problem.From(err)}}
 	}
-	f := bind.Finding{What: "CA " + client.directory.String(), Note: "its directory is one"}
+	f := bind.Finding{What: "CA " + client.directory.String(), Note: "directory reachable"}
 	if _, err := client.getDirectory(c.Context); err != nil {
 		f.Error, f.Note = problem.From(err), ""
 		return []bind.Finding{f}

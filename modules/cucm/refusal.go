@@ -79,11 +79,11 @@ var rejections = []struct {
 	},
 	{
 		"extended key usage", problem.Refused,
-		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
+		"this release requires clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
 	},
 	{
 		"clientauth", problem.Refused,
-		"this release wants clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
+		"this release requires clientAuth, which public CAs no longer issue (Cisco field notice FN74345): update the appliance, or use a private CA",
 	},
 	{"wildcard", problem.Refused, "the appliance takes no wildcard certificate"},
 	{"expired", problem.Refused, "check the certificate's dates, and the node's clock"},

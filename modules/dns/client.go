@@ -170,7 +170,7 @@ func withPort(server string) (string, error) {
 	}
 	name, err := cleanName(server)
 	if err != nil {
-		return "", usage("\"" + server + "\" is no server: it wants host or host:port")
+		return "", usage("\"" + server + "\" is no server: it must be host or host:port")
 	}
 	return net.JoinHostPort(name, "53"), nil
 }

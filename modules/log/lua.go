@@ -24,7 +24,7 @@ func Module() *bind.Module {
 		Doc: "Writes log lines. They go to the daemon's log, to the run's (`moonseal logs RUN`) and to the `renewal.log` of the host that the run works on, " +
 			"tagged with run and step. Known secrets are masked. A line that was written before a crash is not written again when the run is taken up.",
 		Functions: []*bind.Func{
-			level("debug", slog.LevelDebug, "Says what only someone who looks for a fault wants to read.", `log.debug("asked the nameservers", { servers = 2 })`),
+			level("debug", slog.LevelDebug, "Logs detail for troubleshooting.", `log.debug("asked the nameservers", { servers = 2 })`),
 			level("info", slog.LevelInfo, "Says what happened.", `log.info("certificate is due", { days_left = 12 })`),
 			level("warn", slog.LevelWarn, "Says what someone should look at in time.", `log.warn "the appliance's clock is slow"`),
 			level("error", slog.LevelError, "Says what went wrong.", `log.error("gave up", { host = "cucm01" })`),

@@ -48,7 +48,7 @@ func (l *login) next(c *xssh.ClientAuthContext) (xssh.AuthMethod, error) {
 
 func refusedLogin(c *xssh.ClientAuthContext) error {
 	if len(c.PartialSuccessMethods) > 0 {
-		return &problem.Error{Kind: problem.Auth, Message: "the server wants more than a password: " + strings.Join(c.AllowedMethods, ", ")}
+		return &problem.Error{Kind: problem.Auth, Message: "the server requires more than a password: " + strings.Join(c.AllowedMethods, ", ")}
 	}
 	return &problem.Error{
 		Kind: problem.Auth, Message: "the server refused the user name or password",

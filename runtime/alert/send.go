@@ -61,7 +61,7 @@ func (se sender) send(ctx context.Context, s Service, title, message string) err
 	if err != nil { // the error may hold the URL, which holds a token
 		return &problem.Error{
 			Kind: problem.Usage, Target: "alerts", Message: "secret " + s.Name + " is no URL that alerts can be sent to",
-			Hint: "https://shoutrrr.nickfedor.com/services/overview/ shows what each service wants",
+			Hint: "https://shoutrrr.nickfedor.com/services/overview/ shows what each service expects",
 		}
 	}
 	var failed []error

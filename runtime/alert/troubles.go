@@ -38,7 +38,7 @@ func daemonTroubles(s *api.Status) []api.Problem {
 	if e := s.State; e != nil {
 		out = append(out, api.Problem{
 			Key: "state", Reason: api.State, Severity: api.Act, What: "cannot write to the state directory", Next: "moonseal doctor",
-			Text: "the state folder takes nothing, and no run goes on until it does: " + e.Error(),
+			Text: "cannot write to the state directory, and no run continues until that is possible: " + e.Error(),
 		})
 	}
 	if s.Config != nil {

@@ -330,10 +330,10 @@ func TestBadRequests(t *testing.T) {
 	}{
 		"another method":    {http.MethodGet, "/run", "", http.StatusMethodNotAllowed, ""},
 		"another path":      {http.MethodGet, "/nothing", "", http.StatusNotFound, ""},
-		"no JSON":           {http.MethodPost, "/run", "playbook", http.StatusBadRequest, "no such JSON"},
+		"no JSON":           {http.MethodPost, "/run", "playbook", http.StatusBadRequest, "malformed JSON"},
 		"an unknown key":    {http.MethodPost, "/run", `{"playbok":"a"}`, http.StatusBadRequest, "playbok"},
 		"another type":      {http.MethodPost, "/pause", `{"paused":"yes"}`, http.StatusBadRequest, "paused"},
-		"nothing":           {http.MethodPost, "/pause", "", http.StatusBadRequest, "no such JSON"},
+		"nothing":           {http.MethodPost, "/pause", "", http.StatusBadRequest, "malformed JSON"},
 		"too large":         {http.MethodPost, "/run", `{"playbook":"` + strings.Repeat("a", 64<<10) + `"}`, http.StatusBadRequest, "too large"},
 		"too large for any": {http.MethodPost, "/runs/r1/approve", `{"reason":"` + strings.Repeat("a", 1<<20) + `"}`, http.StatusBadRequest, "too large"},
 	} {

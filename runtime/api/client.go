@@ -274,7 +274,7 @@ func (c *Client) failed(err error) error {
 			Hint: "systemctl start moonseal, or moonseal serve",
 		}
 	case errors.Is(err, fs.ErrPermission):
-		return &problem.Error{Kind: problem.Auth, Target: c.socket, Message: "you may not talk to the daemon", Hint: "use sudo, or be in the socket's group", Cause: err}
+		return &problem.Error{Kind: problem.Auth, Target: c.socket, Message: "permission denied on the daemon's socket", Hint: "use sudo, or be in the socket's group", Cause: err}
 	default:
 		return problem.Network(err)
 	}

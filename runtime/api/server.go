@@ -220,7 +220,7 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 			dec := json.NewDecoder(r.Body)
 			dec.DisallowUnknownFields()
 			if err := dec.Decode(&in); err != nil {
-				s.fail(w, &problem.Error{Kind: problem.Usage, Message: "the request is no such JSON: " + err.Error()})
+				s.fail(w, &problem.Error{Kind: problem.Usage, Message: "malformed JSON request: " + err.Error()})
 				return
 			}
 		}

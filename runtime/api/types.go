@@ -24,7 +24,7 @@ type Status struct {
 	Scripts   []*problem.Error `json:"scripts"`            // why scripts are broken, by file
 	Problems  []Problem        `json:"problems"`           // what needs a person, the most urgent first
 	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
-	State     *problem.Error   `json:"state,omitempty"`    // why the state folder takes nothing, so that no run continues
+	State     *problem.Error   `json:"state,omitempty"`    // why cannot write to the state directory, so that no run continues
 }
 
 // Severities of a problem.

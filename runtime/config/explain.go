@@ -36,7 +36,7 @@ func explain(source string, err error, data []byte) error {
 		e.Target, e.Message = source+":"+m[1], m[2]
 	}
 	if m := wrongType.FindStringSubmatch(e.Message); m != nil {
-		e.Message = fmt.Sprintf("wants %s, got %s", meaning(m[3]), got(m[1], m[2]))
+		e.Message = fmt.Sprintf("expects %s, got %s", meaning(m[3]), got(m[1], m[2]))
 	}
 	if tabAtBegin.Match(data) {
 		e.Hint = "YAML indents with spaces: there is a tab at the begin of a line"

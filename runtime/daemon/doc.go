@@ -23,7 +23,7 @@
 //
 // Once a day what has ended long ago is removed from the journal.
 //
-// # A state folder that takes nothing
+// # A state directory that cannot be written
 //
 // On a full disk, or one that fails, runs wait where they are and status says so. It
 // is tried every few seconds whether something can be written; then what waited goes

@@ -25,13 +25,13 @@ const (
 
 // storage is what is known of the state folder.
 type storage struct {
-	trouble atomic.Pointer[problem.Error] // why it takes nothing; nil while it does
+	trouble atomic.Pointer[problem.Error] // why it cannot be written; nil while it can
 
 	mu     sync.Mutex
 	missed map[string]schedule.Reason // by playbook: what was due and could not be written
 }
 
-// ofStorage reports whether err says that the state folder takes nothing, and not
+// ofStorage reports whether err says that cannot write to the state directory, and not
 // that something is wrong with what was to be written.
 func ofStorage(err error) bool {
 	e := problem.From(err)
@@ -45,7 +45,7 @@ func (d *Daemon) suspect(err error) {
 	}
 	if d.storage.trouble.Swap(problem.From(err)) == nil {
 		e := problem.From(err)
-		d.log.Error("the state folder takes nothing: runs wait, and go on by themselves once it does", "error", e.Error(), "hint", e.Hint)
+		d.log.Error("cannot write to the state directory: runs wait, and continue by themselves once it can be written", "error", e.Error(), "hint", e.Hint)
 	}
 	select {
 	case d.look <- struct{}{}:
@@ -69,7 +69,7 @@ func (d *Daemon) probe(ctx context.Context) {
 	case err != nil && d.storage.trouble.Load() == nil:
 		d.suspect(err)
 	case err == nil && d.storage.trouble.Swap(nil) != nil:
-		d.log.Info("the state folder takes what is written again")
+		d.log.Info("the state directory can be written again")
 	}
 	if err != nil {
 		return
@@ -93,7 +93,7 @@ func (d *Daemon) miss(name string, why schedule.Reason) {
 	d.storage.missed[name] = why
 }
 
-// again is when a state folder that takes nothing is to be looked at again; nil
+// again is when a state directory that cannot be written is to be looked at again; nil
 // where there is none.
 func (d *Daemon) again() <-chan time.Time {
 	if d.storage.trouble.Load() == nil {

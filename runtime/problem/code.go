@@ -12,7 +12,7 @@ const (
 	RunEnded    Code = "run_ended"    // the run has ended
 	RunUnended  Code = "run_unended"  // the run has not ended
 	RunWorking  Code = "run_working"  // a process works on the run
-	NotAsked    Code = "not_asked"    // the run waits for no approval
+	NotAsked    Code = "not_asked"    // the run is not waiting for approval
 	NotParked   Code = "not_parked"   // the run is not parked
 	Unclear     Code = "unclear"      // a decision must say whether a call has happened
 	StaleEpoch  Code = "stale_epoch"  // the run was taken over since it was read

@@ -31,7 +31,7 @@ func Network(err error) *Error {
 		e.Kind, e.Work = Untrusted, NotDone
 		e.Message = "its TLS certificate is not trusted: " + untrusted.Err.Error()
 		if _, unknown := errors.AsType[x509.UnknownAuthorityError](untrusted.Err); unknown {
-			e.Hint = "a CA of your own, or a proxy that looks into TLS, wants its root named in the config: ca_bundle"
+			e.Hint = "the root of a private CA, or of a proxy that inspects TLS, must be named in the config: ca_bundle"
 		}
 	case errors.As(err, &dns):
 		e.Message, e.Work = "cannot resolve "+dns.Name, NotDone

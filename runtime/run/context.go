@@ -74,7 +74,7 @@ func (r *Run) luaStep(kind string) func(*lua.LState) (int, error) {
 	return func(l *lua.LState) (int, error) {
 		name, ok := l.Get(2).(lua.LString)
 		if !ok || name == "" {
-			return 0, misuse("ctx:"+kind, "argument 1 \"name\" wants a string, got a "+l.Get(2).Type().String(), usage)
+			return 0, misuse("ctx:"+kind, "argument 1 \"name\" expects a string, got a "+l.Get(2).Type().String(), usage)
 		}
 		options, fnArg := lua.LNil, l.Get(3)
 		if l.GetTop() > 3 {
@@ -82,7 +82,7 @@ func (r *Run) luaStep(kind string) func(*lua.LState) (int, error) {
 		}
 		fn, ok := fnArg.(*lua.LFunction)
 		if !ok || fn.IsG || l.GetTop() > 4 {
-			return 0, misuse("ctx:"+kind, "its last argument wants a Lua function, got a "+fnArg.Type().String(), usage)
+			return 0, misuse("ctx:"+kind, "its last argument expects a Lua function, got a "+fnArg.Type().String(), usage)
 		}
 		opts, err := r.stepOptions(kind, options)
 		if err != nil {
@@ -116,7 +116,7 @@ func (r *Run) luaSleep(l *lua.LState) (int, error) {
 func (r *Run) luaUndo(l *lua.LState) (int, error) {
 	name, ok := l.Get(2).(lua.LString)
 	if !ok {
-		return 0, misuse("ctx:undo", "argument 1 wants the name of a step", "")
+		return 0, misuse("ctx:undo", "argument 1 expects the name of a step", "")
 	}
 	key, _ := l.Get(3).(lua.LString)
 	return 0, r.undoStep(l.Context(), string(name), string(key))
@@ -125,7 +125,7 @@ func (r *Run) luaUndo(l *lua.LState) (int, error) {
 func (r *Run) luaDefer(l *lua.LState) (int, error) {
 	fn, ok := l.Get(2).(*lua.LFunction)
 	if !ok {
-		return 0, misuse("ctx:defer", "argument 1 wants a function, got a "+l.Get(2).Type().String(), "ctx:defer(function(data) … end, data)")
+		return 0, misuse("ctx:defer", "argument 1 expects a function, got a "+l.Get(2).Type().String(), "ctx:defer(function(data) … end, data)")
 	}
 	if r.current != nil || r.hook {
 		return 0, misuse("ctx:defer", "called inside a step or a hook", "call it in the run function")

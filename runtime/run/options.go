@@ -54,7 +54,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 		case lua.LNumber:
 			*dst = time.Duration(float64(v) * float64(time.Second))
 		default:
-			return p, misuse("playbook", fmt.Sprintf(`%s: %s wants a duration such as "2h"`, name, key), "")
+			return p, misuse("playbook", fmt.Sprintf(`%s: %s expects a duration such as "2h"`, name, key), "")
 		}
 	}
 	if mode, ok := L.GetField(t, "mode").(lua.LString); ok {
@@ -110,7 +110,7 @@ func (r *Run) stepOptions(kind string, v lua.LValue) (stepOptions, error) {
 		case "probe":
 			fn, ok := e.(*lua.LFunction)
 			if !ok {
-				return opts, fmt.Errorf("options.probe wants a function, got a %s", e.Type())
+				return opts, fmt.Errorf("options.probe expects a function, got a %s", e.Type())
 			}
 			opts.probe = fn
 			continue

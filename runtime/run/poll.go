@@ -105,7 +105,7 @@ func reasonOf(values []lua.LValue) string {
 
 func (r *Run) pollTimeout(s *step, notYet *problem.Error) *problem.Error {
 	e := &problem.Error{
-		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "not so within " + duration.Format(s.options.Within),
+		Kind: problem.Timeout, Call: "ctx:poll", Target: s.label(), Work: problem.NotDone, Message: "condition not met within " + duration.Format(s.options.Within),
 		Hint: "see to the reason, then run again; where it only takes longer, allow it more time (within)",
 	}
 	if notYet.Message != "" {

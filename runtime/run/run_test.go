@@ -456,7 +456,7 @@ func TestMisuseIsRefused(t *testing.T) {
 		`ctx:step("a", { retry = { on = { "auth" } } }, function() end)`:             "waiting mends",
 		`ctx.step("a", function() end)`:                                              "call it with a colon",
 		`ctx:stepp("a", function() end)`:                                             `did you mean "step"?`,
-		`ctx:step(12, function() end)`:                                               "wants a string",
+		`ctx:step(12, function() end)`:                                               "expects a string",
 		`ctx:undo "b"`:                                                               `no step "b"`,
 		`ctx:record { installed = 1 }`:                                               "no subject",
 		`ctx:record { subject = "x", instaled = 1 }`:                                 `did you mean "installed"?`,

@@ -37,7 +37,7 @@ func fields() [5]field {
 func parseCron(text string, loc *time.Location) (*cron, error) {
 	parts := strings.Fields(text)
 	if len(parts) != 5 {
-		return nil, fmt.Errorf("cron %q has %d fields, wants 5: minute, hour, day, month and day of week", text, len(parts))
+		return nil, fmt.Errorf("cron %q has %d fields, expects 5: minute, hour, day, month and day of week", text, len(parts))
 	}
 	var sets [5]uint64
 	for i, f := range fields() {
@@ -109,7 +109,7 @@ func (f field) part(text string) (from, to, step int, err error) {
 	case err != nil || step < 1:
 		return 0, 0, 0, fmt.Errorf("%s %q: %q is no step", f.name, text, by)
 	case from == to:
-		return 0, 0, 0, fmt.Errorf("%s %q: a step wants * or a range before it", f.name, text)
+		return 0, 0, 0, fmt.Errorf("%s %q: a step expects * or a range before it", f.name, text)
 	case step > to-from:
 		return 0, 0, 0, fmt.Errorf("%s %q: a step of %d is more than %d to %d holds", f.name, text, step, from, to)
 	}

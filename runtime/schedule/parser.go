@@ -44,7 +44,7 @@ func (p *Parser) zone(name string) (*time.Location, error) {
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil || len(name) > 64 || name == "Local" {
-		return nil, fmt.Errorf("%s is no time zone; it wants a name such as America/Chicago or UTC", quote(name))
+		return nil, fmt.Errorf("%s is no time zone; it must be a name such as America/Chicago or UTC", quote(name))
 	}
 	if p.zones == nil {
 		p.zones = map[string]*time.Location{}

@@ -69,7 +69,7 @@ func (p *Parser) fromTable(table map[string]any) (*Schedule, error) {
 	case hasEvery && hasZone:
 		return nil, errors.New("tz goes with cron, not with every")
 	case hasZone && values["tz"] == "":
-		return nil, errors.New("tz is empty; it wants a name such as America/Chicago")
+		return nil, errors.New("tz is empty; it must be a name such as America/Chicago")
 	}
 	s, err := interval(every)
 	if hasCron {

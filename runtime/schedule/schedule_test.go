@@ -81,7 +81,7 @@ func TestParseRefuses(t *testing.T) {
 		{"17 5-3 * * *", "goes backwards"},
 		{"*/0 3 * * *", "no step"},
 		{"*/90 3 * * *", "a step of 90 is more"},
-		{"5/15 3 * * *", "wants * or a range"},
+		{"5/15 3 * * *", "expects * or a range"},
 		{"1,,2 3 * * *", "is no number"},
 		{"-1 3 * * *", "is no number"},
 		{"? 3 * * *", "is no number"},

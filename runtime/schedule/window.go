@@ -140,7 +140,7 @@ func (p *Parser) span(text string) (span, error) {
 		return s, errors.New("is empty: it would never open")
 	}
 	if strings.Contains(rest[0], "/") {
-		return s, fmt.Errorf("%s: before the zone it wants days or times", quote(text))
+		return s, fmt.Errorf("%s expects days or times before the zone", quote(text))
 	}
 	var err error
 	if c := rest[0]; !strings.ContainsAny(c, "0123456789:") {

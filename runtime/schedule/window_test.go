@@ -101,7 +101,7 @@ func TestWindowRefuses(t *testing.T) {
 		{[]any{}, "never open"},
 		{[]any{1.0}, "got 1 in it"},
 		{"", "never open"},
-		{"America/Chicago", "wants days or times"},
+		{"America/Chicago", "expects days or times"},
 		{"Sat 22:00-22:00", "never opens; 00:00-24:00"},
 		{"Sat 24:00-24:00", "no time of day"},
 		{"Sat 24:00-02:00", "no time of day"},

@@ -26,7 +26,7 @@ const longestName = 128
 // digits, "_", "." or "-", 128 characters at most.
 func Named(name string) (Handle, error) {
 	if len(name) > longestName || !nameForm.MatchString(name) {
-		return Handle{}, fmt.Errorf("%q is no name of a secret: it wants a letter, then letters, digits, _ . or -", name)
+		return Handle{}, fmt.Errorf("%q is no name of a secret: it must be a letter, then letters, digits, _ . or -", name)
 	}
 	return Handle{Name: name}, nil
 }

@@ -307,7 +307,7 @@ func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outco
 	if deaths < MaxDeaths {
 		return nil, nil //nolint:nilnil // nil is the documented "continue"
 	}
-	reason := fmt.Sprintf("%s, for the %d. time", p.Redactor.Redact(d.Error()), deaths)
+	reason := fmt.Sprintf("%s, %d times", p.Redactor.Redact(d.Error()), deaths)
 	out := &run.Outcome{Status: journal.Parked, Reason: reason, Error: &problem.Error{
 		Kind: problem.Internal, Message: d.Error(), Step: d.name,
 		Hint: "a script that needs more memory needs limits.memory in the config; moonseal cancel " + id + " --retry starts anew on today's scripts",

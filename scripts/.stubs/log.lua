@@ -5,7 +5,7 @@
 ---@class moonseal.log
 local log = {}
 
----Says what only someone who looks for a fault wants to read.
+---Logs detail for troubleshooting.
 ---@param message string what there is to say
 ---@param fields? table<string, any> what belongs to it, by name
 function log.debug(message, fields) end

@@ -11,7 +11,7 @@ import (
 func (a *app) alertCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "alert",
-		Short: "Try whether alerts arrive",
+		Short: "Send a test alert",
 		Args:  subcommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -58,7 +58,7 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err 
 func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Begin with a copy of the journal, in a state folder that has none",
+		Short: "Restore the journal into an empty state directory",
 		Long: `Puts a copy that "moonseal backup" wrote into the state folder, which must hold no
 journal. Runs that were unfinished then are parked: what they have done since,
 nobody can tell from the copy.`,

@@ -93,8 +93,8 @@ func (exitCode) Error() string { return "" }
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "moonseal",
-		Short: "Renews TLS certificates on appliances that no ACME client can live on",
-		Long: `moonseal renews TLS certificates on appliances that no ACME client can live on:
+		Short: "Renews TLS certificates on appliances that cannot run an ACME client",
+		Long: `moonseal renews TLS certificates on appliances that cannot run an ACME client:
 Cisco Unified Communications Manager clusters first of all. What a renewal does
 is a playbook: a Lua script in the scripts folder.
 
@@ -156,9 +156,9 @@ func arguments(least, most int) cobra.PositionalArgs {
 		e := &problem.Error{Kind: problem.Usage, Hint: "it is called as " + cmd.UseLine()}
 		switch {
 		case len(args) < least:
-			e.Message = strings.Fields(cmd.Use)[1+len(args)] + " is missing"
+			e.Message = "missing argument " + strings.Fields(cmd.Use)[1+len(args)]
 		case most >= 0 && len(args) > most:
-			e.Message = fmt.Sprintf("there is one argument too many: %q", args[most])
+			e.Message = fmt.Sprintf("unexpected argument %q", args[most])
 		default:
 			return nil
 		}

@@ -110,7 +110,7 @@ end }`)
 func (w *world) parked(out, step, how string) {
 	w.t.Helper()
 	h := w.histories()[0]
-	for _, word := range []string{step, how, "for the 3. time"} {
+	for _, word := range []string{step, how, "3 times"} {
 		// The Go runtime reports a refused allocation as a fatal error, or as SIGSEGV.
 		segfault := word == "memory" && strings.Contains(out, "SIGSEGV") && strings.Contains(h.Run.Reason, "SIGSEGV")
 		if !segfault && (!strings.Contains(out, word) || !strings.Contains(h.Run.Reason, word)) {

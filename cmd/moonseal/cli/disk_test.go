@@ -115,9 +115,9 @@ func TestDiskFull(t *testing.T) {
 	w.check(w.lab.Release(t.Context(), upload))
 	w.check(w.lab.Release(t.Context(), csr))
 	w.until("it is told", func() bool {
-		return in.count("the state folder takes nothing", "the disk is full", "moonseal doctor") == 1
+		return in.count("cannot write to the state directory", "the disk is full", "moonseal doctor") == 1
 	})
-	if out := w.moonseal(exitDone, "status"); !strings.HasPrefix(out, "the state folder takes nothing: journal: "+disk+"/moonseal.db: the disk is full\nhint: free some space") {
+	if out := w.moonseal(exitDone, "status"); !strings.HasPrefix(out, "cannot write to the state directory: journal: "+disk+"/moonseal.db: the disk is full\nhint: free some space") {
 		t.Errorf("status: %s", out)
 	}
 	if out := w.moonseal(exitFailed, "run", "three", "--force"); !strings.Contains(out, "the disk is full\nhint: free some space") {
@@ -140,7 +140,7 @@ func TestDiskFull(t *testing.T) {
 	if code := d.process.wait(); code != exitDone || strings.Contains(d.out.String(), "panic") {
 		t.Errorf("exit code %d:\n%s", code, d.out.String())
 	}
-	for _, line := range []string{"the state folder takes nothing: runs wait", "the state folder takes what is written again"} {
+	for _, line := range []string{"cannot write to the state directory: runs wait", "the state directory can be written again"} {
 		if n := strings.Count(d.out.String(), line); n != 1 {
 			t.Errorf("it says %d times %q:\n%s", n, line, d.out.String())
 		}
@@ -186,7 +186,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	w.held(d.process, upload)
 	w.orSkip("mount", "-o", "remount,abort", disk)
 	w.clearFaults()
-	w.until("it is told", func() bool { return in.count("the state folder takes nothing", "moonseal doctor") == 1 })
+	w.until("it is told", func() bool { return in.count("cannot write to the state directory", "moonseal doctor") == 1 })
 	if s, err := d.api.Status(t.Context()); err != nil || s.State == nil || s.State.Hint == "" {
 		t.Errorf("status: %+v, %v", s, err)
 	}

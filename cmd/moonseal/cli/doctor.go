@@ -231,7 +231,7 @@ func (a *app) showFindings(findings []bind.Finding, asJSON bool) error {
 // secretNotFound is the problem of a secret that no source has.
 func secretNotFound(name string) error {
 	return &problem.Error{
-		Kind: problem.NotFound, Message: "it is nowhere to be found",
+		Kind: problem.NotFound, Message: "not found in systemd credentials, environment or config",
 		Hint: "set " + name + " in the environment, give it to systemd with LoadCredential=" + name + ":FILE, or name its place under secrets in the config",
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) pauseCommand(paused bool) *cobra.Command {
-	use, short := "pause [PLAYBOOK]", "Begin no more runs, of one playbook or of all"
+	use, short := "pause [PLAYBOOK]", "Pause scheduled runs, of one playbook or of all"
 	long := `Lets no run begin by schedule any more, of the playbook or of all, also after a restart
 of the daemon, until "moonseal unpause". Runs that are under way go on: "moonseal cancel
 RUN" ends one. "moonseal run NAME" still begins one.`

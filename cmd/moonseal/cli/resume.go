@@ -23,7 +23,7 @@ func (a *app) resumeCommand() *cobra.Command {
 	var as, results []string
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
-		Short: "Let a parked run go on",
+		Short: "Resume a parked run",
 		Long: `Lets a parked run go on. Where nobody can tell whether a change has happened, look
 at the appliance and say --as done or --as again. With --as look the run asks the
 appliance itself once more, which does no harm: right where it could not be reached.

@@ -35,11 +35,11 @@ where --detailed-exitcode asks for it, 4 parked, 5 waiting.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&opts.force, "force", false, "do not ask whether it is due")
+	f.BoolVar(&opts.force, "force", false, "renew even if not due")
 	f.BoolVar(&opts.now, "now", false, "change the appliance now, outside of the playbook's window and of blackouts too")
 	f.BoolVar(&opts.json, "json", false, "print each event as a line of JSON")
 	f.BoolVar(&opts.replay, "replay", false, "for rehearsals: take the run up in a new process after each step, as a lab's config does")
-	f.BoolVar(&opts.wait, "wait", false, "stay through the run's waits until it has ended")
+	f.BoolVar(&opts.wait, "wait", false, "wait until the run finishes")
 	f.BoolVar(&opts.detailed, "detailed-exitcode", false, `exit with 3 where the certificate is not due`)
 	return cmd
 }

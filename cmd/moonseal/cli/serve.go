@@ -31,7 +31,7 @@ func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon: schedule, run and watch over all playbooks",
-		Long: `Runs in the foreground, as systemd wants it: loads the scripts, reloads them as
+		Long: `Runs in the foreground, as systemd expects it: loads the scripts, reloads them as
 they change, and runs each playbook when it is due. SIGHUP reads config and scripts
 again. SIGTERM stops: running steps get stop_timeout to end, and what they do not
 end goes on at the next start. A second signal stops at once.`,

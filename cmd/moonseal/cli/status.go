@@ -95,7 +95,7 @@ func (a *app) otherBuild(daemon string) {
 func (a *app) showStatus(s *api.Status) error {
 	now := a.clock.Now()
 	if e := s.State; e != nil {
-		_, _ = plain.Fprintf(a.stdout, "the state folder takes nothing: %s\n", e)
+		_, _ = plain.Fprintf(a.stdout, "cannot write to the state directory: %s\n", e)
 		if e.Hint != "" {
 			_, _ = plain.Fprintf(a.stdout, "hint: %s\n", e.Hint)
 		}

@@ -178,7 +178,7 @@ func (t *truster) compare(old, seen account.Pins) {
 		case slices.Contains(c.old, c.seen[0]):
 			_, _ = plain.Fprintf(t.app.stdout, "the %s is the one that is pinned\n", c.what)
 		default:
-			_, _ = plain.Fprintf(t.app.stdout, "the %s is ANOTHER than is pinned: %s\n", c.what, c.show(c.old[0]))
+			_, _ = plain.Fprintf(t.app.stdout, "the %s DIFFERS from the pinned one: %s\n", c.what, c.show(c.old[0]))
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (m *installation) groupsAreGone() {
 }
 
 func (m *installation) refuses() {
-	m.says(exitFailed, "sudo -u nobody moonseal status", "you may not talk to the daemon")
+	m.says(exitFailed, "sudo -u nobody moonseal status", "permission denied on the daemon's socket")
 	m.says(exitUsage, "sudo -u alice moonseal trust drained.automate.builders", "sudo -u moonseal")
 	m.says(2, "sudo -u alice ls /var/lib/moonseal", "Permission denied")
 	m.says(0, "ls -l /run/moonseal/", "srw-rw---- 1 moonseal moonseal")
@@ -101,7 +101,7 @@ func (m *installation) bomb() {
 	run, _ := m.begin("drained", faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
 	old := m.do("ls -d " + cgroup + "/run-*")
 	m.do(`setsid -f bash -c 'until [ "$(ls -d ` + cgroup + `/run-* | wc -l)" = 2 ]; do :; done; for g in ` + cgroup + `/run-*; do [ $g = ` + old + ` ] || echo 60M >$g/memory.max; done' >/tmp/limit.out 2>&1`)
-	m.says(exitParked, "sudo -u alice moonseal run bomb", "growing", "for the 3. time")
+	m.says(exitParked, "sudo -u alice moonseal run bomb", "growing", "3 times")
 	id := m.latest("bomb")
 	m.says(0, "moonseal logs "+id, "it needs more memory than limits.memory allows")
 	m.says(0, "moonseal status", id, "parked")
@@ -124,7 +124,7 @@ func (m *installation) bomb() {
 func (m *installation) crowded() {
 	before := m.property("MainPID")
 	m.do("systemctl set-property --runtime moonseal MemoryMax=160M MemorySwapMax=0")
-	m.says(exitParked, "sudo -u alice moonseal run bomb", "it needs more memory than limits.memory allows", "for the 3. time")
+	m.says(exitParked, "sudo -u alice moonseal run bomb", "it needs more memory than limits.memory allows", "3 times")
 	m.do("systemctl set-property --runtime moonseal MemoryMax=3G && moonseal cancel " + m.latest("bomb") + " && rm /etc/moonseal/scripts/bomb.lua")
 	if now := m.property("MainPID"); now != before || m.property("NRestarts") != "0" {
 		m.t.Errorf("the daemon was %s, and is %s", before, now)

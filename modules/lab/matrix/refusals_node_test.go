@@ -225,7 +225,7 @@ func restartRefusals() []refusal {
 			arrange: func(t *testing.T, r *renewal) {
 				r.behave(t, func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.OldCertificate })
 			},
-			says: []string{"verifying_certificate", "not so within 15m", pub + " still serves another certificate: sha256 "}, hint: []string{"within"},
+			says: []string{"verifying_certificate", "condition not met within 15m", pub + " still serves another certificate: sha256 "}, hint: []string{"within"},
 			mend: func(t *testing.T, r *renewal) { r.parksUntilRestartedByHand(t) }, again: true,
 		},
 		{

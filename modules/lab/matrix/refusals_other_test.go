@@ -82,7 +82,7 @@ func dnsRefusals() []refusal {
 		{
 			name: "propagation that never comes", step: "waiting_dns_propagation", kind: problem.Timeout,
 			arrange: func(_ *testing.T, r *renewal) { r.world.DNS.SetPropagationDelay(2, 48*time.Hour) },
-			says:    []string{"waiting_dns_propagation", "not so within 10m", "ns2.automate.builders does not show _acme-challenge." + pub + " yet"}, hint: []string{"within"},
+			says:    []string{"waiting_dns_propagation", "condition not met within 10m", "ns2.automate.builders does not show _acme-challenge." + pub + " yet"}, hint: []string{"within"},
 			mend: func(_ *testing.T, r *renewal) { r.world.DNS.SetPropagationDelay(2, 0) },
 		},
 	}
@@ -130,7 +130,7 @@ func caRefusals() []refusal {
 			mend: func(_ *testing.T, r *renewal) { r.world.Faults().Clear() },
 		},
 		{
-			name: "CA that wants a binding", step: "creating_account", kind: problem.Auth,
+			name: "CA that expects a binding", step: "creating_account", kind: problem.Auth,
 			arrange: document("acme.new-account", 403, "externalAccountRequired", "this CA takes accounts with an external account binding only"),
 			says:    []string{"acme.CA:account: acme-v02.api.letsencrypt.org", "external account binding only"}, hint: []string{"eab = { kid = …, hmac = secret"},
 			mend: nothing,

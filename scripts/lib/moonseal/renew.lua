@@ -66,7 +66,7 @@ local function same(a, b)
   return a ~= nil and b ~= nil and a.sha256 == b.sha256
 end
 
--- nodes gives the first node and, of a cluster, the others whose services use
+-- nodes returns the first node and, of a cluster, the others whose services use
 -- the certificate too.
 local function nodes(s)
   local all = { s.node }
@@ -103,7 +103,7 @@ end
 
 local stages = {}
 
--- decide gives the stage to begin at, from what is found, and why where that is not
+-- decide returns the stage to begin at, from what is found, and why where that is not
 -- the first: a deploy that failed half-way is repaired, not repeated.
 local function decide(found)
   local renewal, installed = found.renewal, found.installed
@@ -117,7 +117,7 @@ local function decide(found)
   if renewal.due then return "generating_csr" end
 end
 
--- expected gives the names that the new certificate will have, as far as they are
+-- expected returns the names that the new certificate will have, as far as they are
 -- known before there is a signing request.
 local function expected(s, installed)
   local csr, all = s.spec.csr or {}, {}
@@ -217,7 +217,7 @@ local function subject(s)
   return s.node.host .. "/" .. s.service
 end
 
--- start gives the stage to begin at, and what the stages before it would have left.
+-- start returns the stage to begin at, and what the stages before it would have left.
 local function start(s)
   local first, why = decide(s.found)
   if why then log.info(why) end
