@@ -141,7 +141,9 @@ func Exec(ctx context.Context, argv []string, name string) (string, error) {
 	if err == nil && value != "" && len(out) < maxValue {
 		return value, nil
 	}
-	e := &problem.Error{Kind: problem.Unavailable, Target: argv[0], Message: "it returns no secret " + name, Server: strings.TrimSpace(string(said)), Work: problem.NotDone, Cause: err}
+	e := &problem.Error{
+		Kind: problem.Unavailable, Target: argv[0], Message: "it returns no secret " + name, Server: strings.TrimSpace(string(said)), Work: problem.NotDone, Cause: err,
+	}
 	if err != nil {
 		e.Message += ": " + problem.Reason(err)
 	}
