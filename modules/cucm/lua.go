@@ -14,6 +14,10 @@ import (
 // Module is what require "cucm" returns.
 func Module() *bind.Module {
 	b := &binding{settings: &Settings{}, open: map[linkKey]*Client{}}
+	node := bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
+		b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
+		b.restart(), b.services(), b.login(), b.served(), b.serves())
+	node.InTurn = true
 	return &bind.Module{
 		Name: "cucm",
 		Doc: "Replaces the certificates of Cisco Unified Communications Manager and its siblings (IM and Presence, Unity Connection, Emergency Responder), " +
@@ -29,9 +33,7 @@ func Module() *bind.Module {
 			Impl: bind.Pure(func(n *Node) (*Node, error) { return n, n.complete() }),
 		}},
 		Types: []*bind.Type{
-			bind.Examined(bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
-				b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
-				b.restart(), b.services(), b.login(), b.served(), b.serves()), (*Node).account, b.look),
+			bind.Examined(node, (*Node).account, b.look),
 		},
 		Plain: append([]*bind.Type{
 			bind.Table[Uploaded]("cucm.Uploaded", "What an upload did."),

@@ -42,6 +42,9 @@ func NewRegistry(modules ...*Module) (*Registry, error) {
 				if err := r.add(t.Name+":"+f.Name, f); err != nil {
 					return nil, err
 				}
+				if t.InTurn {
+					f.turn = t.Name
+				}
 			}
 		}
 	}

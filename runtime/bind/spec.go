@@ -33,6 +33,10 @@ type Type struct {
 	Go      reflect.Type
 	Upgrade func(version int, data map[string]any) error // mends data of an older version; nil: there is none
 
+	// InTurn keeps together from calling methods side by side, of whichever handles: they log
+	// in to one account, and a password that was refused must not be sent again.
+	InTurn bool
+
 	// Of what can be looked at; see [Examined].
 	Key  func(v any) string
 	Look func(c *Call, v any, names []string) []Finding
@@ -59,11 +63,16 @@ type Func struct {
 	Impl    Impl
 
 	full   string // "cucm.Node:upload", set by NewRegistry
+	turn   string // the type whose methods are called in turn, "" if this is none of one; set by NewRegistry
 	params []field
 }
 
 // Full is the function's whole name, such as "dns.zone" or "cucm.Node:upload".
 func (f *Func) Full() string { return f.full }
+
+// Turn returns the name of the type whose methods are called in turn, see [Type]; "" if
+// this is not one of them.
+func (f *Func) Turn() string { return f.turn }
 
 // Call is what an implementation gets: its run's world.
 type Call struct {

@@ -8,7 +8,8 @@ import (
 	"moonseal/runtime/bind"
 )
 
-// InvokeTogether implements [bind.Parallel]. What the calls log, and which hosts they
+// InvokeTogether implements [bind.Parallel]. Calls that are made in turn follow one another
+// beside the others, and of those the first that fails is the last. What the calls log, and which hosts they
 // concern, is noted once all are back, in the order of the calls: the journal must not
 // depend on which was faster.
 func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
@@ -26,15 +27,24 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 	}
 	notes := make([]later, len(invs))
 	panics := make([]any, len(invs))
-	var all sync.WaitGroup
-	for i, inv := range invs {
-		f, call := inv.Func, r.call(inv.Context, inv.Func)
+	one := func(i int) (ok bool) {
+		inv := invs[i]
+		call := r.call(inv.Context, inv.Func)
 		call.Log = slog.New(&laterHandler{&notes[i], r.scriptLog.Handler()})
 		call.Concerns = func(host string) { notes[i].add(func() { r.concerns(host) }) }
+		defer r.heed(inv.Context, inv.Func.Full())()
+		defer func() { panics[i] = recover() }()
+		results[i], errs[i] = inv.Func.Impl.Run(call, inv.Recv, inv.Args)
+		return errs[i] == nil
+	}
+	var all sync.WaitGroup
+	for _, turn := range turns(invs) {
 		all.Go(func() {
-			defer r.heed(inv.Context, f.Full())()
-			defer func() { panics[i] = recover() }()
-			results[i], errs[i] = f.Impl.Run(call, inv.Recv, inv.Args)
+			for _, i := range turn {
+				if !one(i) {
+					return
+				}
+			}
 		})
 	}
 	all.Wait()
@@ -47,6 +57,23 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 		}
 	}
 	return results, errs
+}
+
+// turns returns which calls follow one another, by their places in the list.
+func turns(invs []*bind.Invocation) [][]int {
+	var out [][]int
+	at := map[string]int{}
+	for i, inv := range invs {
+		name := inv.Func.Turn()
+		n, known := at[name]
+		if name == "" || !known {
+			at[name] = len(out)
+			out = append(out, []int{i})
+			continue
+		}
+		out[n] = append(out[n], i)
+	}
+	return out
 }
 
 // mayLook refuses what may not be called now, or not beside other calls.

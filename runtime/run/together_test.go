@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
@@ -89,5 +90,43 @@ func TestTogetherOnlyLooks(t *testing.T) {
 		if len(l.world.made) > 0 {
 			t.Errorf("%s: made %v", body, l.world.made)
 		}
+	}
+}
+
+// door is a handle whose methods are called in turn.
+type door struct {
+	Name string `lua:"name" doc:"its name"`
+}
+
+// Calls that are made in turn follow one another, and after one that fails there is none.
+func TestTogetherInTurn(t *testing.T) {
+	var opened []string
+	open := func(_ *bind.Call, d *door, _ *none) (string, error) {
+		opened = append(opened, d.Name) // no lock: the race detector sees two at once
+		if d.Name == "locked" {
+			return "", &problem.Error{Kind: problem.Auth, Message: "the key does not fit"}
+		}
+		return d.Name, nil
+	}
+	doors := bind.Handle[door]("doors.Door", 1, "A door.", &bind.Func{Name: "open", Doc: "opens it", Returns: "its name", Example: "x", Impl: bind.Read(open)})
+	doors.InTurn = true
+	l := newLab(t, script(`
+		ctx:step("open", function()
+			local thing, calls = world.thing { name = "beside" }, {}
+			for _, name in ipairs { "a", "b", "locked", "c" } do
+				local d = doors.door { name = name }
+				calls[#calls + 1] = { d.open, d }
+			end
+			return together({ thing.host, thing }, unpack(calls))
+		end)`))
+	l.modules = append(l.modules, &bind.Module{Name: "doors", Doc: "Doors.", Types: []*bind.Type{doors}, Functions: []*bind.Func{
+		{Name: "door", Doc: "a door", Returns: "it", Example: "x", Table: true, Impl: bind.Pure(func(d *door) (*door, error) { return d, nil })},
+	}})
+	out, err := l.process(t.Context())
+	if err != nil || out.Error == nil || !strings.Contains(out.Error.Error(), "doors.Door:open: the key does not fit") {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got := strings.Join(opened, " "); got != "a b locked" {
+		t.Errorf("opened %s", got)
 	}
 }

@@ -24,7 +24,8 @@ function check(fn, ...) end
 
 ---Calls functions that only look side by side, each a table of the function and its
 ---arguments: together({ ca.renewal, ca, cert }, { node.pending_csr, node, "tomcat" }).
----If one fails, the error is that of the first in the list which did.
+---If one fails, the error is that of the first in the list which did. Calls of nodes follow
+---one another, so that a password which one refuses is not sent to the next.
 ---@param ... table
 ---@return any ... the first result of each
 function together(...) end

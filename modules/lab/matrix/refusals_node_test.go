@@ -27,11 +27,15 @@ func accountRefusals() []refusal {
 			}
 		}
 	}
-	another := func(t *testing.T, r *renewal) {
+	anotherBefore := func(t *testing.T, r *renewal, call string) {
 		t.Helper()
 		right, _ := r.secrets.Value(t.Context(), "CUCM_PASSWORD")
 		r.secrets.set("RIGHT", right)
-		r.before(t, cucmtest.CallSSHLogin, func() { r.secrets.set("CUCM_PASSWORD", "changed-meanwhile") })
+		r.before(t, call, func() { r.secrets.set("CUCM_PASSWORD", "changed-meanwhile") })
+	}
+	another := func(t *testing.T, r *renewal) {
+		t.Helper()
+		anotherBefore(t, r, cucmtest.CallSSHLogin)
 	}
 	right := func(t *testing.T, r *renewal) {
 		t.Helper()
@@ -53,6 +57,19 @@ func accountRefusals() []refusal {
 				untouched(t, r, l)
 			},
 			mend: right,
+		},
+		{
+			name: "wrong password over SSH in a cluster", script: dropIn{more: `members = { { host = "cucm02-sub" } },`}, step: "checking_certificate", kind: problem.Auth,
+			world: func(o *lab.Options) {
+				o.Nodes = append(o.Nodes, cucmtest.NodeOptions{Host: "cucm02-sub", Role: cucmtest.Subscriber})
+			},
+			arrange: func(t *testing.T, r *renewal) {
+				const sub = "cucm02-sub." + lab.Domain
+				pinNode(t, r.state, sub, r.world.Cluster.Node(sub))
+				anotherBefore(t, r, cucmtest.CallPendingCSR) // the first of both logins has it already
+			},
+			says: []string{"cucm.Node:login: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
+			check: logins(1),
 		},
 		{
 			name: "password that changes before the restart", step: "restarting_services", kind: problem.Auth,

@@ -158,12 +158,17 @@ func (s *site) reset(t testing.TB) {
 // pin stores what the node shows now, as moonseal trust does.
 func (s *site) pin(t testing.TB, state string) {
 	t.Helper()
-	key, err := s.node().HostKeyFingerprint()
+	pinNode(t, state, pub, s.node())
+}
+
+func pinNode(t testing.TB, state, host string, node *cucmtest.Node) {
+	t.Helper()
+	key, err := node.HostKeyFingerprint()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pins := account.Pins{TLS: []string{s.node().ServedSHA256()}, SSH: []string{key}}
-	if err := account.Open(state, "").SavePins(pub, pins); err != nil {
+	pins := account.Pins{TLS: []string{node.ServedSHA256()}, SSH: []string{key}}
+	if err := account.Open(state, "").SavePins(host, pins); err != nil {
 		t.Fatal(err)
 	}
 }

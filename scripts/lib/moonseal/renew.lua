@@ -129,19 +129,18 @@ local function expected(s, installed)
 end
 
 -- rehearse uses the credentials of what comes later, and changes nothing: a wrong
--- one fails the run before the signing request takes the place of an older one. The
--- nodes are logged in to one after the other, so that a password that the first
--- refuses is not sent to the next.
+-- one fails the run before the signing request takes the place of an older one. An
+-- appliance takes seconds to show its prompt, so the zone is checked meanwhile.
 local function rehearse(s, found)
   local first, replaced, looks = decide(found), s.spec.stages or {}, {}
   if not first then return end
   if first == "generating_csr" and not replaced.creating_dns_challenge then
     looks[1] = { s.zone.check, s.zone, expected(s, found.installed) }
   end
-  local list = replaced.restarting_services and {} or nodes(s)
-  if list[1] then looks[#looks + 1] = { list[1].login, list[1] } end
+  if not replaced.restarting_services then
+    for _, node in ipairs(nodes(s)) do looks[#looks + 1] = { node.login, node } end
+  end
   together(unpack(looks))
-  for i = 2, #list do list[i]:login() end
 end
 
 function stages.checking_certificate(ctx, s)
