@@ -192,6 +192,12 @@ func TestTrustingTheNode(t *testing.T) {
 	wantProblem(t, err, problem.Untrusted, "expected sha256 "+other, "seen "+seen, "moonseal trust "+pub)
 
 	// The self-signed certificate as root: chain and name verify.
+	pinned := w.client(t, pub, func(o *Options) {
+		o.Roots = func() *stdx509.CertPool { t.Error("a pinned node needs no roots"); return nil }
+	})
+	if _, err := pinned.Identity(t.Context(), "tomcat"); err != nil {
+		t.Errorf("pinned: %v", err)
+	}
 	served, err := c.Served(t.Context())
 	if err != nil || served.SHA256 != seen {
 		t.Fatalf("Served: %v", err)

@@ -153,8 +153,20 @@ func TestMigrations(t *testing.T) {
 	if _, err = open(t.Context(), dir, Options{}, bad); err == nil {
 		t.Fatal("a migration that fails is no error")
 	}
+	// One that leaves rows which refer to none.
+	loose := append(append([]string(nil), next...), "DELETE FROM bundles")
+	if _, err = open(t.Context(), dir, Options{}, loose); err == nil || !strings.Contains(err.Error(), "rows that refer to none, the first of table runs") {
+		t.Fatalf("a migration that leaves loose rows: %v", err)
+	}
 	j, err = open(t.Context(), dir, Options{}, next)
 	must(t, err)
+	must(t, j.w.do(t.Context(), &request{fn: func(w *conn) error {
+		var on bool
+		if err := w.row("PRAGMA foreign_keys").Scan(&on); err != nil || !on {
+			t.Errorf("foreign keys after an upgrade: %v, %v", on, err)
+		}
+		return nil
+	}}))
 	var kept string
 	must(t, j.reads.QueryRowContext(t.Context(), "SELECT x FROM more").Scan(&kept))
 	if _, err := j.Run(t.Context(), s.Run); err != nil {
