@@ -76,8 +76,8 @@ func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) erro
 	return ended(map[bool]int{true: exitFailed}[missing], nil)
 }
 
-// lookUp looks a secret up as a run would: where a daemon runs it is asked, for what
-// systemd returns it nobody else sees.
+// lookUp looks a secret up as a run would: a daemon that is running is asked, because only
+// it sees what systemd passes to it.
 func (a *app) lookUp(ctx context.Context, cfg *config.Config, name string) api.SecretState {
 	if c := a.daemon(cfg); c.Alive(ctx) {
 		s, err := c.Secret(ctx, name)

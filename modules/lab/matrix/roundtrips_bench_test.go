@@ -45,7 +45,7 @@ func neededTrips() []trips {
 // trips themselves are counted too, which no busy machine changes: one for each connection,
 // and one for each time that a client sends something after an answer. Beside the needed
 // ones these are how each login over SSH asks for the methods that there are, since a wrong
-// one would count against the account, and the end of two connections, which nobody awaits.
+// one would count against the account, and the end of two connections, which nothing waits for.
 func BenchmarkRoundTrips(b *testing.B) {
 	s := newSite(b)
 	m := newMeter(b, s)
