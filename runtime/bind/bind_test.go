@@ -253,7 +253,7 @@ func TestStubAndReference(t *testing.T) {
 			t.Errorf("stub lacks %q:\n%s", want, stub)
 		}
 	}
-	ref := reg.Reference(reg.Modules[0], 2)
+	ref := reg.Reference(2)
 	for _, want := range []string{"## `store`", "box:put(what, count, [options])", "| `size` | integer | `7` | in litres |", "| `options.side` | string | `left` | which side |"} {
 		if !strings.Contains(ref, want) {
 			t.Errorf("reference lacks %q:\n%s", want, ref)

@@ -2,31 +2,78 @@ package bind
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 )
 
-// Reference returns module m's reference page in Markdown; level is the depth of
-// its heading.
-func (r *Registry) Reference(m *Module, level int) string {
+// Reference returns the reference of all modules in Markdown, each type once; level is the
+// depth of the modules' headings. A type that several modules have stands at the end.
+func (r *Registry) Reference(level int) string {
 	var b strings.Builder
 	h := strings.Repeat("#", level)
-	fmt.Fprintf(&b, "%s `%s`\n\n%s\n\n", h, m.Name, strings.TrimSpace(m.Doc))
-	for _, f := range m.Functions {
-		r.refFunc(&b, f, h+"#")
-	}
-	for _, t := range append(append([]*Type(nil), m.Types...), m.Plain...) {
-		fmt.Fprintf(&b, "%s# `%s`\n\n%s\n\n", h, t.Name, strings.TrimSpace(t.Doc))
-		r.refFields(&b, t.Go, "field")
-		for _, f := range t.Methods {
-			r.refFunc(&b, f, h+"##")
+	modules := map[*Type]int{}
+	for _, m := range r.Modules {
+		for _, t := range m.all() {
+			modules[r.byGo[t.Go]]++
 		}
+	}
+	for _, m := range r.Modules {
+		fmt.Fprintf(&b, "%s `%s`\n\n%s\n\n", h, m.Name, strings.TrimSpace(m.Doc))
+		for _, f := range m.Functions {
+			r.refFunc(&b, f, h+"#")
+		}
+		for _, t := range m.all() {
+			if modules[r.byGo[t.Go]] == 1 {
+				r.refType(&b, t, m.constructor(t), h+"#")
+			}
+		}
+	}
+	shared := slices.SortedFunc(maps.Keys(modules), func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+	shared = slices.DeleteFunc(shared, func(t *Type) bool { return modules[t] == 1 })
+	if len(shared) > 0 {
+		fmt.Fprintf(&b, "%s Types of several modules\n\n", h)
+	}
+	for _, t := range shared {
+		r.refType(&b, t, nil, h+"#")
 	}
 	return b.String()
 }
 
+// all are the types of the module, handles first.
+func (m *Module) all() []*Type { return slices.Concat(m.Types, m.Plain) }
+
+// constructor is the function whose arguments are the fields of t; nil if there is none.
+func (m *Module) constructor(t *Type) *Func {
+	for _, f := range m.Functions {
+		if f.Impl.Args == t.Go {
+			return f
+		}
+	}
+	return nil
+}
+
+// refType writes a type and its methods. The fields of one that constructor makes are its
+// arguments, which have been written.
+func (r *Registry) refType(b *strings.Builder, t *Type, constructor *Func, h string) {
+	fmt.Fprintf(b, "%s `%s`\n\n%s\n\n", h, t.Name, strings.TrimSpace(t.Doc))
+	if constructor != nil {
+		fmt.Fprintf(b, "Its fields are the arguments of `%s`.\n\n", constructor.Full())
+	} else {
+		r.refFields(b, t.Go, "field")
+	}
+	for _, f := range t.Methods {
+		r.refFunc(b, f, h+"#")
+	}
+}
+
 func (r *Registry) refFunc(b *strings.Builder, f *Func, h string) {
-	fmt.Fprintf(b, "%s `%s`\n\n%s\n\n", h, f.Signature(), strings.TrimSpace(f.Doc))
+	heading := f.Signature()
+	if name, _, many := strings.Cut(heading, " { "); many && len(heading) > 100 { // the table below has them all
+		heading = name + " { … }"
+	}
+	fmt.Fprintf(b, "%s `%s`\n\n%s\n\n", h, heading, strings.TrimSpace(f.Doc))
 	r.refFields(b, f.Impl.Args, "argument")
 	if ret, _ := r.typeName(f.Impl.Result); ret != "" && f.Returns != "" {
 		fmt.Fprintf(b, "Returns `%s`: %s.\n\n", ret, strings.TrimSuffix(f.Returns, "."))

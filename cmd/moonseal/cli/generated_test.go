@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the generated files again")
 
-// The reference stands in the README between these lines.
+// The reference is in modules/README.md between these lines.
 const (
 	beginReference = "<!-- BEGIN reference -->\n"
 	endReference   = "<!-- END reference -->\n"
@@ -25,7 +25,7 @@ const (
 )
 
 // TestGenerated checks that what is generated from the modules' specs and is
-// committed, the editor's stubs and the README's reference, is current. make
+// committed, the editor's stubs and the reference in modules/README.md, is current. make
 // generate runs it with -update, which writes them.
 func TestGenerated(t *testing.T) {
 	reg, err := bind.NewRegistry(modules.All()...)
@@ -37,8 +37,8 @@ func TestGenerated(t *testing.T) {
 	for name, text := range stubFiles(reg) {
 		want[filepath.Join(stubs, name)] = text
 	}
-	readme := filepath.Join(root, "README.md")
-	if want[readme], err = withReference(read(t, readme), referenceText(reg)); err != nil {
+	readme := filepath.Join(root, "modules", "README.md")
+	if want[readme], err = withReference(read(t, readme), reg.Reference(2)); err != nil {
 		t.Error(err)
 		delete(want, readme)
 	}
@@ -93,12 +93,12 @@ func read(t *testing.T, name string) string {
 	return string(data)
 }
 
-// withReference puts the reference into the README's text.
+// withReference puts the reference into the text of modules/README.md.
 func withReference(readme, reference string) (string, error) {
 	before, rest, begins := strings.Cut(readme, beginReference)
 	_, after, ends := strings.Cut(rest, endReference)
 	if !begins || !ends {
-		return "", errors.New("README.md lacks the lines between which the reference stands:\n" + beginReference + endReference)
+		return "", errors.New("modules/README.md lacks the lines between which the reference is:\n" + beginReference + endReference)
 	}
 	return before + beginReference + generatedNote + reference + endReference + after, nil
 }

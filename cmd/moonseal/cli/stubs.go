@@ -1,10 +1,9 @@
 package cli
 
 import (
-	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,7 @@ which moonseal leaves alone; name the folder in .luarc.json as
 				return err
 			}
 			if reference {
-				_, err := fmt.Fprint(a.stdout, referenceText(reg))
+				_, err := io.WriteString(a.stdout, reg.Reference(2))
 				return err
 			}
 			if len(args) > 0 {
@@ -46,15 +45,6 @@ which moonseal leaves alone; name the folder in .luarc.json as
 	}
 	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
 	return cmd
-}
-
-// referenceText is the reference of all modules, as the README has it.
-func referenceText(reg *bind.Registry) string {
-	var b strings.Builder
-	for _, m := range reg.Modules {
-		b.WriteString(reg.Reference(m, 3))
-	}
-	return b.String()
 }
 
 // stubFiles returns the definition files by name.
