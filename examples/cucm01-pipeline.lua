@@ -1,5 +1,5 @@
 -- The renewal of one node's Tomcat certificate, written out. moonseal.renew does
--- the same and more: it also goes on with what an earlier run left.
+-- the same and more: it also continues what an earlier run left.
 local acme, cucm, dns = require "acme", require "cucm", require "dns"
 
 -- Made here, "moonseal doctor" looks at them before a run needs them.
