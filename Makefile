@@ -92,6 +92,10 @@ generate: tools ## Write again what verify checks
 	$(LINT) fmt
 	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli -update
 
+.PHONY: report
+report: ## Print the longest functions, widest structs, most methods, and what depends on what
+	@MOONSEAL_REPORT=1 $(GO) test -v -count=1 -run '^TestReport$$' ./cmd/moonseal/cli
+
 # make bench BENCH=Step BENCHTIME=100x runs some of them, that often.
 BENCH ?= .
 BENCHTIME ?= 1s

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,31 +70,78 @@ func TestExampleConfig(t *testing.T) {
 	}
 }
 
-// What the README shows of examples/ is what stands there.
-func TestReadmeShowsTheExamples(t *testing.T) {
-	readme := read(t, filepath.Join(root, "README.md"))
-	for _, name := range []string{"dfw.lua", "cucm01-pipeline.lua"} {
-		if !strings.Contains(readme, "```lua\n"+read(t, filepath.Join(examples, name))+"```\n") {
-			t.Errorf("README.md does not show %s as it is", name)
+// What a document shows of an example is what the file holds.
+func TestDocumentsShowTheExamples(t *testing.T) {
+	for name, document := range map[string]string{
+		"dfw.lua": "README.md", "cucm01-pipeline.lua": "scripts/README.md", "cluster/cluster.lua": "examples/cluster/README.md",
+	} {
+		if !strings.Contains(read(t, filepath.Join(root, document)), "```lua\n"+read(t, filepath.Join(examples, name))+"```\n") {
+			t.Errorf("%s does not show %s as it is", document, name)
 		}
 	}
 }
 
-// The README names all that ctx has, and every command.
-func TestReadmeIsWhole(t *testing.T) {
-	readme := read(t, filepath.Join(root, "README.md"))
+// The guides name all that ctx has, every command and every key of the config.
+func TestDocumentsAreWhole(t *testing.T) {
+	readme, guide, operate := read(t, filepath.Join(root, "README.md")), read(t, filepath.Join(root, "scripts", "README.md")), read(t, filepath.Join(examples, "operate", "README.md"))
+	if n := len(readme); n >= 25_000 {
+		t.Errorf("README.md has %d bytes, want less than 25,000: it is for users, and links to the rest", n)
+	}
 	methods := regexp.MustCompile(`(?m)^function (ctx:\w+)`).FindAllStringSubmatch(run.Stub, -1)
 	if len(methods) < 5 {
 		t.Fatalf("the stub has %v", methods)
 	}
 	for _, m := range methods {
-		if !strings.Contains(readme, "| `"+m[1]) {
-			t.Errorf("README.md does not explain %s", m[1])
+		if !strings.Contains(guide, "| `"+m[1]) {
+			t.Errorf("scripts/README.md does not explain %s", m[1])
 		}
 	}
 	for _, c := range (&app{}).root().Commands() {
 		if !strings.Contains(readme, "moonseal "+c.Name()) && !c.Hidden {
 			t.Errorf("README.md does not name moonseal %s", c.Name())
 		}
+	}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		if key := field.Tag.Get("yaml"); key != "-" && !strings.Contains(operate, "\n| `"+key+"`") && !strings.Contains(operate, "\n| `"+key+".") {
+			t.Errorf("examples/operate/README.md does not explain %s of the config", key)
+		}
+	}
+}
+
+// Each make target that a document names is one, and each relative link leads to a file.
+func TestDocumentsLead(t *testing.T) {
+	makefile := read(t, filepath.Join(root, "Makefile"))
+	link, target := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`), regexp.MustCompile("(?m)`make ([a-z-]+)|^make ([a-z-]+)")
+	for _, name := range documents(t) {
+		text := read(t, filepath.Join(root, name))
+		for _, m := range target.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+m[2]+":") {
+				t.Errorf("%s: there is no make %s%s", name, m[1], m[2])
+			}
+		}
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+			}
+		}
+	}
+}
+
+// Each direct dependency has a reason, and nothing else has one.
+func TestDependenciesHaveReasons(t *testing.T) {
+	_, direct, _ := strings.Cut(read(t, filepath.Join(root, "go.mod")), "require (\n")
+	direct, _, _ = strings.Cut(direct, "\n)")
+	var want []string
+	for line := range strings.Lines(direct) {
+		want = append(want, strings.Fields(line)[0])
+	}
+	var got []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(read(t, filepath.Join(root, ".github", "DEPENDENCIES.md")), -1) {
+		got = append(got, m[1])
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("DEPENDENCIES.md has\n%s\ngo.mod has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

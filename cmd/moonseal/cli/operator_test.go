@@ -221,7 +221,7 @@ func TestOperators(t *testing.T) {
 	}
 }
 
-// TestNeedsDaemon is the README's table of what only a daemon does, and of what is
+// TestNeedsDaemon is the table in examples/operate/README.md of what only a daemon does, and of what is
 // refused while one runs.
 func TestNeedsDaemon(t *testing.T) {
 	o := newOffice(t)

@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// The README's hooks see a run that fails, one that is cancelled and one that is done.
-func TestHooksOfTheREADME(t *testing.T) {
-	readme := read(t, filepath.Join(root, "README.md"))
-	block := regexp.MustCompile("(?s)```lua\n(-- scripts/hooks/all.lua\n.*?)```").FindStringSubmatch(readme)
+// The hooks that scripts/README.md shows see a run that fails, one that is cancelled and one that is done.
+func TestHooksOfTheGuide(t *testing.T) {
+	guide := read(t, filepath.Join(root, "scripts", "README.md"))
+	block := regexp.MustCompile("(?s)```lua\n(-- scripts/hooks/all.lua\n.*?)```").FindStringSubmatch(guide)
 	if block == nil {
-		t.Fatal("the README shows no hooks")
+		t.Fatal("scripts/README.md shows no hooks")
 	}
 	o := newOffice(t)
 	o.check(os.MkdirAll(filepath.Join(o.dir, "scripts", "hooks"), 0o700))
