@@ -43,7 +43,9 @@ func words(t *testing.T) []word {
 // documents. Test doubles speak for other programs.
 func TestWords(t *testing.T) {
 	list := words(t)
+	fine := regexp.MustCompile("`[^`\n]*`|[Tt]here (is|are|was|were) no|(give|gives|gave) up") // values and code, and two phrases that have the words
 	check := func(at, text string) {
+		text = fine.ReplaceAllString(text, "…")
 		for _, w := range list {
 			if found := w.pattern.FindString(text); found != "" {
 				t.Errorf("%s: %q in %.100q: %s", at, found, strings.TrimSpace(text), w.instead)
@@ -58,7 +60,7 @@ func TestWords(t *testing.T) {
 			check(at, text)
 		}
 	}
-	for _, pattern := range []string{"scripts/*.lua", "scripts/lib/*/*.lua", "examples/*.lua", "examples/*/*.lua", "examples/*.yaml", "examples/*/*.yaml", "cmd/moonseal/cli/templates/*"} {
+	for _, pattern := range []string{"scripts/*.lua", "scripts/lib/*/*.lua", "examples/*.lua", "examples/*/*.lua", "examples/*.yaml", "examples/*/*.yaml", "examples/systemd/*", "examples/timer/*", "examples/container/*", "cmd/moonseal/cli/templates/*"} {
 		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
@@ -122,7 +124,7 @@ func shownTexts(t *testing.T, file string) map[string]string {
 			return false
 		case *ast.BasicLit:
 			if n.Kind == token.STRING {
-				if text, err := strconv.Unquote(n.Value); err == nil {
+				if text, err := strconv.Unquote(n.Value); err == nil && strings.Contains(text, " ") { // a word alone is a value
 					add(n, text)
 				}
 			}

@@ -2,8 +2,8 @@
 -- put the three secrets where moonseal finds them, and pin what the node shows:
 --   moonseal secret test
 --   moonseal trust cucm01-pub.example.com
--- With mode = "ask" nothing is changed before someone approves; take the line out
--- once you trust it.
+-- With mode = "ask" nothing is changed before an approval; remove the line once you
+-- trust it.
 return require("moonseal.renew").tomcat {
   name = "first",
   mode = "ask",
