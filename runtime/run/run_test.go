@@ -453,7 +453,7 @@ func TestMisuseIsRefused(t *testing.T) {
 		`ctx:step("a", { retri = 2 }, function() end)`:                               `did you mean "retry"?`,
 		`ctx:step("a", { retry = 0 }, function() end)`:                               "1 to 100",
 		`ctx:step("a", { within = "1m" }, function() end)`:                           "belong to ctx:poll",
-		`ctx:step("a", { retry = { on = { "auth" } } }, function() end)`:             "waiting mends",
+		`ctx:step("a", { retry = { on = { "auth" } } }, function() end)`:             "waiting fixes",
 		`ctx.step("a", function() end)`:                                              "call it with a colon",
 		`ctx:stepp("a", function() end)`:                                             `did you mean "step"?`,
 		`ctx:step(12, function() end)`:                                               "expects a string",

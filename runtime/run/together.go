@@ -30,9 +30,9 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 	one := func(i int) (ok bool) {
 		inv := invs[i]
 		call := r.call(inv.Context, inv.Func)
-		call.Log = slog.New(&laterHandler{&notes[i], r.scriptLog.Handler()})
-		call.LogHost = func(host string) { notes[i].add(func() { r.logHost(host) }) }
-		defer r.watchdog(inv.Context, inv.Func.Full())()
+		call.Log = slog.New(&laterHandler{&notes[i], r.log.script.Handler()})
+		call.LogHost = func(host string) { notes[i].add(func() { r.log.renewals.host(host) }) }
+		defer r.watchdog.watch(inv.Context, inv.Func.Full())()
 		defer func() { panics[i] = recover() }()
 		results[i], errs[i] = inv.Func.Impl.Run(call, inv.Recv, inv.Args)
 		return errs[i] == nil
