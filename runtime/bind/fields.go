@@ -45,7 +45,7 @@ func (r *Registry) fields(t reflect.Type) ([]field, error) {
 
 func (r *Registry) readFields(t reflect.Type) ([]field, error) {
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("%v is no struct", t)
+		return nil, fmt.Errorf("%v is not a struct", t)
 	}
 	var out []field
 	for _, sf := range reflect.VisibleFields(t) {

@@ -66,33 +66,33 @@ func Read[T, A, R any](run func(*Call, *T, *A) (R, error)) Impl {
 // Effect is a method of T, with arguments A and result R, that changes the
 // outside world. L is what Look saw, kept in the journal as JSON.
 type Effect[T, A, L, R any] struct {
-	// Check refuses arguments that can be told to be wrong without looking: before
-	// the call, and where a script has them checked while it is loaded. May be nil.
+	// Check refuses arguments that are wrong whatever Look would see: before the call, and
+	// when a script has them checked while it is loaded. May be nil.
 	Check func(recv *T, args *A) error
 	// Look reads only. It checks all that can be checked before the first byte
-	// that changes something; a result that is not nil says that the work is
-	// done already. May be nil.
+	// that changes something; if done is not nil, the work is done
+	// already. May be nil.
 	Look func(c *Call, recv *T, args *A) (look L, done *R, err error)
 	// Do makes the change.
 	Do func(c *Call, recv *T, args *A, look L) (R, error)
-	// Probe asks whether a call whose answer was lost has happened; false is
-	// surely not, an error is "cannot tell". May be nil.
+	// Probe asks whether a call whose answer was lost has happened. False: certainly not;
+	// an error: unknown. May be nil.
 	Probe func(c *Call, recv *T, args *A, look L) (R, bool, error)
 	// Undo cleans up, idempotently; result is nil when the answer was lost. May be nil.
 	Undo func(c *Call, recv *T, args *A, result *R) error
-	// UndoKeys names what the undo would take away, so that one run does not take
-	// from another. May be nil.
+	// UndoKeys returns keys of what the undo would remove, so that one run does not remove
+	// what another needs. May be nil.
 	UndoKeys func(recv *T, args *A) []string
-	// Half says in a few words how far a call has come that is half done, from what it
-	// reported last. May be nil.
+	// Half returns in a few words how far a half-done call has come, from the progress that
+	// it reported last. May be nil.
 	Half func(recv *T, args *A, progress json.RawMessage) string
-	// Repeatable says that doing it twice does no harm.
+	// Repeatable: doing it twice does no harm.
 	Repeatable bool
-	// WindowBound says that it changes the appliance itself: only within the
-	// playbook's window.
+	// WindowBound: it changes the appliance itself, and so only within the playbook's
+	// window.
 	WindowBound bool
-	// Disruptive says that users of the appliance may notice it: the run needs all
-	// locks of its playbook from the first such call to its end.
+	// Disruptive: users of the appliance may notice it. The run needs all locks of its
+	// playbook from the first such call to its end.
 	Disruptive bool
 }
 

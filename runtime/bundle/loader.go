@@ -27,7 +27,7 @@ type loader struct {
 	chain   []string // sources being loaded, outermost first
 	made    map[*lua.LTable]*Playbook
 
-	playbookName string // the one that is to run; "" where the script is looked at
+	playbookName string // the one that is to run; "" when the script is only inspected
 }
 
 // made is a playbook that a script returned.

@@ -24,7 +24,7 @@ const (
 	maxDepth = 6        // folders inside one another
 )
 
-// Tree is the text of the scripts in a folder, as it stood when it was read.
+// Tree is the text of the scripts in a folder, as it was when it was read.
 type Tree struct {
 	Dir      string            // with its links resolved
 	Files    map[string]string // by path inside of the folder, with slashes
@@ -45,10 +45,10 @@ func hashFiles(w io.Writer, files map[string]string, keys []string) {
 // of it.
 func Read(dir string) (*Tree, error) { return ReadWith(dir, Reading{}) }
 
-// Reading lets a caller take part who reads the same folder again and again. Each
+// Reading lets a caller take part that reads the same folder repeatedly. Each
 // of its functions may be nil.
 type Reading struct {
-	// Hooks is a folder that stands in for hooks/, which is not read then; "" for none.
+	// Hooks is a folder that replaces hooks/, which is not read then; "" for none.
 	Hooks string
 	// Folder is called before the folder at path is listed.
 	Folder func(path string)
@@ -88,7 +88,7 @@ func ReadWith(dir string, with Reading) (*Tree, error) {
 	return nil, &problem.Error{Kind: problem.Conflict, Target: dir, Message: "its links keep changing while it is read"}
 }
 
-// inHooks is the reading of the folder that stands in for hooks/.
+// inHooks is the reading of the folder that replaces hooks/.
 func (with Reading) inHooks() Reading {
 	in := Reading{Folder: with.Folder}
 	if with.Known != nil {
@@ -243,7 +243,7 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 		return nil, unreadable(r.full(name), err)
 	}
 	if !info.IsDir() {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no folder"}
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a folder"}
 	}
 	if e := r.writable(name, info); e != nil {
 		return nil, e
@@ -278,7 +278,7 @@ func (r *reader) file(name string, info fs.FileInfo, link bool) error {
 		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("more than %d scripts", MaxFiles)}
 	}
 	if !info.Mode().IsRegular() {
-		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"})
+		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"})
 		return nil
 	}
 	text, failed := r.text(name, info)
@@ -317,7 +317,7 @@ func (r *reader) read(name string) (string, *problem.Error) {
 		return "", unreadable(r.full(name), err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"}
+		return "", &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"}
 	}
 	if e := r.writable(name, info); e != nil {
 		return "", e

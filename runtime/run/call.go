@@ -93,7 +93,7 @@ func (r *Run) change(ctx context.Context, inv *bind.Invocation) (any, error) {
 }
 
 // unresolved ends an attempt at a step, uncatchably: a call of it may have happened, and
-// its probe cannot tell yet. It does not unwrap, so that it is not taken for its cause.
+// its probe cannot know yet. It does not unwrap, so that it is not taken for its cause.
 type unresolved struct{ cause error }
 
 func (*unresolved) Control() {}

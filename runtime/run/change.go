@@ -172,8 +172,8 @@ func (ch *change) happened(result any) error {
 		ch.effect.fn, over.Message, ch.run.id, name, name), over)
 }
 
-// recordDone journals that the call has happened. A result that is too large is left out,
-// and over says so: the call must count as made all the same.
+// recordDone journals that the call has happened. A result that is too large is left out
+// and returned as over: the call must count as made all the same.
 func (ch *change) recordDone(result any) (over *problem.Error, err error) {
 	r, e := ch.run, ch.effect
 	raw, err := r.opt.Registry.EncodeResult(result)
@@ -260,7 +260,7 @@ func (ch *change) resolveOnce() bool {
 	return ch.notDone(false) == nil
 }
 
-// resolveByScript resolves an open call by the step's probe option: a value says that it
+// resolveByScript resolves an open call by the step's probe option: a value means that it
 // happened, false that it did not, nil that this cannot be known.
 func (ch *change) resolveByScript() error {
 	value, err := ch.askScript()

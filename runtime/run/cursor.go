@@ -12,7 +12,7 @@ import (
 
 // cursor is where in its recorded history the run is. It matches what the body comes to
 // against the record, in order, and keeps what is new. It decides nothing: of a mismatch
-// it only says that there is one.
+// it only reports that there is one.
 type cursor struct {
 	rec      *recorder
 	steps    []*step // as recorded, then as they come
@@ -29,7 +29,7 @@ type cursor struct {
 	place  *problem.Place // the line of the last call of ctx
 }
 
-// stepKey is what tells steps apart within a run.
+// stepKey identifies a step within a run.
 type stepKey struct{ name, key string }
 
 func (k stepKey) String() string {

@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Window says when an appliance may be changed.
+// Window is when an appliance may be changed.
 type Window interface {
 	Open(t time.Time) bool
 	// Next returns the next time that it opens, at t or later, and when it closes then.
@@ -34,13 +34,13 @@ const WaitApproval = "approval"
 // WaitWindow is what a run waits for that may not change the appliance now.
 const WaitWindow = "window"
 
-// WaitLock begins what a run waits for that needs a lock which another run holds.
+// WaitLock is the prefix of what a run waits for that needs a lock which another run holds.
 const WaitLock = "lock "
 
 // mayChange lets a call that changes the outside world pass, or ends the body.
 func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	switch {
-	case r.cursor.ending: // clean-up is no change of the plan
+	case r.cursor.ending: // clean-up does not change the plan
 		return nil
 	case r.playbook.Mode == modeWatch:
 		return skipped("mode watch changes nothing; the first change would be " + inv.Func.Full())
@@ -63,13 +63,13 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	opens, _ := w.Next(now)
 	if opens.IsZero() {
 		return misuse(inv.Func.Full(), "the playbook's window never opens: blackouts cover all of it",
-			"mend window or blackouts; moonseal run NAME --now changes the appliance all the same")
+			"fix window or blackouts; moonseal run NAME --now changes the appliance all the same")
 	}
 	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: WaitWindow, Until: opens.UTC()})
 }
 
 // await returns the answer to an approval, or lets the run wait for it. The answer
-// is the step's result, which whoever decides writes into the journal.
+// is the step's result, which the decision writes into the journal.
 func (r *Run) await(ctx context.Context, s *step) (lua.LValue, error) {
 	if v, err, ok := r.replay(s); ok {
 		return v, err
@@ -95,9 +95,9 @@ type Approval struct {
 	At     time.Time `json:"at"`
 }
 
-// Decide returns the record with which a person's answer settles the approval that
-// a run waits for; false where it waits for none.
-func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (journal.Record, bool, error) {
+// DecideApproval returns the record of a person's answer to the approval that a run waits
+// for; false if it does not wait for one.
+func DecideApproval(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (journal.Record, bool, error) {
 	for _, s := range h.Steps {
 		if s.Kind != kindApprove || s.State != journal.StepRunning {
 			continue

@@ -16,8 +16,8 @@ import (
 // hookTimeout bounds one hook.
 const hookTimeout = 30 * time.Second
 
-// event is what a hook is called with: the same table for all of them. What there is
-// none of is nil.
+// event is what a hook is called with: the same table for all of them, in which what does
+// not apply is nil.
 type event struct {
 	Status  string // of the run; of the attempt for step and retry
 	Step    string
@@ -108,7 +108,7 @@ func outcomeEvent(out *Outcome) event {
 	return e
 }
 
-// attemptEvent is the event of an attempt at a step, that begins, or failed with e.
+// attemptEvent is the event of an attempt at a step, which starts, or failed with e.
 func attemptEvent(s *step, e *problem.Error) event {
 	out := event{Status: string(s.state), Step: s.label(), Attempt: s.attempt, Error: e}
 	if e == nil {

@@ -154,7 +154,7 @@ func (l *lab) settled(as, result string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	recs, err := run.Settle(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: l.clock.Now()}, l.registry(), said(as, result))
+	recs, err := run.DecideCalls(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: l.clock.Now()}, l.registry(), said(as, result))
 	if err == nil && len(recs) > 0 {
 		err = l.journal.Write(l.t.Context(), recs...)
 	}
@@ -207,7 +207,7 @@ func TestResumeAsDoneHasAResult(t *testing.T) {
 	done(l, "9")
 
 	l = park("blindly")
-	if _, err := run.Settle(l.history(), journal.Stamp{}, l.registry(), said(run.AsAgain, "1")); err == nil {
+	if _, err := run.DecideCalls(l.history(), journal.Stamp{}, l.registry(), said(run.AsAgain, "1")); err == nil {
 		t.Error("a result of what is to be done again is taken")
 	}
 }

@@ -74,7 +74,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 type stepOptions struct {
 	Retry   Retry         `lua:"retry,optional" doc:"how often and when it is attempted again"`
 	Timeout time.Duration `lua:"timeout,optional" doc:"of one attempt: of a step 4h unless set, of a poll an hour more than within"`
-	Key     string        `lua:"key,optional" doc:"tells steps of one name apart"`
+	Key     string        `lua:"key,optional" doc:"distinguishes steps of one name"`
 	Within  time.Duration `lua:"within,optional" doc:"of a poll: how long to ask, 10 minutes unless set"`
 	Every   time.Duration `lua:"every,optional" doc:"of a poll: the pause between two questions"`
 

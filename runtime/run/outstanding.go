@@ -40,7 +40,7 @@ func (r *Run) outOfTime(ctx context.Context, used error) error {
 	return r.park(context.WithoutCancel(ctx), "the run's time is used up, and is outstanding: "+strings.Join(left, "; "), r.log.redacted(used))
 }
 
-// cancelled is the outcome of a run that a person ends, whatever is left.
+// cancelled is the outcome of a run that was cancelled, with what is left.
 func (r *Run) cancelled(ctx context.Context) *Outcome {
 	return &Outcome{Status: journal.Cancelled, Reason: "cancelled", Left: r.outstanding(ctx)}
 }

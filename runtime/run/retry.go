@@ -136,7 +136,7 @@ func (r *Run) wait(ctx context.Context, d time.Duration) error {
 	return r.work.wait(ctx, d, r.opt.Drain)
 }
 
-// draining reports whether the run is to stop where it can continue later.
+// draining reports whether the run is to stop where it can be resumed.
 func draining(drain <-chan struct{}) bool {
 	select {
 	case <-drain:
@@ -151,7 +151,7 @@ type Retry struct {
 	Count   int           `lua:"count,optional" default:"3" doc:"attempts in all"`
 	Backoff time.Duration `lua:"backoff,optional" default:"1s" doc:"wait after the first attempt; it doubles each time"`
 	Max     time.Duration `lua:"max,optional" default:"20s" doc:"longest wait"`
-	On      []string      `lua:"on,optional" doc:"kinds of errors, of those that waiting can mend; all of them by default"`
+	On      []string      `lua:"on,optional" doc:"kinds of errors, of those that waiting can fix; all of them by default"`
 }
 
 func (p Retry) covers(k problem.Kind) bool {

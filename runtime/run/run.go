@@ -28,8 +28,8 @@ type Journal interface {
 	Write(ctx context.Context, recs ...journal.Record) error
 	// WriteLazy lets the records go with the next commit.
 	WriteLazy(ctx context.Context, recs ...journal.Record) error
-	// HeldBy tells which of the values a pending undo of another unfinished run
-	// holds, and whose it is.
+	// HeldBy returns which of the values a pending undo of another unfinished run
+	// holds, and which run that is.
 	HeldBy(ctx context.Context, values []string, except string) (map[string]string, error)
 }
 
@@ -45,37 +45,37 @@ type Options struct {
 	Secrets  secret.Source
 	Redactor *secret.Redactor
 	Mode     Mode
-	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
+	Drain    <-chan struct{} // closed when the run is to stop, after a step or at a wait; nil: never
 	Grace    time.Duration   // how long the call under way may continue once the run is cancelled
 	Hurry    context.Context //nolint:containedctx // a signal, which ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter returns a number in [0, 1), for back-offs.
 	Jitter func() float64
-	// Trace is told of points at which a crash is worth a test; see [Point].
+	// Trace is called at points at which a crash is worth a test; see [Point].
 	Trace func(p Point, what string)
 	// Reach is called before a function may reach outside, which can end the
 	// process; its error ends the run. May be nil.
 	Reach func() error
-	// OnHang is told of a function that continues for GracePeriod after its context has
+	// OnHang is called with a function that continues for GracePeriod after its context has
 	// ended; it ends the process. May be nil.
 	OnHang func(call string)
-	// GracePeriod also bounds the body of a run that is ending: it only returns the deferred
-	// functions back. 0 is no bound.
+	// GracePeriod also bounds the body of a run that is ending, which only claims its
+	// deferred functions. 0: no bound.
 	GracePeriod time.Duration
 }
 
-// Mode says what Execute does with the run.
+// Mode is what Execute does with the run.
 type Mode string
 
 // The modes.
 const (
-	GoOn    Mode = ""        // takes it up where it is
-	Cancel  Mode = "cancel"  // begins nothing any more, undoes, and ends it as cancelled
-	Cleanup Mode = "cleanup" // tries the pending undos of a run that has ended
-	Replay  Mode = "replay"  // takes it up, and stops after one step, so that the next process replays it
+	Continue Mode = ""        // resumes it where it is
+	Cancel   Mode = "cancel"  // starts nothing any more, undoes, and ends it as cancelled
+	Cleanup  Mode = "cleanup" // tries the pending undos of a run that has ended
+	Replay   Mode = "replay"  // resumes it, and stops after one step, so that the next process replays it
 )
 
-// Replaying is the status of an outcome that only says: take it up again.
+// Replaying is the status of an outcome that is not one yet: the run is to be resumed at once.
 const Replaying journal.Status = "replaying"
 
 // Point is a place between two things that a crash can come between.
@@ -217,7 +217,7 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	case r.opt.Mode == Cleanup:
 		return r.cleanup(ctx)
 	case r.cursor.ending && r.opt.History.Run.Outcome != "":
-		// The outcome stands; the body ran to give the deferred functions back.
+		// The outcome stands; the body ran to claim the deferred functions.
 		return r.finish(ctx, nil)
 	case r.cursor.ending:
 		return r.finish(ctx, r.cancelled(ctx))
@@ -260,7 +260,7 @@ func (r *Run) endedEarly(ctx context.Context, bodyErr error) error {
 	if at != nil {
 		where = fmt.Sprintf(" after %s:%d", at.File, at.Line)
 	}
-	return r.park(ctx, fmt.Sprintf("the script has ended%s, before it came to step %q, which this run has begun: it depends on something outside of steps",
+	return r.park(ctx, fmt.Sprintf("the script has ended%s, before it came to step %q, which this run has started: it depends on something outside of steps",
 		where, missed.label()), cause)
 }
 

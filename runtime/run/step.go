@@ -165,7 +165,7 @@ func (r *Run) attempt(ctx context.Context, s *step, call func(context.Context) (
 		e.met = false
 	}
 	result, err := call(ctx)
-	if err == nil { // whatever the script has caught: no step is done with an open call
+	if err == nil { // whatever the script has caught, no step is done with an open call
 		err = r.resolveOpen(ctx, s, "")
 	}
 	if u, ok := errors.AsType[*unresolved](err); ok {
@@ -199,7 +199,7 @@ func (r *Run) firstResult(s *step, values []lua.LValue) (any, error) {
 	}
 	plain, err := r.binding.FromLua(values[0])
 	if err != nil {
-		return nil, misuse("ctx:"+s.kind, fmt.Sprintf("the result of step %q: %s", s.label(), err), "a step returns plain data or what a module gave")
+		return nil, misuse("ctx:"+s.kind, fmt.Sprintf("the result of step %q: %s", s.label(), err), "a step returns plain data or what a module returned")
 	}
 	return plain, nil
 }
@@ -240,8 +240,8 @@ func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) erro
 	return &copied
 }
 
-// stepProblem returns an attempt's error as the problem that is journaled, and
-// tells errors that end the body.
+// stepProblem returns an attempt's error as the problem that is journaled, or an error
+// that ends the body.
 func (r *Run) stepProblem(ctx context.Context, s *step, err error) (*problem.Error, error) {
 	switch {
 	case isControl(err):

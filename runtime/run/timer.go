@@ -13,7 +13,7 @@ import (
 )
 
 // workTimer measures a run's work against its playbook's timeout; waits do not count. It goes
-// by durations of the clock only, which nobody sets.
+// by durations of the clock only, which are right even if the clock is set.
 type workTimer struct {
 	clock   clockwork.Clock
 	limit   time.Duration // 0: none

@@ -53,7 +53,7 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 			note()
 		}
 		if panics[i] != nil {
-			panic(panics[i]) // where the sandbox makes an error of it
+			panic(panics[i]) // in the Lua call, where the sandbox makes an error of it
 		}
 	}
 	return results, errs

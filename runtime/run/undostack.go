@@ -136,7 +136,7 @@ func (st *undoStack) attempts(ctx context.Context, u *undo) error {
 	}
 }
 
-// rests returns how long an undo is left alone from now on, whatever the wall clock says.
+// rests returns how long an undo is left alone from now on, by durations of the clock.
 func (st *undoStack) rests(u *undo) time.Duration {
 	if u.since.IsZero() {
 		return 0

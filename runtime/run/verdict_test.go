@@ -67,7 +67,7 @@ func TestVerdicts(t *testing.T) {
 		"too large a result":       {run.Verdicts{"3.1": large, "": look}, `the result of world.Thing:blindly, call 3.1, is larger than 65536 bytes`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			recs, err := run.Settle(unclearHistory(), journal.Stamp{}, known, c.verdicts)
+			recs, err := run.DecideCalls(unclearHistory(), journal.Stamp{}, known, c.verdicts)
 			var got []string
 			for _, rec := range recs {
 				switch rec := rec.(type) {

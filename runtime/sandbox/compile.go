@@ -23,7 +23,7 @@ const (
 
 // Compile compiles the text of the script called name; the result may be shared
 // between states. Errors are *problem.Error of kind Script with their place, its
-// column where the parser knows it.
+// column if the parser knows it.
 //
 // What would keep the parser busy for minutes, or overflow the process's stack,
 // is refused before the parser sees it.

@@ -37,7 +37,7 @@ type thicket struct {
 // function leaves behind beside its result would be missing when the step answers from the
 // journal.
 func (s *State) Freeze(fn *lua.LFunction) (thaw func() error) {
-	th := s.thicket // to grow its maps anew for each step takes longer than all else
+	th := s.thicket // growing its maps for each step takes longer than all else
 	if th == nil {
 		th = newThicket()
 	}
@@ -150,7 +150,7 @@ func isNaN(v lua.LValue) bool {
 	return ok && math.IsNaN(float64(n))
 }
 
-// changed puts outer variables back, and says which was assigned first and where.
+// changed puts outer variables back, and reports which was assigned first and where.
 func (th *thicket) changed() error {
 	var first error
 	for _, o := range th.outers {
@@ -196,7 +196,7 @@ func metamethods() []string {
 }
 
 // freeze moves t's contents to held, and lets a metatable show them. metas has those that
-// were made already, by the metatable that they stand for; methods says that t may be a
+// were made already, by the metatable that they stand for; methods reports whether t may be a
 // metatable itself.
 func (s *State) freeze(t, held *lua.LTable, metas map[*lua.LTable]*lua.LTable, methods bool) {
 	*held = *t

@@ -58,7 +58,7 @@ func (s *State) Module(name string, t *lua.LTable) {
 }
 
 // protect moves t's contents into a table that only its new metatable knows, and
-// returns that table; nil where t is read-only already.
+// returns that table; nil if t is read-only already.
 func (s *State) protect(t *lua.LTable, name string) *lua.LTable {
 	if _, done := contents(t); done {
 		return nil
@@ -116,7 +116,7 @@ func (s *State) guardGlobals() {
 	s.globals.RawSetString("_G", global)
 }
 
-// removed says what to use in place of a standard name that is not here.
+// removed returns what to use in place of a standard name that is not here.
 func removed(name string) string {
 	switch name {
 	case "io", "os", "package", "dofile", "loadfile":

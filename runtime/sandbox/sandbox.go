@@ -9,8 +9,8 @@
 //	values, err := s.Call(ctx, s.L, s.L.NewFunctionFromProto(proto))
 //
 // It has base, string, table and math without all that reaches outside of the
-// script, compiles text, or hangs on to another function's environment. It is no
-// jail by itself: memory is capped by the kernel, in the process that holds it.
+// script, compiles text, or keeps another function's environment. It does not confine
+// by itself: memory is capped by the kernel, in the process that holds it.
 //
 // # Errors
 //
@@ -36,7 +36,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// What a state may spend unless its [Options] say otherwise.
+// The default budget of a state; see [Options].
 const (
 	DefaultMaxString    = 16 << 20   // bytes in one string that a library function builds
 	DefaultPatternSteps = 10_000_000 // about 0.1 s
@@ -52,7 +52,7 @@ const (
 // Options are the settings of a State. The zero value is usable.
 type Options struct {
 	Source       func(file string) (text string, ok bool) // the scripts' text, for the places of errors
-	Library      func(file string) bool                   // scripts whose lines an error names only where no other called them; nil: none
+	Library      func(file string) bool                   // scripts whose lines an error names only if no other called them; nil: none
 	Print        func(line string)                        // what print does; nil: there is no print
 	MaxString    int                                      // in bytes; 0: DefaultMaxString
 	PatternSteps int                                      // for one call of find, match, gsub, or one turn of gmatch; 0: DefaultPatternSteps

@@ -26,7 +26,7 @@ type scanner struct {
 }
 
 // scan returns the first line where the script is too deep or too large for the
-// parser, and why; "" where it is neither. Text that is no Lua is the parser's
+// parser, and why; "" if it is neither. Text that is not Lua is the parser's
 // business.
 func scan(text string) (line int, message string) {
 	s := &scanner{text: text, line: 1, constants: map[string]struct{}{}}
@@ -97,7 +97,7 @@ func (s *scanner) short(quote byte) string {
 				s.line++
 			}
 		case '\n':
-			return "" // unterminated: the parser says so
+			return "" // unterminated: the parser reports it
 		}
 	}
 	s.pos = min(s.pos+1, len(s.text))

@@ -364,7 +364,7 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	stamp := journal.Stamp{Run: id, Epoch: epoch, At: time.Now()}
-	rec, asked, err := run.Decide(h, stamp, true, run.Approval{By: "alice", At: stamp.At})
+	rec, asked, err := run.DecideApproval(h, stamp, true, run.Approval{By: "alice", At: stamp.At})
 	if err != nil || !asked {
 		t.Fatal(asked, err)
 	}
