@@ -1,10 +1,6 @@
 // Package bundle reads a folder of scripts, compiles them once, and finds the
-// playbooks in them.
-//
-//	tree, err := bundle.Read(dir)            // files only, nothing runs
-//	b, err := bundle.Load(ctx, tree, env)    // compiled, each script run once
-//	for _, p := range b.Playbooks { … }      // the good ones
-//	for _, e := range b.Problems { … }       // the others, by file and line
+// playbooks in them. [Read] takes the text only, and nothing runs; [Load] compiles it,
+// and runs each script once.
 //
 // # The folder
 //

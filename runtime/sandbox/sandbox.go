@@ -1,13 +1,6 @@
 // Package sandbox is a Lua state that a playbook may run in: which libraries it
 // has, what it may spend, and what gopher-lua has wrong that scripts would meet.
 //
-//	s := sandbox.New(ctx, sandbox.Options{Source: sources})
-//	defer s.Close()
-//	s.SetGlobal("secret", s.L.NewFunction(secret))
-//	s.Seal()
-//	proto, err := sandbox.Compile("dfw.lua", source)
-//	values, err := s.Call(ctx, s.L, s.L.NewFunctionFromProto(proto))
-//
 // It has base, string, table and math without all that reaches outside of the
 // script, compiles text, or keeps another function's environment. It does not confine
 // by itself: memory is capped by the kernel, in the process that holds it.
