@@ -183,7 +183,7 @@ func (r *reader) folder(name string, depth int) error {
 		if depth == 0 {
 			return failed
 		}
-		r.leave(name, failed)
+		r.leaveOut(name, failed)
 		return nil
 	}
 	for _, entry := range entries {
@@ -217,7 +217,7 @@ func (r *reader) entry(name string, info fs.FileInfo, failed error, link bool, d
 	case failed == nil && script:
 		return r.file(name, info, link)
 	case failed != nil && (script || !errors.Is(failed, fs.ErrNotExist)):
-		r.leave(name, unreadable(r.full(name), failed))
+		r.leaveOut(name, unreadable(r.full(name), failed))
 	}
 	return nil
 }
@@ -278,13 +278,13 @@ func (r *reader) file(name string, info fs.FileInfo, link bool) error {
 		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("more than %d scripts", MaxFiles)}
 	}
 	if !info.Mode().IsRegular() {
-		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"})
+		r.leaveOut(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"})
 		return nil
 	}
 	text, failed := r.text(name, info)
 	if failed != nil {
 		if link || !errors.Is(failed, fs.ErrNotExist) { // else it went after the folder was listed
-			r.leave(name, failed)
+			r.leaveOut(name, failed)
 		}
 		return nil
 	}
@@ -342,7 +342,8 @@ func (r *reader) read(name string) (string, *problem.Error) {
 	return string(text), nil
 }
 
-func (r *reader) leave(name string, e *problem.Error) {
+// leaveOut makes a file that is not read one of the tree's problems.
+func (r *reader) leaveOut(name string, e *problem.Error) {
 	e.Place = &problem.Place{File: name}
 	r.tree.Problems = append(r.tree.Problems, e)
 }

@@ -144,7 +144,7 @@ func TestResultOfACallIsTooLarge(t *testing.T) {
 		}
 	}
 	h := l.history()
-	recs, err := run.DecideCalls(h, journal.Stamp{Run: l.id, Epoch: h.Run.Epoch, At: l.clock.Now()}, l.registry(), said(run.AsDone, `"brief"`))
+	recs, err := run.DecideCalls(h, journal.Stamp{Run: l.id, Epoch: h.Run.Epoch, At: l.clock.Now()}, l.registry(), verdict(run.AsDone, `"brief"`))
 	if err != nil || len(recs) != 1 {
 		t.Fatal(recs, err)
 	}

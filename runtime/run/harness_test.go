@@ -49,7 +49,7 @@ type thing struct {
 
 type none struct{}
 
-func (w *world) take(name string) (error, bool) {
+func (w *world) nextFault(name string) (error, bool) {
 	err := w.fail[name]
 	delete(w.fail, name)
 	lost := w.lost[name]
@@ -60,7 +60,7 @@ func (w *world) take(name string) (error, bool) {
 func (w *world) make(_ *bind.Call, t *thing, _ *none, _ string) (map[string]any, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err, lost := w.take(t.Name)
+	err, lost := w.nextFault(t.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (w *world) meet(c *bind.Call, t *thing, _ *none) (string, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err, _ := w.take("meet " + t.Name)
+	err, _ := w.nextFault("meet " + t.Name)
 	return t.Name, err
 }
 
@@ -155,7 +155,7 @@ func (w *world) module() *bind.Module {
 				if w.asked != nil {
 					w.asked()
 				}
-				if err, _ := w.take("there " + t.Name); err != nil {
+				if err, _ := w.nextFault("there " + t.Name); err != nil {
 					return bind.Verdict{}, err
 				}
 				reason := t.Name + " is not there"

@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -29,7 +28,7 @@ func (m *memory) WriteLazy(ctx context.Context, recs ...journal.Record) error {
 	return m.Write(ctx, recs...)
 }
 
-func (*memory) HeldBy(context.Context, []string, string) (map[string]string, error) { return nil, nil } //nolint:nilnil // nothing is held
+func (*memory) HeldBy(context.Context, []string, string) (map[string]string, error) { return nil, nil }
 
 func (m *memory) types() []string {
 	var out []string
@@ -44,7 +43,7 @@ func newRecorder(m *memory) *recorder {
 	return &recorder{journal: m, clock: clockwork.NewFakeClock(), run: "r1", epoch: 3, quota: journal.QuotaOf(h)}
 }
 
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // A journal that cannot be written stops the process, whatever a script catches.
 func TestRecorderStops(t *testing.T) {

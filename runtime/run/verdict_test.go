@@ -94,7 +94,7 @@ func TestVerdictsOfSeveralCalls(t *testing.T) {
 	if len(unclear) != 2 || run.CallName(unclear[0]) != "1.1" {
 		t.Fatalf("%+v", unclear)
 	}
-	l.settled(run.AsDone, `{"id":7}`)
+	l.resumeAs(run.AsDone, `{"id":7}`)
 	out := l.must(l.process(t.Context()))
 	if h := l.history(); out.Status != journal.Done || string(h.Records[0].Data) != `{"subject":"x","data":{"a":7,"b":3}}` || strings.Join(l.world.made, " ") != "a b b" {
 		t.Errorf("%+v, made %v, %+v", out, l.world.made, h.Records)

@@ -27,7 +27,7 @@ func contents(t *lua.LTable) (_ *lua.LTable, readOnly bool) {
 	switch mark := ud.Value.(type) {
 	case *shadow:
 		return mark.table, true
-	case *ice:
+	case *frozenTables:
 		if held := mark.held[t]; held != nil {
 			return held, true
 		}

@@ -61,8 +61,8 @@ type State struct {
 	errors  *lua.LTable // the metatable of raised problems
 
 	libraries map[*lua.LTable]bool // that no script changes
-	ice       *ice                 // what is frozen now
-	thicket   *thicket             // of the last step, for the next; nil: none
+	frozenNow *frozenTables        // what is frozen now
+	reachable *reachable           // of the last step, for the next; nil: none
 	frozen    *lua.LTable          // the metatable of frozen tables that have none
 
 	raised   *lua.LTable // the last table that a script raised, and where
@@ -90,7 +90,7 @@ func New(ctx context.Context, opts Options) *State {
 	self := s.L.NewUserData()
 	self.Value = s
 	s.L.G.Registry.RawSetString(stateKey, self)
-	s.errors, s.ice, s.libraries = s.errorMeta(), &ice{held: map[*lua.LTable]*lua.LTable{}}, map[*lua.LTable]bool{}
+	s.errors, s.frozenNow, s.libraries = s.errorMeta(), &frozenTables{held: map[*lua.LTable]*lua.LTable{}}, map[*lua.LTable]bool{}
 	s.frozen = s.frozenMeta(nil)
 	s.openLibraries()
 	s.guardGlobals()

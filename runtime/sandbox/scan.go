@@ -59,9 +59,9 @@ func (s *scanner) token() {
 	case c == '[' && longLevel(rest) >= 0:
 		s.constant(s.long(longLevel(rest)))
 	case c == '_' || letter(c):
-		s.word(s.take(func(c byte) bool { return c == '_' || letter(c) || digit(c) }))
+		s.word(s.takeWhile(func(c byte) bool { return c == '_' || letter(c) || digit(c) }))
 	case digit(c):
-		s.constant(s.take(func(c byte) bool { return c == '.' || letter(c) || digit(c) }))
+		s.constant(s.takeWhile(func(c byte) bool { return c == '.' || letter(c) || digit(c) }))
 	default:
 		s.pos++
 		s.symbol(c)
@@ -70,7 +70,7 @@ func (s *scanner) token() {
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-func (s *scanner) take(in func(byte) bool) string {
+func (s *scanner) takeWhile(in func(byte) bool) string {
 	start := s.pos
 	for s.pos < len(s.text) && in(s.text[s.pos]) {
 		s.pos++
@@ -84,7 +84,7 @@ func (s *scanner) comment() {
 		s.long(level)
 		return
 	}
-	s.take(func(c byte) bool { return c != '\n' })
+	s.takeWhile(func(c byte) bool { return c != '\n' })
 }
 
 func (s *scanner) short(quote byte) string {
