@@ -54,7 +54,10 @@ func (r *Registry) readFields(t reflect.Type) ([]field, error) {
 			continue
 		}
 		name, flags, _ := strings.Cut(tag, ",")
-		f := field{Name: name, Doc: sf.Tag.Get("doc"), Optional: flags == "optional", Default: sf.Tag.Get("default"), Type: sf.Type, index: sf.Index}
+		f := field{
+			Name: name, Doc: sf.Tag.Get("doc"), Optional: flags == "optional", Default: sf.Tag.Get("default"),
+			Type: sf.Type, index: sf.Index,
+		}
 		if enum := sf.Tag.Get("enum"); enum != "" {
 			f.Enum = strings.Fields(enum)
 		}

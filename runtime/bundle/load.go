@@ -58,7 +58,10 @@ const loadTime = 2 * time.Second
 // bundle's problems; the error is ctx's only. The caller runs it where a runaway
 // script can do no harm: in a process with limits.
 func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
-	b := &Bundle{env: env, sources: map[string]string{}, protos: map[string]*lua.FunctionProto{}, Problems: slices.Clone(tree.Problems)}
+	b := &Bundle{
+		env: env, sources: map[string]string{}, protos: map[string]*lua.FunctionProto{},
+		Problems: slices.Clone(tree.Problems),
+	}
 	maps.Copy(b.sources, env.Embedded)
 	maps.Copy(b.sources, tree.Files)
 	broken := map[string]bool{}

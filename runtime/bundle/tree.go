@@ -122,7 +122,10 @@ func read(dir string, with Reading) (*reader, error) {
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
-	r := &reader{root: root, with: with, links: map[string]string{}, outside: map[string]outside{}, tree: &Tree{Dir: target, Files: map[string]string{}}}
+	r := &reader{
+		root: root, with: with, links: map[string]string{}, outside: map[string]outside{},
+		tree: &Tree{Dir: target, Files: map[string]string{}},
+	}
 	defer r.close()
 	return r, r.folder(".", 0)
 }
@@ -228,7 +231,10 @@ func isScript(name string) bool {
 
 func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 	if depth > maxDepth {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("folders nested deeper than %d", maxDepth)}
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: r.full(name),
+			Message: fmt.Sprintf("folders nested deeper than %d", maxDepth),
+		}
 	}
 	if r.with.Folder != nil {
 		r.with.Folder(r.full(name))
@@ -249,7 +255,9 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 		return nil, e
 	}
 	if slices.ContainsFunc(r.above, func(above fs.FileInfo) bool { return os.SameFile(above, info) }) {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "symlink loop: it leads to a folder above it"}
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: r.full(name), Message: "symlink loop: it leads to a folder above it",
+		}
 	}
 	r.above = append(r.above, info)
 	entries, err := f.ReadDir(-1)
@@ -290,7 +298,10 @@ func (r *reader) file(name string, info fs.FileInfo, link bool) error {
 	}
 	r.total += len(text)
 	if r.total > MaxTotal {
-		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("scripts of more than %d MiB in all", MaxTotal>>20)}
+		return &problem.Error{
+			Kind: problem.Usage, Target: r.tree.Dir,
+			Message: fmt.Sprintf("scripts of more than %d MiB in all", MaxTotal>>20),
+		}
 	}
 	r.tree.Files[name] = text
 	return nil

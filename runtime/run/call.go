@@ -146,7 +146,10 @@ func (r *Run) cannotTell(ctx context.Context, s *step, what string, cause *probl
 	if !r.cursor.ending {
 		return r.park(ctx, reason, cause)
 	}
-	e := &problem.Error{Kind: problem.Conflict, Message: reason, Work: problem.Unknown, Hint: "look at the appliance; moonseal cleanup forget drops it"}
+	e := &problem.Error{
+		Kind: problem.Conflict, Message: reason, Work: problem.Unknown,
+		Hint: "look at the appliance; moonseal cleanup forget drops it",
+	}
 	if cause != nil {
 		e.Message += ": " + cause.Error()
 	}

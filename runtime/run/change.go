@@ -70,7 +70,10 @@ func (ch *change) lookAndDo() (any, error) {
 // this run frees its process and waits: it looks again when it continues.
 func (ch *change) mark() error {
 	r, s, e, spec := ch.run, ch.step, ch.effect, ch.spec()
-	rec := journal.EffectMarked{Stamp: r.rec.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: e.look, Disruptive: spec.Disruptive}
+	rec := journal.EffectMarked{
+		Stamp: r.rec.stamp(), Step: s.n, N: e.n, Fn: e.fn, Args: e.args, Look: e.look,
+		Disruptive: spec.Disruptive,
+	}
 	var added *undo
 	if spec.Undo != nil && !r.cursor.ending { // what clean-up makes stays
 		added = &undo{n: r.undos.next(), effect: e, fn: e.fn, args: e.args, label: s.label()}
@@ -196,7 +199,9 @@ func (ch *change) notDone(notInPart bool) error {
 		ch.run.undos.void(ch.effect)
 	}
 	rec := ch.run.rec
-	return rec.lazy(ch.call.Context, journal.EffectNotDone{Stamp: rec.stamp(), Step: ch.step.n, N: ch.effect.n, VoidUndo: notInPart})
+	return rec.lazy(ch.call.Context, journal.EffectNotDone{
+		Stamp: rec.stamp(), Step: ch.step.n, N: ch.effect.n, VoidUndo: notInPart,
+	})
 }
 
 // recover returns the result of a call that may have happened and that the script makes

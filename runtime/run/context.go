@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	_ "embed" // the stub is a file, so that editors check it
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,12 @@ import (
 	"moonseal/runtime/sandbox"
 	"moonseal/runtime/suggest"
 )
+
+// Stub is the LuaLS definition file of what every script has: ctx, playbook,
+// secret and duration.
+//
+//go:embed builtins.lua
+var Stub string
 
 // luaContext is the ctx that a playbook's run function gets: it checks arguments, and
 // calls the run.

@@ -93,7 +93,8 @@ func (c *cursor) enter(kind string, k stepKey) (*step, error) {
 	}
 	n := c.next
 	if !c.ending { // before it counts as seen
-		if err := c.start("ctx:"+kind, journal.StepStarted{Step: n, Kind: kind, Name: k.name, Key: k.key}, n >= len(c.steps)); err != nil {
+		rec := journal.StepStarted{Step: n, Kind: kind, Name: k.name, Key: k.key}
+		if err := c.start("ctx:"+kind, rec, n >= len(c.steps)); err != nil {
 			return nil, err
 		}
 	}

@@ -46,7 +46,10 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 		return skipped("mode watch changes nothing; the first change would be " + inv.Func.Full())
 	case r.playbook.Mode == modeAsk:
 		if r.cursor.approval == nil {
-			r.cursor.approval = &step{n: approvalStep, kind: kindApprove, stepKey: stepKey{"approve", "the first change, " + inv.Func.Full()}}
+			r.cursor.approval = &step{
+				n: approvalStep, kind: kindApprove,
+				stepKey: stepKey{"approve", "the first change, " + inv.Func.Full()},
+			}
 		}
 		if _, err := r.await(ctx, r.cursor.approval); err != nil {
 			return err

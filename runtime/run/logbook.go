@@ -104,7 +104,10 @@ func (h *logHandler) line(rec slog.Record) (logLine, error) {
 		fields[a.Key] = plainAttr(a.Value)
 		return true
 	})
-	entry := journal.Logged{Stamp: h.book.rec.stamp(), Level: strings.ToLower(rec.Level.String()), Step: h.book.label(), Message: cut(rec.Message)}
+	entry := journal.Logged{
+		Stamp: h.book.rec.stamp(), Level: strings.ToLower(rec.Level.String()), Step: h.book.label(),
+		Message: cut(rec.Message),
+	}
 	if len(fields) > 0 {
 		raw, err := json.Marshal(fields)
 		if err != nil {

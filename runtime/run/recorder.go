@@ -55,7 +55,10 @@ func (c *recorder) exceeds(p journal.Purpose, call, what string, rec journal.Rec
 	if !ok {
 		return nil, false
 	}
-	e = &problem.Error{Kind: problem.Usage, Code: problem.TooLarge, Call: call, Message: over.Error(), Hint: boundHint, Work: problem.NotDone}
+	e = &problem.Error{
+		Kind: problem.Usage, Code: problem.TooLarge, Call: call, Message: over.Error(), Hint: boundHint,
+		Work: problem.NotDone,
+	}
 	if what != "" {
 		e.Message = what + ": " + e.Message
 	}

@@ -25,7 +25,10 @@ func restore(h *journal.History, c *cursor, st *undoStack) {
 	c.recorded = len(c.steps)
 	effects := map[[2]int]*effect{}
 	for _, j := range h.Effects {
-		e := &effect{n: j.N, fn: j.Fn, args: j.Args, look: j.Look, progress: j.Progress, result: j.Result, state: restored(j.State)}
+		e := &effect{
+			n: j.N, fn: j.Fn, args: j.Args, look: j.Look, progress: j.Progress, result: j.Result,
+			state: restored(j.State),
+		}
 		effects[[2]int{j.Step, j.N}] = e
 		if s := steps[j.Step]; s != nil {
 			s.effects = append(s.effects, e)

@@ -109,7 +109,9 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Record) error {
 	r.log.logDropped()
 	out.Reason, out.Error = shorten(out.Reason), shortened(out.Error)
-	rec := journal.RunWaiting{Stamp: r.rec.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error}
+	rec := journal.RunWaiting{
+		Stamp: r.rec.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error,
+	}
 	if err := r.rec.write(ctx, append(before, rec)...); err != nil {
 		return err
 	}

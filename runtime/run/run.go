@@ -166,7 +166,8 @@ func New(state *sandbox.State, opt Options) *Run {
 			r.failing = r.failing.Add(-by)
 		}
 	}
-	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before} // the rest is held once, and only as long as it is needed
+	// The rest is held once, and only as long as it is needed.
+	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before}
 	return r
 }
 

@@ -52,7 +52,10 @@ func (r *Run) undo(ctx context.Context, u *undo) error {
 
 func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
 	if u.fun == nil {
-		return &problem.Error{Kind: problem.Script, Call: deferFn, Message: "the script did not come to this function again", Hint: "moonseal cleanup forget drops it"}
+		return &problem.Error{
+			Kind: problem.Script, Call: deferFn, Message: "the script did not come to this function again",
+			Hint: "moonseal cleanup forget drops it",
+		}
 	}
 	plain, err := r.opt.Registry.Decode(u.args)
 	if err != nil {
@@ -158,8 +161,11 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	if out == nil {
 		h := r.opt.History.Run
 		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error, Left: h.Left}
-	} else if err := r.rec.write(ctx, journal.RunEnding{Stamp: r.rec.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error, Left: out.Left}); err != nil {
-		return nil, unwrapStop(err)
+	} else {
+		rec := journal.RunEnding{Stamp: r.rec.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error, Left: out.Left}
+		if err := r.rec.write(ctx, rec); err != nil {
+			return nil, unwrapStop(err)
+		}
 	}
 	r.cursor.ending = true
 	if r.undos.pending() {

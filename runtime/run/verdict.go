@@ -177,7 +177,10 @@ func (d *deciding) result(e journal.Effect, v Verdict) (json.RawMessage, error) 
 }
 
 func (*deciding) refused(message, hint string) error {
-	return &problem.Error{Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone, Message: message, Hint: hint}
+	return &problem.Error{
+		Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone, Message: message,
+		Hint: hint,
+	}
 }
 
 func list(calls []journal.Effect) string {

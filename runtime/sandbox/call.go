@@ -209,5 +209,7 @@ func (s *State) panicked(failure *lua.ApiError) *problem.Error {
 	if i := strings.IndexByte(text, '\n'); i >= 0 {
 		text = text[:i]
 	}
-	return &problem.Error{Kind: problem.Internal, Message: "panic: " + text, Hint: "this is a bug in moonseal: please report it"}
+	return &problem.Error{
+		Kind: problem.Internal, Message: "panic: " + text, Hint: "this is a bug in moonseal: please report it",
+	}
 }

@@ -89,7 +89,10 @@ func encodable(p *lua.FunctionProto) (line int, message string) {
 }
 
 func syntaxError(name, source string, line, column int, message string) *problem.Error {
-	return &problem.Error{Kind: problem.Script, Message: message, Place: &problem.Place{File: name, Line: line, Column: column, Source: Line(source, line)}}
+	return &problem.Error{
+		Kind: problem.Script, Message: message,
+		Place: &problem.Place{File: name, Line: line, Column: column, Source: Line(source, line)},
+	}
 }
 
 // parseError turns the parser's error into one that names the token, and points

@@ -163,7 +163,10 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 		}
 		return ""
 	}
-	e := &problem.Error{Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"), Target: field("target"), Key: field("key")}
+	e := &problem.Error{
+		Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"),
+		Target: field("target"), Key: field("key"),
+	}
 	if t == s.raised {
 		e.Place = s.atKey(s.raisedAt, e.Key)
 	}

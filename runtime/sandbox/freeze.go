@@ -182,7 +182,10 @@ func (reach *reachable) assigns(up *lua.Upvalue) error {
 			}
 		}
 	}
-	return &problem.Error{Kind: problem.Usage, Message: "a function that the step calls assigns an outer variable", Hint: fromStep}
+	return &problem.Error{
+		Kind: problem.Usage, Message: "a function that the step calls assigns an outer variable",
+		Hint: fromStep,
+	}
 }
 
 const fromStep = "return the value from the step: local value = ctx:step(…)"
@@ -249,7 +252,9 @@ func (s *State) frozenMeta(old *lua.LTable) *lua.LTable {
 }
 
 func changesOutside() *problem.Error {
-	return &problem.Error{Kind: problem.Usage, Message: "the step's function changes a table from outside of it", Hint: fromStep}
+	return &problem.Error{
+		Kind: problem.Usage, Message: "the step's function changes a table from outside of it", Hint: fromStep,
+	}
 }
 
 // frozenIndex reads a frozen table as it would be read.

@@ -109,7 +109,11 @@ func (s *State) guardGlobals() {
 	undefined := s.L.NewTable()
 	undefined.RawSetString("__index", s.L.NewFunction(func(L *lua.LState) int {
 		name := L.Get(2).String()
-		Raise(L, &problem.Error{Kind: problem.Usage, Message: "undefined variable " + quote(name) + suggest.Phrase(name, names(s.globals)), Hint: removed(name)})
+		Raise(L, &problem.Error{
+			Kind:    problem.Usage,
+			Message: "undefined variable " + quote(name) + suggest.Phrase(name, names(s.globals)),
+			Hint:    removed(name),
+		})
 		return 0
 	}))
 	s.globals.Metatable = undefined
