@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Arguments checks what a script gave f and returns a pointer to the argument
+// Arguments checks what a script passed to f and returns a pointer to the argument
 // struct.
 func (r *Registry) Arguments(f *Func, given []any) (any, error) {
 	usage := f.misuse
@@ -105,7 +105,7 @@ func (r *Registry) EncodeCall(inv *Invocation) (json.RawMessage, error) {
 	if inv.Recv != nil {
 		ref, ok := r.ref(reflect.ValueOf(inv.Recv))
 		if !ok {
-			return nil, fmt.Errorf("%s: receiver is no handle", inv.Func.full)
+			return nil, fmt.Errorf("%s: the receiver is not a handle", inv.Func.full)
 		}
 		o.Set("recv", ref)
 	}
@@ -129,7 +129,7 @@ func (r *Registry) DecodeCall(full string, raw json.RawMessage) (*Invocation, er
 	}
 	o, ok := v.(*Object)
 	if !ok {
-		return nil, fmt.Errorf("%s: journaled call is no object", full)
+		return nil, fmt.Errorf("%s: the journaled call is not an object", full)
 	}
 	inv := &Invocation{Func: f}
 	if ref, ok := o.Values["recv"].(*Ref); ok {
@@ -179,8 +179,8 @@ func (r *Registry) Repeatable(full string) bool {
 	return f != nil && f.Impl.Effect != nil && f.Impl.Effect.Repeatable
 }
 
-// GivenResult reads a result of the function that a person wrote down as JSON, strictly,
-// and returns it as the journal has it. A handle may be written as a table of its fields.
+// GivenResult reads a result of the function that was written by hand as JSON, strictly, and
+// returns it as the journal has it. A handle may be written as a table of its fields.
 func (r *Registry) GivenResult(full string, given json.RawMessage) (json.RawMessage, error) {
 	f := r.funcs[full]
 	if f == nil {

@@ -114,7 +114,7 @@ func TestStrictArguments(t *testing.T) {
 		{`store.box { name = "a", labels = { "x", 3 } }`, `labels[2] must be a string, got the number 3`},
 		{`store.box { name = "a", labels = { [1] = "x", [3] = "y" } }`, `a list with a gap at 2`},
 		{`store.box { name = "a", [1] = 2 }`, `both numbers and strings`},
-		{`store.box { name = function() end }`, `is a function, which is no plain data`},
+		{`store.box { name = function() end }`, `is a function, which is not plain data`},
 		{`local t = {} t.t = t store.box(t)`, `contains itself`},
 		{`store.box("a")`, `expects one table`},
 		{`store.box()`, `expects one table, got 0 arguments`},

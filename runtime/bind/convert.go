@@ -285,7 +285,7 @@ func (r *Registry) mapToGo(got any, dst reflect.Value, path string, lenient bool
 	return nil
 }
 
-// describe says what a script gave.
+// describe names what a script passed.
 func describe(got any) string {
 	switch g := got.(type) {
 	case nil:

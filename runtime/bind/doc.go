@@ -3,28 +3,16 @@
 //
 // # Usage
 //
-// A module is a value that its package builds:
-//
-//	func Module() *bind.Module {
-//		return &bind.Module{
-//			Name: "dns", Doc: "Writes and watches DNS records.",
-//			Functions: []*bind.Func{{
-//				Name: "zone", Doc: "Describes a zone. Nothing is asked of anybody yet.",
-//				Returns: "the zone", Example: `local zone = dns.zone { provider = "cloudflare", api_token = secret "T" }`,
-//				Table: true, Impl: bind.Pure(newZone),
-//			}},
-//			Types: []*bind.Type{bind.Handle[Zone]("dns.Zone", 1, "A DNS zone.", &bind.Func{
-//				Name: "present", …, Impl: bind.Method(bind.Effect[Zone, presentArgs, presentLook, []Record]{Look: …, Do: …, Probe: …, Undo: …}),
-//			})},
-//		}
-//	}
+// A module is a value that its package builds; the example of this package is one,
+// with a handle, an effect and a plain table.
 //
 // Arguments and results are Go structs whose fields carry tags:
 //
-//	Service string `lua:"service" doc:"the certificate's service, such as tomcat"`
-//	Length  int    `lua:"key_length,optional" default:"2048" doc:"in bits"`
-//	Type    string `lua:"key_type,optional" default:"rsa" enum:"rsa ec" doc:"the key's algorithm"`
-//	_       struct{} `lua:",open"` // the struct takes keys that it does not know
+//	lua      its name in Lua, and ",optional" if it may be left out; on a field _
+//	         ",open" lets the struct take keys that it does not know
+//	doc      what it is, for stub and reference
+//	default  its value if it is left out, as text
+//	enum     the strings that it may be, separated by spaces
 //
 // The fields of an argument struct are the function's arguments in their order;
 // a field that is itself a plain struct is a table of options. With Table set,

@@ -3,7 +3,7 @@ package bind
 import "moonseal/runtime/problem"
 
 // Finding is one thing that was looked at for a person: well, with a note, or not,
-// with an error whose hint says how to mend it.
+// with an error whose hint says how to fix it.
 type Finding struct {
 	What   string         `json:"what"`
 	Tenant string         `json:"tenant,omitempty"` // whose playbooks it is for; "" for those at the top

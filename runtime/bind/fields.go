@@ -45,7 +45,7 @@ func (r *Registry) fields(t reflect.Type) ([]field, error) {
 
 func (r *Registry) readFields(t reflect.Type) ([]field, error) {
 	if t.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("%v is no struct", t)
+		return nil, fmt.Errorf("%v is not a struct", t)
 	}
 	var out []field
 	for _, sf := range reflect.VisibleFields(t) {
@@ -54,7 +54,10 @@ func (r *Registry) readFields(t reflect.Type) ([]field, error) {
 			continue
 		}
 		name, flags, _ := strings.Cut(tag, ",")
-		f := field{Name: name, Doc: sf.Tag.Get("doc"), Optional: flags == "optional", Default: sf.Tag.Get("default"), Type: sf.Type, index: sf.Index}
+		f := field{
+			Name: name, Doc: sf.Tag.Get("doc"), Optional: flags == "optional", Default: sf.Tag.Get("default"),
+			Type: sf.Type, index: sf.Index,
+		}
 		if enum := sf.Tag.Get("enum"); enum != "" {
 			f.Enum = strings.Fields(enum)
 		}

@@ -38,7 +38,10 @@ type bound struct {
 // Bind makes the modules for state. raise raises a Go error in Lua and does not
 // return.
 func (r *Registry) Bind(state *lua.LState, host Host, raise func(*lua.LState, error)) *Binding {
-	b := &Binding{reg: r, host: host, state: state, raise: raise, metas: map[*Type]*lua.LTable{}, modules: map[string]lua.LValue{}, functions: map[*lua.LFunction]bound{}}
+	b := &Binding{
+		reg: r, host: host, state: state, raise: raise, metas: map[*Type]*lua.LTable{},
+		modules: map[string]lua.LValue{}, functions: map[*lua.LFunction]bound{},
+	}
 	b.secrets = b.metatable("secret", nil, func(any) string { return "secret" })
 	b.secrets.RawSetString("__tostring", state.NewFunction(func(l *lua.LState) int {
 		h, _ := l.CheckUserData(1).Value.(secret.Handle)
@@ -73,7 +76,10 @@ func (b *Binding) luaSecret(l *lua.LState) int {
 	name, ok := l.Get(1).(lua.LString)
 	h, err := secret.Named(string(name))
 	if !ok || err != nil || l.GetTop() != 1 {
-		b.raise(l, &problem.Error{Kind: problem.Usage, Call: "secret", Message: "expects a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1))})
+		b.raise(l, &problem.Error{
+			Kind: problem.Usage, Call: "secret",
+			Message: "expects a secret's name, such as CUCM_PASSWORD, got " + b.describeLua(l.Get(1)),
+		})
 	}
 	if listener, ok := b.host.(interface{ SecretNamed(name string) }); ok {
 		listener.SecretNamed(h.Name)
@@ -131,7 +137,10 @@ func (b *Binding) metatable(what string, index func(l *lua.LState, key string) l
 	mt := b.state.NewTable()
 	mt.RawSetString("__metatable", lua.LString("protected"))
 	mt.RawSetString("__newindex", b.state.NewFunction(func(l *lua.LState) int {
-		b.raise(l, &problem.Error{Kind: problem.Usage, Call: what, Message: fmt.Sprintf("it is read-only, %s cannot be set", l.Get(2))})
+		b.raise(l, &problem.Error{
+			Kind: problem.Usage, Call: what,
+			Message: fmt.Sprintf("it is read-only, %s cannot be set", l.Get(2)),
+		})
 		return 0
 	}))
 	mt.RawSetString("__index", b.state.NewFunction(func(l *lua.LState) int {

@@ -110,7 +110,7 @@ func (r *Registry) encode(b *bytes.Buffer, v any, path string, depth int) error 
 		}
 		b.WriteByte('}')
 	default:
-		return fmt.Errorf("%s is a %T, which is no plain data", path, v)
+		return fmt.Errorf("%s is a %T, which is not plain data", path, v)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (r *Registry) encodeObject(b *bytes.Buffer, o *Object, path string, depth i
 			b.WriteByte(',')
 		}
 		if !utf8.ValidString(k) {
-			return fmt.Errorf("%s has the key %q, which is no UTF-8", path, k)
+			return fmt.Errorf("%s has the key %q, which is not UTF-8", path, k)
 		}
 		if strings.HasPrefix(k, "$") {
 			writeString(b, "$"+k)
@@ -167,7 +167,7 @@ func writeString(b *bytes.Buffer, s string) {
 
 // Decode reads what Encode wrote.
 func (r *Registry) Decode(raw json.RawMessage) (any, error) {
-	switch string(raw) { // what most steps give
+	switch string(raw) { // what most steps return
 	case "", "null":
 		return nil, nil
 	case "true", "false":

@@ -84,7 +84,7 @@ func (r *Registry) refFunc(b *strings.Builder, f *Func, h string) {
 	fmt.Fprintf(b, "```lua\n%s\n```\n\n", strings.TrimSpace(f.Example))
 }
 
-// effectText says what the engine makes of f after a lost answer.
+// effectText describes what the engine does about f after a lost answer.
 func (f *Func) effectText() string {
 	parts := []string{"Changes the outside world."}
 	e := f.Impl.Effect
@@ -96,7 +96,7 @@ func (f *Func) effectText() string {
 	default:
 		parts = append(parts, "After a lost answer or a crash the run parks.")
 	}
-	if e.Guarded {
+	if e.WindowBound {
 		parts = append(parts, "Only within the playbook's window.")
 	}
 	if e.Disruptive {

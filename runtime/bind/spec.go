@@ -31,7 +31,7 @@ type Type struct {
 	Version int     // of a handle's data in the journal
 	Methods []*Func // called as handle:method
 	Go      reflect.Type
-	Upgrade func(version int, data map[string]any) error // mends data of an older version; nil: there is none
+	Upgrade func(version int, data map[string]any) error // converts data of an older version; nil: there is none
 
 	// InTurn keeps together from calling methods side by side, of whichever handles: they log
 	// in to one account, and a password that was refused must not be sent again.
@@ -87,20 +87,20 @@ type Call struct {
 	Force    bool   // the run is to renew now, due or not
 	Function string // the function's whole name
 
-	// PollBegan is when the poll began that asks, in this process or an earlier one; zero
+	// PollBegan is when the poll that asks started, in this process or an earlier one; zero
 	// outside of a poll. A wait that is counted from it survives a crash.
 	PollBegan time.Time
 
-	// Concerns says which host the run works on: its log lines, from the run's
-	// first, are written into that host's renewal.log too.
-	Concerns func(host string)
+	// LogHost names a host that the run works on: the run's log lines, from the first on, are
+	// written into that host's renewal.log too.
+	LogHost func(host string)
 	// Progress journals, synced, how far a change has come; Earlier is what an
 	// earlier process journaled last, nil if nothing. Effects only.
 	Progress func(v any) error
 	Earlier  json.RawMessage
-	// Held tells which of these values another unfinished run still needs, and
-	// which run that is. Undo only.
-	Held func(values []string) (map[string]string, error)
+	// HeldElsewhere returns which of these keys another unfinished run still needs, and the
+	// id of that run. Undo only.
+	HeldElsewhere func(keys []string) (map[string]string, error)
 }
 
 // Secret returns a function that looks h up when it is called, and makes the
@@ -115,7 +115,7 @@ func (c *Call) Secret(h secret.Handle) func(context.Context) (string, error) {
 	}
 }
 
-// UserName is Secret for the name of a user, which is no secret: a redactor that knew
+// UserName is Secret for the name of a user, which is not secret: a redactor that knew
 // "admin" would mask a part of every message that has the word.
 func (c *Call) UserName(h secret.Handle) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
@@ -127,12 +127,12 @@ func (c *Call) UserName(h secret.Handle) func(context.Context) (string, error) {
 // yes: true or Value, else false and the reason.
 type Verdict struct {
 	OK     bool
-	Value  any    // given to the script in place of true
+	Value  any    // what the script gets in place of true
 	Reason string // why not yet
 }
 
 // Host runs functions for Lua: the engine implements it. One that has a method
-// SecretNamed(name string) is told of each secret that a script names.
+// SecretNamed(name string) is called with each secret that a script names.
 type Host interface {
 	// Invoke runs one call. Its result is encoded and decoded again, so that a
 	// script sees what it would see after a crash.

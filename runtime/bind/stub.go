@@ -56,7 +56,7 @@ func mark(f field) string {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// luaType is a field's type as LuaLS writes it: the allowed strings where there are some.
+// luaType is a field's type as LuaLS writes it: the allowed strings if there are some.
 func (r *Registry) luaType(f field) string {
 	if len(f.Enum) > 0 {
 		quoted := make([]string, len(f.Enum))

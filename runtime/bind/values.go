@@ -77,7 +77,7 @@ func (b *Binding) fromLua(v lua.LValue, path string, depth int) (any, error) {
 			return ref, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is a %s, which is no plain data", path, v.Type())
+	return nil, fmt.Errorf("%s is a %s, which is not plain data", path, v.Type())
 }
 
 func (b *Binding) tableFromLua(t *lua.LTable, path string, depth int) (any, error) {

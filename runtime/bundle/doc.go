@@ -1,10 +1,6 @@
 // Package bundle reads a folder of scripts, compiles them once, and finds the
-// playbooks in them.
-//
-//	tree, err := bundle.Read(dir)            // files only, nothing runs
-//	b, err := bundle.Load(ctx, tree, env)    // compiled, each script run once
-//	for _, p := range b.Playbooks { … }      // the good ones
-//	for _, e := range b.Problems { … }       // the others, by file and line
+// playbooks in them. [Read] takes the text only, and nothing runs; [Load] compiles it,
+// and runs each script once.
 //
 // # The folder
 //
@@ -12,8 +8,8 @@
 // tenant: the playbook bar in foo/baz.lua is called foo/bar. Files under lib/,
 // and under a tenant's lib/, are for require only. A file under hooks/ returns a
 // table of hooks, by event, that see the runs of all playbooks; another folder can
-// stand in for it ([Reading.Hooks]). Names that begin with a dot,
-// tests (*_test.lua), and files that are no *.lua are left alone.
+// replace it ([Reading.Hooks]). Names that begin with a dot,
+// tests (*_test.lua), and files that are not *.lua are left alone.
 //
 // # require
 //
@@ -26,5 +22,5 @@
 // # Purity
 //
 // Loading a script only builds tables. What the modules do when a script calls
-// them while it is loaded is up to whoever makes them, in [Env.Open].
+// them while it is loaded is up to the code that makes them, in [Env.Open].
 package bundle

@@ -25,7 +25,7 @@ type Env struct {
 	// Open makes, in a fresh state, the modules for require and the global
 	// variables. It is called for each state that a script is loaded in; may be nil.
 	Open func(s *sandbox.State) World
-	// Loading is told, before Open is called, whose state it is for; may be nil.
+	// Loading is called before Open, with the script whose state it is for; may be nil.
 	Loading func(file string)
 	// Check refuses the text of a file, which compiles. May be nil.
 	Check func(file, source string) error
@@ -53,12 +53,15 @@ type Bundle struct {
 // loadTime bounds the loading of one script, which only builds tables.
 const loadTime = 2 * time.Second
 
-// Load compiles the scripts of tree and runs each that is no library, once and in
+// Load compiles the scripts of tree and runs each that is not a library, once and in
 // a state of its own, to find its playbooks. A script that fails is one of the
 // bundle's problems; the error is ctx's only. The caller runs it where a runaway
 // script can do no harm: in a process with limits.
 func Load(ctx context.Context, tree *Tree, env Env) (*Bundle, error) {
-	b := &Bundle{env: env, sources: map[string]string{}, protos: map[string]*lua.FunctionProto{}, Problems: slices.Clone(tree.Problems)}
+	b := &Bundle{
+		env: env, sources: map[string]string{}, protos: map[string]*lua.FunctionProto{},
+		Problems: slices.Clone(tree.Problems),
+	}
 	maps.Copy(b.sources, env.Embedded)
 	maps.Copy(b.sources, tree.Files)
 	broken := map[string]bool{}
@@ -103,7 +106,7 @@ func fileOf(e *problem.Error) string {
 	return e.Place.File
 }
 
-// FromSources loads what [Bundle.Sources] gave, in place of a folder and of the
+// FromSources loads what [Bundle.Sources] returned, in place of a folder and of the
 // embedded scripts of env. The playbooks' hashes are the same.
 func FromSources(ctx context.Context, sources map[string]string, env Env) (*Bundle, error) {
 	tree := &Tree{Files: map[string]string{}}
@@ -139,7 +142,7 @@ func (b *Bundle) Source(file string) (text string, ok bool) {
 	return text, ok
 }
 
-// embedded tells the program's own scripts: an error in what a script asks of them
+// embedded reports whether a script is the program's own: an error in what a script asks of it
 // is at the script's line.
 func (b *Bundle) embedded(file string) bool {
 	_, ok := b.env.Embedded[file]
@@ -177,7 +180,7 @@ func (b *Bundle) report(file string, err error) {
 func (b *Bundle) inspect(ctx context.Context, file string) error {
 	if depth := strings.Count(file, "/"); depth > 1 {
 		return &problem.Error{
-			Kind: problem.Usage, Message: "stands too deep: scripts stand in the folder itself or in a tenant's",
+			Kind: problem.Usage, Message: "is too deep: scripts are in the folder itself or in a tenant's",
 			Hint: "move it up, or under lib/ where it is for require", Place: &problem.Place{File: file},
 		}
 	}
@@ -250,7 +253,7 @@ func (b *Bundle) refuseDuplicates() {
 			return false
 		}
 		b.report(p.File, &problem.Error{
-			Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q stands in %s already (line %d)", p.Name, kept.File, kept.Line),
+			Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q is in %s already (line %d)", p.Name, kept.File, kept.Line),
 			Hint: "give one of them another name", Place: &problem.Place{File: p.File, Line: p.Line},
 		})
 		return true
@@ -267,7 +270,7 @@ func Library(file string) bool {
 	return strings.HasPrefix(folder, "lib/")
 }
 
-// Tenant is the folder that file stands in; lib and hooks are none.
+// Tenant is the folder that file is in; lib and hooks do not count.
 func Tenant(file string) string { return strings.TrimSuffix(tenantPrefix(file), "/") }
 
 func tenantPrefix(file string) string {

@@ -27,7 +27,7 @@ type loader struct {
 	chain   []string // sources being loaded, outermost first
 	made    map[*lua.LTable]*Playbook
 
-	playbookName string // the one that is to run; "" where the script is looked at
+	playbookName string // the one that is to run; "" when the script is only inspected
 }
 
 // made is a playbook that a script returned.
@@ -174,7 +174,9 @@ func (l *loader) onlyMade() *Playbook {
 func (l *loader) playbook(L *lua.LState) int {
 	t, ok := L.Get(1).(*lua.LTable)
 	if !ok || L.GetTop() != 1 {
-		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: "expects one table, got " + show(L.Get(1))})
+		sandbox.Raise(L, &problem.Error{
+			Kind: problem.Usage, Call: "playbook", Message: "expects one table, got " + show(L.Get(1)),
+		})
 	}
 	p, err := describe(t)
 	if err != nil {
@@ -183,7 +185,10 @@ func (l *loader) playbook(L *lua.LState) int {
 	if p.Name == "" {
 		p.Name = strings.TrimSuffix(path.Base(l.file), ".lua")
 		if !validName.MatchString(p.Name) {
-			sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "playbook", Message: fmt.Sprintf("name is missing, and the file's name, %q, cannot be one", p.Name)})
+			sandbox.Raise(L, &problem.Error{
+				Kind: problem.Usage, Call: "playbook",
+				Message: fmt.Sprintf("name is missing, and the file's name, %q, cannot be one", p.Name),
+			})
 		}
 	}
 	p.File, p.Name = l.file, tenantPrefix(l.file)+p.Name
@@ -238,7 +243,10 @@ func (l *loader) run(L *lua.LState, source, name string) lua.LValue {
 	proto := l.bundle.protos[source]
 	switch {
 	case slices.Contains(l.chain, source):
-		sandbox.Raise(L, &problem.Error{Kind: problem.Usage, Call: "require", Message: "scripts require each other in a circle: " + strings.Join(append(l.chain, source), " -> ")})
+		sandbox.Raise(L, &problem.Error{
+			Kind: problem.Usage, Call: "require",
+			Message: "scripts require each other in a circle: " + strings.Join(append(l.chain, source), " -> "),
+		})
 	case proto == nil:
 		sandbox.Raise(L, &problem.Error{Kind: problem.Script, Call: "require", Message: source + " is broken itself"})
 	case !l.allowed[source]:

@@ -20,7 +20,10 @@ func NoPlaybook(name string, names []string, problems []*problem.Error) error {
 			return p
 		}
 	}
-	e := &problem.Error{Kind: problem.Usage, Code: problem.NoPlaybook, Message: fmt.Sprintf("there is no playbook %q", name), Work: problem.NotDone}
+	e := &problem.Error{
+		Kind: problem.Usage, Code: problem.NoPlaybook, Message: fmt.Sprintf("there is no playbook %q", name),
+		Work: problem.NotDone,
+	}
 	switch near := suggest.Closest(name, names); {
 	case near != "":
 		e.Hint = "did you mean " + near + "?"

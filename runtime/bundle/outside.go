@@ -54,7 +54,10 @@ func (r *reader) enter(name string, info fs.FileInfo) error {
 	if !info.IsDir() {
 		folder, o.file = filepath.Split(target)
 		if !isScript(o.file) { // else any file of this user could be shown in a syntax error
-			return &problem.Error{Kind: problem.Usage, Target: full, Message: "leads out of the scripts folder, to a file that is not called .lua"}
+			return &problem.Error{
+				Kind: problem.Usage, Target: full,
+				Message: "leads out of the scripts folder, to a file that is not called .lua",
+			}
 		}
 		if r.with.Folder != nil {
 			r.with.Folder(filepath.Clean(folder))

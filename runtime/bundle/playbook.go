@@ -14,7 +14,7 @@ import (
 	"moonseal/runtime/suggest"
 )
 
-// Playbook describes one playbook as its script gave it. It is plain data, and
+// Playbook describes one playbook as its script returned it. It is plain data, and
 // travels as JSON.
 type Playbook struct {
 	Name     string        `json:"name"` // tenant/name for a tenant's
@@ -32,7 +32,7 @@ type Playbook struct {
 	Stages   []string      `json:"stages,omitzero"`
 }
 
-// Tenant is the folder that the playbook stands in, "" for the top folder.
+// Tenant is the folder that the playbook is in, "" for the top folder.
 func (p *Playbook) Tenant() string { return Tenant(p.File) }
 
 // key is a key of a playbook's table.
@@ -170,7 +170,7 @@ func positive(v lua.LValue) (time.Duration, error) {
 }
 
 // functions checks a table of functions by name, and returns the names; known
-// bounds them where it is not nil.
+// bounds them if it is not nil.
 func functions(v lua.LValue, known []string) ([]string, error) {
 	t, ok := v.(*lua.LTable)
 	if !ok {
@@ -239,7 +239,7 @@ func plainTable(t *lua.LTable, depth int) (any, error) {
 			}
 			list = append(list, plain)
 		default:
-			return nil, errors.New("has a key that is no text")
+			return nil, errors.New("has a key that is not a string")
 		}
 	}
 	switch {

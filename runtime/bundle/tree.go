@@ -24,7 +24,7 @@ const (
 	maxDepth = 6        // folders inside one another
 )
 
-// Tree is the text of the scripts in a folder, as it stood when it was read.
+// Tree is the text of the scripts in a folder, as it was when it was read.
 type Tree struct {
 	Dir      string            // with its links resolved
 	Files    map[string]string // by path inside of the folder, with slashes
@@ -45,10 +45,10 @@ func hashFiles(w io.Writer, files map[string]string, keys []string) {
 // of it.
 func Read(dir string) (*Tree, error) { return ReadWith(dir, Reading{}) }
 
-// Reading lets a caller take part who reads the same folder again and again. Each
+// Reading lets a caller take part that reads the same folder repeatedly. Each
 // of its functions may be nil.
 type Reading struct {
-	// Hooks is a folder that stands in for hooks/, which is not read then; "" for none.
+	// Hooks is a folder that replaces hooks/, which is not read then; "" for none.
 	Hooks string
 	// Folder is called before the folder at path is listed.
 	Folder func(path string)
@@ -88,7 +88,7 @@ func ReadWith(dir string, with Reading) (*Tree, error) {
 	return nil, &problem.Error{Kind: problem.Conflict, Target: dir, Message: "its links keep changing while it is read"}
 }
 
-// inHooks is the reading of the folder that stands in for hooks/.
+// inHooks is the reading of the folder that replaces hooks/.
 func (with Reading) inHooks() Reading {
 	in := Reading{Folder: with.Folder}
 	if with.Known != nil {
@@ -122,7 +122,10 @@ func read(dir string, with Reading) (*reader, error) {
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
-	r := &reader{root: root, with: with, links: map[string]string{}, outside: map[string]outside{}, tree: &Tree{Dir: target, Files: map[string]string{}}}
+	r := &reader{
+		root: root, with: with, links: map[string]string{}, outside: map[string]outside{},
+		tree: &Tree{Dir: target, Files: map[string]string{}},
+	}
 	defer r.close()
 	return r, r.folder(".", 0)
 }
@@ -183,7 +186,7 @@ func (r *reader) folder(name string, depth int) error {
 		if depth == 0 {
 			return failed
 		}
-		r.leave(name, failed)
+		r.leaveOut(name, failed)
 		return nil
 	}
 	for _, entry := range entries {
@@ -217,7 +220,7 @@ func (r *reader) entry(name string, info fs.FileInfo, failed error, link bool, d
 	case failed == nil && script:
 		return r.file(name, info, link)
 	case failed != nil && (script || !errors.Is(failed, fs.ErrNotExist)):
-		r.leave(name, unreadable(r.full(name), failed))
+		r.leaveOut(name, unreadable(r.full(name), failed))
 	}
 	return nil
 }
@@ -228,7 +231,10 @@ func isScript(name string) bool {
 
 func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 	if depth > maxDepth {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: fmt.Sprintf("folders nested deeper than %d", maxDepth)}
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: r.full(name),
+			Message: fmt.Sprintf("folders nested deeper than %d", maxDepth),
+		}
 	}
 	if r.with.Folder != nil {
 		r.with.Folder(r.full(name))
@@ -243,13 +249,15 @@ func (r *reader) list(name string, depth int) ([]fs.DirEntry, *problem.Error) {
 		return nil, unreadable(r.full(name), err)
 	}
 	if !info.IsDir() {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no folder"}
+		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a folder"}
 	}
 	if e := r.writable(name, info); e != nil {
 		return nil, e
 	}
 	if slices.ContainsFunc(r.above, func(above fs.FileInfo) bool { return os.SameFile(above, info) }) {
-		return nil, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "symlink loop: it leads to a folder above it"}
+		return nil, &problem.Error{
+			Kind: problem.Usage, Target: r.full(name), Message: "symlink loop: it leads to a folder above it",
+		}
 	}
 	r.above = append(r.above, info)
 	entries, err := f.ReadDir(-1)
@@ -278,19 +286,22 @@ func (r *reader) file(name string, info fs.FileInfo, link bool) error {
 		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("more than %d scripts", MaxFiles)}
 	}
 	if !info.Mode().IsRegular() {
-		r.leave(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"})
+		r.leaveOut(name, &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"})
 		return nil
 	}
 	text, failed := r.text(name, info)
 	if failed != nil {
 		if link || !errors.Is(failed, fs.ErrNotExist) { // else it went after the folder was listed
-			r.leave(name, failed)
+			r.leaveOut(name, failed)
 		}
 		return nil
 	}
 	r.total += len(text)
 	if r.total > MaxTotal {
-		return &problem.Error{Kind: problem.Usage, Target: r.tree.Dir, Message: fmt.Sprintf("scripts of more than %d MiB in all", MaxTotal>>20)}
+		return &problem.Error{
+			Kind: problem.Usage, Target: r.tree.Dir,
+			Message: fmt.Sprintf("scripts of more than %d MiB in all", MaxTotal>>20),
+		}
 	}
 	r.tree.Files[name] = text
 	return nil
@@ -317,7 +328,7 @@ func (r *reader) read(name string) (string, *problem.Error) {
 		return "", unreadable(r.full(name), err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is no regular file"}
+		return "", &problem.Error{Kind: problem.Usage, Target: r.full(name), Message: "is not a regular file"}
 	}
 	if e := r.writable(name, info); e != nil {
 		return "", e
@@ -342,7 +353,8 @@ func (r *reader) read(name string) (string, *problem.Error) {
 	return string(text), nil
 }
 
-func (r *reader) leave(name string, e *problem.Error) {
+// leaveOut makes a file that is not read one of the tree's problems.
+func (r *reader) leaveOut(name string, e *problem.Error) {
 	e.Place = &problem.Place{File: name}
 	r.tree.Problems = append(r.tree.Problems, e)
 }

@@ -58,7 +58,7 @@ func TestFilesThatAreLeftOut(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		"theirs.lua": "others can write it (mode 0666)", "foo": "others can write it (mode 0777)", "big.lua": "longer than 256 KiB",
-		"out.lua": "leads out of the scripts folder, to a file that is not called .lua", "dangling.lua": "cannot be read", "fifo.lua": "is no regular file",
+		"out.lua": "leads out of the scripts folder, to a file that is not called .lua", "dangling.lua": "cannot be read", "fifo.lua": "is not a regular file",
 		"loop": "symlink loop", "self.lua": "symlink loop", "self": "symlink loop",
 	} {
 		if !strings.Contains(got[file], want) || !strings.Contains(got[file], filepath.Join(dir, file)) {

@@ -429,7 +429,7 @@ func TestALateApprovalDoesNotTakeTheRun(t *testing.T) {
 		t.Helper()
 		before := d.all(s.Run)
 		_, err := d.settle(ctx, read, journal.DecidedApprove, Decision{By: "bob"}, func(s journal.Stamp) ([]journal.Record, error) {
-			rec, _, err := run.Decide(read, s, true, run.Approval{By: "bob", At: s.At})
+			rec, _, err := run.DecideApproval(read, s, true, run.Approval{By: "bob", At: s.At})
 			return []journal.Record{rec}, err
 		})
 		if !problem.HasCode(err, problem.StaleEpoch) {

@@ -58,7 +58,7 @@ func (c *Control) answer(ctx context.Context, id string, approve bool, d Decisio
 	}
 	return c.settle(ctx, h, what, d, func(s journal.Stamp) ([]journal.Record, error) {
 		a := run.Approval{By: d.By, Ticket: d.Ticket, Reason: d.Reason, At: s.At}
-		rec, asked, err := run.Decide(h, s, approve, a)
+		rec, asked, err := run.DecideApproval(h, s, approve, a)
 		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
 			err = &problem.Error{
 				Kind: problem.Conflict, Code: problem.NotAsked, Target: "run " + h.Run.ID, Message: "it is not waiting for approval", Work: problem.NotDone,
@@ -82,7 +82,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 		}
 	}
 	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
-		return run.Settle(h, s, c.functions, d.Verdicts)
+		return run.DecideCalls(h, s, c.functions, d.Verdicts)
 	})
 }
 

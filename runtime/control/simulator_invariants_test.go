@@ -49,7 +49,7 @@ func (m *machine) outcome(r *simRun, out *run.Outcome, mode run.Mode) {
 		r.rounds[step]++
 	}
 	timedOut := r.book.timeout && out.Status == journal.Failed
-	if mode == run.GoOn && out.Status.Outcome() && !r.cancelled && !timedOut {
+	if mode == run.Continue && out.Status.Outcome() && !r.cancelled && !timedOut {
 		m.reachedAll(r)
 	}
 }

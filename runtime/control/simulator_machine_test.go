@@ -251,7 +251,7 @@ func mode(row journal.Run) run.Mode {
 	if !row.CancelAsked.IsZero() {
 		return run.Cancel
 	}
-	return run.GoOn
+	return run.Continue
 }
 
 // due reports whether a daemon would work on the run now.

@@ -6,7 +6,7 @@
 ---@class secret a secret's name; its value is never in a script
 
 ---Names a secret. It is looked up in systemd's credentials, then in the
----environment, then where the config says, and only where it is needed.
+---environment, then where the config points to, and only when it is needed.
 ---@param name string
 ---@return secret
 function secret(name) end
@@ -40,7 +40,7 @@ function together(...) end
 ---@field tracking? string the other side's tracking id
 ---@field hint? string
 ---@field step? string
----@field retryable boolean waiting can mend it
+---@field retryable boolean waiting can fix it
 
 ---@class retry
 ---@field count? integer attempts in all (3)
@@ -51,12 +51,12 @@ function together(...) end
 ---@class step_options
 ---@field retry? integer|retry
 ---@field timeout? duration of one attempt: of a step 4h unless set, of a poll an hour more than within
----@field key? string tells steps of one name apart
----@field probe? fun(): any asked whether a call whose answer was lost has happened: its result, false, or nil for "cannot tell"
+---@field key? string distinguishes steps of one name
+---@field probe? fun(): any asked whether a call whose answer was lost has happened: its result, false, or nil for "unknown"
 
 ---@class poll_options
 ---@field within? duration how long to ask (10m)
----@field every? duration pause between two questions; growing, up to 15 s, where it is not set
+---@field every? duration pause between two questions; growing, up to 15 s, if not set
 ---@field key? string
 
 ---@class ctx
@@ -76,7 +76,7 @@ local ctx = {}
 function ctx:step(name, options, fn) end
 
 ---Calls fn until its first result is neither nil nor false; its second result
----says why not yet.
+---is the reason why not yet.
 ---@param name string
 ---@param options poll_options
 ---@param fn fun(): any, string?
@@ -119,7 +119,7 @@ function ctx:approve(message) end
 ---@param reason string
 function ctx:skip(reason) end
 
----What every hook gets. What there is none of is nil.
+---What every hook is called with. A field that does not apply is nil.
 ---@class event
 ---@field status string the run's: running, waiting, done, skipped, failed, cancelled; of step and retry the attempt's: started, retrying
 ---@field step? string
@@ -133,7 +133,7 @@ function ctx:skip(reason) end
 ---@field run fun(ctx: ctx)
 ---@field schedule? string|table
 ---@field timeout? duration of work; waits do not count
----@field give_up? duration how long a run goes on at a step that fails (7d)
+---@field give_up? duration how long a run continues at a step that fails (7d)
 ---@field on? table<string, fun(ctx: ctx, event: event)> start, step, retry, wait, success, failure, finish
 
 ---Makes a playbook, which the script returns.

@@ -7,8 +7,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// ErrCancelled is the cause of a context that a person cancelled: the run ends,
-// and undoes. Any other cause only interrupts it.
+// ErrCancelled is the cause of the context of a run that was cancelled: it ends, and
+// undoes. Any other cause only interrupts it.
 var ErrCancelled = errors.New("cancelled")
 
 // CancelledError is ErrCancelled together with what was decided about the run.

@@ -1,21 +1,25 @@
 // Package run is what happens inside one run: durable steps, retries, waits,
 // effects, undos, hooks and replay.
 //
+// [Run] keeps the flow. Its parts are a cursor (where in the recorded history the
+// run is), an undo stack (what it owes) and a logbook (what it logs), which write
+// through one recorder.
+//
 // # Replay
 //
-// The playbook's body runs from its top each time the run is taken up. A step
-// that the journal knows as done answers with its journaled result, one that has
-// failed raises its journaled error, and the first that is neither continues. So a
-// body must reach the world through steps only, and must come to the same steps
-// in the same order: one that does not parks the run.
+// The playbook's body runs from its top each time the run resumes. A step that the
+// journal has as done returns its journaled result, one that has failed raises its
+// journaled error, and the first that is neither continues. So a body must reach the
+// world through steps only, and must come to the same steps in the same order: one
+// that does not parks the run.
 //
 // # Effects
 //
 // A call that changes the outside world is marked in the journal, synced, before
-// it is made. Where its answer was lost (the process died, the connection was
-// cut) the function's probe is asked: it happened, and that is the result; it
-// surely did not, and it is called again; or it cannot tell, and is asked again
-// at the step's next attempt. Without a probe a repeatable function is called
+// it is made. If its answer was lost (the process died, the connection was cut) the
+// function's probe is asked: it happened, and that is the result; it certainly did
+// not, and it is called again; or the probe cannot know, and is asked again at the
+// step's next attempt. Without a probe a repeatable function is called
 // again, and any other parks the run.
 //
 // # Bounds

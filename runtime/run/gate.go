@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Window says when an appliance may be changed.
+// Window is when an appliance may be changed.
 type Window interface {
 	Open(t time.Time) bool
 	// Next returns the next time that it opens, at t or later, and when it closes then.
@@ -34,23 +34,29 @@ const WaitApproval = "approval"
 // WaitWindow is what a run waits for that may not change the appliance now.
 const WaitWindow = "window"
 
-// WaitLock begins what a run waits for that needs a lock which another run holds.
+// WaitLock is the prefix of what a run waits for that needs a lock which another run holds.
 const WaitLock = "lock "
 
 // mayChange lets a call that changes the outside world pass, or ends the body.
 func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	switch {
-	case r.ending: // clean-up is no change of the plan
+	case r.cursor.ending: // clean-up does not change the plan
 		return nil
 	case r.playbook.Mode == modeWatch:
 		return skipped("mode watch changes nothing; the first change would be " + inv.Func.Full())
 	case r.playbook.Mode == modeAsk:
-		if err := r.approved(ctx, inv.Func.Full()); err != nil {
+		if r.cursor.approval == nil {
+			r.cursor.approval = &step{
+				n: approvalStep, kind: kindApprove,
+				stepKey: stepKey{"approve", "the first change, " + inv.Func.Full()},
+			}
+		}
+		if _, err := r.await(ctx, r.cursor.approval); err != nil {
 			return err
 		}
 	}
 	w := r.opt.Window
-	if w == nil || !inv.Func.Impl.Effect.Guarded {
+	if w == nil || !inv.Func.Impl.Effect.WindowBound {
 		return nil
 	}
 	now := r.opt.Clock.Now()
@@ -60,37 +66,28 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 	opens, _ := w.Next(now)
 	if opens.IsZero() {
 		return misuse(inv.Func.Full(), "the playbook's window never opens: blackouts cover all of it",
-			"mend window or blackouts; moonseal run NAME --now changes the appliance all the same")
+			"fix window or blackouts; moonseal run NAME --now changes the appliance all the same")
 	}
 	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: WaitWindow, Until: opens.UTC()})
 }
 
-// approved passes once a person has approved the run.
-func (r *Run) approved(ctx context.Context, what string) error {
-	if r.approval == nil {
-		r.approval = &step{n: approvalStep, kind: kindApprove, name: "approve", key: "the first change, " + what}
-	}
-	_, err := r.await(ctx, r.approval)
-	return err
-}
-
 // await returns the answer to an approval, or lets the run wait for it. The answer
-// is the step's result, which whoever decides writes into the journal.
+// is the step's result, which the decision writes into the journal.
 func (r *Run) await(ctx context.Context, s *step) (lua.LValue, error) {
-	if v, err, ok := r.settled(s); ok {
+	if v, err, ok := r.replay(s); ok {
 		return v, err
 	}
-	if r.ending {
-		return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
+	if r.cursor.ending {
+		return nil, pastTheEnd()
 	}
 	out := &Outcome{Status: journal.Waiting, Reason: WaitApproval + ": " + s.key}
 	defer func(current *step) { r.current = current }(r.current)
 	r.current = s      // what waits
-	if s.attempt > 0 { // asked for already
+	if s.attempt > 0 { // requested already
 		return nil, r.suspend(ctx, out)
 	}
 	s.attempt = 1
-	return nil, r.suspend(ctx, out, journal.StepStarted{Stamp: r.stamp(), Step: s.n, Kind: s.kind, Name: s.name, Key: s.key, Attempt: 1})
+	return nil, r.suspend(ctx, out, s.start(r.rec.stamp()))
 }
 
 // Approval is how a person answered.
@@ -101,9 +98,9 @@ type Approval struct {
 	At     time.Time `json:"at"`
 }
 
-// Decide returns the record with which a person's answer settles the approval that
-// a run waits for; false where it waits for none.
-func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (journal.Record, bool, error) {
+// DecideApproval returns the record of a person's answer to the approval that a run waits
+// for; false if it does not wait for one.
+func DecideApproval(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (journal.Record, bool, error) {
 	for _, s := range h.Steps {
 		if s.Kind != kindApprove || s.State != journal.StepRunning {
 			continue
@@ -129,22 +126,4 @@ func Decide(h *journal.History, stamp journal.Stamp, approve bool, a Approval) (
 		return journal.StepDone{Stamp: stamp, Step: s.Step, Result: raw}, true, err
 	}
 	return nil, false, nil
-}
-
-// luaApprove is ctx:approve.
-func (r *Run) luaApprove(l *lua.LState) (int, error) {
-	message, ok := l.Get(2).(lua.LString)
-	if !ok || message == "" {
-		return 0, misuse("ctx:approve", "it takes what is to be approved as a string", `ctx:approve "restart cluster dfw"`)
-	}
-	s, err := r.enter(l.Context(), kindApprove, "approve", string(message), stepOptions{})
-	if err != nil {
-		return 0, err
-	}
-	v, err := r.await(l.Context(), s)
-	if err != nil {
-		return 0, err
-	}
-	l.Push(v)
-	return 1, nil
 }

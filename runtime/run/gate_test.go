@@ -18,7 +18,7 @@ func (l *lab) decide(approve bool) {
 		l.t.Fatal(err)
 	}
 	stamp := journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}
-	rec, waits, err := run.Decide(l.history(), stamp, approve, run.Approval{By: "alice", Ticket: "CHG1", Reason: "ok so", At: time.Now()})
+	rec, waits, err := run.DecideApproval(l.history(), stamp, approve, run.Approval{By: "alice", Ticket: "CHG1", Reason: "ok so", At: time.Now()})
 	if err != nil || !waits {
 		l.t.Fatalf("%v, %v", waits, err)
 	}

@@ -16,8 +16,8 @@ import (
 // hookTimeout bounds one hook.
 const hookTimeout = 30 * time.Second
 
-// event is what a hook is called with: the same table for all of them. What there is
-// none of is nil.
+// event is what a hook is called with: the same table for all of them, in which what does
+// not apply is nil.
 type event struct {
 	Status  string // of the run; of the attempt for step and retry
 	Step    string
@@ -27,8 +27,8 @@ type event struct {
 	Error   *problem.Error
 }
 
-func (r *Run) eventTable(e event) *lua.LTable {
-	t := r.state.L.NewTable()
+func (e event) table(L *lua.LState) *lua.LTable {
+	t := L.NewTable()
 	t.RawSetString("status", lua.LString(e.Status))
 	for name, text := range map[string]string{"step": e.Step, "reason": e.Reason} {
 		if text != "" {
@@ -42,7 +42,7 @@ func (r *Run) eventTable(e event) *lua.LTable {
 		t.RawSetString("until", lua.LNumber(float64(e.Until.Unix())))
 	}
 	if e.Error != nil {
-		t.RawSetString("error", sandbox.Object(r.state.L, e.Error))
+		t.RawSetString("error", sandbox.Object(L, e.Error))
 	}
 	return t
 }
@@ -62,46 +62,38 @@ func (e event) key(name string) string {
 // runHook runs the hooks of an event, the playbook's own first, each at most once
 // in the run's life. One that fails is logged and changes no outcome.
 func (r *Run) runHook(ctx context.Context, name string, e event) {
-	if r.hook || !r.hooked(name) {
+	if r.hook || !r.playbook.hooked(name) {
 		return
 	}
-	key, arg := e.key(name), r.eventTable(e)
+	key, arg := e.key(name), e.table(r.state.L)
 	r.runOneHook(ctx, name, key, r.playbook.On[name], arg)
 	for _, h := range r.playbook.ForAll {
 		r.runOneHook(ctx, name, h.File+" "+key, h.On[name], arg)
 	}
 }
 
-func (r *Run) hooked(event string) bool {
-	return r.playbook.On[event] != nil || slices.ContainsFunc(r.playbook.ForAll, func(h Hooks) bool { return h.On[event] != nil })
+func (p *Playbook) hooked(event string) bool {
+	return p.On[event] != nil || slices.ContainsFunc(p.ForAll, func(h Hooks) bool { return h.On[event] != nil })
 }
 
 func (r *Run) runOneHook(ctx context.Context, event, key string, fn *lua.LFunction, arg lua.LValue) {
-	if fn == nil || r.hooks[key] {
+	if fn == nil || !r.marks.sync(ctx, key) {
 		return
 	}
-	rec := journal.HookRan{Stamp: r.stamp(), Key: key}
-	if r.quota.Check(journal.ToEnd, rec) != nil {
-		return // a history that is full has room for what has happened, not for who looks on
-	}
-	if err := r.write(ctx, rec); err != nil {
-		return // the next synced record meets the same journal
-	}
-	r.hooks[key] = true
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hookTimeout)
 	defer cancel()
 	current := r.current
 	r.hook, r.current = true, nil
 	defer func() { r.hook, r.current = false, current }()
-	if _, err := r.state.Call(ctx, r.state.L, fn, r.ctxValue, arg); err != nil {
-		r.logger.Error("hook failed", "hook", event, "error", err.Error(), "hint", problem.From(err).Hint)
+	if _, err := r.state.Call(ctx, r.state.L, fn, r.lua.value, arg); err != nil {
+		r.log.engine.Error("hook failed", "hook", event, "error", err.Error(), "hint", problem.From(err).Hint)
 	}
 }
 
-// waitEvent is the event of a run that waits, at a step or not.
-func (r *Run) waitEvent(out *Outcome) event {
+// waitEvent is the event of a run that waits, at step s or, if that is nil, outside of one.
+func waitEvent(s *step, out *Outcome) event {
 	e := event{Status: string(journal.Waiting), Reason: out.Reason, Until: out.Until, Error: out.Error}
-	if s := r.current; s != nil {
+	if s != nil {
 		e.Step, e.Attempt = s.label(), s.attempt
 	}
 	return e
@@ -116,7 +108,7 @@ func outcomeEvent(out *Outcome) event {
 	return e
 }
 
-// attemptEvent is the event of an attempt at a step, that begins, or failed with e.
+// attemptEvent is the event of an attempt at a step, which starts, or failed with e.
 func attemptEvent(s *step, e *problem.Error) event {
 	out := event{Status: string(s.state), Step: s.label(), Attempt: s.attempt, Error: e}
 	if e == nil {

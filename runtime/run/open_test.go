@@ -139,22 +139,22 @@ func TestDeferredCallIsSettled(t *testing.T) {
 	}
 }
 
-// said is a verdict about the one call that is unclear.
-func said(as, result string) run.Verdicts {
+// verdict is that of a person about the one call that is unclear.
+func verdict(as, result string) run.Verdicts {
 	if as == "" && result == "" {
 		return nil
 	}
 	return run.Verdicts{"": {As: as, Result: json.RawMessage(result)}}
 }
 
-// settled resumes the parked run as a person says.
-func (l *lab) settled(as, result string) {
+// resumeAs resumes the parked run with a verdict.
+func (l *lab) resumeAs(as, result string) {
 	l.t.Helper()
 	epoch, err := l.journal.Adopt(l.t.Context(), l.id)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	recs, err := run.Settle(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: l.clock.Now()}, l.registry(), said(as, result))
+	recs, err := run.DecideCalls(l.history(), journal.Stamp{Run: l.id, Epoch: epoch, At: l.clock.Now()}, l.registry(), verdict(as, result))
 	if err == nil && len(recs) > 0 {
 		err = l.journal.Write(l.t.Context(), recs...)
 	}
@@ -191,23 +191,23 @@ func TestResumeAsDoneHasAResult(t *testing.T) {
 	}
 	l := park("make")
 	l.world.out = false
-	l.settled(run.AsDone, "")
+	l.resumeAs(run.AsDone, "")
 	done(l, `"probed"`)
 
 	l = park("blindly")
-	l.settled(run.AsDone, `{"id":9}`)
+	l.resumeAs(run.AsDone, `{"id":9}`)
 	done(l, "9")
 
 	l = park("blindly")
-	l.settled(run.AsDone, "")
+	l.resumeAs(run.AsDone, "")
 	if out := l.must(l.process(t.Context())); out.Status != journal.Parked || !strings.Contains(out.Reason, "--result") || len(run.Unclear(l.history())) != 1 {
 		t.Fatalf("as done without a result: %+v", out)
 	}
-	l.settled(run.AsDone, `{"id":9}`)
+	l.resumeAs(run.AsDone, `{"id":9}`)
 	done(l, "9")
 
 	l = park("blindly")
-	if _, err := run.Settle(l.history(), journal.Stamp{}, l.registry(), said(run.AsAgain, "1")); err == nil {
+	if _, err := run.DecideCalls(l.history(), journal.Stamp{}, l.registry(), verdict(run.AsAgain, "1")); err == nil {
 		t.Error("a result of what is to be done again is taken")
 	}
 }

@@ -74,7 +74,7 @@ func ReadPlaybook(L *lua.LState, name string, t *lua.LTable) (Playbook, error) {
 type stepOptions struct {
 	Retry   Retry         `lua:"retry,optional" doc:"how often and when it is attempted again"`
 	Timeout time.Duration `lua:"timeout,optional" doc:"of one attempt: of a step 4h unless set, of a poll an hour more than within"`
-	Key     string        `lua:"key,optional" doc:"tells steps of one name apart"`
+	Key     string        `lua:"key,optional" doc:"distinguishes steps of one name"`
 	Within  time.Duration `lua:"within,optional" doc:"of a poll: how long to ask, 10 minutes unless set"`
 	Every   time.Duration `lua:"every,optional" doc:"of a poll: the pause between two questions"`
 
@@ -90,13 +90,13 @@ const (
 	pollSlack = time.Hour
 )
 
-// stepOptions reads the options table of ctx:step or ctx:poll; nil is none.
-func (r *Run) stepOptions(kind string, v lua.LValue) (stepOptions, error) {
+// options reads the options table of ctx:step or ctx:poll; nil is none.
+func (c *luaContext) options(kind string, v lua.LValue) (stepOptions, error) {
 	opts := stepOptions{}
 	t, isTable := v.(*lua.LTable)
 	if !isTable {
 		if v != lua.LNil {
-			return opts, fmt.Errorf("the options want a table, got a %s", v.Type())
+			return opts, fmt.Errorf("the options must be a table, got a %s", v.Type())
 		}
 		t = &lua.LTable{}
 	}
@@ -122,7 +122,7 @@ func (r *Run) stepOptions(kind string, v lua.LValue) (stepOptions, error) {
 				continue
 			}
 		}
-		value, err := r.binding.FromLua(e)
+		value, err := c.run.binding.FromLua(e)
 		if err != nil {
 			return opts, fmt.Errorf("options.%s: %w", name, err)
 		}
@@ -131,7 +131,7 @@ func (r *Run) stepOptions(kind string, v lua.LValue) (stepOptions, error) {
 	if plain.Values["retry"] == nil {
 		plain.Set("retry", bind.NewObject())
 	}
-	if err := r.opt.Registry.Fill(&opts, plain, "options"); err != nil {
+	if err := c.run.opt.Registry.Fill(&opts, plain, "options"); err != nil {
 		return opts, err
 	}
 	return opts, opts.check(kind)
@@ -144,7 +144,7 @@ func (o *stepOptions) check(kind string) error {
 	known := []string{"unavailable", "timeout", "rate_limited"}
 	for _, k := range o.Retry.On {
 		if !slices.Contains(known, k) {
-			return fmt.Errorf("options.retry.on has %q: waiting mends unavailable, timeout and rate_limited only", k)
+			return fmt.Errorf("options.retry.on has %q: waiting fixes unavailable, timeout and rate_limited only", k)
 		}
 	}
 	if kind != kindPoll && (o.Within != 0 || o.Every != 0) {

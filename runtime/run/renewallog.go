@@ -2,25 +2,37 @@ package run
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"moonseal/runtime/account"
 	"moonseal/runtime/journal"
 )
 
 // maxEarly bounds the lines that wait for a host to be known.
 const maxEarly = 200
 
-// What the renewal.logs have is marked in the journal, as what happens once in the
-// run's life: a later process knows the hosts from its begin, and repeats no decision.
+// What the renewal.logs have is marked in the journal: a later process knows the hosts from
+// its start, and repeats no decision.
 const (
 	hostMark    = "renewal.log of "
 	decidedMark = "renewal.log decided "
 )
+
+// renewalLog writes the run's log, and what was decided about it, into the renewal.log of
+// each host that the run works on. Lines from before the first host is known wait for it.
+type renewalLog struct {
+	account *account.Store
+	marks   *marks
+	log     *slog.Logger
+	hosts   []string
+	early   []earlyLine
+	broken  bool // a renewal.log cannot be written, which was logged
+}
 
 // earlyLine waits for a host to be known.
 type earlyLine struct {
@@ -28,77 +40,61 @@ type earlyLine struct {
 	mark string // what is marked once it is written; ""
 }
 
-// concerns implements [bind.Call.Concerns].
-func (r *Run) concerns(host string) {
-	if slices.Contains(r.hosts, host) {
+// host adds a host that the run works on.
+func (l *renewalLog) host(name string) {
+	if slices.Contains(l.hosts, name) {
 		return
 	}
-	r.hosts = append(r.hosts, host)
-	r.once(hostMark + host)
-	for _, line := range r.early {
-		r.appendRenewalLog(host, line.text)
-		r.once(line.mark)
+	l.hosts = append(l.hosts, name)
+	l.marks.lazy(hostMark + name)
+	for _, line := range l.early {
+		l.append(name, line.text)
+		l.mark(line)
 	}
-	r.early = nil
+	l.early = nil
 }
 
-// marked returns what begins with prefix among what is marked.
-func (r *Run) marked(prefix string) []string {
-	var out []string
-	for key := range r.hooks {
-		if rest, ok := strings.CutPrefix(key, prefix); ok {
-			out = append(out, rest)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// once marks what happens once. It leaves an error to the next record that is synced.
-func (r *Run) once(key string) {
-	if key == "" || r.hooks[key] {
-		return
-	}
-	r.hooks[key] = true
-	_ = r.lazy(context.Background(), journal.HookRan{Stamp: r.stamp(), Key: key})
-}
-
-// renewalLog writes a line of the run's log into the renewal.log of each host
-// that it works on.
-func (r *Run) renewalLog(l journal.Logged) {
-	if l.Level != "debug" {
-		r.toRenewalLog(earlyLine{text: renewalLine(l)})
+// line writes a line of the run's log.
+func (l *renewalLog) line(entry journal.Logged) {
+	if entry.Level != "debug" {
+		l.write(earlyLine{text: renewalLine(entry)})
 	}
 }
 
-// decided writes what was decided about the run into the renewal.logs, each once.
-func (r *Run) decided(decisions []journal.Decided) {
+// decided writes what was decided about the run, each decision once.
+func (l *renewalLog) decided(decisions []journal.Decided) {
 	for _, d := range decisions {
 		mark := fmt.Sprintf("%s%d", decidedMark, d.At.UnixNano())
-		if line, ok := d.Logged(); ok && !r.hooks[mark] {
-			r.toRenewalLog(earlyLine{renewalLine(line), mark})
+		if entry, ok := d.Logged(); ok && !l.marks.has(mark) {
+			l.write(earlyLine{renewalLine(entry), mark})
 		}
 	}
 }
 
-func (r *Run) toRenewalLog(line earlyLine) {
-	if len(r.hosts) == 0 {
-		if len(r.early) < maxEarly {
-			r.early = append(r.early, line)
+func (l *renewalLog) write(line earlyLine) {
+	if len(l.hosts) == 0 {
+		if len(l.early) < maxEarly {
+			l.early = append(l.early, line)
 		}
 		return
 	}
-	for _, host := range r.hosts {
-		r.appendRenewalLog(host, line.text)
+	for _, host := range l.hosts {
+		l.append(host, line.text)
 	}
-	r.once(line.mark)
+	l.mark(line)
 }
 
-// appendRenewalLog leaves an error to the journal, which has the line in any case.
-func (r *Run) appendRenewalLog(host, line string) {
-	if err := r.opt.Account.AppendLog(host, line); err != nil && !r.logBroken {
-		r.logBroken = true
-		r.logger.Warn("renewal.log cannot be written", "host", host, "error", err.Error())
+func (l *renewalLog) mark(line earlyLine) {
+	if line.mark != "" {
+		l.marks.lazy(line.mark)
+	}
+}
+
+// append leaves an error to the journal, which has the line in any case.
+func (l *renewalLog) append(host, line string) {
+	if err := l.account.AppendLog(host, line); err != nil && !l.broken {
+		l.broken = true
+		l.log.Warn("renewal.log cannot be written", "host", host, "error", err.Error())
 	}
 }
 

@@ -1,65 +1,45 @@
 package run
 
 import (
-	"time"
-
 	"moonseal/runtime/journal"
 )
 
 // restore takes over what the journal knows of the run.
-func (r *Run) restore(h *journal.History) {
-	byStep := map[int]*step{}
+func restore(h *journal.History, c *cursor, st *undoStack) {
+	steps := map[int]*step{}
 	for _, j := range h.Steps {
 		s := &step{
-			n: j.Step, kind: j.Kind, name: j.Name, key: j.Key, state: j.State, attempt: j.Attempt,
+			n: j.Step, kind: j.Kind, stepKey: stepKey{j.Name, j.Key}, state: j.State, attempt: j.Attempt,
 			deadline: j.Deadline, result: j.Result, err: j.Error, started: j.Started, ended: j.Ended,
 		}
-		byStep[s.n] = s
-		if s.n == approvalStep {
-			r.approval = s
-			continue
+		steps[s.n] = s
+		switch {
+		case s.n == approvalStep:
+			c.approval = s
+		case s.n >= firstDefer:
+			c.defers = append(c.defers, s)
+		default:
+			c.steps = append(c.steps, s)
 		}
-		if s.n >= firstDefer {
-			r.deferSteps = append(r.deferSteps, s)
-			continue
-		}
-		r.steps = append(r.steps, s)
 	}
-	r.journaled = len(r.steps)
+	c.recorded = len(c.steps)
 	effects := map[[2]int]*effect{}
 	for _, j := range h.Effects {
-		e := &effect{n: j.N, fn: j.Fn, args: j.Args, look: j.Look, progress: j.Progress, result: j.Result, state: restored(j.State)}
+		e := &effect{
+			n: j.N, fn: j.Fn, args: j.Args, look: j.Look, progress: j.Progress, result: j.Result,
+			state: restored(j.State),
+		}
 		effects[[2]int{j.Step, j.N}] = e
-		if s := byStep[j.Step]; s != nil {
+		if s := steps[j.Step]; s != nil {
 			s.effects = append(s.effects, e)
 		}
 	}
 	for _, j := range h.Undos {
-		u := &undo{n: j.N, step: j.Step, fn: j.Fn, args: j.Args, holds: j.Holds, done: j.State != journal.UndoPending, failed: j.Attempts, granted: j.Granted}
+		u := &undo{n: j.N, fn: j.Fn, args: j.Args, done: j.State != journal.UndoPending, failed: j.Attempts, granted: j.Granted}
 		if u.effect = effects[[2]int{j.Step, j.Effect}]; u.effect != nil {
-			u.label = byStep[j.Step].label()
+			u.label = steps[j.Step].label()
 		}
-		r.undos = append(r.undos, u)
-	}
-	for _, j := range h.Hooks {
-		r.hooks[j.Key] = true
-	}
-}
-
-// setBack takes what an earlier process waits for as the journal will have it once this
-// one has said when it resumes: see [journal.Run.Latest].
-func (r *Run) setBack(latest time.Time) {
-	back := latest.Sub(r.opt.Clock.Now())
-	if back <= 0 {
-		return
-	}
-	for _, s := range r.steps {
-		if !s.final() && !s.deadline.IsZero() {
-			s.deadline = s.deadline.Add(-back)
-		}
-	}
-	if !r.failing.IsZero() {
-		r.failing = r.failing.Add(-back)
+		st.push(u)
 	}
 }
 

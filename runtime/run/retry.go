@@ -48,12 +48,12 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 			wait = until
 		}
 		if wait < InProcess {
-			rec := journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: now.Add(wait).UTC()}
-			if err := r.write(ctx, rec); err != nil {
+			rec := journal.StepFailed{Stamp: r.rec.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: now.Add(wait).UTC()}
+			if err := r.rec.write(ctx, rec); err != nil {
 				return err
 			}
 			s.state = journal.StepRetrying
-			r.tell(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
+			r.log.logStep(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
 			r.runHook(ctx, "retry", attemptEvent(s, e))
 			return r.wait(ctx, wait)
 		}
@@ -61,19 +61,19 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 	return r.suspendFailed(ctx, s, e)
 }
 
-// final ends a step that no waiting mends. Where a change may have been made and
-// nobody can tell, a person has to look: failing would undo and start over. A
-// change that turns out to have been made is worth one more attempt: nil.
+// final ends a step that waiting does not fix. If a change may have been made and that
+// cannot be known, the run parks: failing would undo and start over. A change that turns
+// out to have been made is worth one more attempt: nil.
 func (r *Run) final(ctx context.Context, s *step, e *problem.Error) error {
 	happened := false
 	for open := s.open(); open != nil; open = s.open() {
-		switch err := r.settleOne(ctx, s, open); {
+		switch err := r.resolve(ctx, s, open); {
 		case err == nil:
 			happened = happened || open.state == done
 		case isControl(err) || ctx.Err() != nil:
 			return err
 		default:
-			return r.park(ctx, fmt.Sprintf("step %s: nobody can tell whether %s has happened", s.label(), open.fn), e)
+			return r.park(ctx, fmt.Sprintf("step %s: %s", s.label(), unknownWhether(open.fn)), e)
 		}
 	}
 	if happened {
@@ -102,39 +102,28 @@ func (r *Run) suspendFailed(ctx context.Context, s *step, e *problem.Error) erro
 		until = after
 	}
 	return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "retry of " + s.label(), Until: until.UTC(), Error: e},
-		journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: until.UTC()})
-}
-
-// longestAsked is how long another side may ask to be left alone: it may be mistaken, or
-// hostile.
-const longestAsked = 24 * time.Hour
-
-// notBefore returns the instant before which another side asks not to come again, at most
-// a day from now.
-func (r *Run) notBefore(asked time.Time) time.Time {
-	if most := r.opt.Clock.Now().Add(longestAsked); asked.After(most) {
-		return most
-	}
-	return asked
+		journal.StepFailed{Stamp: r.rec.stamp(), Step: s.n, Attempt: s.attempt, Error: e, NextAt: until.UTC()})
 }
 
 // suspend journals that the run waits, and ends the body.
 func (r *Run) suspend(ctx context.Context, out *Outcome, before ...journal.Record) error {
-	r.logDropped()
+	r.log.logDropped()
 	out.Reason, out.Error = shorten(out.Reason), shortened(out.Error)
-	rec := journal.RunWaiting{Stamp: r.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error}
-	if err := r.write(ctx, append(before, rec)...); err != nil {
+	rec := journal.RunWaiting{
+		Stamp: r.rec.stamp(), For: out.Reason, Until: out.Until, Failure: out.Error != nil, Error: out.Error,
+	}
+	if err := r.rec.write(ctx, append(before, rec)...); err != nil {
 		return err
 	}
-	r.runHook(ctx, "wait", r.waitEvent(out))
+	r.runHook(ctx, "wait", waitEvent(r.current, out))
 	return &control{outcome: out}
 }
 
 // park journals that the run waits for a person, and ends the body.
 func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
-	r.logDropped()
+	r.log.logDropped()
 	reason, e = shorten(reason), shortened(e)
-	if err := r.write(ctx, journal.RunParked{Stamp: r.stamp(), Reason: reason, Error: e}); err != nil {
+	if err := r.rec.write(ctx, journal.RunParked{Stamp: r.rec.stamp(), Reason: reason, Error: e}); err != nil {
 		return err
 	}
 	return &control{outcome: &Outcome{Status: journal.Parked, Reason: reason, Error: e}}
@@ -143,30 +132,16 @@ func (r *Run) park(ctx context.Context, reason string, e *problem.Error) error {
 // wait waits in the process; the time does not count as work. A run that drains does
 // not wait to the end: the next process continues here.
 func (r *Run) wait(ctx context.Context, d time.Duration) error {
-	if r.ending {
-		return r.waitUnless(ctx, d, nil)
+	if r.cursor.ending {
+		return r.work.wait(ctx, d, nil)
 	}
-	return r.waitUnless(ctx, d, r.opt.Drain)
+	return r.work.wait(ctx, d, r.opt.Drain)
 }
 
-func (r *Run) waitUnless(ctx context.Context, d time.Duration, drain <-chan struct{}) error {
-	defer r.work.pause()()
-	timer := r.opt.Clock.NewTimer(d)
-	defer timer.Stop()
+// draining reports whether the run is to stop where it can be resumed.
+func draining(drain <-chan struct{}) bool {
 	select {
-	case <-timer.Chan():
-		return nil
 	case <-drain:
-		return &control{outcome: &Outcome{Status: Replaying}}
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// draining reports whether the run is to stop where it can continue later.
-func (r *Run) draining() bool {
-	select {
-	case <-r.opt.Drain:
 		return true
 	default:
 		return false
@@ -178,7 +153,7 @@ type Retry struct {
 	Count   int           `lua:"count,optional" default:"3" doc:"attempts in all"`
 	Backoff time.Duration `lua:"backoff,optional" default:"1s" doc:"wait after the first attempt; it doubles each time"`
 	Max     time.Duration `lua:"max,optional" default:"20s" doc:"longest wait"`
-	On      []string      `lua:"on,optional" doc:"kinds of errors, of those that waiting can mend; all of them by default"`
+	On      []string      `lua:"on,optional" doc:"kinds of errors, of those that waiting can fix; all of them by default"`
 }
 
 func (p Retry) covers(k problem.Kind) bool {

@@ -28,8 +28,8 @@ type Journal interface {
 	Write(ctx context.Context, recs ...journal.Record) error
 	// WriteLazy lets the records go with the next commit.
 	WriteLazy(ctx context.Context, recs ...journal.Record) error
-	// HeldBy tells which of the values a pending undo of another unfinished run
-	// holds, and whose it is.
+	// HeldBy returns which of the values a pending undo of another unfinished run
+	// holds, and which run that is.
 	HeldBy(ctx context.Context, values []string, except string) (map[string]string, error)
 }
 
@@ -45,37 +45,37 @@ type Options struct {
 	Secrets  secret.Source
 	Redactor *secret.Redactor
 	Mode     Mode
-	Drain    <-chan struct{} // closed when the run is to stop where a step has ended, or where it waits; nil: never
+	Drain    <-chan struct{} // closed when the run is to stop, after a step or at a wait; nil: never
 	Grace    time.Duration   // how long the call under way may continue once the run is cancelled
 	Hurry    context.Context //nolint:containedctx // a signal, which ends when a cancelled run is not to wait for it; nil: never
 	Window   Window          // when the appliance may be changed; nil: always
 	// Jitter returns a number in [0, 1), for back-offs.
 	Jitter func() float64
-	// Trace is told of points at which a crash is worth a test; see [Point].
+	// Trace is called at points at which a crash is worth a test; see [Point].
 	Trace func(p Point, what string)
 	// Reach is called before a function may reach outside, which can end the
 	// process; its error ends the run. May be nil.
 	Reach func() error
-	// Stuck is told of a function that continues for Patience after its context has
+	// OnHang is called with a function that continues for GracePeriod after its context has
 	// ended; it ends the process. May be nil.
-	Stuck func(call string)
-	// Patience also bounds the body of a run that is ending: it only returns the deferred
-	// functions back. 0 is no bound.
-	Patience time.Duration
+	OnHang func(call string)
+	// GracePeriod also bounds the body of a run that is ending, which only claims its
+	// deferred functions. 0: no bound.
+	GracePeriod time.Duration
 }
 
-// Mode says what Execute does with the run.
+// Mode is what Execute does with the run.
 type Mode string
 
 // The modes.
 const (
-	GoOn    Mode = ""        // takes it up where it is
-	Cancel  Mode = "cancel"  // begins nothing any more, undoes, and ends it as cancelled
-	Cleanup Mode = "cleanup" // tries the pending undos of a run that has ended
-	Replay  Mode = "replay"  // takes it up, and stops after one step, so that the next process replays it
+	Continue Mode = ""        // resumes it where it is
+	Cancel   Mode = "cancel"  // starts nothing any more, undoes, and ends it as cancelled
+	Cleanup  Mode = "cleanup" // tries the pending undos of a run that has ended
+	Replay   Mode = "replay"  // resumes it, and stops after one step, so that the next process replays it
 )
 
-// Replaying is the status of an outcome that only says: take it up again.
+// Replaying is the status of an outcome that is not one yet: the run is to be resumed at once.
 const Replaying journal.Status = "replaying"
 
 // Point is a place between two things that a crash can come between.
@@ -100,69 +100,80 @@ type Outcome struct {
 	Left   []string       // what a cancelled run may have made, or has half made
 }
 
-// Run is one execution in this process.
+// Run is one execution in this process. It keeps the flow: which step runs, what an error
+// leads to, and how the run ends. Where it is in its history is the cursor's, what it owes
+// is on the undo stack, and what it logs goes through the logbook.
 type Run struct {
 	opt      Options
 	id       string
-	epoch    int64
 	playbook Playbook
 	state    *sandbox.State
 	binding  *bind.Binding
-	ctxValue *lua.LUserData
+	lua      *luaContext
 
-	steps    []*step // as journaled, then as they come
-	next     int     // the next step's number
-	seen     map[stepKey]bool
-	current  *step  // the step whose function runs
-	hook     bool   // a hook runs
-	asking   string // "a poll" or "a probe" while its function runs, which changes nothing
-	loading  bool
-	ending   bool // the outcome is journaled; nothing new may begin
-	now      time.Time
-	reached  *problem.Place // the line of the last call of ctx
-	records  int            // ctx:record calls so far
-	recorded int            // of them, those that the journal had
-	undos    []*undo
-	cleaned  bool // the clean-up was announced
+	rec      *recorder
+	cursor   *cursor
+	undos    *undoStack
+	log      *logbook
+	marks    *marks
+	work     *workTimer
+	watchdog watchdog
 
-	journaled  int     // steps that the journal had
-	deferSteps []*step // the steps of deferred functions
-	approval   *step   // of the first change, in mode ask; nil until asked for
-	hooks      map[string]bool
-	failures   int       // waits at the step that fails
-	failing    time.Time // since when it does
-	work       *workTimer
-	hosts      []string    // that the run works on
-	early      []earlyLine // of renewal.log, from before the first of them was known
-	held       *[]spoken   // takes the log lines that go with a record; see conclude
-	logBroken  bool        // a renewal.log cannot be written, which was said
-	logger     *slog.Logger
-	scriptLog  *slog.Logger // of what scripts and modules say
-	room       logRoom
-	quota      *journal.Quota
+	loading bool
+	current *step  // the step whose function runs
+	hook    bool   // a hook runs
+	asking  string // "a poll" or "a probe" while its function runs, which changes nothing
+	now     time.Time
+
+	failures int       // waits at the step that fails
+	failing  time.Time // since when it does
 }
 
 // New readies a run in state, which it owns from now on. While the playbook is
 // loaded, until [Run.Execute], only pure functions may be called.
 func New(state *sandbox.State, opt Options) *Run {
 	h := opt.History
+	if opt.Trace == nil {
+		opt.Trace = func(Point, string) {}
+	}
 	r := &Run{
-		opt: opt, id: h.Run.ID, epoch: h.Run.Epoch, state: state, loading: true, seen: map[stepKey]bool{},
-		failures: h.Run.Failures, failing: h.Run.FailingSince, now: h.Run.Created, hooks: map[string]bool{}, recorded: len(h.Records),
+		opt: opt, id: h.Run.ID, state: state, loading: true, now: h.Run.Created, failures: h.Run.Failures, failing: h.Run.FailingSince,
+		watchdog: watchdog{clock: opt.Clock, grace: opt.GracePeriod, onHang: opt.OnHang},
+	}
+	r.rec = &recorder{journal: opt.Journal, clock: opt.Clock, run: r.id, epoch: h.Run.Epoch, quota: journal.QuotaOf(h)}
+	r.cursor = &cursor{
+		rec: r.rec, seen: map[stepKey]bool{}, rowsRecorded: len(h.Records),
 		ending: h.Run.Outcome != "" || opt.Mode == Cancel || opt.Mode == Cleanup,
 	}
-	if r.opt.Trace == nil {
-		r.opt.Trace = func(Point, string) {}
+	r.marks = newMarks(r.rec, h.Hooks)
+	r.log = newLogbook(r.rec, &opt, r.marks, func() string {
+		if r.current == nil {
+			return ""
+		}
+		return r.current.label()
+	})
+	r.undos = &undoStack{
+		rec: r.rec, clock: opt.Clock, log: r.log.engine, jitter: opt.Jitter, trace: opt.Trace, once: r.undo, redacted: r.log.redacted,
+		wait: func(ctx context.Context, d time.Duration) error { return r.work.wait(ctx, d, nil) },
 	}
-	r.logger = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler()}))
-	r.scriptLog = slog.New(opt.Redactor.Handler(&logHandler{run: r, next: opt.Logger.Handler(), script: true}))
-	r.room.used = h.LogSize
-	r.quota = journal.QuotaOf(h)
-	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.masked(err)) })
-	r.restore(h)
-	r.setBack(h.Run.Latest)
-	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before} // the rest is held once, and only as long as it is needed
+	r.binding = opt.Registry.Bind(state.L, r, func(l *lua.LState, err error) { sandbox.Raise(l, r.log.masked(err)) })
+	restore(h, r.cursor, r.undos)
+	if by := h.Run.Latest.Sub(opt.Clock.Now()); by > 0 {
+		// The clock was set back: what an earlier process waits for comes when the journal
+		// will have it once this one has resumed, see [journal.Run.Latest].
+		r.cursor.setBack(by)
+		if !r.failing.IsZero() {
+			r.failing = r.failing.Add(-by)
+		}
+	}
+	// The rest is held once, and only as long as it is needed.
+	r.opt.History = &journal.History{Run: h.Run, Decisions: h.Decisions, Before: h.Before}
 	return r
+}
+
+// Warn writes into the run's log why it does less than it should.
+func (r *Run) Warn(message string, why error) {
+	r.log.engine.Warn(message, "error", why.Error())
 }
 
 // Binding returns the modules and built-ins for the run's state.
@@ -175,25 +186,26 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	r.playbook, r.loading = p, false
 	r.work = newWorkTimer(r.opt.Clock, p.Timeout, r.opt.History.Run.Worked)
 	r.work.grace, r.work.hurry = r.opt.Grace, cmp.Or(r.opt.Hurry, context.Background())
-	r.ctxValue = r.newContext()
+	r.rec.work = r.work
+	r.lua = newLuaContext(r)
 	r.state.Seal()
-	defer r.logDropped()
-	r.hosts = r.marked(hostMark)
-	r.decided(r.opt.History.Decisions)
+	defer r.log.logDropped()
+	r.log.renewals.hosts = r.marks.withPrefix(hostMark)
+	r.log.renewals.decided(r.opt.History.Decisions)
 	if r.opt.Mode != Cleanup {
-		if err := r.lazy(ctx, journal.RunResumed{Stamp: r.stamp()}); err != nil {
+		if err := r.rec.lazy(ctx, journal.RunResumed{Stamp: r.rec.stamp()}); err != nil {
 			return nil, err
 		}
 	}
 	if before := r.opt.History.Before; before != nil && r.opt.History.Run.Started.IsZero() {
-		r.logger.Warn("the run before was cancelled, and left: "+strings.Join(before.Left, "; "), "run_before", before.Run)
+		r.log.engine.Warn("the run before was cancelled, and left: "+strings.Join(before.Left, "; "), "run_before", before.Run)
 	}
-	if !r.ending {
+	if !r.cursor.ending {
 		r.runHook(ctx, "start", event{Status: string(journal.Running)})
 	}
 	bodyErr := r.body(ctx)
 	if c, ok := errors.AsType[*CancelledError](context.Cause(ctx)); ok {
-		r.decided(c.Decisions)
+		r.log.renewals.decided(c.Decisions)
 	}
 	if early := r.endedEarly(ctx, bodyErr); early != nil {
 		bodyErr = early
@@ -205,10 +217,10 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 	switch {
 	case r.opt.Mode == Cleanup:
 		return r.cleanup(ctx)
-	case r.ending && r.opt.History.Run.Outcome != "":
-		// The outcome stands; the body ran to give the deferred functions back.
+	case r.cursor.ending && r.opt.History.Run.Outcome != "":
+		// The outcome stands; the body ran to claim the deferred functions.
 		return r.finish(ctx, nil)
-	case r.ending:
+	case r.cursor.ending:
 		return r.finish(ctx, r.cancelled(ctx))
 	case errors.As(bodyErr, &c) && c.stop != nil:
 		return nil, c.stop
@@ -233,13 +245,14 @@ func (r *Run) Execute(ctx context.Context, p Playbook) (*Outcome, error) {
 func (r *Run) endedEarly(ctx context.Context, bodyErr error) error {
 	var c *control
 	ended := !errors.As(bodyErr, &c) || c.stop == nil && c.outcome.Status == journal.Skipped
-	if r.ending || !ended || ctx.Err() != nil || errors.Is(bodyErr, errWorkUsed) || r.next >= r.journaled {
+	missed := r.cursor.missed()
+	if r.cursor.ending || !ended || ctx.Err() != nil || errors.Is(bodyErr, errWorkUsed) || missed == nil {
 		return nil //nolint:nilerr // bodyErr is the caller's
 	}
-	at := r.reached
+	at := r.cursor.place
 	var cause *problem.Error
 	if bodyErr != nil && c == nil {
-		cause = r.redacted(bodyErr)
+		cause = r.log.redacted(bodyErr)
 		if cause.Place != nil {
 			at = cause.Place
 		}
@@ -248,8 +261,8 @@ func (r *Run) endedEarly(ctx context.Context, bodyErr error) error {
 	if at != nil {
 		where = fmt.Sprintf(" after %s:%d", at.File, at.Line)
 	}
-	return r.park(ctx, fmt.Sprintf("the script has ended%s, before it came to step %q, which this run has begun: it depends on something outside of steps",
-		where, r.steps[r.next].label()), cause)
+	return r.park(ctx, fmt.Sprintf("the script has ended%s, before it came to step %q, which this run has started: it depends on something outside of steps",
+		where, missed.label()), cause)
 }
 
 // body calls the playbook's run function. A run that only cleans up may have none: its
@@ -260,41 +273,15 @@ func (r *Run) body(ctx context.Context) error {
 	}
 	ctx, stop := r.work.context(ctx)
 	defer stop()
-	if r.ending && r.opt.Patience > 0 {
+	if r.cursor.ending && r.opt.GracePeriod > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer r.opt.Clock.AfterFunc(r.opt.Patience, cancel).Stop()
+		defer r.opt.Clock.AfterFunc(r.opt.GracePeriod, cancel).Stop()
 	}
-	_, err := r.state.Call(ctx, r.state.L, r.playbook.Run, r.ctxValue)
+	_, err := r.state.Call(ctx, r.state.L, r.playbook.Run, r.lua.value)
 	if used := r.work.used(ctx); used != nil && err != nil && !isControl(err) {
 		return used
 	}
 	return err
 }
-
-func (r *Run) stamp() journal.Stamp {
-	return journal.Stamp{Run: r.id, Epoch: r.epoch, At: r.opt.Clock.Now().UTC(), Worked: r.work.work()}
-}
-
-// write syncs records. A journal that cannot be written ends this process's
-// work: what comes after would not be known.
-func (r *Run) write(ctx context.Context, recs ...journal.Record) error {
-	// A cancel must not tear a record from the work that it tells of.
-	if err := r.opt.Journal.Write(context.WithoutCancel(ctx), recs...); err != nil {
-		return &control{stop: err}
-	}
-	r.quota.Add(recs...)
-	return nil
-}
-
-func (r *Run) lazy(ctx context.Context, recs ...journal.Record) error {
-	if err := r.opt.Journal.WriteLazy(context.WithoutCancel(ctx), recs...); err != nil {
-		return &control{stop: err}
-	}
-	r.quota.Add(recs...)
-	return nil
-}
-
-// replaying reports whether the body has yet to come to where the journal ends.
-func (r *Run) replaying() bool { return r.next < r.journaled || r.ending }

@@ -395,7 +395,7 @@ func TestHooks(t *testing.T) {
 		"step status=started step=one attempt=2", "wait status=waiting reason=sleep until", "step status=started step=two[k] attempt=1",
 		"failure status=failed step=two[k] error=refused: no", "finish status=failed step=two[k] error=refused: no",
 	}
-	if got := l.said(); out.Status != journal.Failed || !slices.Equal(got, want) {
+	if got := l.logged(); out.Status != journal.Failed || !slices.Equal(got, want) {
 		t.Errorf("%+v\ngot  %q\nwant %q", out, got, want)
 	}
 	if len(l.world.made) != 1 || !strings.Contains(l.log.String(), "a hook observes") {
@@ -403,8 +403,8 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// said are the lines that the script has logged.
-func (l *lab) said() []string {
+// logged are the lines that the script has logged.
+func (l *lab) logged() []string {
 	l.t.Helper()
 	logs, err := l.journal.Logs(l.t.Context(), l.id, 0, 100)
 	if err != nil {
@@ -433,7 +433,7 @@ func TestHookOfApprovals(t *testing.T) {
 	}
 	l.must(l.process(t.Context()))
 	want := []string{"waiting approve[one] approval: one nil", "waiting approve[two] approval: two nil", "done nil"}
-	if got := l.said(); !slices.Equal(got, want) {
+	if got := l.logged(); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -453,7 +453,7 @@ func TestMisuseIsRefused(t *testing.T) {
 		`ctx:step("a", { retri = 2 }, function() end)`:                               `did you mean "retry"?`,
 		`ctx:step("a", { retry = 0 }, function() end)`:                               "1 to 100",
 		`ctx:step("a", { within = "1m" }, function() end)`:                           "belong to ctx:poll",
-		`ctx:step("a", { retry = { on = { "auth" } } }, function() end)`:             "waiting mends",
+		`ctx:step("a", { retry = { on = { "auth" } } }, function() end)`:             "waiting fixes",
 		`ctx.step("a", function() end)`:                                              "call it with a colon",
 		`ctx:stepp("a", function() end)`:                                             `did you mean "step"?`,
 		`ctx:step(12, function() end)`:                                               "expects a string",

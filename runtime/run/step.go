@@ -1,13 +1,14 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
-	"unicode/utf8"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -25,100 +26,70 @@ const (
 	kindApprove = "approve"
 )
 
-type stepKey struct{ name, key string }
-
 // step is one step, as the journal has it and as it proceeds.
 type step struct {
-	n         int
-	kind      string
-	name, key string
-	state     journal.StepState
-	attempt   int // of the last start; 0: never started
-	deadline  time.Time
-	result    json.RawMessage
-	err       *problem.Error
-	started   time.Time
-	ended     time.Time
-	effects   []*effect
-	options   stepOptions
+	stepKey
+
+	n        int
+	kind     string
+	state    journal.StepState
+	attempt  int // of the last start; 0: never started
+	deadline time.Time
+	result   json.RawMessage
+	err      *problem.Error
+	started  time.Time
+	ended    time.Time
+	effects  []*effect
+	options  stepOptions
 }
 
-func (s *step) label() string {
-	if s.key == "" {
-		return s.name
-	}
-	return s.name + "[" + s.key + "]"
-}
+func (s *step) label() string { return s.stepKey.String() }
 
 func (s *step) final() bool { return s.state == journal.StepIsDone || s.state == journal.StepIsFailed }
 
-// enter returns the step that the body has come to: the journal's, or a new one.
-func (r *Run) enter(ctx context.Context, kind, name, key string, opts stepOptions) (*step, error) {
-	if err := r.mayStep(kind, name, key); err != nil {
+// start is the record of the step's current attempt.
+func (s *step) start(stamp journal.Stamp) journal.StepStarted {
+	return journal.StepStarted{Stamp: stamp, Step: s.n, Kind: s.kind, Name: s.name, Key: s.key, Attempt: s.attempt}
+}
+
+// enter returns the step that the body has come to: the recorded one, or a new one. A
+// body that has come to another one than is recorded parks the run.
+func (r *Run) enter(ctx context.Context, kind string, k stepKey, opts stepOptions) (*step, error) {
+	if err := r.mayStep(kind); err != nil {
 		return nil, err
 	}
-	n := r.next
-	if !r.ending { // before it counts as seen
-		if err := r.begins("ctx:"+kind, journal.StepStarted{Step: n, Kind: kind, Name: name, Key: key}, n >= len(r.steps)); err != nil {
-			return nil, err
-		}
+	s, err := r.cursor.enter(kind, k)
+	if mismatch, ok := errors.AsType[*mismatchError](err); ok {
+		return nil, r.park(ctx, mismatch.Error(), nil)
 	}
-	if kind != kindSleep {
-		r.seen[stepKey{name, key}] = true
+	if err != nil {
+		return nil, err
 	}
-	if n < len(r.steps) {
-		s := r.steps[n]
-		if s.kind != kind || s.name != name || s.key != key {
-			if r.ending { // what it would come to is not done any more
-				return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
-			}
-			return nil, r.park(ctx, fmt.Sprintf(
-				"the journal has %s %q as step %d of this run, and the script now comes to %s %q: it depends on something outside of steps",
-				s.kind, s.label(), n+1, kind, (&step{name: name, key: key}).label()), nil)
-		}
-		r.next++
-		s.options = opts
-		if r.ending && !s.final() {
-			return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
-		}
-		return s, nil
-	}
-	if r.ending {
-		return nil, &control{outcome: &Outcome{Status: journal.Skipped}}
-	}
-	s := &step{n: n, kind: kind, name: name, key: key, options: opts}
-	r.steps = append(r.steps, s)
-	r.next++
+	s.options = opts
 	return s, nil
 }
 
-func (r *Run) mayStep(kind, name, key string) error {
+func (r *Run) mayStep(kind string) error {
 	call := "ctx:" + kind
 	switch {
 	case r.current != nil:
-		return misuse(call, fmt.Sprintf("called inside step %q", r.current.label()), "a step's function may not begin another step: return from it first")
+		return misuse(call, fmt.Sprintf("called inside step %q", r.current.label()), "a step's function may not start another step: return from it first")
 	case r.hook:
 		return misuse(call, "called inside a hook", "a hook observes; it has no steps")
-	}
-	if kind == kindSleep {
-		return nil
-	}
-	if !utf8.ValidString(name) || !utf8.ValidString(key) {
-		return misuse(call, fmt.Sprintf("step %q is not named in UTF-8", (&step{name: name, key: key}).label()), "")
-	}
-	k := stepKey{name, key}
-	if r.seen[k] {
-		return misuse(call, fmt.Sprintf("step %q comes twice in this run", (&step{name: name, key: key}).label()), "in a loop give each step a key: ctx:step(name, { key = host }, fn)")
 	}
 	return nil
 }
 
-// settled answers from the journal where the step has ended.
-func (r *Run) settled(s *step) (lua.LValue, error, bool) {
+// replay answers from the journal if the step has ended.
+func (r *Run) replay(s *step) (lua.LValue, error, bool) {
 	switch s.state {
 	case journal.StepIsDone:
 		r.now = s.ended
-		v, err := r.decode(s)
+		plain, err := r.opt.Registry.Decode(s.result)
+		if err != nil {
+			return nil, err, true
+		}
+		v, err := r.binding.ToLua(plain)
 		return v, err, true
 	case journal.StepIsFailed:
 		r.now = s.ended
@@ -129,34 +100,27 @@ func (r *Run) settled(s *step) (lua.LValue, error, bool) {
 	}
 }
 
-func (r *Run) decode(s *step) (lua.LValue, error) {
-	plain, err := r.opt.Registry.Decode(s.result)
-	if err != nil {
-		return nil, err
-	}
-	return r.binding.ToLua(plain)
-}
-
 // runStep is ctx:step and ctx:poll.
 func (r *Run) runStep(L *lua.LState, kind, name string, opts stepOptions, fn *lua.LFunction) (lua.LValue, error) {
 	ctx := L.Context()
-	if err := r.mayStep(kind, name, opts.Key); err != nil {
+	k := stepKey{name, opts.Key}
+	if err := cmp.Or(r.mayStep(kind), r.cursor.check(kind, k)); err != nil {
 		return nil, err
 	}
 	if err := sandbox.CheckStep(fn); err != nil { // before it has a number, and the same each time
 		return nil, err
 	}
-	s, err := r.enter(ctx, kind, name, opts.Key, opts)
+	s, err := r.enter(ctx, kind, k, opts)
 	if err != nil {
 		return nil, err
 	}
-	if v, err, ok := r.settled(s); ok {
+	if v, err, ok := r.replay(s); ok {
 		s.result = nil // the body comes to it once
 		return v, err
 	}
 	call := func(ctx context.Context) (any, error) { return r.callOnce(ctx, L, s, fn) }
 	if kind == kindPoll {
-		call = func(ctx context.Context) (any, error) { return r.callUntil(ctx, L, s, fn) }
+		call = (&poll{run: r, L: L, step: s, fn: fn}).wait
 	}
 	return r.attempts(ctx, s, call)
 }
@@ -166,7 +130,7 @@ func (r *Run) runStep(L *lua.LState, kind, name string, opts stepOptions, fn *lu
 func (r *Run) attempts(ctx context.Context, s *step, call func(context.Context) (any, error)) (lua.LValue, error) {
 	for round := 1; ; round++ {
 		s.attempt++
-		started := journal.StepStarted{Stamp: r.stamp(), Step: s.n, Kind: s.kind, Name: s.name, Key: s.key, Attempt: s.attempt}
+		started := s.start(r.rec.stamp())
 		if s.deadline.IsZero() && s.options.Within > 0 {
 			s.deadline = started.At.Add(s.options.Within)
 		}
@@ -174,7 +138,7 @@ func (r *Run) attempts(ctx context.Context, s *step, call func(context.Context) 
 		if s.started.IsZero() {
 			s.started = started.At
 		}
-		if err := r.lazy(ctx, started); err != nil {
+		if err := r.rec.lazy(ctx, started); err != nil {
 			return nil, err
 		}
 		r.runHook(ctx, "step", attemptEvent(s, nil))
@@ -201,10 +165,10 @@ func (r *Run) attempt(ctx context.Context, s *step, call func(context.Context) (
 		e.met = false
 	}
 	result, err := call(ctx)
-	if err == nil { // whatever the script has caught: no step is done with an open call
-		err = r.settleOpen(ctx, s, "")
+	if err == nil { // whatever the script has caught, no step is done with an open call
+		err = r.resolveOpen(ctx, s, "")
 	}
-	if u, ok := errors.AsType[*unsettled](err); ok {
+	if u, ok := errors.AsType[*unresolved](err); ok {
 		err = u.cause
 	}
 	return result, err
@@ -235,7 +199,7 @@ func (r *Run) firstResult(s *step, values []lua.LValue) (any, error) {
 	}
 	plain, err := r.binding.FromLua(values[0])
 	if err != nil {
-		return nil, misuse("ctx:"+s.kind, fmt.Sprintf("the result of step %q: %s", s.label(), err), "a step returns plain data or what a module gave")
+		return nil, misuse("ctx:"+s.kind, fmt.Sprintf("the result of step %q: %s", s.label(), err), "a step returns plain data or what a module returned")
 	}
 	return plain, nil
 }
@@ -246,26 +210,28 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 		e := misuse("ctx:"+s.kind, fmt.Sprintf("the result of step %q cannot be journaled: %s", s.label(), err), "")
 		return nil, r.failedForGood(ctx, s, e)
 	}
-	rec := journal.StepDone{Stamp: r.stamp(), Step: s.n, Result: raw}
-	if e := r.fits("ctx:"+s.kind, fmt.Sprintf("step %q", s.label()), rec); e != nil {
+	rec := journal.StepDone{Stamp: r.rec.stamp(), Step: s.n, Result: raw}
+	if e, _ := r.rec.exceeds(r.cursor.purpose(), "ctx:"+s.kind, fmt.Sprintf("step %q", s.label()), rec); e != nil {
+		e.Place = r.cursor.place
 		return nil, r.failedForGood(ctx, s, e)
 	}
-	if err := r.conclude(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
+	if err := r.log.commitStep(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
 		return nil, err
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
 	r.failures, r.failing = 0, time.Time{} // they are that step's
 	r.opt.Trace(AfterStep, s.label())
-	if (r.opt.Mode == Replay || r.draining()) && !r.ending {
+	if (r.opt.Mode == Replay || draining(r.opt.Drain)) && !r.cursor.ending {
 		return nil, &control{outcome: &Outcome{Status: Replaying}}
 	}
-	return r.decode(s)
+	v, err, _ := r.replay(s)
+	return v, err
 }
 
 // failedForGood journals the step's error and returns it.
 func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) error {
-	rec := journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, Final: true}
-	if err := r.conclude(ctx, s, rec, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error()); err != nil {
+	rec := journal.StepFailed{Stamp: r.rec.stamp(), Step: s.n, Attempt: s.attempt, Error: e, Final: true}
+	if err := r.log.commitStep(ctx, s, rec, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error()); err != nil {
 		return err
 	}
 	s.state, s.err, s.ended, r.now = journal.StepIsFailed, e, rec.At, rec.At
@@ -274,8 +240,8 @@ func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) erro
 	return &copied
 }
 
-// stepProblem returns an attempt's error as the problem that is journaled, and
-// tells errors that end the body.
+// stepProblem returns an attempt's error as the problem that is journaled, or an error
+// that ends the body.
 func (r *Run) stepProblem(ctx context.Context, s *step, err error) (*problem.Error, error) {
 	switch {
 	case isControl(err):
@@ -284,7 +250,40 @@ func (r *Run) stepProblem(ctx context.Context, s *step, err error) (*problem.Err
 		// Cancelled, interrupted, or out of the playbook's time: not this step's fault.
 		return nil, err
 	}
-	e := r.redacted(err)
+	e := r.log.redacted(err)
 	e.Step = s.label()
 	return e, nil
+}
+
+// sleep is a step that waits. Its deadline is absolute and journaled when the body first
+// comes to it.
+func (r *Run) sleep(L *lua.LState, d time.Duration) error {
+	ctx := L.Context()
+	s, err := r.enter(ctx, kindSleep, stepKey{kindSleep, strconv.Itoa(r.cursor.next + 1)}, stepOptions{Within: d})
+	if err != nil {
+		return err
+	}
+	if _, err, ok := r.replay(s); ok {
+		return err
+	}
+	if s.attempt == 0 {
+		s.attempt = 1
+		rec := s.start(r.rec.stamp())
+		s.deadline = rec.At.Add(d)
+		rec.Deadline = s.deadline
+		if err := r.rec.write(ctx, rec); err != nil {
+			return err
+		}
+	}
+	left := s.deadline.Sub(r.opt.Clock.Now())
+	if left >= InProcess {
+		return r.suspend(ctx, &Outcome{Status: journal.Waiting, Reason: "sleep", Until: s.deadline})
+	}
+	if left > 0 {
+		if err := r.wait(ctx, left); err != nil {
+			return err
+		}
+	}
+	_, err = r.done(ctx, s, nil)
+	return err
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // workTimer measures a run's work against its playbook's timeout; waits do not count. It goes
-// by durations of the clock only, which nobody sets.
+// by durations of the clock only, which are right even if the clock is set.
 type workTimer struct {
 	clock   clockwork.Clock
 	limit   time.Duration // 0: none
@@ -111,8 +111,8 @@ func (t *workTimer) stopped() error {
 	return context.Cause(t.parent)
 }
 
-// settle stops what would end a context that is not needed any more.
-func (t *workTimer) settle() {
+// release stops what would end a context that is not needed any more.
+func (t *workTimer) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, stop := range t.pending {
@@ -138,7 +138,7 @@ func (t *workTimer) context(ctx context.Context) (context.Context, func()) {
 		unwatch()
 		t.limited = false
 		t.disarm()
-		t.settle()
+		t.release()
 		t.expire(nil)
 	}
 }
@@ -163,7 +163,7 @@ func (t *workTimer) disarm() {
 }
 
 // pause stops the measuring until the function that it returns is called.
-func (t *workTimer) pause() (goOn func()) {
+func (t *workTimer) pause() (resume func()) {
 	t.disarm()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -173,6 +173,22 @@ func (t *workTimer) pause() (goOn func()) {
 		t.since = t.clock.Now()
 		t.mu.Unlock()
 		t.arm()
+	}
+}
+
+// wait waits in the process; the time does not count as work. If drain ends first, the
+// run stops here and the next process waits for the rest.
+func (t *workTimer) wait(ctx context.Context, d time.Duration, drain <-chan struct{}) error {
+	defer t.pause()()
+	timer := t.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.Chan():
+		return nil
+	case <-drain:
+		return &control{outcome: &Outcome{Status: Replaying}}
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

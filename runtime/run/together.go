@@ -30,9 +30,9 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 	one := func(i int) (ok bool) {
 		inv := invs[i]
 		call := r.call(inv.Context, inv.Func)
-		call.Log = slog.New(&laterHandler{&notes[i], r.scriptLog.Handler()})
-		call.Concerns = func(host string) { notes[i].add(func() { r.concerns(host) }) }
-		defer r.heed(inv.Context, inv.Func.Full())()
+		call.Log = slog.New(&laterHandler{&notes[i], r.log.script.Handler()})
+		call.LogHost = func(host string) { notes[i].add(func() { r.log.renewals.host(host) }) }
+		defer r.watchdog.watch(inv.Context, inv.Func.Full())()
 		defer func() { panics[i] = recover() }()
 		results[i], errs[i] = inv.Func.Impl.Run(call, inv.Recv, inv.Args)
 		return errs[i] == nil
@@ -53,7 +53,7 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 			note()
 		}
 		if panics[i] != nil {
-			panic(panics[i]) // where the sandbox makes an error of it
+			panic(panics[i]) // in the Lua call, where the sandbox makes an error of it
 		}
 	}
 	return results, errs
@@ -78,7 +78,7 @@ func turns(invs []*bind.Invocation) [][]int {
 
 // mayLook refuses what may not be called now, or not beside other calls.
 func (r *Run) mayLook(f *bind.Func) error {
-	if f.Impl.Effect != nil || f.Impl.Where != bind.InStep {
+	if f.Impl.Effect != nil || f.Impl.Phase != bind.InStep {
 		return misuse(f.Full(), "called by together", "together only asks: what changes something is a call of its own")
 	}
 	return r.mayCall(f)

@@ -2,115 +2,27 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 )
 
-const (
-	undoTimeout  = 2 * time.Minute
-	undoAttempts = 3
-	// deferFn names, in the journal, an undo that is a script's own function.
-	deferFn = "ctx:defer"
-)
+// deferFn names, in the journal, an undo that is a script's own function.
+const deferFn = "ctx:defer"
 
-// undo is one piece of clean-up that the journal knows.
-type undo struct {
-	n       int
-	step    int
-	effect  *effect // nil for a script's own
-	fn      string
-	args    json.RawMessage
-	holds   []string
-	label   string // the step's
-	done    bool
-	failed  int             // how often it was kept before
-	granted json.RawMessage // what the playbook was granted when the change was made; see [journal.UndoSpec]
-	since   time.Time       // its latest attempt in this process
-	rest    time.Duration   // from then on it is left alone
-	fun     *lua.LFunction  // a script's own function, once the body has come to it
-}
-
-// runUndos runs the pending undos that match, the latest first. One that fails
-// stays in the journal for `moonseal cleanup`, and is logged.
-func (r *Run) runUndos(ctx context.Context, match func(*undo) bool) error {
-	// Clean-up continues when the run is cancelled, under a bound of its own.
-	ctx = context.WithoutCancel(ctx)
-	for _, u := range slices.Backward(r.undos) {
-		if u.done || !match(u) {
-			continue
-		}
-		if err := r.undoOne(ctx, u); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Run) undoOne(ctx context.Context, u *undo) error {
-	if r.rests(u) > undoTimeout {
-		return nil // it is kept already, and nothing can have changed
-	}
-	for attempt := 1; ; attempt++ {
-		if pause := r.rests(u); pause > 0 {
-			if err := r.waitUnless(ctx, pause, nil); err != nil {
-				return err
-			}
-		}
-		err := r.undoOnce(ctx, u)
-		if isControl(err) {
-			return err
-		}
-		if err == nil {
-			if err := r.write(ctx, journal.UndoDone{Stamp: r.stamp(), N: u.n}); err != nil {
-				return err
-			}
-			u.done = true
-			r.opt.Trace(BetweenUndos, u.fn)
-			return nil
-		}
-		failed := r.redacted(err)
-		u.since = r.opt.Clock.Now()
-		u.rest = max(Retry{Backoff: time.Second, Max: InProcess}.wait(attempt, r.opt.Jitter()), failed.RetryAfter.Sub(u.since))
-		if !failed.Kind.Retryable() || attempt == undoAttempts || u.rest > undoTimeout {
-			return r.keepUndo(ctx, u, failed)
-		}
-	}
-}
-
-// rests returns how long an undo is left alone from now on, whatever the wall clock says.
-func (r *Run) rests(u *undo) time.Duration {
-	if u.since.IsZero() {
-		return 0
-	}
-	return u.rest - r.opt.Clock.Since(u.since)
-}
-
-// keepUndo leaves an undo that failed to `moonseal cleanup`.
-func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) error {
-	next := u.since.Add(max(roundWait(u.failed), u.rest))
-	u.failed++
-	if !failed.Kind.Retryable() {
-		u.rest = DefaultGiveUp // not again in this process
-	}
-	r.logger.Error("clean-up failed; it is kept", EventKey, EventCleanUp, "function", u.fn, "undo_of", u.label, "error", failed.Error(),
-		"hint", "moonseal cleanup list shows it, moonseal cleanup retry tries again")
-	return r.write(ctx, journal.UndoFailed{Stamp: r.stamp(), N: u.n, Error: failed, NextAt: next.UTC()})
-}
-
-func (r *Run) undoOnce(ctx context.Context, u *undo) error {
+// undo makes one attempt at an undo.
+func (r *Run) undo(ctx context.Context, u *undo) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
-	defer r.heed(ctx, "undo of "+u.fn)()
+	defer r.watchdog.watch(ctx, "undo of "+u.fn)()
 	if u.fn == deferFn {
 		return r.undoDeferred(ctx, u)
 	}
@@ -134,13 +46,16 @@ func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 			return err
 		}
 	}
-	c.Held = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
+	c.HeldElsewhere = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
 	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), "undo of "+u.fn, "")
 }
 
 func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
 	if u.fun == nil {
-		return &problem.Error{Kind: problem.Script, Call: deferFn, Message: "the script did not come to this function again", Hint: "moonseal cleanup forget drops it"}
+		return &problem.Error{
+			Kind: problem.Script, Call: deferFn, Message: "the script did not come to this function again",
+			Hint: "moonseal cleanup forget drops it",
+		}
 	}
 	plain, err := r.opt.Registry.Decode(u.args)
 	if err != nil {
@@ -151,10 +66,9 @@ func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
 		return err
 	}
 	// Its calls are journaled like a step's, so that they are not made twice either.
-	s := r.deferStep(u)
+	s := r.cursor.deferred(u.n)
 	s.attempt++
-	started := journal.StepStarted{Stamp: r.stamp(), Step: s.n, Kind: s.kind, Name: s.name, Key: s.key, Attempt: s.attempt}
-	if err := r.lazy(ctx, started); err != nil {
+	if err := r.rec.lazy(ctx, s.start(r.rec.stamp())); err != nil {
 		return err
 	}
 	if s.state == journal.StepIsDone {
@@ -167,78 +81,50 @@ func (r *Run) undoDeferred(ctx context.Context, u *undo) error {
 	if err != nil {
 		return err
 	}
-	return r.lazy(ctx, journal.StepDone{Stamp: r.stamp(), Step: s.n, Result: json.RawMessage("null")})
+	return r.rec.lazy(ctx, journal.StepDone{Stamp: r.rec.stamp(), Step: s.n, Result: json.RawMessage("null")})
 }
 
-// firstDefer is the number of the first deferred function's step: far above any
-// of the body's, whose count is not known when a body ends early.
-const firstDefer = 1 << 20
-
-func (r *Run) deferStep(u *undo) *step {
-	n := firstDefer + u.n
-	for _, s := range r.deferSteps {
-		if s.n == n {
-			return s
-		}
-	}
-	s := &step{n: n, kind: kindStep, name: "cleaning_up", key: strconv.Itoa(u.n)}
-	r.deferSteps = append(r.deferSteps, s)
-	return s
-}
-
-// deferFunction is ctx:defer.
+// deferFunction is ctx:defer. The body comes to its functions in the order in which they
+// were journaled; one that comes with other data parks the run. A run that is ending leaves
+// that function alone: its clean-up is kept.
 func (r *Run) deferFunction(ctx context.Context, fn *lua.LFunction, data any) error {
 	raw, err := r.opt.Registry.Encode(data)
 	if err != nil {
 		return misuse(deferFn, "its data cannot be journaled: "+err.Error(), "")
 	}
-	rec := journal.UndoAdded{Step: -1, Undo: journal.UndoSpec{Fn: deferFn, Args: raw}}
-	for _, u := range r.undos {
-		if u.fn != deferFn || u.fun != nil {
-			continue
-		}
-		rec.Undo.N = u.n
-		if err := r.begins(deferFn, rec, false); err != nil && !r.ending {
+	known, ending := r.undos.unclaimed(), r.cursor.ending
+	if known == nil && ending {
+		return nil
+	}
+	u := cmp.Or(known, &undo{n: r.undos.next(), fn: deferFn, args: raw, label: deferFn})
+	rec := journal.UndoAdded{Stamp: r.rec.stamp(), Step: -1, Undo: journal.UndoSpec{N: u.n, Fn: deferFn, Args: raw}}
+	if err := r.cursor.start(deferFn, rec, known == nil); err != nil && !ending {
+		return err
+	}
+	switch {
+	case known == nil:
+		if err := r.rec.write(ctx, rec); err != nil {
 			return err
 		}
-		if !r.sameData(u.args, raw) {
-			return r.otherData(ctx, u, raw)
-		}
-		u.fun = fn
+		r.undos.push(u)
+	case sameData(r.opt.Registry, u.args, raw):
+	case ending:
 		return nil
+	default:
+		return r.park(ctx, fmt.Sprintf("the journal has ctx:defer with %s, and the script now comes to it with %s: it depends on something outside of steps",
+			brief(u.args), brief(raw)), nil)
 	}
-	if r.ending {
-		return nil
-	}
-	u := &undo{n: len(r.undos), step: -1, fn: deferFn, args: raw, label: deferFn, fun: fn}
-	rec.Stamp, rec.Undo.N = r.stamp(), u.n
-	if err := r.begins(deferFn, rec, true); err != nil {
-		return err
-	}
-	if err := r.write(ctx, rec); err != nil {
-		return err
-	}
-	r.undos = append(r.undos, u)
+	u.fun = fn
 	return nil
 }
 
-func (r *Run) sameData(x, y json.RawMessage) bool {
+func sameData(reg *bind.Registry, x, y json.RawMessage) bool {
 	if bytes.Equal(x, y) {
 		return true
 	}
-	x, errX := r.opt.Registry.Canonical(x)
-	y, errY := r.opt.Registry.Canonical(y)
+	x, errX := reg.Canonical(x)
+	y, errY := reg.Canonical(y)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-// otherData parks a run that comes to ctx:defer with other data than before. One that is
-// ending leaves that function alone: its clean-up is kept.
-func (r *Run) otherData(ctx context.Context, u *undo, raw json.RawMessage) error {
-	if r.ending {
-		return nil
-	}
-	return r.park(ctx, fmt.Sprintf("the journal has ctx:defer with %s, and the script now comes to it with %s: it depends on something outside of steps",
-		brief(u.args), brief(raw)), nil)
 }
 
 // brief shortens JSON for a message.
@@ -255,21 +141,15 @@ func brief(raw json.RawMessage) string {
 
 // undoStep is ctx:undo: it undoes what the named step did, now.
 func (r *Run) undoStep(ctx context.Context, name, key string) error {
-	if r.current != nil || r.hook {
-		return misuse("ctx:undo", "called inside a step or a hook", "call it in the run function, after the step")
-	}
-	want, known := (&step{name: name, key: key}).label(), false
-	for _, s := range r.steps[:r.next] {
-		known = known || s.label() == want
-	}
-	if !known {
+	want := stepKey{name, key}.String()
+	if !r.cursor.passed(want) {
 		return misuse("ctx:undo", fmt.Sprintf("this run has no step %q before it", want), "")
 	}
-	if r.replaying() {
+	if r.cursor.replaying() {
 		return nil
 	}
-	r.cleaning()
-	return r.runUndos(ctx, func(u *undo) bool { return u.label == want && u.effect != nil })
+	r.undos.announce()
+	return r.undos.run(ctx, func(u *undo) bool { return u.label == want && u.effect != nil })
 }
 
 // finish journals the outcome, cleans up, and ends the run.
@@ -281,14 +161,17 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	if out == nil {
 		h := r.opt.History.Run
 		out = &Outcome{Status: h.Outcome, Reason: h.Reason, Error: h.Error, Left: h.Left}
-	} else if err := r.write(ctx, journal.RunEnding{Stamp: r.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error, Left: out.Left}); err != nil {
-		return nil, unwrapStop(err)
+	} else {
+		rec := journal.RunEnding{Stamp: r.rec.stamp(), Outcome: out.Status, Reason: out.Reason, Error: out.Error, Left: out.Left}
+		if err := r.rec.write(ctx, rec); err != nil {
+			return nil, unwrapStop(err)
+		}
 	}
-	r.ending = true
-	if r.pendingUndos() {
-		r.cleaning()
+	r.cursor.ending = true
+	if r.undos.pending() {
+		r.undos.announce()
 	}
-	if err := r.runUndos(ctx, func(*undo) bool { return true }); err != nil {
+	if err := r.undos.run(ctx, anyUndo); err != nil {
 		return nil, unwrapStop(err)
 	}
 	hook := "success"
@@ -299,7 +182,7 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 		r.runHook(ctx, hook, outcomeEvent(out))
 	}
 	r.runHook(ctx, "finish", outcomeEvent(out))
-	r.logDropped()
+	r.log.logDropped()
 	end := []any{EventKey, EventRun}
 	if out.Error != nil {
 		end = append(end, "error", out.Error.Error())
@@ -307,9 +190,9 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 	if out.Reason != "" {
 		end = append(end, "reason", out.Reason)
 	}
-	r.logger.Info("run "+string(out.Status), end...)
+	r.log.engine.Info("run "+string(out.Status), end...)
 	r.opt.Trace(BeforeEnd, string(out.Status))
-	if err := r.write(ctx, journal.RunEnded{Stamp: r.stamp()}); err != nil {
+	if err := r.rec.write(ctx, journal.RunEnded{Stamp: r.rec.stamp()}); err != nil {
 		return nil, unwrapStop(err)
 	}
 	return out, nil
@@ -317,28 +200,11 @@ func (r *Run) finish(ctx context.Context, out *Outcome) (*Outcome, error) {
 
 // cleanup tries the pending undos of a run that has ended.
 func (r *Run) cleanup(ctx context.Context) (*Outcome, error) {
-	if err := r.runUndos(ctx, func(*undo) bool { return true }); err != nil {
+	if err := r.undos.run(ctx, anyUndo); err != nil {
 		return nil, unwrapStop(err)
 	}
 	h := r.opt.History.Run
 	return &Outcome{Status: h.Status, Reason: h.Reason, Error: h.Error}, nil
-}
-
-func (r *Run) pendingUndos() bool {
-	for _, u := range r.undos {
-		if !u.done {
-			return true
-		}
-	}
-	return false
-}
-
-// cleaning says, once, that the clean-up is under way.
-func (r *Run) cleaning() {
-	if !r.cleaned {
-		r.cleaned = true
-		r.logger.Info("cleaning up", EventKey, EventCleanUp)
-	}
 }
 
 func unwrapStop(err error) error {

@@ -67,7 +67,7 @@ func TestVerdicts(t *testing.T) {
 		"too large a result":       {run.Verdicts{"3.1": large, "": look}, `the result of world.Thing:blindly, call 3.1, is larger than 65536 bytes`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			recs, err := run.Settle(unclearHistory(), journal.Stamp{}, known, c.verdicts)
+			recs, err := run.DecideCalls(unclearHistory(), journal.Stamp{}, known, c.verdicts)
 			var got []string
 			for _, rec := range recs {
 				switch rec := rec.(type) {
@@ -94,7 +94,7 @@ func TestVerdictsOfSeveralCalls(t *testing.T) {
 	if len(unclear) != 2 || run.CallName(unclear[0]) != "1.1" {
 		t.Fatalf("%+v", unclear)
 	}
-	l.settled(run.AsDone, `{"id":7}`)
+	l.resumeAs(run.AsDone, `{"id":7}`)
 	out := l.must(l.process(t.Context()))
 	if h := l.history(); out.Status != journal.Done || string(h.Records[0].Data) != `{"subject":"x","data":{"a":7,"b":3}}` || strings.Join(l.world.made, " ") != "a b b" {
 		t.Errorf("%+v, made %v, %+v", out, l.world.made, h.Records)

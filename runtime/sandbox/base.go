@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// baseFunctions are the functions that stand in no library.
+// baseFunctions are the functions that are in no library.
 func (s *State) baseFunctions() map[string]lua.LGFunction {
 	f := map[string]lua.LGFunction{
 		"assert": s.assert, "error": s.error, "pcall": s.pcall, "xpcall": s.xpcall,
@@ -65,7 +65,7 @@ func (s *State) assert(L *lua.LState) int {
 }
 
 // positionedText puts "file:line: " before text, for the function at level. After
-// a tail call, which leaves no trace of its caller, the callee's place stands in.
+// a tail call, which leaves no trace of its caller, the callee's place is used.
 func (s *State) positionedText(L *lua.LState, text string, level int) lua.LString {
 	for n := 1; n < level; n++ {
 		dbg, ok := L.GetStack(n)

@@ -13,9 +13,9 @@ import (
 // Call calls fn with args under ctx and returns all its results. L is the thread
 // that the caller was given, or s.L.
 //
-// An error is: a [Control], as it was raised; the context's cause where ctx was
-// cancelled; else a *problem.Error, of kind Timeout where ctx ran out of time, of
-// kind Internal where Go code panicked.
+// An error is: a [Control], as it was raised; the context's cause if ctx was
+// cancelled; else a *problem.Error, of kind Timeout if ctx ran out of time, of kind
+// Internal if Go code panicked.
 func (s *State) Call(ctx context.Context, L *lua.LState, fn lua.LValue, args ...lua.LValue) ([]lua.LValue, error) {
 	results, failure := s.run(ctx, L, fn, args)
 	if failure == nil {
@@ -146,7 +146,7 @@ func (s *State) pcall(L *lua.LState) int {
 }
 
 // xpcall calls the handler after the stack is unwound: there is no debug library
-// that could tell the difference.
+// that would show the difference.
 func (s *State) xpcall(L *lua.LState) int {
 	fn, handler := L.CheckAny(1), L.CheckFunction(2)
 	results, failure := s.run(contextOf(L), L, fn, stack(L, 3))
@@ -209,5 +209,7 @@ func (s *State) panicked(failure *lua.ApiError) *problem.Error {
 	if i := strings.IndexByte(text, '\n'); i >= 0 {
 		text = text[:i]
 	}
-	return &problem.Error{Kind: problem.Internal, Message: "panic: " + text, Hint: "this is a bug in moonseal: please report it"}
+	return &problem.Error{
+		Kind: problem.Internal, Message: "panic: " + text, Hint: "this is a bug in moonseal: please report it",
+	}
 }

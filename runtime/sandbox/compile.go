@@ -23,7 +23,7 @@ const (
 
 // Compile compiles the text of the script called name; the result may be shared
 // between states. Errors are *problem.Error of kind Script with their place, its
-// column where the parser knows it.
+// column if the parser knows it.
 //
 // What would keep the parser busy for minutes, or overflow the process's stack,
 // is refused before the parser sees it.
@@ -89,7 +89,10 @@ func encodable(p *lua.FunctionProto) (line int, message string) {
 }
 
 func syntaxError(name, source string, line, column int, message string) *problem.Error {
-	return &problem.Error{Kind: problem.Script, Message: message, Place: &problem.Place{File: name, Line: line, Column: column, Source: Line(source, line)}}
+	return &problem.Error{
+		Kind: problem.Script, Message: message,
+		Place: &problem.Place{File: name, Line: line, Column: column, Source: Line(source, line)},
+	}
 }
 
 // parseError turns the parser's error into one that names the token, and points

@@ -163,7 +163,10 @@ func (s *State) fromTable(t *lua.LTable) *problem.Error {
 		}
 		return ""
 	}
-	e := &problem.Error{Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"), Target: field("target"), Key: field("key")}
+	e := &problem.Error{
+		Kind: problem.Script, Message: field("message"), Server: field("server"), Hint: field("hint"),
+		Target: field("target"), Key: field("key"),
+	}
 	if t == s.raised {
 		e.Place = s.atKey(s.raisedAt, e.Key)
 	}
@@ -196,7 +199,7 @@ var positioned = regexp.MustCompile(`(?s)^([\w./@+-]+):(\d+): ?(.*)$`)
 
 // position splits gopher-lua's "file:line: message".
 func (s *State) position(text string) (*problem.Place, string) {
-	text = strings.TrimPrefix(text, " ") // gopher-lua's, where there is no place
+	text = strings.TrimPrefix(text, " ") // gopher-lua's, if there is no place
 	m := positioned.FindStringSubmatch(text)
 	if m == nil {
 		return nil, text
@@ -237,7 +240,7 @@ func (s *State) line(file string, line int) string {
 }
 
 // Line returns line n, 1-based, of a source text, without surrounding blanks on
-// the right; "" where there is none.
+// the right; "" if there is none.
 func Line(source string, n int) string {
 	for ; n > 1; n-- {
 		i := strings.IndexByte(source, '\n')

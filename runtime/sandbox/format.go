@@ -48,7 +48,7 @@ func (s *State) format(L *lua.LState) int {
 	return 1
 }
 
-// directive renders argument n as "%" + flags + verb says.
+// directive renders argument n by "%" + flags + verb.
 func (s *State) directive(L *lua.LState, flags string, verb byte, n int) string {
 	width, precision, dotted := strings.Cut(strings.TrimLeft(flags, "-+ #0"), ".")
 	if len(width) > 2 || len(precision) > 2 || strings.Trim(width+precision, "0123456789") != "" {

@@ -9,8 +9,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// ice marks the metatables of frozen tables, and has their contents.
-type ice struct{ held map[*lua.LTable]*lua.LTable }
+// frozenTables marks the metatables of frozen tables, and has their contents.
+type frozenTables struct{ held map[*lua.LTable]*lua.LTable }
 
 // outer is a variable that a function has from around it.
 type outer struct {
@@ -18,8 +18,8 @@ type outer struct {
 	value lua.LValue
 }
 
-// thicket is what a function can reach from outside of it.
-type thicket struct {
+// reachable is what a function can reach from outside of it.
+type reachable struct {
 	tables    []*lua.LTable
 	functions []*lua.LFunction
 	outers    []outer
@@ -37,112 +37,112 @@ type thicket struct {
 // function leaves behind beside its result would be missing when the step answers from the
 // journal.
 func (s *State) Freeze(fn *lua.LFunction) (thaw func() error) {
-	th := s.thicket // to grow its maps anew for each step takes longer than all else
-	if th == nil {
-		th = newThicket()
+	reach := s.reachable // growing its maps for each step takes longer than all else
+	if reach == nil {
+		reach = newReachable()
 	}
-	s.thicket = nil
+	s.reachable = nil
 	for lib := range s.libraries {
-		th.seenTables[lib] = struct{}{}
+		reach.seenTables[lib] = struct{}{}
 	}
-	th.see(fn)
-	s.globals.ForEach(func(_, v lua.LValue) { th.see(v) })
-	for len(th.todo) > 0 {
-		v := th.todo[len(th.todo)-1]
-		th.todo = th.todo[:len(th.todo)-1]
+	reach.visit(fn)
+	s.globals.ForEach(func(_, v lua.LValue) { reach.visit(v) })
+	for len(reach.todo) > 0 {
+		v := reach.todo[len(reach.todo)-1]
+		reach.todo = reach.todo[:len(reach.todo)-1]
 		switch v := v.(type) {
 		case *lua.LFunction:
-			th.function(v)
+			reach.function(v)
 		case *lua.LTable:
-			th.table(v)
+			reach.table(v)
 		}
 	}
 	metas := map[*lua.LTable]*lua.LTable{}
-	held := make([]lua.LTable, len(th.tables))
-	for i, t := range th.tables {
-		s.freeze(t, &held[i], metas, th.metas[t])
+	held := make([]lua.LTable, len(reach.tables))
+	for i, t := range reach.tables {
+		s.freeze(t, &held[i], metas, reach.metas[t])
 	}
 	return func() error {
-		for i, t := range th.tables {
+		for i, t := range reach.tables {
 			*t = held[i]
-			delete(s.ice.held, t)
+			delete(s.frozenNow.held, t)
 		}
-		err := th.changed()
-		if len(th.tables) <= mostKept {
-			th.forget()
-			s.thicket = th
+		err := reach.changed()
+		if len(reach.tables) <= mostKept {
+			reach.reset()
+			s.reachable = reach
 		}
 		return err
 	}
 }
 
-// mostKept is how many tables a thicket may have had that is kept for the next step.
+// mostKept bounds the tables of what is kept for the next step.
 const mostKept = 16 << 10
 
-func newThicket() *thicket {
-	return &thicket{
+func newReachable() *reachable {
+	return &reachable{
 		metas: map[*lua.LTable]bool{}, seenTables: map[*lua.LTable]struct{}{}, seenFunctions: map[*lua.LFunction]struct{}{}, seenOuters: map[*lua.Upvalue]struct{}{},
 	}
 }
 
-// forget empties what was seen.
-func (th *thicket) forget() {
-	clear(th.tables)
-	clear(th.functions)
-	clear(th.outers)
-	th.tables, th.functions, th.outers = th.tables[:0], th.functions[:0], th.outers[:0]
-	clear(th.metas)
-	clear(th.seenTables)
-	clear(th.seenFunctions)
-	clear(th.seenOuters)
+// reset empties it for the next step.
+func (reach *reachable) reset() {
+	clear(reach.tables)
+	clear(reach.functions)
+	clear(reach.outers)
+	reach.tables, reach.functions, reach.outers = reach.tables[:0], reach.functions[:0], reach.outers[:0]
+	clear(reach.metas)
+	clear(reach.seenTables)
+	clear(reach.seenFunctions)
+	clear(reach.seenOuters)
 }
 
-// see notes a value that is a table or a function, once.
-func (th *thicket) see(v lua.LValue) {
+// visit notes a value that is a table or a function, once.
+func (reach *reachable) visit(v lua.LValue) {
 	switch v := v.(type) {
 	case *lua.LFunction:
-		if _, old := th.seenFunctions[v]; !old && !v.IsG {
-			th.seenFunctions[v] = struct{}{}
-			th.todo = append(th.todo, v)
+		if _, old := reach.seenFunctions[v]; !old && !v.IsG {
+			reach.seenFunctions[v] = struct{}{}
+			reach.todo = append(reach.todo, v)
 		}
 	case *lua.LTable:
-		if _, old := th.seenTables[v]; !old {
-			th.seenTables[v] = struct{}{}
-			th.todo = append(th.todo, v)
+		if _, old := reach.seenTables[v]; !old {
+			reach.seenTables[v] = struct{}{}
+			reach.todo = append(reach.todo, v)
 		}
 	}
 }
 
-func (th *thicket) function(fn *lua.LFunction) {
-	th.functions = append(th.functions, fn)
+func (reach *reachable) function(fn *lua.LFunction) {
+	reach.functions = append(reach.functions, fn)
 	for _, up := range fn.Upvalues {
 		if up == nil {
 			continue
 		}
-		if _, old := th.seenOuters[up]; old {
+		if _, old := reach.seenOuters[up]; old {
 			continue
 		}
-		th.seenOuters[up] = struct{}{}
+		reach.seenOuters[up] = struct{}{}
 		value := up.Value()
-		th.outers = append(th.outers, outer{up, value})
-		th.see(value)
+		reach.outers = append(reach.outers, outer{up, value})
+		reach.visit(value)
 	}
 }
 
-func (th *thicket) table(t *lua.LTable) {
+func (reach *reachable) table(t *lua.LTable) {
 	held, readOnly := contents(t)
 	if !readOnly {
-		th.tables = append(th.tables, t)
+		reach.tables = append(reach.tables, t)
 	}
 	held.ForEach(func(k, v lua.LValue) {
 		if name, ok := k.(lua.LString); !ok {
-			th.see(k)
+			reach.visit(k)
 		} else if len(name) > 2 && name[:2] == "__" {
-			th.metas[t] = true
+			reach.metas[t] = true
 		}
-		th.see(v)
+		reach.visit(v)
 	})
-	th.see(held.Metatable)
+	reach.visit(held.Metatable)
 }
 
 func isNaN(v lua.LValue) bool {
@@ -150,25 +150,25 @@ func isNaN(v lua.LValue) bool {
 	return ok && math.IsNaN(float64(n))
 }
 
-// changed puts outer variables back, and says which was assigned first and where.
-func (th *thicket) changed() error {
+// changed puts outer variables back, and reports which was assigned first and where.
+func (reach *reachable) changed() error {
 	var first error
-	for _, o := range th.outers {
+	for _, o := range reach.outers {
 		now := o.up.Value()
 		if now == o.value || isNaN(now) && isNaN(o.value) {
 			continue
 		}
 		o.up.SetValue(o.value)
 		if first == nil {
-			first = th.assigns(o.up)
+			first = reach.assigns(o.up)
 		}
 	}
 	return first
 }
 
 // assigns names the line that assigns a variable.
-func (th *thicket) assigns(up *lua.Upvalue) error {
-	for _, fn := range th.functions {
+func (reach *reachable) assigns(up *lua.Upvalue) error {
+	for _, fn := range reach.functions {
 		for i, u := range fn.Upvalues {
 			if u != up {
 				continue
@@ -182,7 +182,10 @@ func (th *thicket) assigns(up *lua.Upvalue) error {
 			}
 		}
 	}
-	return &problem.Error{Kind: problem.Usage, Message: "a function that the step calls assigns an outer variable", Hint: fromStep}
+	return &problem.Error{
+		Kind: problem.Usage, Message: "a function that the step calls assigns an outer variable",
+		Hint: fromStep,
+	}
 }
 
 const fromStep = "return the value from the step: local value = ctx:step(…)"
@@ -196,11 +199,11 @@ func metamethods() []string {
 }
 
 // freeze moves t's contents to held, and lets a metatable show them. metas has those that
-// were made already, by the metatable that they stand for; methods says that t may be a
+// were made already, by the metatable that they stand for; methods reports whether t may be a
 // metatable itself.
 func (s *State) freeze(t, held *lua.LTable, metas map[*lua.LTable]*lua.LTable, methods bool) {
 	*held = *t
-	s.ice.held[t] = held
+	s.frozenNow.held[t] = held
 	old, _ := t.Metatable.(*lua.LTable)
 	meta := s.frozen
 	if old != nil {
@@ -233,7 +236,7 @@ func (s *State) frozenMeta(old *lua.LTable) *lua.LTable {
 		}
 	}
 	mark := s.L.NewUserData()
-	mark.Value = s.ice
+	mark.Value = s.frozenNow
 	meta.RawSetString(shadowKey, mark)
 	meta.RawSetString("__index", s.L.NewFunction(s.frozenIndex))
 	meta.RawSetString("__newindex", s.L.NewFunction(func(L *lua.LState) int {
@@ -249,7 +252,9 @@ func (s *State) frozenMeta(old *lua.LTable) *lua.LTable {
 }
 
 func changesOutside() *problem.Error {
-	return &problem.Error{Kind: problem.Usage, Message: "the step's function changes a table from outside of it", Hint: fromStep}
+	return &problem.Error{
+		Kind: problem.Usage, Message: "the step's function changes a table from outside of it", Hint: fromStep,
+	}
 }
 
 // frozenIndex reads a frozen table as it would be read.
@@ -282,4 +287,4 @@ func Contents(t *lua.LTable) *lua.LTable {
 }
 
 // isFrozen reports whether t is read-only for the time of a step.
-func (s *State) isFrozen(t *lua.LTable) bool { return s.ice.held[t] != nil }
+func (s *State) isFrozen(t *lua.LTable) bool { return s.frozenNow.held[t] != nil }

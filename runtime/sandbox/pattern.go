@@ -37,8 +37,8 @@ func (m *matcher) step() {
 	if m.steps > m.budget {
 		m.L.RaiseError("the pattern needs too many steps on this text: gave up after %d", m.budget)
 	}
-	if m.steps%lookEvery == 0 {
-		look(m.L)
+	if m.steps%checkEvery == 0 {
+		checkContext(m.L)
 	}
 }
 
@@ -103,7 +103,7 @@ func (m *matcher) escape(s, p int) (int, int) {
 		}
 		return s, end
 	}
-	return m.again(s, m.pat[p]), p + 1
+	return m.backreference(s, m.pat[p]), p + 1
 }
 
 // item matches one character class with its quantifier. It returns where text
@@ -229,8 +229,8 @@ func (m *matcher) frontier(s, p int) (end int, ok bool) {
 	return end, !m.inSet(before, p, end-1) && m.inSet(here, p, end-1)
 }
 
-// again matches what an earlier capture matched.
-func (m *matcher) again(s int, digit byte) int {
+// backreference matches what an earlier capture matched.
+func (m *matcher) backreference(s int, digit byte) int {
 	i := int(digit) - '1'
 	if i < 0 || i >= len(m.captures) || m.captures[i].length == captureOpen {
 		m.fail("invalid pattern: no capture %" + string(digit))

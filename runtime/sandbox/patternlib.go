@@ -108,7 +108,7 @@ func (s *State) gsub(L *lua.LState) int {
 	return 2
 }
 
-// replacement writes what stands in for the match from start to end: what
+// replacement writes what replaces the match from start to end: what
 // gsub's third argument makes of its captures.
 func (s *State) replacement(m *matcher, out *strings.Builder, start, end int) {
 	L := m.L
@@ -160,7 +160,7 @@ func (m *matcher) expand(out *strings.Builder, by string, start, end int) {
 	}
 }
 
-// capture returns capture i; where there are none, the first is the whole match.
+// capture returns capture i; if there are none, the first is the whole match.
 func (m *matcher) capture(i, start, end int) lua.LValue {
 	if i >= len(m.captures) {
 		if i != 0 {
@@ -179,7 +179,7 @@ func (m *matcher) capture(i, start, end int) lua.LValue {
 	}
 }
 
-// pushCaptures pushes all captures; where there are none, the whole match,
+// pushCaptures pushes all captures; if there are none, the whole match,
 // unless start is negative.
 func (m *matcher) pushCaptures(start, end int) int {
 	n := len(m.captures)

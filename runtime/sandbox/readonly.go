@@ -27,7 +27,7 @@ func contents(t *lua.LTable) (_ *lua.LTable, readOnly bool) {
 	switch mark := ud.Value.(type) {
 	case *shadow:
 		return mark.table, true
-	case *ice:
+	case *frozenTables:
 		if held := mark.held[t]; held != nil {
 			return held, true
 		}
@@ -58,7 +58,7 @@ func (s *State) Module(name string, t *lua.LTable) {
 }
 
 // protect moves t's contents into a table that only its new metatable knows, and
-// returns that table; nil where t is read-only already.
+// returns that table; nil if t is read-only already.
 func (s *State) protect(t *lua.LTable, name string) *lua.LTable {
 	if _, done := contents(t); done {
 		return nil
@@ -109,14 +109,18 @@ func (s *State) guardGlobals() {
 	undefined := s.L.NewTable()
 	undefined.RawSetString("__index", s.L.NewFunction(func(L *lua.LState) int {
 		name := L.Get(2).String()
-		Raise(L, &problem.Error{Kind: problem.Usage, Message: "undefined variable " + quote(name) + suggest.Phrase(name, names(s.globals)), Hint: removed(name)})
+		Raise(L, &problem.Error{
+			Kind:    problem.Usage,
+			Message: "undefined variable " + quote(name) + suggest.Phrase(name, names(s.globals)),
+			Hint:    removed(name),
+		})
 		return 0
 	}))
 	s.globals.Metatable = undefined
 	s.globals.RawSetString("_G", global)
 }
 
-// removed says what to use in place of a standard name that is not here.
+// removed returns what to use in place of a standard name that is not here.
 func removed(name string) string {
 	switch name {
 	case "io", "os", "package", "dofile", "loadfile":

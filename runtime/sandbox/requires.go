@@ -2,7 +2,7 @@ package sandbox
 
 import lua "github.com/yuin/gopher-lua"
 
-// Required is one require "name" that stands in a script with its name written out.
+// Required is one require "name" in a script, with its name written out.
 type Required struct {
 	Name string
 	Line int

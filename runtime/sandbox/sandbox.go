@@ -1,16 +1,9 @@
 // Package sandbox is a Lua state that a playbook may run in: which libraries it
 // has, what it may spend, and what gopher-lua has wrong that scripts would meet.
 //
-//	s := sandbox.New(ctx, sandbox.Options{Source: sources})
-//	defer s.Close()
-//	s.SetGlobal("secret", s.L.NewFunction(secret))
-//	s.Seal()
-//	proto, err := sandbox.Compile("dfw.lua", source)
-//	values, err := s.Call(ctx, s.L, s.L.NewFunctionFromProto(proto))
-//
 // It has base, string, table and math without all that reaches outside of the
-// script, compiles text, or hangs on to another function's environment. It is no
-// jail by itself: memory is capped by the kernel, in the process that holds it.
+// script, compiles text, or keeps another function's environment. It does not confine
+// by itself: memory is capped by the kernel, in the process that holds it.
 //
 // # Errors
 //
@@ -36,7 +29,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// What a state may spend unless its [Options] say otherwise.
+// The default budget of a state; see [Options].
 const (
 	DefaultMaxString    = 16 << 20   // bytes in one string that a library function builds
 	DefaultPatternSteps = 10_000_000 // about 0.1 s
@@ -52,7 +45,7 @@ const (
 // Options are the settings of a State. The zero value is usable.
 type Options struct {
 	Source       func(file string) (text string, ok bool) // the scripts' text, for the places of errors
-	Library      func(file string) bool                   // scripts whose lines an error names only where no other called them; nil: none
+	Library      func(file string) bool                   // scripts whose lines an error names only if no other called them; nil: none
 	Print        func(line string)                        // what print does; nil: there is no print
 	MaxString    int                                      // in bytes; 0: DefaultMaxString
 	PatternSteps int                                      // for one call of find, match, gsub, or one turn of gmatch; 0: DefaultPatternSteps
@@ -68,8 +61,8 @@ type State struct {
 	errors  *lua.LTable // the metatable of raised problems
 
 	libraries map[*lua.LTable]bool // that no script changes
-	ice       *ice                 // what is frozen now
-	thicket   *thicket             // of the last step, for the next; nil: none
+	frozenNow *frozenTables        // what is frozen now
+	reachable *reachable           // of the last step, for the next; nil: none
 	frozen    *lua.LTable          // the metatable of frozen tables that have none
 
 	raised   *lua.LTable // the last table that a script raised, and where
@@ -97,7 +90,7 @@ func New(ctx context.Context, opts Options) *State {
 	self := s.L.NewUserData()
 	self.Value = s
 	s.L.G.Registry.RawSetString(stateKey, self)
-	s.errors, s.ice, s.libraries = s.errorMeta(), &ice{held: map[*lua.LTable]*lua.LTable{}}, map[*lua.LTable]bool{}
+	s.errors, s.frozenNow, s.libraries = s.errorMeta(), &frozenTables{held: map[*lua.LTable]*lua.LTable{}}, map[*lua.LTable]bool{}
 	s.frozen = s.frozenMeta(nil)
 	s.openLibraries()
 	s.guardGlobals()

@@ -26,7 +26,7 @@ type scanner struct {
 }
 
 // scan returns the first line where the script is too deep or too large for the
-// parser, and why; "" where it is neither. Text that is no Lua is the parser's
+// parser, and why; "" if it is neither. Text that is not Lua is the parser's
 // business.
 func scan(text string) (line int, message string) {
 	s := &scanner{text: text, line: 1, constants: map[string]struct{}{}}
@@ -59,9 +59,9 @@ func (s *scanner) token() {
 	case c == '[' && longLevel(rest) >= 0:
 		s.constant(s.long(longLevel(rest)))
 	case c == '_' || letter(c):
-		s.word(s.take(func(c byte) bool { return c == '_' || letter(c) || digit(c) }))
+		s.word(s.takeWhile(func(c byte) bool { return c == '_' || letter(c) || digit(c) }))
 	case digit(c):
-		s.constant(s.take(func(c byte) bool { return c == '.' || letter(c) || digit(c) }))
+		s.constant(s.takeWhile(func(c byte) bool { return c == '.' || letter(c) || digit(c) }))
 	default:
 		s.pos++
 		s.symbol(c)
@@ -70,7 +70,7 @@ func (s *scanner) token() {
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-func (s *scanner) take(in func(byte) bool) string {
+func (s *scanner) takeWhile(in func(byte) bool) string {
 	start := s.pos
 	for s.pos < len(s.text) && in(s.text[s.pos]) {
 		s.pos++
@@ -84,7 +84,7 @@ func (s *scanner) comment() {
 		s.long(level)
 		return
 	}
-	s.take(func(c byte) bool { return c != '\n' })
+	s.takeWhile(func(c byte) bool { return c != '\n' })
 }
 
 func (s *scanner) short(quote byte) string {
@@ -97,7 +97,7 @@ func (s *scanner) short(quote byte) string {
 				s.line++
 			}
 		case '\n':
-			return "" // unterminated: the parser says so
+			return "" // unterminated: the parser reports it
 		}
 	}
 	s.pos = min(s.pos+1, len(s.text))

@@ -27,7 +27,7 @@ func CheckStep(fn *lua.LFunction) error {
 	return nil
 }
 
-// checkProto looks for assignments in p; outside says which of its upvalues
+// checkProto looks for assignments in p; outside reports which of its upvalues
 // belong to a function around the step's.
 func checkProto(p *lua.FunctionProto, outside []bool) *problem.Error {
 	for pc := 0; pc < len(p.Code); pc++ {

@@ -14,7 +14,7 @@ import (
 func TestCheckStep(t *testing.T) {
 	for _, c := range []struct {
 		source string
-		name   string // the variable that is assigned, "" where the function is fine
+		name   string // the variable that is assigned, "" if the function is fine
 		line   int
 	}{
 		{"local n = 0\nreturn function() return n + 1 end", "", 0},

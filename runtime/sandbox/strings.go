@@ -76,7 +76,7 @@ func stringLower(L *lua.LState) int { return mapASCII(L, 'A', 'Z', 'a'-'A') }
 func stringUpper(L *lua.LState) int { return mapASCII(L, 'a', 'z', 'A'-'a') }
 
 // mapASCII shifts the letters of a range and leaves all other bytes alone: Go's
-// ToLower would replace those that are no UTF-8.
+// ToLower would replace those that are not UTF-8.
 func mapASCII(L *lua.LState, first, last byte, shift int) int {
 	out := []byte(L.CheckString(1))
 	for i, c := range out {

@@ -96,7 +96,7 @@ func tableSort(L *lua.LState) int {
 }
 
 // sorter sorts a copy, so that a comparison that changes the table, or raises,
-// leaves it whole; and it looks at the context.
+// leaves it whole; and it checks the context.
 type sorter struct {
 	L      *lua.LState
 	less   *lua.LFunction
@@ -108,8 +108,8 @@ func (s *sorter) Len() int      { return len(s.values) }
 func (s *sorter) Swap(i, j int) { s.values[i], s.values[j] = s.values[j], s.values[i] }
 func (s *sorter) Less(i, j int) bool {
 	L := s.L
-	if s.steps++; s.steps%lookEvery == 0 {
-		look(L)
+	if s.steps++; s.steps%checkEvery == 0 {
+		checkContext(L)
 	}
 	if s.less == nil {
 		return L.LessThan(s.values[i], s.values[j])
@@ -123,11 +123,11 @@ func (s *sorter) Less(i, j int) bool {
 	return less
 }
 
-// lookEvery is how many steps of Go code pass between two looks at the context.
-const lookEvery = 4096
+// checkEvery is how many steps of Go code pass between two checks of the context.
+const checkEvery = 4096
 
-// look raises when L's context has ended.
-func look(L *lua.LState) {
+// checkContext raises when L's context has ended.
+func checkContext(L *lua.LState) {
 	if err := contextOf(L).Err(); err != nil {
 		Raise(L, err)
 	}

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Known tells what a script's calls are, by whole names such as "dns.zone" and
+// Known resolves what a script's calls are, by whole names such as "dns.zone" and
 // "cucm.Node:upload".
 type Known interface {
 	// Module reports whether require "name" returns a module.
@@ -22,7 +22,7 @@ type Known interface {
 	Changes(function string) bool
 }
 
-// CheckVisible refuses what a running script would be refused for, where it can be seen
+// CheckVisible refuses what a running script would be refused for, if it can be seen
 // without running it: in the function of a ctx:step or a ctx:poll, an assignment to a
 // variable or a table from outside of it; and in that of a poll, a call that changes the
 // outside world. The error is a *problem.Error of kind Usage with file and line.

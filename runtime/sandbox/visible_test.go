@@ -20,7 +20,7 @@ func (someKnown) Result(function string) string {
 
 func (someKnown) Changes(function string) bool { return function == "cucm.Node:upload" }
 
-// What a step or a poll does wrong is refused while the script is loaded, where it can be
+// What a step or a poll does wrong is refused while the script is loaded, if it can be
 // seen; what only looks like it is not.
 func TestVisible(t *testing.T) {
 	const before = "local node = cucm.node { host = 'a' }\nlocal s, list, Step = { due = false, deep = {} }, {}, {}\n"

@@ -25,7 +25,7 @@ func TestLongHistoryOfAnOlderVersion(t *testing.T) {
 		ctx:step("reading", { key = tostring(i) }, function() return 1 end)
 	end
 	ctx:step("end", function() return 1 end)`, steps)
-	for _, mode := range []run.Mode{run.GoOn, run.Cancel} {
+	for _, mode := range []run.Mode{run.Continue, run.Cancel} {
 		t.Run("mode "+string(mode), func(t *testing.T) {
 			w := newWorld(t)
 			spawner := w.parent.Spawner.(worker.Exec)
@@ -54,7 +54,7 @@ func TestLongHistoryOfAnOlderVersion(t *testing.T) {
 			switch {
 			case err != nil:
 				t.Fatal(err)
-			case mode == run.GoOn && (out.Status != journal.Done || lines(w.file) != 0):
+			case mode == run.Continue && (out.Status != journal.Done || lines(w.file) != 0):
 				t.Errorf("%+v, %d lines", out, lines(w.file))
 			case mode == run.Cancel && (out.Status != journal.Cancelled || lines(w.file) != 0):
 				t.Errorf("%+v, %d lines", out, lines(w.file))

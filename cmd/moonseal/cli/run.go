@@ -77,7 +77,7 @@ func (o runOptions) in(job *worker.Job) {
 	case o.replay:
 		job.Mode = run.Replay
 	case o.once:
-		job.Mode = run.GoOn
+		job.Mode = run.Continue
 	}
 }
 

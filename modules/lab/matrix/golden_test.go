@@ -179,7 +179,7 @@ func TestGoldenRunsResume(t *testing.T) {
 			}
 		case name == "daemon": // it was being cancelled
 			want = journal.Cancelled
-			if out := g.resume(run.GoOn); out.Status != want {
+			if out := g.resume(run.Continue); out.Status != want {
 				t.Fatalf("%+v", out)
 			}
 		default:
@@ -188,7 +188,7 @@ func TestGoldenRunsResume(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if out := g.resume(run.GoOn); out.Status != want {
+			if out := g.resume(run.Continue); out.Status != want {
 				t.Fatalf("%+v: %v", out, out.Error)
 			}
 		}
@@ -222,7 +222,7 @@ func TestGoldenRunsCancel(t *testing.T) {
 		if _, err := g.control.Cancel(t.Context(), g.history.Run.ID, control.Decision{By: "alice"}); err != nil {
 			t.Fatal(err)
 		}
-		out := g.resume(run.GoOn)
+		out := g.resume(run.Continue)
 		if out.Status != journal.Cancelled && !ending {
 			t.Fatalf("%+v: %v", out, out.Error)
 		}

@@ -37,13 +37,13 @@ local function refuse(key, text, hint)
   error { kind = "usage", key = key, message = key .. " " .. text, hint = hint }
 end
 
--- unknown reports a key that is none of those in list.
+-- unknown reports a key that is not in list.
 local function unknown(key, list)
   error { kind = "usage", key = key, message = key .. " is not a known key", known = list }
 end
 
 -- part returns fn(…), and reports what fn refuses at the key of the specification that
--- it comes from. from is the part of fn's arguments that stands there.
+-- it comes from. from is the part of fn's arguments that is there.
 local function part(key, hint, from, fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return result end
@@ -58,7 +58,7 @@ end
 local function check_list(key, value, hint)
   if type(value) ~= "table" then refuse(key, "must be a list, got a " .. type(value), hint) end
   for k in pairs(value) do
-    if type(k) ~= "number" then refuse(key .. "." .. tostring(k), "stands where a list is expected", hint) end
+    if type(k) ~= "number" then refuse(key .. "." .. tostring(k), "is a named key, but a list is expected", hint) end
   end
 end
 
@@ -94,7 +94,7 @@ local function each(ctx, s, step, name, options, fn)
   return result
 end
 
--- request returns what is asked of the node when it is to generate a signing request.
+-- request returns the arguments with which the node generates a signing request.
 local function request(spec, service, members)
   local all = { service = service, members = hosts(members) }
   for k, v in pairs(spec.csr or {}) do all[k] = v end
@@ -103,16 +103,16 @@ end
 
 local stages = {}
 
--- decide returns the stage to begin at, from what is found, and why where that is not
--- the first: a deploy that failed half-way is repaired, not repeated.
+-- decide returns the stage to start at, from what is found, and why if that is not the
+-- first: a deploy that failed half-way is repaired, not repeated.
 local function decide(found)
   local renewal, installed = found.renewal, found.installed
   local due = renewal.due and not renewal.forced
   if not due and same(installed, found.ours) and not same(installed, found.served) then
-    return "restarting_services", "the installed certificate is ours and is not served: going on with the restart"
+    return "restarting_services", "the installed certificate is ours and is not served: continuing with the restart"
   end
   if found.held and not same(installed, found.held) then
-    return "uploading_certificate", "an earlier run got a certificate for the pending signing request: going on with its upload"
+    return "uploading_certificate", "an earlier run got a certificate for the pending signing request: continuing with its upload"
   end
   if renewal.due then return "generating_csr" end
 end
@@ -216,7 +216,7 @@ local function subject(s)
   return s.node.host .. "/" .. s.service
 end
 
--- start returns the stage to begin at, and what the stages before it would have left.
+-- start returns the stage to start at, and what the stages before it would have left.
 local function start(s)
   local first, why = decide(s.found)
   if why then log.info(why) end
@@ -228,8 +228,8 @@ local function start(s)
   return first
 end
 
--- member returns the specification of a node of the cluster: what it does not say is as
--- at the first node.
+-- member returns the specification of a node of the cluster: what it does not specify is
+-- as for the first node.
 local function member(spec, i)
   local own = spec.members[i]
   if type(own) ~= "table" then
@@ -261,7 +261,7 @@ local function check_propagation(spec)
   end
 end
 
--- check_later has what the stages are given only in the middle of a run checked now.
+-- check_later checks now what the stages otherwise get only in the middle of a run.
 local function check_later(s, spec, service)
   if spec.csr ~= nil and type(spec.csr) ~= "table" then
     refuse("csr", "must be a table, got a " .. type(spec.csr), "csr = { key_length = 4096 }")
@@ -302,10 +302,10 @@ local function body(spec, service)
     ctx:record { subject = subject(s), installed = s.found.installed, served = s.found.served, next = s.found.renewal.at }
     local first = start(s)
     if not first then ctx:skip("not due: " .. s.found.renewal.reason) end
-    local begun = false
+    local started = false
     for _, name in ipairs(order) do
-      begun = begun or name == first
-      if begun then stage[name](ctx, s) end
+      started = started or name == first
+      if started then stage[name](ctx, s) end
     end
     ctx:record { subject = subject(s), installed = s.cert, issued = s.cert, served = s.served }
   end

@@ -25,7 +25,7 @@ func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
 		}
 		stamp := journal.Stamp{Run: l.id, Epoch: epoch, At: time.Now()}
 		for _, bad := range []string{"", "dnoe"} {
-			if _, err := run.Settle(l.history(), stamp, nil, said(bad, "")); err == nil || problem.From(err).Kind != problem.Usage {
+			if _, err := run.DecideCalls(l.history(), stamp, nil, verdict(bad, "")); err == nil || problem.From(err).Kind != problem.Usage {
 				t.Errorf("as %q: %v", bad, err)
 			}
 		}
@@ -33,7 +33,7 @@ func TestParkedRunGoesOnAsAPersonSays(t *testing.T) {
 		if as == run.AsDone {
 			result = `{"id":1}`
 		}
-		recs, err := run.Settle(l.history(), stamp, l.registry(), said(as, result))
+		recs, err := run.DecideCalls(l.history(), stamp, l.registry(), verdict(as, result))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestParkedRunAsksOnceMore(t *testing.T) {
 		t.Fatalf("%+v", out)
 	}
 	l.world.out = false
-	if recs, err := run.Settle(l.history(), journal.Stamp{}, nil, said(run.AsLook, "")); err != nil || len(recs) > 0 {
+	if recs, err := run.DecideCalls(l.history(), journal.Stamp{}, nil, verdict(run.AsLook, "")); err != nil || len(recs) > 0 {
 		t.Fatalf("look says %v, %v", recs, err)
 	}
 	if out := l.must(l.process(t.Context())); out.Status != journal.Done || len(l.world.made) != 1 {

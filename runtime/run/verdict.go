@@ -11,42 +11,41 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// How a person settles what nobody can tell.
+// How a person decides about a call of which it is unknown whether it has happened.
 const (
 	AsDone  = "done"  // it has happened
 	AsAgain = "again" // it has not: do it again
 	AsLook  = "look"  // ask the outside world once more, now that it may answer
 )
 
-// mostResult is how large a result may be that a person writes down.
+// mostResult bounds a result that is stated by hand.
 const mostResult = 64 << 10
 
-// Verdict is what a person says of a call of which nobody can tell whether it has happened.
+// Verdict is a person's decision about a call of which it is unknown whether it has happened.
 type Verdict struct {
 	As     string          `json:"as"`               // AsDone, AsAgain or AsLook
 	Result json.RawMessage `json:"result,omitempty"` // with AsDone: what it returned; if empty its probe is asked
 }
 
-// Verdicts are by [CallName]; that of "" is of the calls that are not named.
+// Verdicts are by [CallName]; that of "" is for the calls that are not named.
 type Verdicts map[string]Verdict
 
 // Functions is what a decision has to know of the functions that a run has called.
 type Functions interface {
 	// Repeatable reports whether it does no harm to call the function twice.
 	Repeatable(full string) bool
-	// GivenResult checks a result of the function that a person has written down, and
-	// returns it as the journal has it.
+	// GivenResult checks a result of the function that was stated by hand, and returns it as
+	// the journal has it.
 	GivenResult(full string, given json.RawMessage) (json.RawMessage, error)
 }
 
 // CallName names a call within its run, such as "3.1": the third step's first call.
 func CallName(e journal.Effect) string { return fmt.Sprintf("%d.%d", e.Step+1, e.N+1) }
 
-// Settle returns the records with which a person lets a parked run continue. Calls of
-// which nobody can tell whether they have happened count as done, or as not done, as the
-// person says; or they stay open, and the run asks about them again. Repeatable ones need
-// no verdict.
-func Settle(h *journal.History, stamp journal.Stamp, known Functions, vs Verdicts) ([]journal.Record, error) {
+// DecideCalls returns the records with which a parked run can continue. Its unclear calls
+// count as done, or as not done, by their verdicts; or they stay open, and the run asks
+// about them again. Repeatable ones need no verdict.
+func DecideCalls(h *journal.History, stamp journal.Stamp, known Functions, vs Verdicts) ([]journal.Record, error) {
 	d := &deciding{unclear: Unclear(h), known: known, verdicts: vs}
 	if err := d.check(); err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ type deciding struct {
 	verdicts Verdicts
 }
 
-// check refuses verdicts that are none, or of no call, and the lack of one.
+// check refuses verdicts that are not valid or name no call, and the lack of one.
 func (d *deciding) check() error {
 	for _, name := range slices.Sorted(maps.Keys(d.verdicts)) {
 		v := d.verdicts[name]
@@ -99,15 +98,15 @@ func (d *deciding) check() error {
 		return nil
 	case len(left) == 1 && len(d.unclear) == 1:
 		return d.refused("the decision must say whether "+left[0].Fn+" has happened",
-			"look at the appliance, then give --as done or --as again; --as look asks it once more")
+			"look at the appliance, then use --as done or --as again; --as look asks it once more")
 	default:
 		name := CallName(left[0])
 		return d.refused("the decision must say of each call whether it has happened: "+list(left),
-			fmt.Sprintf("look at the appliance, then give --as %s=done or --as %s=again, and so on for each; --as look asks it once more about all", name, name))
+			fmt.Sprintf("look at the appliance, then use --as %s=done or --as %s=again, and so on for each; --as look asks it once more about all", name, name))
 	}
 }
 
-// of returns what the decision says of a call; the zero verdict for nothing.
+// of returns the verdict on a call, the zero verdict for none.
 func (d *deciding) of(e journal.Effect) Verdict {
 	if v, named := d.verdicts[CallName(e)]; named {
 		return v
@@ -156,7 +155,7 @@ func (d *deciding) repeatable(e journal.Effect) bool {
 	return d.known != nil && d.known.Repeatable(e.Fn)
 }
 
-// result returns what a person says that a call returned, as the journal has it.
+// result returns the stated result of a call as the journal has it.
 func (d *deciding) result(e journal.Effect, v Verdict) (json.RawMessage, error) {
 	what := fmt.Sprintf("the result of %s, call %s, ", e.Fn, CallName(e))
 	hint := "it must be what " + e.Fn + " returns, as JSON: moonseal stubs shows its fields"
@@ -178,7 +177,10 @@ func (d *deciding) result(e journal.Effect, v Verdict) (json.RawMessage, error) 
 }
 
 func (*deciding) refused(message, hint string) error {
-	return &problem.Error{Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone, Message: message, Hint: hint}
+	return &problem.Error{
+		Kind: problem.Usage, Code: problem.Unclear, Call: "resume", Work: problem.NotDone, Message: message,
+		Hint: hint,
+	}
 }
 
 func list(calls []journal.Effect) string {
@@ -189,8 +191,8 @@ func list(calls []journal.Effect) string {
 	return strings.Join(names, ", ")
 }
 
-// Unclear returns the calls of a run of which nobody can tell whether they have happened,
-// or what they returned: marked, without an answer, in a step that has not ended.
+// Unclear returns the calls of a run of which it is unknown whether they have happened, or
+// what they returned: marked, without an answer, in a step that has not ended.
 func Unclear(h *journal.History) []journal.Effect {
 	ended := map[int]bool{}
 	for _, s := range h.Steps {
