@@ -42,11 +42,18 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	all.Wait()
 	for i, apex := range zones {
 		w := bind.Finding{What: "propagation of " + apex, Note: watchedNote(z.Propagation), Error: problem.From(watched[i])}
-		if f.Error == nil || w.Error == nil || f.Error.Message != w.Error.Message { // blocked servers are told once
-			findings = append(findings, w)
+		if blocksSame(f.Error, w.Error) {
+			continue
 		}
+		findings = append(findings, w)
 	}
 	return findings
+}
+
+// blocksSame reports whether both say that the servers of the same zone cannot be
+// reached, which is one finding.
+func blocksSame(a, b *problem.Error) bool {
+	return a != nil && b != nil && a.Code == serversBlocked && b.Code == serversBlocked && a.Target == b.Target
 }
 
 // watchedNote says who decides whether records are published.

@@ -165,8 +165,8 @@ func (c *Client) askedSince(challenges []Challenge, at time.Time) {
 	}
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()
-	if key := fmt.Sprint(clean); c.memory.begun[key].IsZero() {
-		c.memory.begun[key] = at
+	if key := fmt.Sprint(clean); c.memory.asked[key].IsZero() {
+		c.memory.asked[key] = at
 	}
 }
 
@@ -179,12 +179,12 @@ func (c *Client) waiting(challenges []Challenge, d time.Duration) time.Duration 
 	key, now := fmt.Sprint(challenges), c.opt.Clock.Now()
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()
-	begun, ok := c.memory.begun[key]
+	since, ok := c.memory.asked[key]
 	if !ok {
-		begun = now
-		c.memory.begun[key] = now
+		since = now
+		c.memory.asked[key] = now
 	}
-	return begun.Add(d).Sub(now)
+	return since.Add(d).Sub(now)
 }
 
 // ask is a server with the questions that it has to answer.
@@ -285,7 +285,7 @@ func (c *Client) unresolved(ctx context.Context, l *lookup, resolvers []server, 
 	for _, f := range failures {
 		if f.rcode == mdns.RcodeServerFailure {
 			for _, n := range names {
-				if strings.HasSuffix(f.why, " "+n) {
+				if f.name == n {
 					if err := l.loop(ctx, n); err != nil {
 						return nil, err
 					}
@@ -343,10 +343,10 @@ func (c *Client) missing(ctx context.Context, a ask) (why string, failed *failur
 		case notGranted(err):
 			return "", nil, err
 		case err != nil:
-			f := &failure{server: a.server, why: "does not answer: " + noAnswerWords(err), err: err}
+			f := &failure{server: a.server, name: q.name, why: "does not answer: " + noAnswerWords(err), err: err}
 			return f.why, f, nil
 		case got.Rcode != mdns.RcodeSuccess && got.Rcode != mdns.RcodeNameError:
-			f := &failure{server: a.server, why: "answers " + rcodeName(got.Rcode) + " for " + q.name, rcode: got.Rcode}
+			f := &failure{server: a.server, why: "answers " + rcodeName(got.Rcode) + " for " + q.name, name: q.name, rcode: got.Rcode}
 			return f.why, f, nil
 		case !a.recursive && !got.Authoritative:
 			return "is a lame server: it does not serve " + a.zone, nil, nil

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type exchange struct {
 	header http.Header
 	body   []byte
 	sent   bool // a request that changes something was answered with success
+	noZone bool // Cloudflare's list of zones has none that is meant, or several
 }
 
 type exchangeKey struct{}
@@ -53,8 +55,8 @@ func (c *Client) client(n *noting) *http.Client {
 
 type noting struct {
 	next   http.RoundTripper
-	change func(*http.Request)                // may be nil
-	narrow func(*http.Request, []byte) []byte // changes what a library reads of an answer; may be nil
+	change func(*http.Request)                           // may be nil
+	narrow func(*exchange, *http.Request, []byte) []byte // changes what a library reads of an answer; may be nil
 
 	timeout time.Duration // of a request with its answer
 }
@@ -71,7 +73,7 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	if n.change != nil {
 		n.change(req)
 	}
-	x.failed, x.status, x.header, x.body = nil, 0, nil, nil
+	x.failed, x.status, x.header, x.body, x.noZone = nil, 0, nil, nil, false
 	resp, body, err := n.whole(req)
 	if err != nil {
 		x.failed = errors.Join(err, ctx.Err())
@@ -82,7 +84,7 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.sent = true
 	}
 	if n.narrow != nil && resp.StatusCode == http.StatusOK {
-		body = n.narrow(req, body)
+		body = n.narrow(x, req, body)
 		resp.ContentLength = int64(len(body))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -177,27 +179,41 @@ type cfProblem struct {
 	Chain   []cfProblem `json:"error_chain"`
 }
 
-// jsonWords reads the errors of Cloudflare and of DigitalOcean.
-func jsonWords(body []byte) (string, bool) {
-	var said struct {
+// problemsIn returns the errors in an answer of Cloudflare's, with those that caused
+// them, and the message in one of DigitalOcean's.
+func problemsIn(body []byte) (problems []cfProblem, message string) {
+	var answer struct {
 		Errors  []cfProblem `json:"errors"`
 		Message string      `json:"message"`
 	}
-	if json.Unmarshal(body, &said) != nil {
-		return "", false
+	if json.Unmarshal(body, &answer) != nil {
+		return nil, ""
 	}
-	if len(said.Errors) == 0 {
-		return said.Message, false
+	for _, e := range answer.Errors {
+		problems = append(append(problems, e), e.Chain...)
 	}
-	var parts []string
+	return problems, answer.Message
+}
+
+// hasCode reports whether Cloudflare answered with one of its error codes.
+func (x *exchange) hasCode(codes ...int) bool {
+	problems, _ := problemsIn(x.body)
+	return slices.ContainsFunc(problems, func(e cfProblem) bool { return slices.Contains(codes, e.Code) })
+}
+
+// jsonWords reads the errors of Cloudflare and of DigitalOcean.
+func jsonWords(body []byte) (string, bool) {
+	problems, message := problemsIn(body)
+	if len(problems) == 0 {
+		return message, false
+	}
+	parts := make([]string, 0, len(problems))
 	auth := false
-	for _, e := range said.Errors {
-		for _, one := range append([]cfProblem{e}, e.Chain...) {
-			parts = append(parts, fmt.Sprintf("%s (%d)", one.Message, one.Code))
-			switch one.Code {
-			case 6003, 6111, 9106, 9109, 10000, 10001:
-				auth = true
-			}
+	for _, e := range problems {
+		parts = append(parts, fmt.Sprintf("%s (%d)", e.Message, e.Code))
+		switch e.Code {
+		case 6003, 6111, 9106, 9109, 10000, 10001:
+			auth = true
 		}
 	}
 	return strings.Join(parts, "; "), auth
