@@ -37,7 +37,7 @@
 //
 // A child that ends without a result has died: of its memory limit, of a bug, by
 // someone's hand, by its own because a function continued for long after it was told
-// to end ([Setup.Stuck]), or by its parent's because it was stopped (SIGSTOP) for
+// to end ([Setup.OnHang]), or by its parent's because it was stopped (SIGSTOP) for
 // long, or when its run was cancelled. The run is taken up again by a new child;
 // after [MaxDeaths] in one step it parks, and says how the last one died.
 package worker
