@@ -2,13 +2,10 @@ package acme
 
 import (
 	"cmp"
-	"sync"
 	"time"
 
 	"moonseal/modules/x509"
-	"moonseal/runtime/account"
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 )
 
 // Settings stand under modules.acme in the config.
@@ -22,7 +19,7 @@ type Settings struct {
 
 // Module is what require "acme" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, clients: map[clientKey]*Client{}}
+	b := &binding{settings: &Settings{}}
 	return &bind.Module{
 		Name:     "acme",
 		Doc:      "Gets certificates from an ACME CA (RFC 8555) for keys that an appliance holds, by DNS challenges, and knows when to renew (RFC 9773).",
@@ -52,47 +49,21 @@ func Module() *bind.Module {
 // so that a run's steps share connections, nonces, and what was seen of orders.
 type binding struct {
 	settings *Settings
-
-	mu      sync.Mutex
-	clients map[clientKey]*Client
+	clients  bind.Clients[CA, *Client]
 }
-
-type clientKey struct {
-	run     string
-	ca      CA
-	network *grant.Network
-	store   *account.Store
-}
-
-// maxClients bounds a process that serves many runs; a run has one or two.
-const maxClients = 256
 
 func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
-	key := clientKey{run: c.Run, ca: *ca, network: c.Network, store: c.Account}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if known := b.clients[key]; known != nil {
-		return known, nil
-	}
-	opts := Options{
-		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
-		Through: c.Network.Transport(), Granted: c.Network.Name, RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
-	}
-	if !ca.EAB.HMAC.IsZero() {
-		opts.HMAC = c.Secret(ca.EAB.HMAC)
-	}
-	made, err := New(*ca, opts)
-	if err != nil {
-		return nil, err
-	}
-	if len(b.clients) >= maxClients {
-		for _, old := range b.clients {
-			old.Close()
+	return b.clients.Get(c, *ca, func() (*Client, error) {
+		opts := Options{
+			Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
+			Through: c.Network.Transport(), Granted: c.Network.Name,
+			RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
 		}
-		clear(b.clients)
-	}
-	b.clients[key] = made
-	return made, nil
+		if !ca.EAB.HMAC.IsZero() {
+			opts.HMAC = c.Secret(ca.EAB.HMAC)
+		}
+		return New(*ca, opts)
+	})
 }
 
 // ca checks what can be checked without asking anybody.
@@ -177,13 +148,13 @@ func (b *binding) account() *bind.Func {
 		Returns: "the account",
 		Example: `local acct = ca:account()`,
 		Impl: bind.Effectful(bind.Effect[CA, none, none, *Account]{
-			Look: func(c *bind.Call, ca *CA, _ *none) (none, **Account, error) {
+			Look: func(c *bind.Call, ca *CA, _ *none) (none, *Account, bool, error) {
 				client, err := b.client(c, ca)
 				if err != nil {
-					return none{}, nil, err
+					return none{}, nil, false, err
 				}
 				known, err := client.Known(withLogger(c.Context, c.Log))
-				return none{}, found(known), err
+				return none{}, known, known != nil, err
 			},
 			Do: func(c *bind.Call, ca *CA, _ *none, _ none) (*Account, error) {
 				client, err := b.client(c, ca)
@@ -195,12 +166,4 @@ func (b *binding) account() *bind.Func {
 			Repeatable: true,
 		}),
 	}
-}
-
-// found returns what Look found as bind expects it: nil where there is nothing.
-func found[T any](v *T) **T {
-	if v == nil {
-		return nil
-	}
-	return &v
 }

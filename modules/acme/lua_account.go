@@ -18,7 +18,7 @@ func (b *binding) order() *bind.Func {
 		Returns: "the order, with the challenges of the names that are still to be proven",
 		Example: `local order = acct:order { csr = csr, replaces = installed }`,
 		Impl: bind.Effectful(bind.Effect[Account, OrderRequest, none, *Order]{
-			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, **Order, error) {
+			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, *Order, bool, error) {
 				client, err := b.of(c, acct)
 				if err == nil {
 					err = CheckCSR(a.CSR)
@@ -26,7 +26,7 @@ func (b *binding) order() *bind.Func {
 				if err == nil {
 					err = client.granted(a.CSR.Names)
 				}
-				return none{}, nil, err
+				return none{}, nil, false, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *OrderRequest, _ none) (*Order, error) {
 				client, err := b.of(c, acct)
@@ -119,9 +119,9 @@ func (b *binding) validate() *bind.Func {
 		// No probe: Validate looks first itself, and an order that has failed is
 		// that error rather than a question that nobody can answer.
 		Impl: bind.Effectful(bind.Effect[Account, orderArgs, none, *Order]{
-			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, **Order, error) {
+			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, *Order, bool, error) {
 				done, err := b.validated(c, acct, a)
-				return none{}, found(done), err
+				return none{}, done, done != nil, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *orderArgs, _ none) (*Order, error) {
 				client, err := b.of(c, acct)
@@ -157,9 +157,9 @@ func (b *binding) finalize() *bind.Func {
 		Example: `local cert = acct:finalize(order, csr)`,
 		// No probe, for the same reason as validate.
 		Impl: bind.Effectful(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
-			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, **x509.Certificate, error) {
+			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, *x509.Certificate, bool, error) {
 				done, err := b.finalized(c, acct, a)
-				return none{}, found(done), err
+				return none{}, done, done != nil, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *finalizeArgs, _ none) (*x509.Certificate, error) {
 				client, err := b.of(c, acct)

@@ -2,18 +2,15 @@ package cucm
 
 import (
 	"fmt"
-	"sync"
 
 	"moonseal/modules/x509"
-	"moonseal/runtime/account"
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 	"moonseal/runtime/problem"
 )
 
 // Module is what require "cucm" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, open: map[linkKey]*Client{}}
+	b := &binding{settings: &Settings{}}
 	node := bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
 		b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
 		b.restart(), b.services(), b.login(), b.served(), b.serves())
@@ -52,20 +49,8 @@ func Module() *bind.Module {
 // binding is the module's state: its settings, and what each run has open to its nodes.
 type binding struct {
 	settings *Settings
-
-	mu   sync.Mutex
-	open map[linkKey]*Client
+	clients  bind.Clients[*Node, *Client]
 }
-
-type linkKey struct {
-	run     string
-	node    *Node
-	network *grant.Network
-	store   *account.Store
-}
-
-// mostOpen bounds a process that serves many runs.
-const mostOpen = 256
 
 type none struct{}
 
@@ -209,14 +194,6 @@ func (b *binding) serves() *bind.Func {
 			})
 		}),
 	}
-}
-
-// found returns what Look found as bind expects it: nil where there is nothing.
-func found[T any](v *T) **T {
-	if v == nil {
-		return nil
-	}
-	return &v
 }
 
 // unknown marks an error after the work was done: the probe finds the result.

@@ -29,16 +29,16 @@ func (b *binding) csr() *bind.Func {
 				}
 				return a.check()
 			},
-			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, **x509.CSR, error) {
+			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, *x509.CSR, bool, error) {
 				r, err := ours(c, n, *a)
 				if err != nil {
-					return CSRLook{}, nil, err
+					return CSRLook{}, nil, false, err
 				}
 				if err := asked(c, r); err != nil {
-					return CSRLook{}, nil, err
+					return CSRLook{}, nil, false, err
 				}
 				look, err := with(b, c, n, func(cl *Client) (CSRLook, error) { return cl.LookCSR(c.Context, r) })
-				return look, nil, err
+				return look, nil, false, err
 			},
 			Do: func(c *bind.Call, n *Node, a *CSRRequest, _ CSRLook) (*x509.CSR, error) {
 				client, err := b.client(c, n)
@@ -115,16 +115,16 @@ func (b *binding) upload() *bind.Func {
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
 		Impl: bind.Effectful(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
 			WindowBound: true, Disruptive: true,
-			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
+			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, *Uploaded, bool, error) {
 				client, err := b.client(c, n)
 				if err != nil {
-					return UploadLook{}, nil, err
+					return UploadLook{}, nil, false, err
 				}
 				look, err := client.LookUpload(c.Context, a.Service, a.Certificate)
 				if err != nil || !look.Installed {
-					return look, nil, err
+					return look, nil, false, err
 				}
-				return look, found(&Uploaded{Host: n.Host, Service: a.Service, SHA256: a.Certificate.SHA256, Trust: []string{}}), nil
+				return look, &Uploaded{Host: n.Host, Service: a.Service, SHA256: a.Certificate.SHA256, Trust: []string{}}, true, nil
 			},
 			Do: func(c *bind.Call, n *Node, a *uploadArgs, _ UploadLook) (*Uploaded, error) {
 				return with(b, c, n, func(cl *Client) (*Uploaded, error) { return cl.Upload(c.Context, a.Service, a.Certificate) })
@@ -191,10 +191,10 @@ func (b *binding) restart() *bind.Func {
 				}
 				return a.Options.check()
 			},
-			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
+			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, *Restarted, bool, error) {
 				client, earlier, err := b.resumed(c, n)
 				if err != nil {
-					return RestartLook{}, nil, err
+					return RestartLook{}, nil, false, err
 				}
 				look, done, err := client.LookRestart(c.Context, a.request(), earlier)
 				if err == nil && done == nil && len(earlier.Services) == 0 {
@@ -203,7 +203,7 @@ func (b *binding) restart() *bind.Func {
 				if err != nil || done != nil {
 					client.Close() // no restart follows
 				}
-				return look, found(done), err
+				return look, done, done != nil, err
 			},
 			Do: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, error) {
 				client, earlier, err := b.resumed(c, n)

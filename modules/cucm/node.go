@@ -144,24 +144,11 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 
 // linked returns a client that uses what the run has open to the node.
 func (b *binding) linked(c *bind.Call, n *Node, o Options) (*Client, error) {
-	key := linkKey{c.Run, n, c.Network, c.Account}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if open := b.open[key]; open != nil {
-		return open.over(o)
-	}
-	made, err := New(o)
+	first, err := b.clients.Get(c, n, func() (*Client, error) { return New(o) })
 	if err != nil {
 		return nil, err
 	}
-	if len(b.open) >= mostOpen {
-		for _, old := range b.open {
-			old.Close()
-		}
-		clear(b.open)
-	}
-	b.open[key] = made
-	return made, nil
+	return first.over(o)
 }
 
 // userName looks a user's name up. It is not masked, which would blank out words: it

@@ -58,6 +58,9 @@ func New(opt Options) *Client {
 	return &Client{opt: opt, providers: map[string]provider{}, memory: newMemory()}
 }
 
+// Close ends the connections to the providers that are idle. The client can be used again.
+func (c *Client) Close() { (&http.Client{Transport: c.opt.HTTP}).CloseIdleConnections() }
+
 // provider changes the records of zones. Apexes and names are clean.
 type provider interface {
 	// list returns a name's records of a type; all of the zone where name is "".

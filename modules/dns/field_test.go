@@ -567,7 +567,7 @@ func TestCloudflareZonesOfOneName(t *testing.T) {
 func TestDoctorTriesPropagation(t *testing.T) {
 	s := newScript(t, dnstest.Options{})
 	look := func(mode string) []bind.Finding {
-		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}, clients: map[clientKey]*bound{}}
+		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}}
 		z := zoneAt("cloudflare")
 		z.Propagation.Mode = mode
 		return b.look(&bind.Call{

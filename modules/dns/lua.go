@@ -2,12 +2,9 @@ package dns
 
 import (
 	"context"
-	"net/http"
-	"sync"
 	"time"
 
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 	"moonseal/runtime/secret"
 )
 
@@ -22,7 +19,7 @@ type Settings struct {
 
 // Module is what require "dns" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+	b := &binding{settings: &Settings{}}
 	return &bind.Module{
 		Name:     "dns",
 		Doc:      "Writes, watches and removes the TXT records that prove the control of a name (RFC 8555 section 8.4).",
@@ -53,45 +50,20 @@ func Module() *bind.Module {
 // a run's steps share connections and what was looked up about zones.
 type binding struct {
 	settings *Settings
-
-	mu      sync.Mutex
-	clients map[clientKey]*bound
+	clients  bind.Clients[none, *Client]
 }
 
-type clientKey struct {
-	run     string
-	network *grant.Network
-}
-
-type bound struct {
-	*Client
-	transport *http.Transport
-}
-
-// maxClients bounds a process that serves many runs.
-const maxClients = 64
+type none struct{}
 
 func (b *binding) client(c *bind.Call) *Client {
-	key := clientKey{run: c.Run, network: c.Network}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if known := b.clients[key]; known != nil {
-		return known.Client
-	}
-	if len(b.clients) >= maxClients {
-		for _, old := range b.clients {
-			old.transport.CloseIdleConnections()
-		}
-		clear(b.clients)
-	}
-	transport := c.Network.Transport()
-	made := New(Options{
-		Dial: c.Network.Dial, Config: c.Network.DialConfigured, Ask: c.Network.DialDNS, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
-		RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
-		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
+	client, _ := b.clients.Get(c, none{}, func() (*Client, error) { // which returns no error
+		return New(Options{
+			Dial: c.Network.Dial, Config: c.Network.DialConfigured, Ask: c.Network.DialDNS, HTTP: c.Network.Transport(),
+			Clock: c.Clock, Resolvers: b.settings.Resolvers, RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
+			Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
+		}), nil
 	})
-	b.clients[key] = &bound{Client: made, transport: transport}
-	return made
+	return client
 }
 
 type checkArgs struct {
@@ -138,15 +110,12 @@ func (b *binding) present() *bind.Func {
 		Returns: "the records, as the provider knows them",
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
 		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
-			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, *[]Record, error) {
+			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, []Record, bool, error) {
 				if err := a.granted(c); err != nil {
-					return nil, nil, err
+					return nil, nil, false, err
 				}
-				plan, done, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
-				if err != nil || done == nil {
-					return plan, nil, err
-				}
-				return plan, &done, nil
+				plan, records, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
+				return plan, records, records != nil, err
 			},
 			Do: func(c *bind.Call, z *Zone, _ *challengesArgs, plan *Plan) ([]Record, error) {
 				return b.client(c).Present(c.Context, *z, plan)
@@ -229,7 +198,9 @@ func (b *binding) remove() *bind.Func {
 			"What `present` wrote is removed without it, when the run has ended.",
 		Example: `ctx:step("removing_records", function() zone:remove(order.challenges) end)`,
 		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, any, any]{
-			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, *any, error) { return nil, nil, a.granted(c) },
+			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, any, bool, error) {
+				return nil, nil, false, a.granted(c)
+			},
 			Do: func(c *bind.Call, z *Zone, a *challengesArgs, _ any) (any, error) {
 				return nil, b.client(c).Remove(c.Context, *z, a.Challenges, nil, nil)
 			},

@@ -168,7 +168,7 @@ func TestWaitIsNotBegunAnew(t *testing.T) {
 	// ask asks in a process of its own.
 	ask := func(pollBegan time.Time) bind.Verdict {
 		t.Helper()
-		b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+		b := &binding{settings: &Settings{}}
 		c := &bind.Call{Context: t.Context(), Clock: s.clock, Network: s.net, PollBegan: pollBegan}
 		v, err := b.propagated().Impl.Run(c, &z, &propagatedArgs{Challenges: want, Options: propagatedOptions{Authoritative: true}})
 		if err != nil {

@@ -203,11 +203,11 @@ func (s *step) newEffect(fn string, args json.RawMessage) *effect {
 // lookAndDo looks, marks and makes the call.
 func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) (any, error) {
 	spec := inv.Func.Impl.Effect
-	look, result, found, err := spec.Look(c, inv.Recv, inv.Args)
+	look, result, done, err := spec.Look(c, inv.Recv, inv.Args)
 	if err != nil {
 		return nil, err
 	}
-	if found {
+	if done {
 		return r.reread(inv.Func, result)
 	}
 	if err := r.work.stopped(); err != nil && !r.ending {
