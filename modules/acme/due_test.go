@@ -163,7 +163,7 @@ func TestNothingIsDueTwiceWithinADay(t *testing.T) {
 
 // An answer that is no window is no reason, and is said.
 func TestNoWindowIsSaid(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	log := &logged{}
 	s.log = slog.New(slog.NewTextHandler(log, nil))
@@ -185,7 +185,7 @@ func TestNoWindowIsSaid(t *testing.T) {
 // Which certificate an order replaces follows from what was kept, not from whether the
 // CA answers.
 func TestReplacesWhatWasKept(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	csr := newCSR(t, "", "a.example.com")
 	csr.Host, csr.Service = "cucm01.example.com", "tomcat"

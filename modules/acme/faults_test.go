@@ -16,7 +16,7 @@ import (
 // persist does a step until it succeeds, each time in a fresh process, as long
 // as its error is one that waiting can mend. Each try has twice the time of the
 // one before: on a busy machine the first may be too short for any answer.
-func persist[T any](t *testing.T, w *world, step func(*Client) (T, error)) (T, []*problem.Error) {
+func persist[T any](t *testing.T, w *testCA, step func(*Client) (T, error)) (T, []*problem.Error) {
 	t.Helper()
 	var errs []*problem.Error
 	for range 6 {
@@ -50,12 +50,12 @@ func TestEveryCallMayFailOnceOrThreeTimes(t *testing.T) {
 		"truncate": {Kind: faults.Truncate},
 		"timeout":  {Kind: faults.Timeout},
 	}
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	for name, fault := range kinds {
 		for _, call := range calls {
 			for _, times := range []int{1, 3} {
 				t.Run(name+" "+call, func(t *testing.T) {
-					w := &world{CA: w.CA, t: t, faults: w.faults, store: w.store, spec: w.spec, opts: w.opts}
+					w := &testCA{CA: w.CA, t: t, faults: w.faults, store: w.store, spec: w.spec, opts: w.opts}
 					if call == "acme.new-account" { // the others use the account that is there
 						w.spec.Email = strings.ReplaceAll(name, " ", "") + string(rune('0'+times)) + "@example.com"
 					}
@@ -74,7 +74,7 @@ func TestEveryCallMayFailOnceOrThreeTimes(t *testing.T) {
 	}
 }
 
-func renewUnderFaults(t *testing.T, w *world) {
+func renewUnderFaults(t *testing.T, w *testCA) {
 	t.Helper()
 	ctx := t.Context()
 	before := len(w.ledger().Certificates)
@@ -99,7 +99,7 @@ func renewUnderFaults(t *testing.T, w *world) {
 }
 
 func TestWorkIsKnownWhereItCanBe(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
 	for _, tc := range []struct {
@@ -129,7 +129,7 @@ func TestWorkIsKnownWhereItCanBe(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
 	w.fault(faults.Fault{
@@ -148,7 +148,7 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestProblemTypes(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
 	for _, tc := range []struct {
@@ -181,7 +181,7 @@ func TestProblemTypes(t *testing.T) {
 }
 
 func TestLostAnswersAreFoundAgain(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "a.example.com")
 	acct := must(c.Account(ctx))(t)
@@ -208,7 +208,7 @@ func TestLostAnswersAreFoundAgain(t *testing.T) {
 }
 
 func TestAnOrderThatIsGone(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
 	order := must(w.client().Order(ctx, acct, OrderRequest{CSR: csr}))(t)
@@ -236,7 +236,7 @@ func TestOnlyHTTPSAndOnlyDirectories(t *testing.T) {
 		_, err := New(CA{Directory: directory}, Options{})
 		wantKind(t, err, problem.Usage, "letsencrypt-staging")
 	}
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.fault(faults.Fault{Call: "acme.directory", Kind: faults.Status, Code: 200, Body: `{"hello":"world"}`})
 	_, err := w.client().Account(t.Context())
 	wantKind(t, err, problem.Refused, "no ACME directory")
@@ -248,7 +248,7 @@ func TestOnlyHTTPSAndOnlyDirectories(t *testing.T) {
 }
 
 func TestDeadline(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.fault(faults.Fault{Call: "acme.new-account", Kind: faults.Timeout})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -123,7 +123,7 @@ func (l *logged) String() string {
 }
 
 func TestFinalizeWaitsAsLongAsTheCASays(t *testing.T) {
-	w := newWorld(t, acmetest.Options{RetryOrder: 4})
+	w := newTestCA(t, acmetest.Options{RetryOrder: 4})
 	clock := newQuick()
 	w.opts.Clock, w.opts.Within = clock, 1000*time.Hour
 	w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)

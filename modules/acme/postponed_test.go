@@ -211,7 +211,7 @@ func TestAnOrderDoesNotAskWhatIsPostponed(t *testing.T) {
 
 // A forced run is due, asked for or not.
 func TestForceNeedsNoWindow(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 	w.fault(faults.Fault{Call: "acme.renewal-info", Kind: faults.Status, Code: 404, Times: -1})
 	for _, force := range []bool{false, true, true} {

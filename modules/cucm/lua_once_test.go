@@ -39,7 +39,7 @@ func (s *script) kept() account.Restarts {
 
 func (s *script) restarted(want int) {
 	s.t.Helper()
-	if list := restarts(s.world, pub); len(list) != want {
+	if list := restarts(s.testCluster, pub); len(list) != want {
 		s.t.Errorf("%d restarts, want %d: %v", len(list), want, list)
 	}
 }
@@ -157,7 +157,7 @@ func TestMarkBeforeRestart(t *testing.T) {
 	if _, _, err := s.resume(); err != nil {
 		t.Fatal(err)
 	}
-	if list := restarts(s.world, pub); len(list) != 6 || slices.Contains(list[1:], tomcatService) {
+	if list := restarts(s.testCluster, pub); len(list) != 6 || slices.Contains(list[1:], tomcatService) {
 		t.Errorf("restarted %v", list)
 	}
 }

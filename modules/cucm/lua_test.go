@@ -26,7 +26,7 @@ import (
 // script runs Lua with the module bound. What an effect saw, reported and gave
 // goes through JSON, as it does through the journal.
 type script struct {
-	*world
+	*testCluster
 	t        *testing.T
 	reg      *bind.Registry
 	net      *grant.Network
@@ -47,7 +47,7 @@ type script struct {
 
 func newScript(t *testing.T, change ...func(*cucmtest.Options)) *script {
 	t.Helper()
-	s := &script{world: newWorld(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), ""), name: "r1"}
+	s := &script{testCluster: newTestCluster(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), ""), name: "r1"}
 	t.Cleanup(s.state.Close)
 	var err error
 	if s.net, err = grant.New(grant.Options{Hosts: s.Addrs()}); err != nil {
@@ -236,7 +236,7 @@ func TestScriptRenews(t *testing.T) {
 	if got := s.pins(); !slices.Equal(got, []string{s.issued.SHA256}) {
 		t.Errorf("after the proof these are accepted: %v", got)
 	}
-	if n := len(restarts(s.world, pub)); n != 6 {
+	if n := len(restarts(s.testCluster, pub)); n != 6 {
 		t.Errorf("%d restarts", n)
 	}
 	if text := s.logs.String(); strings.Contains(text, password) || strings.Contains(text, admin) {
@@ -348,7 +348,7 @@ func TestScriptGoesOnWithARestart(t *testing.T) {
 	if err != nil || happened || got.(*Restarted).Services[0].State != Begun {
 		t.Fatalf("%+v, happened %v, %v", got, happened, err)
 	}
-	if list := restarts(s.world, pub); len(list) != 6 || list[0] != tomcatService || slices.Contains(list[1:], tomcatService) {
+	if list := restarts(s.testCluster, pub); len(list) != 6 || list[0] != tomcatService || slices.Contains(list[1:], tomcatService) {
 		t.Errorf("restarted %v", list)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

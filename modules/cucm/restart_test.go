@@ -15,11 +15,11 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// installed returns a world whose publisher has a new certificate that is not
+// installed returns a cluster whose publisher has a new certificate that is not
 // served yet.
-func installed(t *testing.T, change ...func(*cucmtest.Behavior)) (*world, *Client, *x509.Certificate, RestartRequest) {
+func installed(t *testing.T, change ...func(*cucmtest.Behavior)) (*testCluster, *Client, *x509.Certificate, RestartRequest) {
 	t.Helper()
-	w := newWorld(t, func(o *cucmtest.Options) {
+	w := newTestCluster(t, func(o *cucmtest.Options) {
 		for _, c := range change {
 			c(&o.Behavior)
 		}
@@ -113,7 +113,7 @@ func TestRestartWhateverTheShellLooksLike(t *testing.T) {
 }
 
 func TestLegacySSH(t *testing.T) {
-	w := newWorld(t, func(o *cucmtest.Options) { o.Behavior.LegacySSHOnly = true })
+	w := newTestCluster(t, func(o *cucmtest.Options) { o.Behavior.LegacySSHOnly = true })
 	_, err := w.client(t, pub).Services(t.Context())
 	wantProblem(t, err, problem.Refused, "legacy")
 	list, err := w.client(t, pub, func(o *Options) { o.Legacy = true }).Services(t.Context())
@@ -133,7 +133,7 @@ func TestMissingStartedIsAWarning(t *testing.T) {
 }
 
 func TestOnlyServicesThatRunAreRestartedBesides(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, sub)
 	look := mustLook(t, c, RestartRequest{Service: "tomcat"}, RestartProgress{})
 	if slices.Contains(look.Services, "Cisco DRF Master") {
@@ -368,7 +368,7 @@ func TestEarlierPassesAreRemembered(t *testing.T) {
 
 // Where no handshake can show it and no harm is excluded, a person decides.
 func TestNobodyCanTell(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub, func(o *Options) { o.AllowPhoneLockout = true })
 	sending := func(s string) RestartProgress { return RestartProgress{Services: []RestartState{{s, Sending}}} }
 	for _, tc := range []struct{ certificate, service string }{{"CallManager", "Cisco CallManager"}, {"tomcat", "Cisco Tomcat"}} {

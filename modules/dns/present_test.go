@@ -3,11 +3,14 @@ package dns
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	mdns "github.com/miekg/dns"
 
 	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/faults"
@@ -144,7 +147,11 @@ func TestCutRequestDidNotHappen(t *testing.T) {
 // A refusal of the second write does not hide the first one.
 func TestRefusalAfterHalfTheWorkIsUnknown(t *testing.T) {
 	forEach(t, func(t *testing.T, s *scene, z Zone) {
-		s.fault(faults.Fault{Call: op(z.Provider, "create"), Kind: faults.Status, Code: map[bool]int{true: 5, false: 400}[z.Provider == "rfc2136"], Skip: 1})
+		code := http.StatusBadRequest
+		if z.Provider == "rfc2136" {
+			code = mdns.RcodeRefused
+		}
+		s.fault(faults.Fault{Call: op(z.Provider, "create"), Kind: faults.Status, Code: code, Skip: 1})
 		_, err := s.present(z, []Challenge{challenge("www.example.com", digestA), challenge("mail.example.com", digestB)})
 		if e := problem.From(err); err == nil || e.Happened() != problem.Unknown {
 			t.Fatalf("%+v", e)

@@ -35,7 +35,7 @@ func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time
 	var begun time.Time
 	var took time.Duration
 	p := &worker.Parent{
-		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: e.secrets, Redactor: &secret.Redactor{},
+		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: secret.Map{}, Redactor: &secret.Redactor{},
 		Clock: clockwork.NewRealClock(), Build: "(devel) " + content[:10], // as the child names its own
 		Observe: func(rec journal.Record) {
 			switch r := rec.(type) {

@@ -108,7 +108,7 @@ func orderToCertificate(b *testing.B, reuse int, child bool) {
 	defer func() { _ = ca.Close() }()
 	const host = "cucm01-pub.automate.builders"
 	csr, table := newCSR(b, host)
-	e := newEngine(b, ca, nil, map[string]string{"issue.lua": fmt.Sprintf(issueScript, table)})
+	e := newEngine(b, ca, map[string]string{"issue.lua": fmt.Sprintf(issueScript, table)})
 	e.withAccount(b, ca)
 	hand := newByHand(b, ca, e)
 	var r journaltest.Ratio

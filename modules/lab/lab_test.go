@@ -183,7 +183,11 @@ func TestFolder(t *testing.T) {
 			return err
 		}
 		info, err := d.Info()
-		if want := map[bool]os.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; err == nil && info.Mode().Perm() != want {
+		want := os.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if err == nil && info.Mode().Perm() != want {
 			t.Errorf("%s is %v", path, info.Mode())
 		}
 		return err

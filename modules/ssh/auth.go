@@ -116,10 +116,20 @@ func (l *login) failed(err error) error {
 			Kind: problem.Refused, Message: "no algorithm in common: " + none.Error(), Cause: err,
 			Hint: "an old release offers only weak algorithms: allow them for this host with legacy",
 		}
-	// The server may cut a failed login off instead of answering it.
-	case l.sent && strings.Contains(err.Error(), "disconnect, reason"), strings.Contains(err.Error(), "unable to authenticate"):
+	case l.sent && disconnected(err), unauthenticated(err):
 		return &problem.Error{Kind: problem.Auth, Message: "the server refused the login", Server: err.Error(), Cause: err}
 	default:
 		return problem.Network(err)
 	}
 }
+
+// x/crypto/ssh (v0.58.0) exports no error for either of these on the client's side: the
+// first is its unexported *disconnectMsg, the second an fmt.Errorf. Its texts are all
+// there is to tell them by; TestErrorsOfTheLibrary fails if they change.
+
+// disconnected reports whether the server ended the connection by a message
+// (RFC 4253 section 11.1): it may do that in place of an answer to a failed login.
+func disconnected(err error) bool { return strings.Contains(err.Error(), "disconnect, reason") }
+
+// unauthenticated reports whether no method of authentication is left to try.
+func unauthenticated(err error) bool { return strings.Contains(err.Error(), "unable to authenticate") }

@@ -466,3 +466,22 @@ func TestPromptsThatAreWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// x/crypto/ssh has no types for these errors: its texts are told apart, and must stay.
+func TestErrorsOfTheLibrary(t *testing.T) {
+	for name, tt := range map[string]struct {
+		tries int // that the server allows
+		is    func(error) bool
+	}{
+		"unauthenticated": {-1, unauthenticated},
+		"disconnected":    {1, disconnected},
+	} {
+		s := newServer(t, nil, func(c *xssh.ServerConfig) { c.MaxAuthTries = tt.tries })
+		_, err := xssh.Dial("tcp", s.addr, &xssh.ClientConfig{
+			User: "admin", Auth: []xssh.AuthMethod{xssh.Password("wrong")}, HostKeyCallback: xssh.InsecureIgnoreHostKey(), //nolint:gosec // a test's server
+		})
+		if err == nil || !tt.is(err) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

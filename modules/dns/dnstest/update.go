@@ -147,9 +147,15 @@ func (w *World) prerequisite(zone string, rr dns.RR) int {
 	}))
 	switch {
 	case h.Class == dns.ClassANY && n == 0:
-		return map[bool]int{true: dns.RcodeNameError, false: dns.RcodeNXRrset}[h.Rrtype == dns.TypeANY]
+		if h.Rrtype == dns.TypeANY {
+			return dns.RcodeNameError
+		}
+		return dns.RcodeNXRrset
 	case h.Class == dns.ClassNONE && n > 0:
-		return map[bool]int{true: dns.RcodeYXDomain, false: dns.RcodeYXRrset}[h.Rrtype == dns.TypeANY]
+		if h.Rrtype == dns.TypeANY {
+			return dns.RcodeYXDomain
+		}
+		return dns.RcodeYXRrset
 	case h.Class != dns.ClassANY && h.Class != dns.ClassNONE:
 		return dns.RcodeNotImplemented // with values: nobody here asks for it
 	}
