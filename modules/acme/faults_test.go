@@ -13,9 +13,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// persist does a step until it succeeds, each time in a fresh process, as long
-// as its error is one that waiting can mend. Each try has twice the time of the
-// one before: on a busy machine the first may be too short for any answer.
+// persist does a step until it succeeds, each time in a fresh process, as long as its
+// error is temporary. Each try has twice the time of the one before: on a busy machine
+// the first may be too short for any answer.
 func persist[T any](t *testing.T, w *testCA, step func(*Client) (T, error)) (T, []*problem.Error) {
 	t.Helper()
 	var errs []*problem.Error
@@ -26,7 +26,7 @@ func persist[T any](t *testing.T, w *testCA, step func(*Client) (T, error)) (T, 
 		}
 		p := problem.From(err)
 		if !p.Kind.Retryable() {
-			t.Fatalf("waiting does not mend %v (%s)", err, p.Kind)
+			t.Fatalf("%v (%s) is not temporary", err, p.Kind)
 		}
 		errs = append(errs, p)
 		w.opts.Timeout *= 2

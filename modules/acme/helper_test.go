@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testCA is a CA and a state folder; each call of client is a fresh process.
+// testCA is a CA and a state directory; each call of client is a fresh process.
 type testCA struct {
 	*acmetest.CA
 	t      *testing.T

@@ -43,7 +43,7 @@ func (l lying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// What a CA answers about names that nobody has asked for.
+// What a CA answers about names that were not ordered.
 func TestCAThatAsksForOtherNames(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{})
 	csr := newCSR(t, "", "a.example.com", "*.example.com")
@@ -174,7 +174,7 @@ func TestAProxyThatRefuses(t *testing.T) {
 		if n := asked.Load(); n != 1 {
 			t.Errorf("%d: asked %d times", status, n)
 		}
-		// Reached directly, it is no matter.
+		// Reached directly, it does not matter.
 		s.net = must(grant.New(grant.Options{CABundle: s.bundle, Proxy: "http://user:hunter2@" + at, NoProxy: []string{"127.0.0.0/8"}}))(t)
 		if err := s.run(`acme.ca { directory = "letsencrypt", email = "other@example.com" }:account()`); err != nil {
 			t.Error(err)

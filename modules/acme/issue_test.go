@@ -229,7 +229,7 @@ func TestChains(t *testing.T) {
 	}
 	w.spec.PreferredChain, w.spec.Roots = "", ""
 	if cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil); cert.Root != "" || len(cert.Intermediates) != 1 {
-		t.Error("a root comes from nowhere")
+		t.Error("a root without a source")
 	}
 }
 

@@ -166,7 +166,7 @@ func TestOrderThatIsStillPending(t *testing.T) {
 	}
 }
 
-// An order that stays pending though its names are validated is no script's fault.
+// An order that stays pending though its names are validated is not a script's fault.
 func TestOrderThatStaysPending(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient
@@ -251,7 +251,7 @@ func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 		times    int // answers of the CA's; -1: for good
 		answers  int
 	}{
-		"mended":    {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, 15, 2},
+		"fixed":     {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, 15, 2},
 		"not":       {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, -1, 4},
 		"forbidden": {`{"type":"urn:ietf:params:acme:error:caa","detail":"` + words + `"}`, -1, 1},
 	} {
@@ -276,7 +276,7 @@ func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 		}
 	}
 	if n := strings.Count(log.String(), words); n != 3 {
-		t.Errorf("said %d times: %s", n, log)
+		t.Errorf("logged %d times: %s", n, log)
 	}
 }
 

@@ -8,10 +8,10 @@ import (
 	"moonseal/runtime/bind"
 )
 
-// Settings stand under modules.acme in the config.
+// Settings are those under modules.acme in the config.
 type Settings struct {
-	// Directories returns names to the directory URLs of CAs, or other URLs to
-	// the names that are known.
+	// Directories maps names to the directory URLs of CAs; a name that is known already
+	// gets another URL.
 	Directories map[string]string `yaml:"directories"`
 	Timeout     time.Duration     `yaml:"timeout"` // of one request; 30s when 0
 	Within      time.Duration     `yaml:"within"`  // how long one call waits for the CA to decide; 5m when 0
@@ -26,7 +26,7 @@ func Module() *bind.Module {
 		Settings: b.settings,
 		Functions: []*bind.Func{{
 			Name: "ca", Table: true,
-			Doc:     "Describes a certificate authority. Nothing is asked of it yet.",
+			Doc:     "Describes a certificate authority. No request is sent yet.",
 			Returns: "the CA",
 			Example: `local ca = acme.ca { directory = "letsencrypt", email = "admin@automate.builders" }`,
 			Impl:    bind.Pure(b.ca),
@@ -66,7 +66,7 @@ func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
 	})
 }
 
-// ca checks what can be checked without asking anybody.
+// ca checks what can be checked without a request.
 func (b *binding) ca(ca *CA) (*CA, error) {
 	if err := ca.check(b.settings.Directories); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (b *binding) ca(ca *CA) (*CA, error) {
 type none struct{}
 
 type renewalArgs struct {
-	Installed *x509.Certificate `lua:"installed,optional" doc:"the certificate that is in use; nil where there is none"`
+	Installed *x509.Certificate `lua:"installed,optional" doc:"the certificate that is in use; nil if there is none"`
 	Options   RenewalOptions    `lua:"options,optional" doc:"bounds"`
 }
 
@@ -85,11 +85,11 @@ func (b *binding) renewal() *bind.Func {
 	return &bind.Func{
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
-			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
+			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half if that is below 10 days. " +
 			"An answer of the CA that is not a valid window lets the next rule decide, and is logged. " +
 			"Unless the error is temporary, no run asks that CA about that certificate again for six hours. " +
 			"A certificate is left alone until it is a day old, or half of its lifetime if that is less. " +
-			"In a run with `--force` it is always due; `forced` tells.",
+			"In a run with `--force` it is always due, and `forced` is set.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
 if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.reason }) end`,
@@ -108,7 +108,7 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true
-				r.Reason = "asked for with --force; otherwise: " + r.Reason
+				r.Reason = "requested with --force; otherwise: " + r.Reason
 			}
 			return r, nil
 		}),
@@ -122,7 +122,7 @@ type csrArgs struct {
 func (b *binding) issued() *bind.Func {
 	return &bind.Func{
 		Name: "issued",
-		Doc: "Looks in the state folder for a certificate that an earlier run got: for this signing request's key and names, and not expired. " +
+		Doc: "Looks in the state directory for a certificate that an earlier run got: for this signing request's key and names, and not expired. " +
 			"With it there is nothing to order.",
 		Returns: "the certificate, or nil",
 		Example: `local cert = ca:issued(csr)`,

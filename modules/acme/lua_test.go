@@ -22,8 +22,8 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// script runs Lua with the module bound, without an engine: an effect is looked
-// at, journaled nowhere, and done.
+// script runs Lua with the module bound, without an engine: an effect is looked at, not
+// journaled, and done.
 type script struct {
 	t     *testing.T
 	w     *testCA
@@ -157,7 +157,7 @@ func TestScriptGetsACertificate(t *testing.T) {
 	}
 }
 
-func TestAPlacedOrderIsTakenUp(t *testing.T) {
+func TestPlacedOrderIsResumed(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	s.clock = newQuick()

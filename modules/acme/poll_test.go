@@ -78,7 +78,7 @@ func TestPollGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := pollClient(t, clockwork.NewFakeClock()).poll(ctx, "x", time.Minute, nil, never); err == nil {
-		t.Error("goes on though its context has ended")
+		t.Error("continues though its context has ended")
 	}
 }
 
@@ -94,7 +94,7 @@ func TestRetryAfterIsBoundedByTheStep(t *testing.T) {
 		t.Errorf("after %v: %v", clock.Since(start), err)
 	}
 	if !strings.Contains(log.String(), "retry_after=24h0m0s") {
-		t.Errorf("not said: %s", log)
+		t.Errorf("not logged: %s", log)
 	}
 	start, n = clock.Now(), 0
 	err = pollClient(t, clock).poll(ctx, "the order", time.Minute, day, func() (standing, error) { n++; return standing{header: day}, nil })

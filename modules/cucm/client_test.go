@@ -121,7 +121,7 @@ func TestTrustAndSnapshot(t *testing.T) {
 	}
 }
 
-// Where the identity call is missing the snapshot answers.
+// If the identity call is missing the snapshot answers.
 func TestIdentityFromTheSnapshot(t *testing.T) {
 	w := newTestCluster(t)
 	w.fault(t, faults.Fault{Call: cucmtest.CallIdentity, Kind: faults.Status, Code: 404, Body: "<html>Not Found</html>", Times: -1})

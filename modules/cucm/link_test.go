@@ -115,7 +115,7 @@ func TestWhatIsKeptGrowsOld(t *testing.T) {
 	if held() {
 		t.Error("the session is still open")
 	}
-	// Where it cannot be had any more, nothing was started.
+	// If it cannot be had any more, nothing was started.
 	w.fault(t, faults.Fault{Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Times: -1})
 	_, err = c.Restart(t.Context(), RestartRequest{Service: "tomcat"}, list, RestartProgress{}, nil)
 	if p := problem.From(err); p == nil || p.Happened() != problem.NotDone {

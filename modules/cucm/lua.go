@@ -22,7 +22,7 @@ func Module() *bind.Module {
 		Settings: b.settings,
 		Functions: []*bind.Func{{
 			Name: "node", Table: true,
-			Doc: "Describes one node: each has certificates of its own, and is reached by its own name. Nothing is asked of it yet. " +
+			Doc: "Describes one node: each has certificates of its own, and is reached by its own name. No request is sent yet. " +
 				"Its certificate must be pinned or verify; `moonseal trust HOST` stores what it shows.",
 			Returns: "the node",
 			Example: `local node = cucm.node { host = "cucm01-pub", domain = "automate.builders",
@@ -128,8 +128,8 @@ func (b *binding) pendingCSR() *bind.Func {
 func (b *binding) has() *bind.Func {
 	return &bind.Func{
 		Name:    "has",
-		Doc:     "Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`, where a cluster's certificate takes time to reach a node.",
-		Returns: "whether it is; where not, why",
+		Doc:     "Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`: a cluster's certificate takes time to reach a node.",
+		Returns: "whether it is; if not, why",
 		Example: `local installed = node:has("tomcat", node:identity "tomcat")`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, a *uploadArgs) (bind.Verdict, error) {
 			return with(b, c, n, func(cl *Client) (bind.Verdict, error) {
@@ -181,7 +181,7 @@ func (b *binding) serves() *bind.Func {
 	return &bind.Func{
 		Name: "serves",
 		Doc: "Makes a TLS handshake with the node and compares the certificate that it shows: the proof that a restart worked. " +
-			"Where the node's certificate is pinned, the pin moves on to this one. While a node restarts the error can be mended by waiting, so `ctx:poll` goes on.",
+			"If the node's certificate is pinned, the pin moves to this one. While a node restarts the error is temporary, so `ctx:poll` continues.",
 		Returns: "the certificate as served, or false and why",
 		Example: `local served = ctx:poll("verifying_certificate", { within = "15m" }, function() return node:serves(cert) end)`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, a *certificateArgs) (bind.Verdict, error) {

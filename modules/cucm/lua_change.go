@@ -64,7 +64,8 @@ func (b *binding) csr() *bind.Func {
 				if err != nil || !happened {
 					return nil, false, err
 				}
-				// One with other names is made anew, which says what is wrong with it.
+				// One with other names is generated again, whose error says what is wrong
+				// with it.
 				return csr, client.checkNames(*a, csr) == nil, keep(c, csr)
 			},
 			Repeatable: true,
@@ -146,7 +147,7 @@ type restartArgs struct {
 }
 
 type restartOptions struct {
-	Expect   *x509.Certificate `lua:"expect,optional" doc:"must be the installed certificate, else it is a conflict; nothing is done where it is served already"`
+	Expect   *x509.Certificate `lua:"expect,optional" doc:"must be the installed certificate, else it is a conflict; nothing is done if it is served already"`
 	Services []string          `lua:"services,optional" doc:"restart these, as the node spells them, instead of those that the certificate's type needs"`
 }
 
@@ -179,7 +180,7 @@ func (b *binding) restart() *bind.Func {
 		Name: "restart",
 		Doc: "Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. " +
 			"How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. " +
-			"What the node prints is no proof: poll `serves` afterwards. " +
+			"What the node prints does not prove it: poll `serves` afterwards. " +
 			"If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.",
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,

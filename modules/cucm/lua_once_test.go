@@ -44,8 +44,8 @@ func (s *script) restarted(want int) {
 	}
 }
 
-// What one run began another does not begin again, as long as the certificate is the
-// same and is not served.
+// A restart that one run started is not started again by another, as long as the
+// certificate is the same and is not served.
 func TestRestartOncePerCertificate(t *testing.T) {
 	s := uploaded(t, stale)
 	s.must(restart)
@@ -94,7 +94,7 @@ func TestRestartedByHand(t *testing.T) {
 }
 
 // A restart that surely has not started does not count.
-func TestRestartThatNeverBegan(t *testing.T) {
+func TestRestartThatNeverStarted(t *testing.T) {
 	for name, f := range map[string]faults.Fault{
 		"refused by the node": {Call: cucmtest.CallRestart, Kind: faults.Status, Times: -1},
 		"no SSH":              {Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Times: -1},
@@ -117,7 +117,7 @@ func TestRestartThatNeverBegan(t *testing.T) {
 }
 
 // One whose answer was lost may have started.
-func TestRestartThatMayHaveBegun(t *testing.T) {
+func TestRestartThatMayHaveStarted(t *testing.T) {
 	s := uploaded(t)
 	s.fault(t, faults.Fault{Call: cucmtest.CallRestart, Kind: faults.Reset, Times: -1})
 	if err := s.run(restart); err == nil {

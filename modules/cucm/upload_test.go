@@ -205,7 +205,7 @@ func TestRefusedUploads(t *testing.T) {
 			answer: `{"key":400,"messages":["CSR SAN and Certificate SAN does not match"],"trackingId":"UC_2"}`, code: 400,
 			kind: problem.Mismatch, work: problem.NotDone, words: []string{"UC_2", "exactly the names"},
 		},
-		"500 that waiting may mend": {
+		"500 that may pass": {
 			answer: `{"key":500,"messages":["Internal error"],"trackingId":"UC_3"}`, code: 500,
 			kind: problem.Unavailable, work: problem.Unknown, words: []string{"Internal error", "fresh CSR"},
 		},

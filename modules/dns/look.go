@@ -31,7 +31,7 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	case len(zones) == 0:
 		f.Note = "not tried: none of the playbook's hosts is in a zone; name = \"example.com\" in dns.zone says which"
 	default:
-		f.Note = "the provider takes the credentials, and has " + strings.Join(zones, " ")
+		f.Note = "the provider accepts the credentials, and has " + strings.Join(zones, " ")
 	}
 	findings = append(findings, f)
 	watched := make([]error, len(zones))
@@ -56,7 +56,7 @@ func blocksSame(a, b *problem.Error) bool {
 	return a != nil && b != nil && a.Code == serversBlocked && b.Code == serversBlocked && a.Target == b.Target
 }
 
-// watchedNote says who decides whether records are published.
+// watchedNote says what decides whether records are published.
 func watchedNote(p Propagation) string {
 	switch p.mode() {
 	case modeResolvers:

@@ -191,7 +191,7 @@ func (l *lookup) follow(ctx context.Context, name string) (place, error) {
 		if len(trail) > maxCNAMEs+1 {
 			return p, &problem.Error{
 				Kind: problem.Mismatch, Target: name, Work: problem.NotDone,
-				Message: fmt.Sprintf("its CNAME chain is longer than %d: %s", maxCNAMEs, strings.Join(trail, " -> ")), Hint: "shorten the chain of CNAME records",
+				Message: fmt.Sprintf("CNAME chain longer than %d: %s", maxCNAMEs, strings.Join(trail, " -> ")), Hint: "shorten the chain of CNAME records",
 			}
 		}
 	}
@@ -265,7 +265,7 @@ func (l *lookup) locate(ctx context.Context, name string) (place, error) {
 		}
 		return p, nil
 	}
-	return p, &problem.Error{Kind: problem.Mismatch, Target: name, Message: "its delegation does not end: servers refer to ever more others", Work: problem.NotDone}
+	return p, &problem.Error{Kind: problem.Mismatch, Target: name, Message: "endless delegation: servers refer to ever more others", Work: problem.NotDone}
 }
 
 // authoritative asks all servers of a zone for a CNAME at name, and returns the answer
@@ -307,7 +307,7 @@ func zoneIn(a *mdns.Msg, apex, name string) string {
 	return ""
 }
 
-// behind is locate where no server of the zone helps, such as behind a firewall. The
+// behind is locate for a zone none of whose servers helps, such as behind a firewall. The
 // provider knows the zone's CNAMEs. The resolvers are asked for one only if the name is
 // in another zone than the one that is to be written to: there has to be one then, so
 // that no absence is remembered.

@@ -35,17 +35,17 @@ func (l *lookup) recursive(ctx context.Context, name string, qtype uint16) (*mdn
 }
 
 func noAnswer(name string, qtype uint16, failures []failure) error {
-	said := make([]string, 0, len(failures))
+	answers := make([]string, 0, len(failures))
 	var last error
 	for _, f := range failures {
-		said = append(said, f.server.addr+" "+f.why)
+		answers = append(answers, f.server.addr+" "+f.why)
 		if f.err != nil {
 			last = f.err
 		}
 	}
 	return &problem.Error{
 		Kind: problem.Unavailable, Target: name, Work: problem.NotDone, Cause: last,
-		Message: fmt.Sprintf("no server answers for %s %s", name, mdns.TypeToString[qtype]), Server: strings.Join(said, "; "),
+		Message: fmt.Sprintf("no server answers for %s %s", name, mdns.TypeToString[qtype]), Server: strings.Join(answers, "; "),
 	}
 }
 
@@ -68,8 +68,8 @@ type failure struct {
 // secondThoughts is how long an answer that there is nothing waits for a better one.
 const secondThoughts = 250 * time.Millisecond
 
-// race asks all servers at once and returns the first answer for which useless says
-// "", and who gave it; without one, what each of them said, in the servers' order. The
+// race asks all servers at once and returns the first answer for which useless says "",
+// and its server; without one, what each of them answered, in the servers' order. The
 // error is of a server that is not granted, or of a context that has ended.
 func (l *lookup) race(ctx context.Context, servers []server, name string, qtype uint16, recursive bool, useless func(*mdns.Msg) string) (*mdns.Msg, server, []failure, error) {
 	type reply struct {

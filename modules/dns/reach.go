@@ -54,16 +54,16 @@ const serversBlocked problem.Code = "dns_servers_blocked"
 
 // blocked is the problem of servers of which none sent an answer.
 func blocked(apex string, failures []failure) *problem.Error {
-	var names, said []string
+	var names, answers []string
 	resolved := false
 	for _, f := range failures {
 		names = append(names, hostOf(f.server))
-		said = append(said, hostOf(f.server)+" "+f.why)
+		answers = append(answers, hostOf(f.server)+" "+f.why)
 		_, unresolved := errors.AsType[*net.DNSError](f.err)
 		resolved = resolved || !unresolved
 	}
 	e := &problem.Error{
-		Kind: problem.Unavailable, Code: serversBlocked, Target: "zone " + apex, Work: problem.NotDone, Server: strings.Join(said, "; "),
+		Kind: problem.Unavailable, Code: serversBlocked, Target: "zone " + apex, Work: problem.NotDone, Server: strings.Join(answers, "; "),
 		Message: "port 53 to " + strings.Join(names, ", ") + " is blocked from here: no answer over UDP and TCP", Hint: modesHint,
 	}
 	if !resolved {

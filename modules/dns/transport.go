@@ -104,9 +104,8 @@ func (n *noting) whole(req *http.Request) (*http.Response, []byte, error) {
 	return resp, body, err
 }
 
-// problemOf returns err, of a library's call that was observed in x, as what
-// happened on the wire. Where an earlier request of the call changed something,
-// the work is Unknown.
+// problemOf returns err, of a library's call that was observed in x, as what happened on
+// the wire. If an earlier request of the call changed something, the work is Unknown.
 func (x *exchange) problemOf(ctx context.Context, err error, target string, now time.Time) *problem.Error {
 	var e *problem.Error
 	switch {
@@ -128,7 +127,7 @@ func (x *exchange) problemOf(ctx context.Context, err error, target string, now 
 		e = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("answered %d to another place", x.status), Status: x.status, Work: problem.NotDone}
 	default:
 		words, _ := serverWords(x.body)
-		e = &problem.Error{Kind: problem.Unavailable, Message: "the answer makes no sense: " + err.Error(), Server: words, Status: x.status, Work: problem.Unknown, Cause: err}
+		e = &problem.Error{Kind: problem.Unavailable, Message: "the answer is malformed: " + err.Error(), Server: words, Status: x.status, Work: problem.Unknown, Cause: err}
 	}
 	if x.sent {
 		e.Work = problem.Unknown
@@ -221,20 +220,20 @@ func jsonWords(body []byte) (string, bool) {
 
 // xmlWords reads the errors of AWS.
 func xmlWords(body []byte) string {
-	var said struct {
+	var doc struct {
 		Code     string   `xml:"Error>Code"`
 		Message  string   `xml:"Error>Message"`
 		Messages []string `xml:"Messages>Message"`
 	}
-	if xml.Unmarshal(body, &said) != nil {
+	if xml.Unmarshal(body, &doc) != nil {
 		return ""
 	}
-	words := said.Message
-	if len(said.Messages) > 0 {
-		words = strings.Join(said.Messages, "; ")
+	words := doc.Message
+	if len(doc.Messages) > 0 {
+		words = strings.Join(doc.Messages, "; ")
 	}
-	if said.Code != "" {
-		words = said.Code + ": " + words
+	if doc.Code != "" {
+		words = doc.Code + ": " + words
 	}
 	return words
 }

@@ -130,7 +130,7 @@ func (pure) Invoke(inv *bind.Invocation) (any, error) {
 	return inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
 }
 
-// run runs a playbook to its end; to may stand between it and the journal.
+// run runs a playbook to its end; to may wrap the journal.
 func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
 	id := e.journal.NewRunID()
 	created := journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: name, Bundle: bundleHash}

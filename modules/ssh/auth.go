@@ -13,9 +13,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// login authenticates with one attempt in all, by password or, where the
-// server does not offer that, keyboard-interactive. What went wrong is kept
-// in err: the library wraps or replaces what its callbacks return.
+// login authenticates with one attempt in all, by password or, if the server does not
+// offer that, keyboard-interactive. What went wrong is kept in err: the library wraps or
+// replaces what its callbacks return.
 type login struct {
 	ctx      context.Context //nolint:containedctx // it lives as long as one login
 	password func(context.Context) (string, error)
@@ -88,8 +88,8 @@ func (l *login) answer(_, instruction string, questions []string, echos []bool) 
 	return []string{pw}, nil
 }
 
-// errNoAnswer: the connection ended before the server said how one may log in,
-// or anything to the password.
+// errNoAnswer: the connection ended before the server sent which methods there are, or
+// answered the password.
 var errNoAnswer = errors.New("it was cut before the login was answered")
 
 // counting counts what it receives.
@@ -124,8 +124,8 @@ func (l *login) failed(err error) error {
 }
 
 // x/crypto/ssh (v0.58.0) exports no error for either of these on the client's side: the
-// first is its unexported *disconnectMsg, the second an fmt.Errorf. Its texts are all
-// there is to tell them by; TestErrorsOfTheLibrary fails if they change.
+// first is its unexported *disconnectMsg, the second an fmt.Errorf. Only
+// their texts distinguish them; TestErrorsOfTheLibrary fails if those change.
 
 // disconnected reports whether the server ended the connection by a message
 // (RFC 4253 section 11.1): it may do that in place of an answer to a failed login.

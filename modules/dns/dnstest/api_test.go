@@ -246,7 +246,7 @@ func TestAPIFaults(t *testing.T) {
 	p := &libcloudflare.Provider{APIToken: w.Credentials().CloudflareToken, HTTPClient: w.HTTPClient()}
 	rec := []libdns.Record{libdns.TXT{Name: "x", TTL: time.Minute, Text: "v"}}
 	if _, err := p.AppendRecords(context.Background(), "example.com", rec); err == nil {
-		t.Error("a lost answer is no error")
+		t.Error("a lost answer is not an error")
 	}
 	if got := w.TXT().Present; len(got) != 1 {
 		t.Errorf("work of a lost answer: %+v", got)
