@@ -169,7 +169,7 @@ func TestProblemTypes(t *testing.T) {
 		{500, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"oops"}`, problem.Unavailable, []string{"oops"}},
 		{403, `<html>blocked by proxy</html>`, problem.Auth, []string{"blocked by proxy", "proxy in between"}},
 		{400, `{"detail":"no type"}`, problem.Refused, []string{"no type"}},
-		{200, `not json`, problem.Unavailable, []string{"makes no sense"}},
+		{200, `not json`, problem.Unavailable, []string{"is malformed"}},
 		{201, `{"status":"pending","identifiers":[{"type":"dns","value":"other.example.com"}]}`, problem.Unavailable, []string{"identifiers"}},
 		{400, strings.Repeat("x", maxAnswer+1), problem.Refused, []string{"bytes"}},
 	} {
@@ -239,7 +239,7 @@ func TestOnlyHTTPSAndOnlyDirectories(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{})
 	w.fault(faults.Fault{Call: "acme.directory", Kind: faults.Status, Code: 200, Body: `{"hello":"world"}`})
 	_, err := w.client().Account(t.Context())
-	wantKind(t, err, problem.Refused, "no ACME directory")
+	wantKind(t, err, problem.Refused, "not an ACME directory")
 	w.opts.RootCAs = nil
 	_, err = w.client().Account(t.Context())
 	wantKind(t, err, problem.Untrusted, "unknown authority")

@@ -318,7 +318,7 @@ func TestRefusedThoughItHappened(t *testing.T) {
 	wantKind(t, err, problem.Auth, "unauthorized")
 }
 
-// An alternate chain that cannot be had costs nothing but a warning.
+// An alternate chain that cannot be downloaded costs nothing but a warning.
 func TestAlternateThatCannotBeHad(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{AlternateRoots: 2})
 	log := &logged{}
@@ -331,7 +331,7 @@ func TestAlternateThatCannotBeHad(t *testing.T) {
 		"503":  func(int, string) (int, string) { return 503, "" },
 		"page": func(int, string) (int, string) { return 200, "<html>" },
 	} {
-		for preferred, want := range map[int]int{1: 0, 2: 2} { // the first alternate cannot be had
+		for preferred, want := range map[int]int{1: 0, 2: 2} { // the first alternate cannot be downloaded
 			w.spec.PreferredChain = must(x509.Parse(w.RootPEMs()[preferred]))(t).Subject
 			w.opts.Clock, w.opts.Within = newQuick(), patient
 			csr := newCSR(t, "", "a.example.com")
@@ -377,7 +377,7 @@ func (o *oneAlternate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// ZeroSSL asks to come again in a day for what takes it a minute.
+// ZeroSSL asks to retry in a day for what takes it a minute.
 func TestRetryAfterOfADayOnAnOrder(t *testing.T) {
 	w := newTestCA(t, acmetest.Options{RetryOrder: 86400})
 	clock := newQuick()

@@ -98,7 +98,7 @@ func TestRetryAfterIsBoundedByTheStep(t *testing.T) {
 	}
 	start, n = clock.Now(), 0
 	err = pollClient(t, clock).poll(ctx, "the order", time.Minute, day, func() (standing, error) { n++; return standing{header: day}, nil })
-	p := wantKind(t, err, problem.Timeout, "come again in 24h0m0s", "in 1m0s")
+	p := wantKind(t, err, problem.Timeout, "asks to retry in 24h0m0s", "in 1m0s")
 	if clock.Since(start) != time.Minute || p.RetryAfter.Sub(clock.Now()) != time.Minute || n != 1 {
 		t.Errorf("asked %d times in %v: %+v", n, clock.Since(start), p)
 	}

@@ -273,7 +273,7 @@ func TestNetworkFaults(t *testing.T) {
 		{faults.Fault{Kind: faults.Timeout}, problem.Timeout, problem.Unknown, nil},
 		{faults.Fault{Kind: faults.Status, Code: 503, Body: "<html><body>Starting <b>up</b>"}, problem.Unavailable, problem.Unknown, []string{"Starting up", "503", "HTML page"}},
 		{faults.Fault{Kind: faults.Status, Code: 502}, problem.Unavailable, problem.Unknown, []string{"empty body"}},
-		{faults.Fault{Kind: faults.Status, Code: 500, Body: "boom"}, problem.Unavailable, problem.Unknown, []string{`"boom"`, "no JSON"}},
+		{faults.Fault{Kind: faults.Status, Code: 500, Body: "boom"}, problem.Unavailable, problem.Unknown, []string{`"boom"`, "not JSON"}},
 		{faults.Fault{Kind: faults.Status, Code: 429, Header: map[string]string{"Retry-After": "60"}}, problem.RateLimited, problem.NotDone, nil},
 		{faults.Fault{Kind: faults.Status, Code: 400, Body: `{"key":400,"messages":["Invalid JSON Format"],"trackingId":"UC_24"}`}, problem.Refused, problem.NotDone, []string{"Invalid JSON Format", "UC_24"}},
 		{faults.Fault{Kind: faults.Status, Code: 302, Header: map[string]string{"Location": "https://elsewhere.example.com/"}}, problem.Refused, problem.NotDone, []string{"redirects"}},

@@ -67,7 +67,7 @@ func TestUnclearAnswerOfAnUpdateIsUnknown(t *testing.T) {
 		{"signature does not verify", func(b []byte) []byte { b[len(b)-12] ^= 1; return b }, "does not verify"},
 		{"signed under another name", func(b []byte) []byte { return bytes.Replace(b, []byte("moonseal"), []byte("moonsEaL"), 1) }, "does not verify"},
 		{"not signed", unsigned, "is not signed"},
-		{"cut short", func(b []byte) []byte { return b[:len(b)/2] }, "makes no sense"},
+		{"cut short", func(b []byte) []byte { return b[:len(b)/2] }, "is malformed"},
 		{"garbage", func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) }, ""},
 		{"header only", func(b []byte) []byte { return b[:11] }, ""},
 		{"another id", func(b []byte) []byte { b[0] ^= 1; return b }, ""},

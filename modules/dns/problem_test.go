@@ -88,7 +88,7 @@ func TestBadTimes(t *testing.T) {
 				{faults.Fault{Kind: faults.Status, Code: 502, Body: page}, problem.Unavailable, 502, problem.Unknown, `answered 502 Bad Gateway: "502 Bad Gateway"`},
 				{faults.Fault{Kind: faults.Status, Code: 503}, problem.Unavailable, 503, problem.Unknown, "503"},
 				{faults.Fault{Kind: faults.Status, Code: 429, Body: `{"message":"slow down"}`, Header: map[string]string{"Retry-After": "30"}}, problem.RateLimited, 429, problem.NotDone, `429 Too Many Requests: "slow down"`},
-				{faults.Fault{Kind: faults.Status, Code: 200, Body: `surprise`}, problem.Unavailable, 200, problem.Unknown, "makes no sense"},
+				{faults.Fault{Kind: faults.Status, Code: 200, Body: `surprise`}, problem.Unavailable, 200, problem.Unknown, "is malformed"},
 				{faults.Fault{Kind: faults.Reset}, problem.Unavailable, 0, problem.Unknown, "connection"},
 				{faults.Fault{Kind: faults.Truncate}, problem.Unavailable, 0, problem.Unknown, "connection lost"},
 			} {
@@ -182,7 +182,7 @@ func TestCloudflareWithoutResultInfo(t *testing.T) {
 		return `{"success":true,"result":[{"id":"1","name":"example.com"}]}`
 	})
 	_, err := s.client.Records(t.Context(), zoneAt("cloudflare"), "a.example.com", "TXT")
-	if e := problem.From(err); err == nil || e.Kind != problem.Unavailable || !strings.Contains(e.Error(), "makes no sense") {
+	if e := problem.From(err); err == nil || e.Kind != problem.Unavailable || !strings.Contains(e.Error(), "is malformed") {
 		t.Errorf("%+v", e)
 	}
 }

@@ -110,7 +110,7 @@ func TestReusedAuthorization(t *testing.T) {
 	}
 }
 
-// A CA that asks to come again later is asked later, in the same step.
+// A CA that asks for a later retry is asked later, in the same step.
 func TestCAThatTakesItsTime(t *testing.T) {
 	s := newSite(t, func(o *lab.Options) { o.RetryAuthz, o.RetryOrder = 20, 20 })
 	r := s.renewal(t, dropIn{}, patient())
