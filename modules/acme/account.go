@@ -27,9 +27,9 @@ type Account struct {
 	URL string `lua:"url" doc:"the account's URL, its identity at the CA"`
 }
 
-// Account finds the account of the CA's email again, or registers it. The key
-// is on disk before the CA hears of it, so that doing this twice does no harm.
-// Registering agrees to the CA's terms of service.
+// Account finds the account of the CA's email again, or registers it. The key is on disk
+// before the CA sees it, so that doing this twice does no harm. Registering agrees to the
+// CA's terms of service.
 func (c *Client) Account(ctx context.Context) (*Account, error) {
 	unlock, err := c.lock(ctx)
 	if err != nil {
@@ -52,8 +52,8 @@ func (c *Client) Account(ctx context.Context) (*Account, error) {
 	return c.account(), nil
 }
 
-// Known returns the account where its key and URL are in the store, else nil. It
-// asks nobody.
+// Known returns the account if its key and URL are in the store, else nil. It sends no
+// request.
 func (c *Client) Known(ctx context.Context) (*Account, error) {
 	unlock, err := c.lock(ctx)
 	if err != nil {
@@ -87,8 +87,8 @@ func (c *Client) account() *Account {
 	return &Account{CA: &ca, URL: kid}
 }
 
-// register makes the account, or finds it by its key where that is not new
-// (section 7.3.1): a binding may be good for one registration only.
+// register makes the account, or finds it by its key if that is not new (section 7.3.1):
+// a binding may be good for one registration only.
 func (c *Client) register(ctx context.Context, created bool) error {
 	key, _ := c.identity()
 	var found string
@@ -153,7 +153,7 @@ func (c *Client) newAccount(ctx context.Context, key crypto.Signer, msg acme.Acc
 	case err != nil:
 		return "", err
 	case made.Location == "":
-		return "", &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA gave no account URL", Work: problem.Unknown}
+		return "", &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA returned no account URL", Work: problem.Unknown}
 	case made.Status != "" && made.Status != acme.StatusValid:
 		return "", &problem.Error{
 			Kind: problem.Auth, Target: made.Location, Message: "the account is " + made.Status,
@@ -208,7 +208,7 @@ func (c *Client) use(ctx context.Context, acct *Account) (crypto.Signer, string,
 	return key, kid, nil
 }
 
-// loadKey gets the key from the store, where may is set made anew if need be.
+// loadKey returns the key from the store; if may is set, a missing one is made.
 func (c *Client) loadKey(may bool) (created bool, err error) {
 	if key, _ := c.identity(); key != nil {
 		return false, nil
@@ -216,7 +216,7 @@ func (c *Client) loadKey(may bool) (created bool, err error) {
 	text, created, err := c.opts.Store.AccountKey(c.holder(), func() ([]byte, error) {
 		if !may {
 			return nil, &problem.Error{
-				Kind: problem.NotFound, Message: "the account's key is not in the state folder", Work: problem.NotDone,
+				Kind: problem.NotFound, Message: "the account's key is not in the state directory", Work: problem.NotDone,
 				Hint: "a new run registers a new account",
 			}
 		}

@@ -24,7 +24,7 @@ import (
 )
 
 func TestAccountIsFoundAgainByItsKey(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	w.fault(faults.Fault{Call: "acme.new-account", Kind: faults.Lost})
 	if _, err := w.client().Account(ctx); problem.From(err).Happened() != problem.Unknown {
@@ -51,7 +51,7 @@ type noURL struct{ *account.Store }
 func (noURL) AccountURL(account.Holder) (string, error) { return "", nil }
 
 func TestKeyIsStoredBeforeTheCAHearsOfIt(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	full := errors.New("disk full")
 	w.opts.Store = brokenStore{full}
 	if _, err := w.client().Account(t.Context()); !errors.Is(err, full) {
@@ -76,9 +76,9 @@ func (brokenStore) Deferral(string, string, time.Time) (account.Deferral, error)
 func (brokenStore) SaveDeferral(string, string, account.Deferral, time.Time) error { return nil }
 
 func TestACAThatForgotTheAccount(t *testing.T) {
-	old := newWorld(t, acmetest.Options{})
+	old := newTestCA(t, acmetest.Options{})
 	acct := must(old.client().Account(t.Context()))(t)
-	w := newWorld(t, acmetest.Options{}) // the same CA after it lost its memory
+	w := newTestCA(t, acmetest.Options{}) // the same CA after it lost its memory
 	acct.URL = strings.Replace(acct.URL, old.DirectoryURL(), w.DirectoryURL(), 1)
 	must(w.client().Account(t.Context()))(t)
 	gone := *acct
@@ -90,7 +90,7 @@ func TestACAThatForgotTheAccount(t *testing.T) {
 }
 
 func TestWithoutTheKeyNothingIsSent(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	acct := must(w.client().Account(t.Context()))(t)
 	w.opts.Store = account.Open(t.TempDir(), "")
 	w.requests("")
@@ -103,7 +103,7 @@ func TestWithoutTheKeyNothingIsSent(t *testing.T) {
 
 func TestExternalAccountBinding(t *testing.T) {
 	mac := base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
-	w := newWorld(t, acmetest.Options{RequireEAB: true, EAB: map[string]string{"kid-1": mac}})
+	w := newTestCA(t, acmetest.Options{RequireEAB: true, EAB: map[string]string{"kid-1": mac}})
 	ctx := t.Context()
 	_, err := w.client().Account(ctx)
 	wantKind(t, err, problem.Auth, "external account binding", "eab =")
@@ -132,7 +132,7 @@ func TestExternalAccountBinding(t *testing.T) {
 // CAs hand out the binding's key in either alphabet of base64.
 func TestBindingKeyInEitherAlphabet(t *testing.T) {
 	key := []byte("\xfb\xff\xfe0123456789abcdef0123456789abc")
-	w := newWorld(t, acmetest.Options{RequireEAB: true, EAB: map[string]string{"kid-1": base64.RawURLEncoding.EncodeToString(key)}})
+	w := newTestCA(t, acmetest.Options{RequireEAB: true, EAB: map[string]string{"kid-1": base64.RawURLEncoding.EncodeToString(key)}})
 	w.spec.EAB.KeyID = "kid-1"
 	for _, enc := range []*base64.Encoding{base64.RawURLEncoding, base64.URLEncoding, base64.StdEncoding, base64.RawStdEncoding} {
 		w.opts.Store = account.Open(t.TempDir(), "")
@@ -148,7 +148,7 @@ func TestBindingKeyInEitherAlphabet(t *testing.T) {
 // Two directories of one host have accounts of their own, and so have two bindings.
 func TestAccountsByDirectoryAndBinding(t *testing.T) {
 	mac := base64.RawURLEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
-	w := newWorld(t, acmetest.Options{DirectoryPaths: []string{"/acme/two/directory"}, EAB: map[string]string{"kid-1": mac, "kid-2": mac}})
+	w := newTestCA(t, acmetest.Options{DirectoryPaths: []string{"/acme/two/directory"}, EAB: map[string]string{"kid-1": mac, "kid-2": mac}})
 	ctx := t.Context()
 	// What an older version left: a key for the host, and the URL of an account that
 	// only one of its directories knows.
@@ -225,7 +225,7 @@ func TestParseKey(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	w := newWorld(t, acmetest.Options{Profiles: map[string]acmetest.Profile{
+	w := newTestCA(t, acmetest.Options{Profiles: map[string]acmetest.Profile{
 		"classic": {PromoteCommonName: true}, "tlsserver": {}, "shortlived": {},
 	}})
 	ctx := t.Context()

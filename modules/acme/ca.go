@@ -21,8 +21,8 @@ type CA struct {
 	Directory      string `lua:"directory,optional" default:"letsencrypt" doc:"letsencrypt, letsencrypt-staging, zerossl, google, or the URL of an ACME directory"`
 	Email          string `lua:"email,optional" doc:"contact address of the account; each address has an account of its own"`
 	EAB            EAB    `lua:"eab,optional" doc:"external account binding, for CAs that ask for it; each has an account of its own"`
-	Profile        string `lua:"profile,optional" doc:"the CA's certificate profile; where empty, classic at Let's Encrypt"`
-	PreferredChain string `lua:"preferred_chain,optional" doc:"common name of the root that the chain should end in, where the CA offers several"`
+	Profile        string `lua:"profile,optional" doc:"the CA's certificate profile; if empty, classic at Let's Encrypt"`
+	PreferredChain string `lua:"preferred_chain,optional" doc:"common name of the root that the chain should end in, if the CA offers several"`
 	Roots          string `lua:"roots,optional" doc:"PEM: roots that the chain may end in, beside the system's"`
 	TrustedRoots   string `lua:"trusted_roots,optional" doc:"PEM: roots for the connection to the CA, beside the system's"`
 }
@@ -66,7 +66,7 @@ func (ca CA) Resolve(known map[string]string) (*url.URL, error) {
 	return u, nil
 }
 
-// check looks at all that can be checked without asking anybody.
+// check checks all that can be checked without a request.
 func (ca CA) check(known map[string]string) error {
 	if _, err := ca.Resolve(known); err != nil {
 		return err

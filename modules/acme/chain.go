@@ -19,9 +19,9 @@ import (
 // maxAlternates bounds how many chains of one certificate are looked at.
 const maxAlternates = 8
 
-// download gets a certificate with the chain that is preferred, else the one
-// that the CA returns first. A chain that cannot be had is passed over: the
-// certificate is issued, whatever becomes of its other chains.
+// download gets a certificate with the chain that is preferred, else the one that the CA
+// returns first. A chain that cannot be downloaded is skipped: the certificate is issued,
+// whatever becomes of its other chains.
 func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*x509.Certificate, error) {
 	cert, header, err := c.getChain(ctx, acct, certURL)
 	if err != nil || c.Preferred(cert) {
@@ -34,7 +34,7 @@ func (c *Client) download(ctx context.Context, acct *Account, certURL string) (*
 	for _, other := range others[:min(len(others), maxAlternates)] {
 		alternate, _, err := c.getChain(ctx, acct, other)
 		if err != nil {
-			logger(ctx).WarnContext(ctx, "an alternate chain of the certificate cannot be had: passed over", "url", other, "error", err.Error())
+			logger(ctx).WarnContext(ctx, "cannot download an alternate chain of the certificate: skipped", "url", other, "error", err.Error())
 			continue
 		}
 		if alternate.SHA256 == cert.SHA256 && c.Preferred(alternate) {
@@ -67,8 +67,8 @@ func (c *Client) getChain(ctx context.Context, acct *Account, chainURL string) (
 	return cert, header, nil
 }
 
-// noChain is the error of an answer that holds no certificate. The certificate is
-// issued all the same, so that it is asked for again.
+// noChain is the error of an answer that holds no certificate. The certificate is issued
+// all the same, so the download is tried again.
 func noChain(chainURL string, err error) error {
 	return &problem.Error{
 		Kind: problem.Unavailable, Target: chainURL, Message: "the CA's answer to certificate is not a chain of certificates: " + problem.From(err).Message,
@@ -100,8 +100,8 @@ func (c *Client) withRoot(cert *x509.Certificate) error {
 	return nil
 }
 
-// Preferred reports whether cert's chain ends in the root that the CA's
-// preferred_chain names; true where it names none.
+// Preferred reports whether cert's chain ends in the root that the CA's preferred_chain
+// names; true if it names none.
 func (c *Client) Preferred(cert *x509.Certificate) bool {
 	if c.ca.PreferredChain == "" {
 		return true

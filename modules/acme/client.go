@@ -24,7 +24,7 @@ type Store interface {
 	// AccountKey finds the key (PEM) or makes it with generate. A key that was
 	// made is on disk, synced, when it returns.
 	AccountKey(holder account.Holder, generate func() ([]byte, error)) (pem []byte, created bool, err error)
-	// AccountURL returns "" where none is known.
+	// AccountURL returns "" if none is known.
 	AccountURL(holder account.Holder) (string, error)
 	SaveAccountURL(holder account.Holder, url string) error
 	// Deferral says until when the CA is not asked for a certificate's renewal
@@ -36,13 +36,13 @@ type Store interface {
 // Options are what a Client needs of its surroundings.
 type Options struct {
 	Store       Store
-	HMAC        func(context.Context) (string, error)                             // the EAB's MAC key, base64url; nil where there is no EAB
+	HMAC        func(context.Context) (string, error)                             // the EAB's MAC key, base64url; nil if there is no EAB
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a plain dialer
 	Through     *http.Transport                                                   // whose dialer and proxy are used; nil: Dial, and no proxy
 	Granted     func(name string) error                                           // refuses names that are not to be ordered; nil: none
 	RootCAs     *stdx509.CertPool                                                 // for the connection to the CA; nil: the system's
 	Bundle      []*stdx509.Certificate                                            // roots that chains may end in, beside the CA's own
-	SystemRoots func(chain []*stdx509.Certificate) []*stdx509.Certificate         // further ones, asked where those do not do; nil: none
+	SystemRoots func(chain []*stdx509.Certificate) []*stdx509.Certificate         // further ones, asked if those do not suffice; nil: none
 	Directories map[string]string                                                 // names of CAs, before [Directories]
 	UserAgent   string                                                            // default "moonseal"
 	Timeout     time.Duration                                                     // of one request; default 30 s
@@ -58,7 +58,7 @@ type Client struct {
 	transport http.RoundTripper
 	ownRoots  []*stdx509.Certificate
 
-	loading chan struct{} // holds a token while somebody fetches the directory or a key
+	loading chan struct{} // holds a token while the directory or a key is fetched
 
 	mu       sync.Mutex
 	dir      *cachedDirectory

@@ -33,7 +33,7 @@ func (c *Client) core(x *exchange, kid string, key crypto.Signer) (core *api.Cor
 	return k.core, func() { c.keepCarrier(k) }, nil
 }
 
-// takeCarrier returns an idle carrier of the account, nil where there is none.
+// takeCarrier returns an idle carrier of the account, nil if there is none.
 func (c *Client) takeCarrier(kid string, key crypto.Signer) *carrier {
 	dir := c.knownDirectory()
 	c.mu.Lock()

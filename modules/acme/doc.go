@@ -1,5 +1,5 @@
-// Package acme gets certificates from an ACME CA (RFC 8555) for keys that
-// somebody else holds, by DNS challenges, and knows when to renew (RFC 9773).
+// Package acme gets certificates from an ACME CA (RFC 8555) for keys that another host
+// holds, by DNS challenges, and knows when to renew (RFC 9773).
 //
 //	c, err := acme.New(acme.CA{Directory: "letsencrypt", Email: "…"}, acme.Options{Store: store})
 //	acct, err := c.Account(ctx)
@@ -13,13 +13,12 @@
 //
 // # Requests
 //
-// A Client keeps the directory, nonces, connections, and what it last saw of
-// each order, so that a fresh order costs seven POSTs and a reused
-// authorization four. What was seen is used once: a call that meets a refusal,
-// or runs in another process, looks first. A request is sent again for a rejected
-// nonce (section 6.5), and for some minutes when the CA answers that it does not know
-// a URL or an account that is new: its replicas follow one another late. Whatever
-// else fails is the caller's to send again.
+// A Client keeps the directory, nonces, connections, and what it last saw of each order,
+// so that a fresh order costs seven POSTs and a reused authorization four. What was seen
+// is used once: a call that meets a refusal, or runs in another process, looks first. A
+// request is sent again for a rejected nonce (section 6.5), and for some minutes when the
+// CA answers that it does not know a URL or an account that is new: its replicas follow
+// one another late. Any other failure is the caller's to retry.
 //
 // # Errors
 //

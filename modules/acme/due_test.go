@@ -90,9 +90,9 @@ func decide(t testing.TB, answer ari, cert *x509.Certificate, now time.Time, opt
 	return r
 }
 
-// Whatever a CA answers, and whosever the certificate is: what replaces a certificate
-// that was due is not due within a day, or within half of its lifetime if that is less.
-// Whether the certificate was kept is no input of the decision.
+// Whatever a CA answers, and whichever CA issued the certificate: what replaces a
+// certificate that was due is not due within a day, or within half of its lifetime if
+// that is less. Whether the certificate was kept does not matter for the decision.
 func TestNothingIsDueTwiceWithinADay(t *testing.T) {
 	const seed = 9
 	random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // the same numbers each time
@@ -161,9 +161,9 @@ func TestNothingIsDueTwiceWithinADay(t *testing.T) {
 	}
 }
 
-// An answer that is no window is no reason, and is said.
-func TestNoWindowIsSaid(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+// An answer that is not a window decides nothing, and is reported.
+func TestInvalidWindowIsReported(t *testing.T) {
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	log := &logged{}
 	s.log = slog.New(slog.NewTextHandler(log, nil))
@@ -185,7 +185,7 @@ func TestNoWindowIsSaid(t *testing.T) {
 // Which certificate an order replaces follows from what was kept, not from whether the
 // CA answers.
 func TestReplacesWhatWasKept(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	csr := newCSR(t, "", "a.example.com")
 	csr.Host, csr.Service = "cucm01.example.com", "tomcat"
@@ -239,7 +239,7 @@ func FuzzRenewalInfo(f *testing.F) {
 	})
 }
 
-// FuzzDirectory: what is no directory is an error of kind refused, and is not kept.
+// FuzzDirectory: what is not a directory is an error of kind refused, and is not kept.
 func FuzzDirectory(f *testing.F) {
 	f.Add(`{"newNonce":"https://ca.example/n","newAccount":"https://ca.example/a","newOrder":"https://ca.example/o"}`)
 	f.Add(`{"newNonce":"https://ca.example/n","meta":{"profiles":{"classic":""},"externalAccountRequired":true}}`)

@@ -28,7 +28,7 @@ const (
 
 var (
 	errBadNonce = errors.New("the CA rejected the nonce")
-	errOdd      = errors.New("nothing can be made of the CA's answer")
+	errOdd      = errors.New("malformed answer from the CA")
 )
 
 type cachedDirectory struct {
@@ -37,10 +37,9 @@ type cachedDirectory struct {
 	at  time.Time
 }
 
-// exchange carries one signed request for lego, which knows neither contexts
-// nor shared nonces, hides headers, and sleeps when a nonce is rejected. The
-// directory and the nonce that lego asks for come from the Client where the
-// Client has them.
+// exchange carries one signed request for lego, which knows neither contexts nor shared
+// nonces, hides headers, and sleeps when a nonce is rejected. The directory and the nonce
+// that lego asks for come from the Client if the Client has them.
 type exchange struct {
 	c      *Client
 	ctx    context.Context //nolint:containedctx // it lives as long as one request
@@ -104,7 +103,7 @@ func (x *exchange) result(err error) error {
 	case x.err != nil:
 		e = problem.From(x.err)
 	default:
-		e = &problem.Error{Kind: problem.Unavailable, Message: "the CA's answer to " + x.what + " makes no sense", Server: err.Error(), Work: problem.Unknown, Cause: errOdd}
+		e = &problem.Error{Kind: problem.Unavailable, Message: "the CA's answer to " + x.what + " is malformed", Server: err.Error(), Work: problem.Unknown, Cause: errOdd}
 	}
 	if !x.sent {
 		e.Work = problem.NotDone
@@ -260,7 +259,7 @@ func (c *Client) getDirectory(ctx context.Context) (*cachedDirectory, error) {
 	dir := &cachedDirectory{raw: raw, at: c.opts.Clock.Now()}
 	if err := json.Unmarshal(raw, &dir.Directory); err != nil || dir.NewOrderURL == "" || dir.NewAccountURL == "" || dir.NewNonceURL == "" {
 		return nil, &problem.Error{
-			Kind: problem.Refused, Target: c.directory.String(), Message: "this is no ACME directory",
+			Kind: problem.Refused, Target: c.directory.String(), Message: "not an ACME directory",
 			Hint: "look at the directory of acme.ca", Work: problem.NotDone,
 		}
 	}

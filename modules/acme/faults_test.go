@@ -13,10 +13,10 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// persist does a step until it succeeds, each time in a fresh process, as long
-// as its error is one that waiting can mend. Each try has twice the time of the
-// one before: on a busy machine the first may be too short for any answer.
-func persist[T any](t *testing.T, w *world, step func(*Client) (T, error)) (T, []*problem.Error) {
+// persist does a step until it succeeds, each time in a fresh process, as long as its
+// error is temporary. Each try has twice the time of the one before: on a busy machine
+// the first may be too short for any answer.
+func persist[T any](t *testing.T, w *testCA, step func(*Client) (T, error)) (T, []*problem.Error) {
 	t.Helper()
 	var errs []*problem.Error
 	for range 6 {
@@ -26,7 +26,7 @@ func persist[T any](t *testing.T, w *world, step func(*Client) (T, error)) (T, [
 		}
 		p := problem.From(err)
 		if !p.Kind.Retryable() {
-			t.Fatalf("waiting does not mend %v (%s)", err, p.Kind)
+			t.Fatalf("%v (%s) is not temporary", err, p.Kind)
 		}
 		errs = append(errs, p)
 		w.opts.Timeout *= 2
@@ -50,12 +50,12 @@ func TestEveryCallMayFailOnceOrThreeTimes(t *testing.T) {
 		"truncate": {Kind: faults.Truncate},
 		"timeout":  {Kind: faults.Timeout},
 	}
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	for name, fault := range kinds {
 		for _, call := range calls {
 			for _, times := range []int{1, 3} {
 				t.Run(name+" "+call, func(t *testing.T) {
-					w := &world{CA: w.CA, t: t, faults: w.faults, store: w.store, spec: w.spec, opts: w.opts}
+					w := &testCA{CA: w.CA, t: t, faults: w.faults, store: w.store, spec: w.spec, opts: w.opts}
 					if call == "acme.new-account" { // the others use the account that is there
 						w.spec.Email = strings.ReplaceAll(name, " ", "") + string(rune('0'+times)) + "@example.com"
 					}
@@ -74,7 +74,7 @@ func TestEveryCallMayFailOnceOrThreeTimes(t *testing.T) {
 	}
 }
 
-func renewUnderFaults(t *testing.T, w *world) {
+func renewUnderFaults(t *testing.T, w *testCA) {
 	t.Helper()
 	ctx := t.Context()
 	before := len(w.ledger().Certificates)
@@ -99,7 +99,7 @@ func renewUnderFaults(t *testing.T, w *world) {
 }
 
 func TestWorkIsKnownWhereItCanBe(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
 	for _, tc := range []struct {
@@ -129,7 +129,7 @@ func TestWorkIsKnownWhereItCanBe(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
 	w.fault(faults.Fault{
@@ -148,7 +148,7 @@ func TestRateLimit(t *testing.T) {
 }
 
 func TestProblemTypes(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
 	for _, tc := range []struct {
@@ -169,7 +169,7 @@ func TestProblemTypes(t *testing.T) {
 		{500, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"oops"}`, problem.Unavailable, []string{"oops"}},
 		{403, `<html>blocked by proxy</html>`, problem.Auth, []string{"blocked by proxy", "proxy in between"}},
 		{400, `{"detail":"no type"}`, problem.Refused, []string{"no type"}},
-		{200, `not json`, problem.Unavailable, []string{"makes no sense"}},
+		{200, `not json`, problem.Unavailable, []string{"is malformed"}},
 		{201, `{"status":"pending","identifiers":[{"type":"dns","value":"other.example.com"}]}`, problem.Unavailable, []string{"identifiers"}},
 		{400, strings.Repeat("x", maxAnswer+1), problem.Refused, []string{"bytes"}},
 	} {
@@ -181,7 +181,7 @@ func TestProblemTypes(t *testing.T) {
 }
 
 func TestLostAnswersAreFoundAgain(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "a.example.com")
 	acct := must(c.Account(ctx))(t)
@@ -208,7 +208,7 @@ func TestLostAnswersAreFoundAgain(t *testing.T) {
 }
 
 func TestAnOrderThatIsGone(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
 	order := must(w.client().Order(ctx, acct, OrderRequest{CSR: csr}))(t)
@@ -236,10 +236,10 @@ func TestOnlyHTTPSAndOnlyDirectories(t *testing.T) {
 		_, err := New(CA{Directory: directory}, Options{})
 		wantKind(t, err, problem.Usage, "letsencrypt-staging")
 	}
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.fault(faults.Fault{Call: "acme.directory", Kind: faults.Status, Code: 200, Body: `{"hello":"world"}`})
 	_, err := w.client().Account(t.Context())
-	wantKind(t, err, problem.Refused, "no ACME directory")
+	wantKind(t, err, problem.Refused, "not an ACME directory")
 	w.opts.RootCAs = nil
 	_, err = w.client().Account(t.Context())
 	wantKind(t, err, problem.Untrusted, "unknown authority")
@@ -248,7 +248,7 @@ func TestOnlyHTTPSAndOnlyDirectories(t *testing.T) {
 }
 
 func TestDeadline(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.fault(faults.Fault{Call: "acme.new-account", Kind: faults.Timeout})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -13,9 +13,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Finalized looks, and returns the certificate of an order that was finalized
-// before, waiting for the CA to issue it; nil where the order is still to be
-// finalized. An order that cannot be is an error.
+// Finalized looks, and returns the certificate of an order that was finalized before,
+// waiting for the CA to issue it; nil if the order is still to be finalized. An order
+// that cannot be is an error.
 func (c *Client) Finalized(ctx context.Context, acct *Account, order *Order, csr *x509.CSR) (*x509.Certificate, error) {
 	o, err := c.finalizable(ctx, acct, order, csr)
 	if err != nil || o.Status == acme.StatusReady {
@@ -32,7 +32,7 @@ func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr 
 		return nil, err
 	}
 	var hint http.Header
-	begun := c.opts.Clock.Now()
+	began := c.opts.Clock.Now()
 	for tries := 0; o.Status == acme.StatusReady; tries++ {
 		c.forget(o.URL)
 		var sent *Order
@@ -53,7 +53,7 @@ func (c *Client) Finalize(ctx context.Context, acct *Account, order *Order, csr 
 			break
 		}
 		c.forget(o.URL)
-		if !isType(refused, orderNotReady) || c.opts.Clock.Since(begun) >= lagTime {
+		if !isType(refused, orderNotReady) || c.opts.Clock.Since(began) >= lagTime {
 			return nil, refused
 		}
 		if c.sleep(ctx, growing(tries)) != nil {
@@ -88,7 +88,7 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 		if o, err = c.look(ctx, acct, order.URL); err != nil {
 			return standing{}, err
 		}
-		return standing{decided: o.Status != acme.StatusPending, why: said(o.Problems)}, nil
+		return standing{decided: o.Status != acme.StatusPending, why: joined(o.Problems)}, nil
 	})
 	if err == nil {
 		return o, nil
@@ -100,7 +100,7 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 		return nil, err // its names are validated: it is only late
 	}
 	return nil, &problem.Error{
-		Kind: problem.Conflict, Target: o.URL, Server: said(o.Problems), Work: problem.NotDone,
+		Kind: problem.Conflict, Target: o.URL, Server: joined(o.Problems), Work: problem.NotDone,
 		Message: fmt.Sprintf("the order is still pending after %s: %d of its names are not validated", within, len(o.Challenges)),
 		Hint:    "validate it first",
 	}
@@ -134,7 +134,7 @@ func (c *Client) collect(ctx context.Context, acct *Account, o *Order, hint http
 			}
 			o = plain(now)
 			issued := o.Status == acme.StatusValid && o.Certificate != ""
-			return standing{decided: issued || o.Status == acme.StatusInvalid, header: header, why: said(o.Problems)}, nil
+			return standing{decided: issued || o.Status == acme.StatusInvalid, header: header, why: joined(o.Problems)}, nil
 		})
 		if err != nil {
 			return nil, err

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// world is a CA and a state folder; each call of client is a fresh process.
-type world struct {
+// testCA is a CA and a state directory; each call of client is a fresh process.
+type testCA struct {
 	*acmetest.CA
 	t      *testing.T
 	faults *faults.Set
@@ -45,9 +45,9 @@ type world struct {
 	calls []string
 }
 
-func newWorld(t *testing.T, o acmetest.Options) *world {
+func newTestCA(t *testing.T, o acmetest.Options) *testCA {
 	t.Helper()
-	w := &world{t: t, faults: faults.New(), store: accountStore(t)}
+	w := &testCA{t: t, faults: faults.New(), store: accountStore(t)}
 	o.Faults = w.faults
 	if o.DNSAddr == "" {
 		o.AlwaysValid = true
@@ -75,7 +75,7 @@ func noRoots([]*stdx509.Certificate) []*stdx509.Certificate { return nil }
 func accountStore(t testing.TB) *account.Store { return account.Open(t.TempDir(), "") }
 
 // client returns a new Client, as a fresh process would.
-func (w *world) client() *Client {
+func (w *testCA) client() *Client {
 	w.t.Helper()
 	c, err := New(w.spec, w.opts)
 	if err != nil {
@@ -88,7 +88,7 @@ func (w *world) client() *Client {
 
 // counter notes the requests that leave a client.
 type counter struct {
-	w    *world
+	w    *testCA
 	next http.RoundTripper
 }
 
@@ -102,7 +102,7 @@ func (c counter) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c counter) CloseIdleConnections() { (&http.Client{Transport: c.next}).CloseIdleConnections() }
 
 // requests returns, and forgets, the requests so far that begin with prefix.
-func (w *world) requests(prefix string) []string {
+func (w *testCA) requests(prefix string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []string
@@ -115,14 +115,14 @@ func (w *world) requests(prefix string) []string {
 	return out
 }
 
-func (w *world) fault(f faults.Fault) {
+func (w *testCA) fault(f faults.Fault) {
 	w.t.Helper()
 	if _, err := w.faults.Add(f); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) ledger() acmetest.Ledger {
+func (w *testCA) ledger() acmetest.Ledger {
 	w.t.Helper()
 	l, err := w.Ledger(w.t.Context())
 	if err != nil {
@@ -160,7 +160,7 @@ func must[T any](v T, err error) func(t *testing.T) T {
 }
 
 // issue gets a certificate with one client.
-func (w *world) issue(c *Client, csr *x509.CSR, replaces *x509.Certificate) *x509.Certificate {
+func (w *testCA) issue(c *Client, csr *x509.CSR, replaces *x509.Certificate) *x509.Certificate {
 	w.t.Helper()
 	ctx := w.t.Context()
 	acct := must(c.Account(ctx))(w.t)

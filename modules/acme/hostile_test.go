@@ -43,9 +43,9 @@ func (l lying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// What a CA answers about names that nobody has asked for.
+// What a CA answers about names that were not ordered.
 func TestCAThatAsksForOtherNames(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	csr := newCSR(t, "", "a.example.com", "*.example.com")
 	acct := must(w.client().Account(t.Context()))(t)
 	const modified = "order identifiers have been modified" // lego's words
@@ -92,7 +92,7 @@ func TestRequestsForMoreThanTheirNames(t *testing.T) {
 	}
 	changed := newCSR(t, "", "a.example.com", "www.example.com")
 	changed.Names = []string{"a.example.com"}
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	cl := w.client()
 	acct := must(cl.Account(t.Context()))(t)
 	order := must(cl.Order(t.Context(), acct, OrderRequest{CSR: newCSR(t, "", "a.example.com")}))(t)
@@ -151,7 +151,7 @@ func request(t *testing.T, template *stdx509.CertificateRequest) *x509.CSR {
 // A proxy that refuses is named, and its password is sent once in all of a run.
 func TestAProxyThatRefuses(t *testing.T) {
 	for _, status := range []int{http.StatusProxyAuthRequired, http.StatusForbidden} {
-		w := newWorld(t, acmetest.Options{})
+		w := newTestCA(t, acmetest.Options{})
 		s := newScript(t, w)
 		s.global("cert", w.issue(w.client(), newCSR(t, "", "a.example.com"), nil))
 		var asked atomic.Int64
@@ -174,7 +174,7 @@ func TestAProxyThatRefuses(t *testing.T) {
 		if n := asked.Load(); n != 1 {
 			t.Errorf("%d: asked %d times", status, n)
 		}
-		// Reached directly, it is no matter.
+		// Reached directly, it does not matter.
 		s.net = must(grant.New(grant.Options{CABundle: s.bundle, Proxy: "http://user:hunter2@" + at, NoProxy: []string{"127.0.0.0/8"}}))(t)
 		if err := s.run(`acme.ca { directory = "letsencrypt", email = "other@example.com" }:account()`); err != nil {
 			t.Error(err)
@@ -184,7 +184,7 @@ func TestAProxyThatRefuses(t *testing.T) {
 
 // A playbook orders for the names that it is granted, whatever its node asks for.
 func TestOrdersKeepToTheGrantedNames(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	granted := grant.Rules{"p": {Hosts: []string{"*"}, Names: []string{"a.example.com"}}}
 	free := s.net

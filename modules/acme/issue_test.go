@@ -14,7 +14,7 @@ import (
 
 func TestIssueWithAFreshProcessForEachStep(t *testing.T) {
 	zone := newZone(t)
-	w := newWorld(t, acmetest.Options{DNSAddr: zone.addr, ChainLength: 3})
+	w := newTestCA(t, acmetest.Options{DNSAddr: zone.addr, ChainLength: 3})
 	ctx := t.Context()
 	csr := newCSR(t, "cucm01.example.com", "example.com", "cucm01.example.com", "*.example.com")
 
@@ -67,7 +67,7 @@ func TestIssueWithAFreshProcessForEachStep(t *testing.T) {
 }
 
 func TestNoMoreRequestsThanTheProtocolNeeds(t *testing.T) {
-	w := newWorld(t, acmetest.Options{AuthzReuse: 100})
+	w := newTestCA(t, acmetest.Options{AuthzReuse: 100})
 	c := w.client()
 	acct := must(c.Account(t.Context()))(t)
 	if got := w.requests(""); !slices.Equal(got, []string{"GET dir", "HEAD nonce-plz", "POST sign-me-up"}) {
@@ -92,7 +92,7 @@ func TestNoMoreRequestsThanTheProtocolNeeds(t *testing.T) {
 }
 
 func TestConcurrentUse(t *testing.T) {
-	w := newWorld(t, acmetest.Options{NonceReject: 10})
+	w := newTestCA(t, acmetest.Options{NonceReject: 10})
 	c := w.client()
 	var all sync.WaitGroup
 	for i := range 16 {
@@ -122,12 +122,12 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 func TestRejectedNonces(t *testing.T) {
-	w := newWorld(t, acmetest.Options{NonceReject: 50})
+	w := newTestCA(t, acmetest.Options{NonceReject: 50})
 	w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 }
 
 func TestAllNoncesRejected(t *testing.T) {
-	w := newWorld(t, acmetest.Options{NonceReject: 100}) // 99 %
+	w := newTestCA(t, acmetest.Options{NonceReject: 100}) // 99 %
 	_, err := w.client().Account(t.Context())
 	if err == nil {
 		t.Skip("the CA took one of them")
@@ -137,7 +137,7 @@ func TestAllNoncesRejected(t *testing.T) {
 
 func TestInvalidAuthorization(t *testing.T) {
 	zone := newZone(t)
-	w := newWorld(t, acmetest.Options{DNSAddr: zone.addr})
+	w := newTestCA(t, acmetest.Options{DNSAddr: zone.addr})
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "good.example.com", "bad.example.com")
 	acct := must(c.Account(ctx))(t)
@@ -193,7 +193,7 @@ func TestCheckCSR(t *testing.T) {
 }
 
 func TestFinalizeRefusesWhatDoesNotBelongTogether(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock = newQuick()
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "a.example.com")
@@ -211,7 +211,7 @@ func TestFinalizeRefusesWhatDoesNotBelongTogether(t *testing.T) {
 }
 
 func TestChains(t *testing.T) {
-	w := newWorld(t, acmetest.Options{AlternateRoots: 2})
+	w := newTestCA(t, acmetest.Options{AlternateRoots: 2})
 	for i, rootPEM := range w.RootPEMs() {
 		root := must(x509.Parse(rootPEM))(t)
 		w.spec.PreferredChain = root.Subject
@@ -229,12 +229,12 @@ func TestChains(t *testing.T) {
 	}
 	w.spec.PreferredChain, w.spec.Roots = "", ""
 	if cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil); cert.Root != "" || len(cert.Intermediates) != 1 {
-		t.Error("a root comes from nowhere")
+		t.Error("a root without a source")
 	}
 }
 
 func TestFitting(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	c, csr := w.client(), newCSR(t, "", "a.example.com")
 	cert := w.issue(c, csr, nil)
 	got := must(c.Fitting(csr, cert.PEM, cert.ChainPEM()))(t)

@@ -9,8 +9,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// lagTime is for how long a CA may not know what it said itself: its replicas follow
-// one another within seconds, at times within minutes.
+// lagTime is for how long a CA may not know what it has answered itself: its replicas
+// follow one another within seconds, at times within minutes.
 const lagTime = 3 * time.Minute
 
 // growing is the wait before the question after so many that came too early.
@@ -51,7 +51,7 @@ func (c *Client) behind(x *exchange, kid string, err error) bool {
 }
 
 // outlasted returns the error of a URL that stays unknown. The order that named it is
-// there: waiting may still mend it, and a new order would throw away what was done.
+// there: waiting may still help, and a new order would throw away what was done.
 func (x *exchange) outlasted(err error) error {
 	e := problem.From(err)
 	if e == nil || e.Status != http.StatusNotFound {

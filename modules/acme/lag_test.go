@@ -42,7 +42,7 @@ func (s *stale) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // behind returns a client whose CA answers so under path, times times.
-func (w *world) behind(path string, times int64, edit func(status int, body string) (int, string)) *Client {
+func (w *testCA) behind(path string, times int64, edit func(status int, body string) (int, string)) *Client {
 	c := w.client()
 	s := &stale{next: c.transport, path: path, edit: edit}
 	s.times.Store(times)
@@ -57,7 +57,7 @@ func pendingOrder(status int, body string) (int, string) {
 
 // What a CA named a moment ago may be unknown to the replica that is asked.
 func TestReplicasThatAreBehind(t *testing.T) {
-	w := newWorld(t, acmetest.Options{AlternateRoots: 1})
+	w := newTestCA(t, acmetest.Options{AlternateRoots: 1})
 	w.spec.PreferredChain = must(x509.Parse(w.RootPEMs()[1]))(t).Subject
 	for call, documents := range map[string][]string{
 		"acme.new-order":     {"", "<html>not found</html>", `{"type":"urn:ietf:params:acme:error:accountDoesNotExist","detail":"no such account"}`},
@@ -69,7 +69,7 @@ func TestReplicasThatAreBehind(t *testing.T) {
 	} {
 		for i, document := range documents {
 			t.Run(fmt.Sprint(call, i), func(t *testing.T) {
-				w := &world{CA: w.CA, t: t, faults: w.faults, store: accountStore(t), spec: w.spec, opts: w.opts}
+				w := &testCA{CA: w.CA, t: t, faults: w.faults, store: accountStore(t), spec: w.spec, opts: w.opts}
 				w.opts.Store, w.opts.Clock, w.opts.Within = w.store, newQuick(), patient
 				w.faults.Clear()
 				w.fault(faults.Fault{Call: call, Kind: faults.Status, Code: 404, Body: document, Times: 7})
@@ -91,7 +91,7 @@ func TestReplicasThatAreBehind(t *testing.T) {
 
 // An order is not lost for what stays unknown: the next attempt continues with it.
 func TestWhatStaysUnknownIsAskedForLater(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
@@ -122,7 +122,7 @@ func TestWhatStaysUnknownIsAskedForLater(t *testing.T) {
 
 // A URL that was good for longer than a replica is behind, is gone.
 func TestWhatIsOldIsGoneAtOnce(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	clock := newQuick()
 	w.opts.Clock = clock
 	ctx, c := t.Context(), w.client()
@@ -141,7 +141,7 @@ func TestWhatIsOldIsGoneAtOnce(t *testing.T) {
 
 // An order may follow its authorizations late.
 func TestOrderThatIsStillPending(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
@@ -166,9 +166,9 @@ func TestOrderThatIsStillPending(t *testing.T) {
 	}
 }
 
-// An order that stays pending though its names are validated is no script's fault.
+// An order that stays pending though its names are validated is not a script's fault.
 func TestOrderThatStaysPending(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
@@ -181,7 +181,7 @@ func TestOrderThatStaysPending(t *testing.T) {
 // An authorization's own state decides over its order's.
 func TestAuthorizationDecidesOverItsOrder(t *testing.T) {
 	zone := newZone(t)
-	w := newWorld(t, acmetest.Options{DNSAddr: zone.addr})
+	w := newTestCA(t, acmetest.Options{DNSAddr: zone.addr})
 	clock := newQuick()
 	w.opts.Clock, w.opts.Within = clock, patient
 	ctx := t.Context()
@@ -215,7 +215,7 @@ func TestAuthorizationDecidesOverItsOrder(t *testing.T) {
 
 // An authorization that has ended without a word names its name.
 func TestAuthorizationThatHasEnded(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock = newQuick()
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
@@ -241,7 +241,7 @@ func authorization(o *Order, status, problem string) string {
 // step-ca leaves a challenge pending with an error in it, until it is answered again.
 func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 	const words = "error looking up TXT records for domain a.example.com: no such host"
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	clock, log := newQuick(), &logged{}
 	w.opts.Clock = clock
 	ctx := withLogger(t.Context(), slog.New(slog.NewTextHandler(log, nil)))
@@ -251,7 +251,7 @@ func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 		times    int // answers of the CA's; -1: for good
 		answers  int
 	}{
-		"mended":    {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, 15, 2},
+		"fixed":     {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, 15, 2},
 		"not":       {`{"type":"urn:ietf:params:acme:error:dns","detail":"` + words + `"}`, -1, 4},
 		"forbidden": {`{"type":"urn:ietf:params:acme:error:caa","detail":"` + words + `"}`, -1, 1},
 	} {
@@ -276,13 +276,13 @@ func TestChallengeThatStaysPendingWithAnError(t *testing.T) {
 		}
 	}
 	if n := strings.Count(log.String(), words); n != 3 {
-		t.Errorf("said %d times: %s", n, log)
+		t.Errorf("logged %d times: %s", n, log)
 	}
 }
 
 // What a CA says of a name for good is shown with its subproblems, which decide.
 func TestCompoundProblemOfAChallenge(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock = newQuick()
 	ctx := t.Context()
 	acct := must(w.client().Account(ctx))(t)
@@ -298,7 +298,7 @@ func TestCompoundProblemOfAChallenge(t *testing.T) {
 
 // A refusal of what was sent may come after the CA took it.
 func TestRefusedThoughItHappened(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	w.opts.Clock, w.opts.Within = newQuick(), patient
 	ctx, csr := t.Context(), newCSR(t, "", "a.example.com")
 	acct := must(w.client().Account(ctx))(t)
@@ -318,9 +318,9 @@ func TestRefusedThoughItHappened(t *testing.T) {
 	wantKind(t, err, problem.Auth, "unauthorized")
 }
 
-// An alternate chain that cannot be had costs nothing but a warning.
+// An alternate chain that cannot be downloaded costs nothing but a warning.
 func TestAlternateThatCannotBeHad(t *testing.T) {
-	w := newWorld(t, acmetest.Options{AlternateRoots: 2})
+	w := newTestCA(t, acmetest.Options{AlternateRoots: 2})
 	log := &logged{}
 	ctx := withLogger(t.Context(), slog.New(slog.NewTextHandler(log, nil)))
 	acct := must(w.client().Account(ctx))(t)
@@ -331,7 +331,7 @@ func TestAlternateThatCannotBeHad(t *testing.T) {
 		"503":  func(int, string) (int, string) { return 503, "" },
 		"page": func(int, string) (int, string) { return 200, "<html>" },
 	} {
-		for preferred, want := range map[int]int{1: 0, 2: 2} { // the first alternate cannot be had
+		for preferred, want := range map[int]int{1: 0, 2: 2} { // the first alternate cannot be downloaded
 			w.spec.PreferredChain = must(x509.Parse(w.RootPEMs()[preferred]))(t).Subject
 			w.opts.Clock, w.opts.Within = newQuick(), patient
 			csr := newCSR(t, "", "a.example.com")
@@ -377,9 +377,9 @@ func (o *oneAlternate) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// ZeroSSL asks to come again in a day for what takes it a minute.
+// ZeroSSL asks to retry in a day for what takes it a minute.
 func TestRetryAfterOfADayOnAnOrder(t *testing.T) {
-	w := newWorld(t, acmetest.Options{RetryOrder: 86400})
+	w := newTestCA(t, acmetest.Options{RetryOrder: 86400})
 	clock := newQuick()
 	w.opts.Clock, w.opts.Within = clock, patient
 	start := clock.Now()
@@ -392,7 +392,7 @@ func TestRetryAfterOfADayOnAnOrder(t *testing.T) {
 // A strict CA whose headers hold relative URLs: the account, the order and the
 // alternates are found all the same.
 func TestRelativeLinks(t *testing.T) {
-	w := newWorld(t, acmetest.Options{RelativeLinks: true, AlternateRoots: 2, Strict: true})
+	w := newTestCA(t, acmetest.Options{RelativeLinks: true, AlternateRoots: 2, Strict: true})
 	w.spec.PreferredChain = must(x509.Parse(w.RootPEMs()[2]))(t).Subject
 	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 	acct := must(w.client().Account(t.Context()))(t)

@@ -10,8 +10,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Skew returns by how much the CA's clock is ahead of this machine's; 0 where it
-// does not say what time it has (RFC 9110 section 6.6.1).
+// Skew returns by how much the CA's clock is ahead of this machine's; 0 if it sends no
+// time (RFC 9110 section 6.6.1).
 func (c *Client) Skew(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
@@ -26,7 +26,7 @@ func (c *Client) Skew(ctx context.Context) (time.Duration, error) {
 	defer func() { _ = res.Body.Close() }()
 	at, err := http.ParseTime(res.Header.Get("Date"))
 	if err != nil {
-		return 0, nil // it does not say
+		return 0, nil // it sends no time
 	}
 	return at.Sub(c.opts.Clock.Now()), nil
 }

@@ -2,19 +2,16 @@ package acme
 
 import (
 	"cmp"
-	"sync"
 	"time"
 
 	"moonseal/modules/x509"
-	"moonseal/runtime/account"
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 )
 
-// Settings stand under modules.acme in the config.
+// Settings are those under modules.acme in the config.
 type Settings struct {
-	// Directories returns names to the directory URLs of CAs, or other URLs to
-	// the names that are known.
+	// Directories maps names to the directory URLs of CAs; a name that is known already
+	// gets another URL.
 	Directories map[string]string `yaml:"directories"`
 	Timeout     time.Duration     `yaml:"timeout"` // of one request; 30s when 0
 	Within      time.Duration     `yaml:"within"`  // how long one call waits for the CA to decide; 5m when 0
@@ -22,14 +19,14 @@ type Settings struct {
 
 // Module is what require "acme" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, clients: map[clientKey]*Client{}}
+	b := &binding{settings: &Settings{}}
 	return &bind.Module{
 		Name:     "acme",
 		Doc:      "Gets certificates from an ACME CA (RFC 8555) for keys that an appliance holds, by DNS challenges, and knows when to renew (RFC 9773).",
 		Settings: b.settings,
 		Functions: []*bind.Func{{
 			Name: "ca", Table: true,
-			Doc:     "Describes a certificate authority. Nothing is asked of it yet.",
+			Doc:     "Describes a certificate authority. No request is sent yet.",
 			Returns: "the CA",
 			Example: `local ca = acme.ca { directory = "letsencrypt", email = "admin@automate.builders" }`,
 			Impl:    bind.Pure(b.ca),
@@ -52,50 +49,24 @@ func Module() *bind.Module {
 // so that a run's steps share connections, nonces, and what was seen of orders.
 type binding struct {
 	settings *Settings
-
-	mu      sync.Mutex
-	clients map[clientKey]*Client
+	clients  bind.Clients[CA, *Client]
 }
-
-type clientKey struct {
-	run     string
-	ca      CA
-	network *grant.Network
-	store   *account.Store
-}
-
-// maxClients bounds a process that serves many runs; a run has one or two.
-const maxClients = 256
 
 func (b *binding) client(c *bind.Call, ca *CA) (*Client, error) {
-	key := clientKey{run: c.Run, ca: *ca, network: c.Network, store: c.Account}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if known := b.clients[key]; known != nil {
-		return known, nil
-	}
-	opts := Options{
-		Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
-		Through: c.Network.Transport(), Granted: c.Network.Name, RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
-	}
-	if !ca.EAB.HMAC.IsZero() {
-		opts.HMAC = c.Secret(ca.EAB.HMAC)
-	}
-	made, err := New(*ca, opts)
-	if err != nil {
-		return nil, err
-	}
-	if len(b.clients) >= maxClients {
-		for _, old := range b.clients {
-			old.Close()
+	return b.clients.Get(c, *ca, func() (*Client, error) {
+		opts := Options{
+			Store: c.Account, Clock: c.Clock, Directories: b.settings.Directories, Timeout: b.settings.Timeout, Within: b.settings.Within,
+			Through: c.Network.Transport(), Granted: c.Network.Name,
+			RootCAs: c.Network.Roots(), Bundle: c.Network.Bundle(), SystemRoots: c.Network.SystemRootsOf,
 		}
-		clear(b.clients)
-	}
-	b.clients[key] = made
-	return made, nil
+		if !ca.EAB.HMAC.IsZero() {
+			opts.HMAC = c.Secret(ca.EAB.HMAC)
+		}
+		return New(*ca, opts)
+	})
 }
 
-// ca checks what can be checked without asking anybody.
+// ca checks what can be checked without a request.
 func (b *binding) ca(ca *CA) (*CA, error) {
 	if err := ca.check(b.settings.Directories); err != nil {
 		return nil, err
@@ -106,7 +77,7 @@ func (b *binding) ca(ca *CA) (*CA, error) {
 type none struct{}
 
 type renewalArgs struct {
-	Installed *x509.Certificate `lua:"installed,optional" doc:"the certificate that is in use; nil where there is none"`
+	Installed *x509.Certificate `lua:"installed,optional" doc:"the certificate that is in use; nil if there is none"`
 	Options   RenewalOptions    `lua:"options,optional" doc:"bounds"`
 }
 
@@ -114,11 +85,11 @@ func (b *binding) renewal() *bind.Func {
 	return &bind.Func{
 		Name: "renewal",
 		Doc: "Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; " +
-			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. " +
+			"in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half if that is below 10 days. " +
 			"An answer of the CA that is not a valid window lets the next rule decide, and is logged. " +
 			"Unless the error is temporary, no run asks that CA about that certificate again for six hours. " +
 			"A certificate is left alone until it is a day old, or half of its lifetime if that is less. " +
-			"In a run with `--force` it is always due; `forced` tells.",
+			"In a run with `--force` it is always due, and `forced` is set.",
 		Returns: "the decision",
 		Example: `local renewal = ca:renewal(installed, { renew_before = "30d" })
 if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.reason }) end`,
@@ -137,7 +108,7 @@ if not renewal.due then log.info("not due", { at = renewal.at, why = renewal.rea
 			}
 			if c.Force && !r.Due {
 				r.Due, r.Forced = true, true
-				r.Reason = "asked for with --force; otherwise: " + r.Reason
+				r.Reason = "requested with --force; otherwise: " + r.Reason
 			}
 			return r, nil
 		}),
@@ -151,7 +122,7 @@ type csrArgs struct {
 func (b *binding) issued() *bind.Func {
 	return &bind.Func{
 		Name: "issued",
-		Doc: "Looks in the state folder for a certificate that an earlier run got: for this signing request's key and names, and not expired. " +
+		Doc: "Looks in the state directory for a certificate that an earlier run got: for this signing request's key and names, and not expired. " +
 			"With it there is nothing to order.",
 		Returns: "the certificate, or nil",
 		Example: `local cert = ca:issued(csr)`,
@@ -177,13 +148,13 @@ func (b *binding) account() *bind.Func {
 		Returns: "the account",
 		Example: `local acct = ca:account()`,
 		Impl: bind.Effectful(bind.Effect[CA, none, none, *Account]{
-			Look: func(c *bind.Call, ca *CA, _ *none) (none, **Account, error) {
+			Look: func(c *bind.Call, ca *CA, _ *none) (none, *Account, bool, error) {
 				client, err := b.client(c, ca)
 				if err != nil {
-					return none{}, nil, err
+					return none{}, nil, false, err
 				}
 				known, err := client.Known(withLogger(c.Context, c.Log))
-				return none{}, found(known), err
+				return none{}, known, known != nil, err
 			},
 			Do: func(c *bind.Call, ca *CA, _ *none, _ none) (*Account, error) {
 				client, err := b.client(c, ca)
@@ -195,12 +166,4 @@ func (b *binding) account() *bind.Func {
 			Repeatable: true,
 		}),
 	}
-}
-
-// found returns what Look found as bind expects it: nil where there is nothing.
-func found[T any](v *T) **T {
-	if v == nil {
-		return nil
-	}
-	return &v
 }

@@ -14,11 +14,11 @@ func (b *binding) order() *bind.Func {
 		Name: "order", Table: true,
 		Doc: "Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. " +
 			"A name that the config's grants do not allow is refused too. " +
-			"`replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.",
+			"`replaces` is sent if the CA knows that certificate (RFC 9773), and exempts the order from rate limits.",
 		Returns: "the order, with the challenges of the names that are still to be proven",
 		Example: `local order = acct:order { csr = csr, replaces = installed }`,
 		Impl: bind.Effectful(bind.Effect[Account, OrderRequest, none, *Order]{
-			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, **Order, error) {
+			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, *Order, bool, error) {
 				client, err := b.of(c, acct)
 				if err == nil {
 					err = CheckCSR(a.CSR)
@@ -26,7 +26,7 @@ func (b *binding) order() *bind.Func {
 				if err == nil {
 					err = client.granted(a.CSR.Names)
 				}
-				return none{}, nil, err
+				return none{}, nil, false, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *OrderRequest, _ none) (*Order, error) {
 				client, err := b.of(c, acct)
@@ -70,8 +70,8 @@ type placed struct {
 	URL string `lua:"url" json:"url" doc:"the order's URL"`
 }
 
-// placedBefore returns the order that an earlier attempt placed, nil where there
-// is none that is of use.
+// placedBefore returns the order that an earlier attempt placed, nil if there is none
+// that is of use.
 func placedBefore(c *bind.Call, client *Client, acct *Account, csr *x509.CSR) (*Order, error) {
 	var earlier placed
 	if len(c.Earlier) == 0 || json.Unmarshal(c.Earlier, &earlier) != nil || earlier.URL == "" {
@@ -111,17 +111,17 @@ log.info("order", { status = now.status })`,
 func (b *binding) validate() *bind.Func {
 	return &bind.Func{
 		Name: "validate",
-		Doc: "Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. " +
+		Doc: "Tells the CA that the order's challenges are published, unless it knows that already, and waits until it has decided on all of them. " +
 			"A challenge that the CA leaves pending with an error is answered again; its words are logged. " +
 			"A name that it cannot validate is an error of kind `refused` with the CA's words.",
 		Returns: "the order, now ready",
 		Example: `ctx:step("completing_validation", { retry = 3 }, function() return acct:validate(order) end)`,
-		// No probe: Validate looks first itself, and an order that has failed is
-		// that error rather than a question that nobody can answer.
+		// No probe: Validate looks first itself, and an order that has failed is that
+		// error rather than a question without an answer.
 		Impl: bind.Effectful(bind.Effect[Account, orderArgs, none, *Order]{
-			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, **Order, error) {
+			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, *Order, bool, error) {
 				done, err := b.validated(c, acct, a)
-				return none{}, found(done), err
+				return none{}, done, done != nil, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *orderArgs, _ none) (*Order, error) {
 				client, err := b.of(c, acct)
@@ -152,14 +152,14 @@ func (b *binding) finalize() *bind.Func {
 	return &bind.Func{
 		Name: "finalize",
 		Doc: "Sends the signing request, once in an order's life, and waits for the certificate. It is checked against the request, " +
-			"its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state folder for the request's host and service.",
+			"its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state directory for the request's host and service.",
 		Returns: "the certificate, with its chain split into leaf, intermediates and root",
 		Example: `local cert = acct:finalize(order, csr)`,
 		// No probe, for the same reason as validate.
 		Impl: bind.Effectful(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
-			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, **x509.Certificate, error) {
+			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, *x509.Certificate, bool, error) {
 				done, err := b.finalized(c, acct, a)
-				return none{}, found(done), err
+				return none{}, done, done != nil, err
 			},
 			Do: func(c *bind.Call, acct *Account, a *finalizeArgs, _ none) (*x509.Certificate, error) {
 				client, err := b.of(c, acct)
@@ -192,7 +192,7 @@ func (b *binding) finalized(c *bind.Call, acct *Account, a *finalizeArgs) (*x509
 // keep stores a certificate where ca:issued finds it.
 func keep(c *bind.Call, client *Client, csr *x509.CSR, cert *x509.Certificate) error {
 	if !client.Preferred(cert) {
-		c.Log.WarnContext(c.Context, "the CA offers no chain to the preferred root: its first is taken", "preferred_chain", client.ca.PreferredChain)
+		c.Log.WarnContext(c.Context, "the CA offers no chain to the preferred root: its first is used", "preferred_chain", client.ca.PreferredChain)
 	}
 	if csr.Host == "" || csr.Service == "" {
 		return nil

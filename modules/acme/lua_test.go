@@ -22,11 +22,11 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// script runs Lua with the module bound, without an engine: an effect is looked
-// at, journaled nowhere, and done.
+// script runs Lua with the module bound, without an engine: an effect is looked at, not
+// journaled, and done.
 type script struct {
 	t     *testing.T
-	w     *world
+	w     *testCA
 	reg   *bind.Registry
 	state *lua.LState
 	b     *bind.Binding
@@ -40,7 +40,7 @@ type script struct {
 	did    []string // functions whose Do ran
 }
 
-func newScript(t *testing.T, w *world) *script {
+func newScript(t *testing.T, w *testCA) *script {
 	t.Helper()
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(bundle, []byte(w.CAPEM()+w.RootPEM()), 0o600); err != nil {
@@ -120,7 +120,7 @@ func (s *script) global(name string, v any) {
 }
 
 func TestScriptGetsACertificate(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	csr := newCSR(t, "cucm01.example.com", "cucm01.example.com")
 	csr.Host, csr.Service = "cucm01.example.com", "tomcat"
@@ -157,8 +157,8 @@ func TestScriptGetsACertificate(t *testing.T) {
 	}
 }
 
-func TestAPlacedOrderIsTakenUp(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+func TestPlacedOrderIsResumed(t *testing.T) {
+	w := newTestCA(t, acmetest.Options{})
 	s := newScript(t, w)
 	s.clock = newQuick()
 	ctx := t.Context()
@@ -188,7 +188,7 @@ func TestAPlacedOrderIsTakenUp(t *testing.T) {
 }
 
 func TestScriptErrors(t *testing.T) {
-	s := newScript(t, newWorld(t, acmetest.Options{}))
+	s := newScript(t, newTestCA(t, acmetest.Options{}))
 	s.global("csr", newCSR(t, "cucm01-ms.example.com", "cucm01.example.com"))
 	for _, c := range []struct {
 		src  string

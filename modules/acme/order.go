@@ -23,7 +23,7 @@ type Order struct {
 	Expires     time.Time   `lua:"expires,optional" doc:"when the CA abandons it"`
 	Names       []string    `lua:"names" doc:"the DNS names that it is for, sorted"`
 	Profile     string      `lua:"profile,optional" doc:"the CA's certificate profile"`
-	Replaces    string      `lua:"replaces,optional" doc:"ARI identifier of the certificate that it replaces, where the CA took that"`
+	Replaces    string      `lua:"replaces,optional" doc:"ARI identifier of the certificate that it replaces, if the CA took that"`
 	Challenges  []Challenge `lua:"challenges" doc:"one for each name that is still to be proven"`
 	Finalize    string      `lua:"finalize" doc:"URL that the signing request goes to"`
 	Certificate string      `lua:"certificate,optional" doc:"the certificate's URL once it is valid"`
@@ -50,11 +50,10 @@ type OrderRequest struct {
 	Profile  string            `lua:"profile,optional" doc:"instead of the CA's profile"`
 }
 
-// Order places an order. A certificate to be replaced is named only where the
-// CA knows it; where the CA will not have it replaced, the order goes without
-// (see [Order.Replaces]). Placing an order twice does no harm: the first one
-// expires. With an error may come an order that holds its URL only: it is placed,
-// but could not be looked at.
+// Order places an order. A certificate to be replaced is named only if the CA knows it;
+// if the CA will not have it replaced, the order goes without (see [Order.Replaces]).
+// Placing an order twice does no harm: the first one expires. With an error may come an
+// order that holds its URL only: it is placed, but could not be looked at.
 func (c *Client) Order(ctx context.Context, acct *Account, req OrderRequest) (*Order, error) {
 	if err := CheckCSR(req.CSR); err != nil {
 		return nil, err
@@ -120,7 +119,7 @@ func (c *Client) Get(ctx context.Context, acct *Account, orderURL string) (*Orde
 	return c.complete(ctx, acct, o)
 }
 
-// isFor reports, as a Mismatch, that an order is for other names than csr.
+// isFor returns a Mismatch if an order is for other names than csr.
 func isFor(o *Order, csr *x509.CSR) error {
 	if slices.Equal(o.Names, csr.Names) {
 		return nil
@@ -172,7 +171,7 @@ func CheckCSR(csr *x509.CSR) error {
 	strange := slices.DeleteFunc(x509.CommonNames(req), func(cn string) bool { return cn == "" || slices.Contains(csr.Names, strings.ToLower(cn)) })
 	switch {
 	case !x509.OnlyDNSNames(req):
-		return mismatch("the signing request has alternative names that are no DNS names", "make it with DNS names only")
+		return mismatch("the signing request has alternative names that are not DNS names", "make it with DNS names only")
 	case len(csr.Names) == 0:
 		return mismatch("the signing request has no alternative names (SAN)", "make it with the names that clients use")
 	case len(strange) > 0:
@@ -230,12 +229,12 @@ func (c *Client) newOrder(ctx context.Context, acct *Account, names []string, op
 		return err
 	})
 	if err == nil && placed.Location == "" {
-		err = &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA gave no order URL", Work: problem.Unknown}
+		err = &problem.Error{Kind: problem.Unavailable, Target: c.directory.Host, Message: "the CA returned no order URL", Work: problem.Unknown}
 	}
 	return &placed, err
 }
 
-// getOrder reads an order; the header tells when to come again.
+// getOrder reads an order; the header says when to ask again.
 func (c *Client) getOrder(ctx context.Context, acct *Account, orderURL string) (*acme.ExtendedOrder, http.Header, error) {
 	key, kid, err := c.use(ctx, acct)
 	if err != nil {
@@ -306,7 +305,7 @@ func plain(o *acme.ExtendedOrder) *Order {
 		URL: o.Location, Status: o.Status, Names: []string{}, Profile: o.Profile, Replaces: o.Replaces,
 		Finalize: o.Finalize, Certificate: o.Certificate, Challenges: []Challenge{}, Problems: []Problem{},
 	}
-	out.Expires, _ = time.Parse(time.RFC3339, o.Expires) // zero where the CA names none
+	out.Expires, _ = time.Parse(time.RFC3339, o.Expires) // zero if the CA names none
 	for _, id := range o.Identifiers {
 		out.Names = append(out.Names, strings.ToLower(id.Value))
 	}

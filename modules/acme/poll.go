@@ -17,16 +17,16 @@ const (
 	lastPoll  = 5 * time.Second
 )
 
-// standing is what a poll's question has found out.
+// standing is the result of one poll.
 type standing struct {
 	decided bool
-	header  http.Header // tells when to come again
+	header  http.Header // says when to poll again
 	why     string      // the CA's own words on why it has not decided
 }
 
-// poll calls ask until the CA has decided, for at most within. hint is the header of
-// the answer before the first call. It waits as long as a Retry-After says, but asks a
-// last time at its end: some CAs name a day for what takes them a minute.
+// poll calls ask until the CA has decided, for at most within. hint is the header of the
+// answer before the first call. It waits as long as a Retry-After says, but asks a last
+// time at its end: some CAs ask for a day although they need a minute.
 func (c *Client) poll(ctx context.Context, what string, within time.Duration, hint http.Header, ask func() (standing, error)) error {
 	end := c.opts.Clock.Now().Add(within)
 	var why string
@@ -42,7 +42,7 @@ func (c *Client) poll(ctx context.Context, what string, within time.Duration, hi
 		}
 		if at.After(end) {
 			if asked.After(end) {
-				logger(ctx).InfoContext(ctx, "the CA asks to come again later than this step allows: it is asked earlier",
+				logger(ctx).InfoContext(ctx, "the CA asks to retry later than this step allows: it is polled earlier",
 					"about", what, "retry_after", asked.Sub(now).Round(time.Second), "asked_in", end.Sub(now).Round(time.Second))
 			}
 			at = end
@@ -76,7 +76,7 @@ func (c *Client) undecided(what string, within time.Duration, asked time.Time, w
 		e.RetryAfter = asked
 	}
 	if latest := now.Add(within); e.RetryAfter.After(latest) {
-		e.Message += fmt.Sprintf(" (it asks to come again in %s; it is asked again in %s)", asked.Sub(now).Round(time.Second), within)
+		e.Message += fmt.Sprintf(" (it asks to retry in %s; it is polled again in %s)", asked.Sub(now).Round(time.Second), within)
 		e.RetryAfter = latest
 	}
 	return e

@@ -78,7 +78,7 @@ func TestPollGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := pollClient(t, clockwork.NewFakeClock()).poll(ctx, "x", time.Minute, nil, never); err == nil {
-		t.Error("goes on though its context has ended")
+		t.Error("continues though its context has ended")
 	}
 }
 
@@ -94,11 +94,11 @@ func TestRetryAfterIsBoundedByTheStep(t *testing.T) {
 		t.Errorf("after %v: %v", clock.Since(start), err)
 	}
 	if !strings.Contains(log.String(), "retry_after=24h0m0s") {
-		t.Errorf("not said: %s", log)
+		t.Errorf("not logged: %s", log)
 	}
 	start, n = clock.Now(), 0
 	err = pollClient(t, clock).poll(ctx, "the order", time.Minute, day, func() (standing, error) { n++; return standing{header: day}, nil })
-	p := wantKind(t, err, problem.Timeout, "come again in 24h0m0s", "in 1m0s")
+	p := wantKind(t, err, problem.Timeout, "asks to retry in 24h0m0s", "in 1m0s")
 	if clock.Since(start) != time.Minute || p.RetryAfter.Sub(clock.Now()) != time.Minute || n != 1 {
 		t.Errorf("asked %d times in %v: %+v", n, clock.Since(start), p)
 	}
@@ -123,7 +123,7 @@ func (l *logged) String() string {
 }
 
 func TestFinalizeWaitsAsLongAsTheCASays(t *testing.T) {
-	w := newWorld(t, acmetest.Options{RetryOrder: 4})
+	w := newTestCA(t, acmetest.Options{RetryOrder: 4})
 	clock := newQuick()
 	w.opts.Clock, w.opts.Within = clock, 1000*time.Hour
 	w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)

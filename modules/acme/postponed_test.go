@@ -72,10 +72,10 @@ func TestALongTermErrorIsAskedForOnceInSixHours(t *testing.T) {
 		"404, Retry-After": {asked{status: 404, header: http.Header{"Retry-After": {"60"}}}, "answered 404 Not Found"},
 		"400":              {asked{status: 400}, "answered 400 Bad Request"},
 		"403":              {asked{status: 403}, "answered 403 Forbidden"},
-		"HTML page":        {asked{status: 200, body: "<!DOCTYPE html><html>Sign in</html>"}, "makes no sense"},
-		"204":              {asked{status: 204}, "makes no sense"},
-		"no window":        {asked{status: 200, body: `{}`}, "the CA's renewal window makes no sense"},
-		"window reversed":  {asked{status: 200, body: acmetest.RenewalInfo(now, now.Add(-day))}, "the CA's renewal window makes no sense"},
+		"HTML page":        {asked{status: 200, body: "<!DOCTYPE html><html>Sign in</html>"}, "is malformed"},
+		"204":              {asked{status: 204}, "is malformed"},
+		"no window":        {asked{status: 200, body: `{}`}, "the CA's renewal window is not valid"},
+		"window reversed":  {asked{status: 200, body: acmetest.RenewalInfo(now, now.Add(-day))}, "the CA's renewal window is not valid"},
 		"endless":          {asked{status: 200, body: strings.Repeat("x", maxAnswer+1)}, "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,8 +135,8 @@ func TestATemporaryErrorIsAskedForAgain(t *testing.T) {
 			t.Parallel()
 			ca, store := &tt.ca, account.Open(t.TempDir(), "")
 			r := ca.nextRun(t, store, someDirectory, cert, now)
-			said := strings.Contains(r.ARIError, "not asked again before "+moment(now.Add(tt.wait)))
-			if said != (tt.wait > 0) || tt.wait > 0 && !r.LookAgain.Equal(now.Add(tt.wait)) {
+			shown := strings.Contains(r.ARIError, "not asked again before "+moment(now.Add(tt.wait)))
+			if shown != (tt.wait > 0) || tt.wait > 0 && !r.LookAgain.Equal(now.Add(tt.wait)) {
 				t.Errorf("%+v", r)
 			}
 			if tt.wait > 0 {
@@ -211,7 +211,7 @@ func TestAnOrderDoesNotAskWhatIsPostponed(t *testing.T) {
 
 // A forced run is due, asked for or not.
 func TestForceNeedsNoWindow(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 	w.fault(faults.Fault{Call: "acme.renewal-info", Kind: faults.Status, Code: 404, Times: -1})
 	for _, force := range []bool{false, true, true} {

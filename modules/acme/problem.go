@@ -18,7 +18,7 @@ import (
 type Problem struct { //nolint:errname // RFC 7807 calls it so
 	Type       string `lua:"type" doc:"such as rateLimited or unauthorized, without its namespace"`
 	Detail     string `lua:"detail" doc:"the CA's own words"`
-	Identifier string `lua:"identifier,optional" doc:"the name that it is about; empty where it is about the whole"`
+	Identifier string `lua:"identifier,optional" doc:"the name that it is about; empty if it is about the whole"`
 
 	subproblems []Problem
 }
@@ -73,14 +73,14 @@ type verdict struct {
 	hint string
 }
 
-// verdicts says what a type of problem means where the status says too little.
+// verdicts says what a type of problem means if the status says too little.
 func verdicts() map[string]verdict {
 	return map[string]verdict{
 		"rateLimited":             {problem.RateLimited, ""},
 		"serverInternal":          {problem.Unavailable, ""},
 		accountDoesNotExist:       {problem.Auth, "the CA does not know this account (any more): run the playbook again to register it"},
 		"unauthorized":            {problem.Auth, "is the account deactivated, or does the order belong to another account?"},
-		"externalAccountRequired": {problem.Auth, "set eab = { kid = …, hmac = secret \"…\" } with what the CA gave you"},
+		"externalAccountRequired": {problem.Auth, "set eab = { kid = …, hmac = secret \"…\" } with the values that the CA shows"},
 		"userActionRequired":      {problem.Auth, "visit the page that the CA names and agree to its terms"},
 		"badCSR":                  {problem.Refused, "the CA does not take this signing request: look at its names, key size and signature algorithm"},
 		"badPublicKey":            {problem.Refused, "the CA does not take keys of this type or size"},
@@ -105,8 +105,8 @@ func (p *Problem) verdict() verdict { return verdicts()[p.deciding().Type] }
 // compound is the type of a problem whose subproblems say what it is (section 6.7.1).
 const compound = "compound"
 
-// deciding returns the problem that says what p means: of a compound one the
-// subproblem that waiting mends least, else p itself.
+// deciding returns the problem that says what p means: of a compound one the subproblem
+// that waiting helps least, else p itself.
 func (p *Problem) deciding() *Problem {
 	if p.Type != compound {
 		return p
@@ -124,8 +124,8 @@ func (p *Problem) deciding() *Problem {
 	return decides
 }
 
-// temporary reports whether time may mend the problem of a challenge that the CA has
-// not given up.
+// temporary reports whether the problem of a challenge that the CA has not given up may
+// pass with time.
 func (p *Problem) temporary() bool {
 	switch p.deciding().Type {
 	case "caa", "unsupportedIdentifier", "userActionRequired", "externalAccountRequired", accountDoesNotExist, malformed:
@@ -134,8 +134,8 @@ func (p *Problem) temporary() bool {
 	return true
 }
 
-// said joins problems in one line.
-func said(problems []Problem) string {
+// joined returns problems as one line.
+func joined(problems []Problem) string {
 	var parts []string
 	for i := range problems {
 		p := &problems[i]

@@ -27,9 +27,9 @@ import (
 // Renewal says whether a certificate is to be renewed, when, and why.
 type Renewal struct {
 	Due         bool      `lua:"due" doc:"renew it now"`
-	At          time.Time `lua:"at" doc:"the moment to renew it, always the same for one certificate and window; in the past where it is due"`
-	Forced      bool      `lua:"forced" doc:"it is due only because a person asked for the run with --force"`
-	Reason      string    `lua:"reason" doc:"why then, for a person"`
+	At          time.Time `lua:"at" doc:"the moment to renew it, always the same for one certificate and window; in the past if it is due"`
+	Forced      bool      `lua:"forced" doc:"it is due only because the run was started with --force"`
+	Reason      string    `lua:"reason" doc:"why then, in words"`
 	Source      string    `lua:"source" enum:"certificate ari renew_before lifetime" doc:"what decided"`
 	WindowStart time.Time `lua:"window_start,optional" doc:"begin of the window that the CA suggests"`
 	WindowEnd   time.Time `lua:"window_end,optional" doc:"end of that window"`
@@ -40,7 +40,7 @@ type Renewal struct {
 
 // RenewalOptions bound a decision.
 type RenewalOptions struct {
-	RenewBefore time.Duration `lua:"renew_before,optional" doc:"renew this long before the certificate expires, where the CA suggests no window"`
+	RenewBefore time.Duration `lua:"renew_before,optional" doc:"renew this long before the certificate expires, if the CA suggests no window"`
 	Names       []string      `lua:"names,optional" doc:"the DNS names that the certificate should have; others make it due"`
 }
 
@@ -59,14 +59,14 @@ const retryWindow = account.LongestDeferral
 // hour more is for CAs that date their certificates back.
 const youngest = 25 * time.Hour
 
-// Renewal decides when installed, nil if there is none, is to be renewed: at once if
-// it is missing, self-signed, expired or for other names; in the window that the CA
-// suggests (RFC 9773); else RenewBefore its end; else after two thirds of its
-// lifetime, half if that is below 10 days. Any other answer than a window lets the
-// next rule decide, and says so: proxies, replicas that lag and CAs that forget
-// answer so too, and whose certificate it is does not follow from it. Whatever decides,
-// a certificate is left alone until it is a day old, or half of its lifetime if that is
-// less: a rule that expects each new one back would restart an appliance every night.
+// Renewal decides when installed, nil if there is none, is to be renewed: at once if it
+// is missing, self-signed, expired or for other names; in the window that the CA suggests
+// (RFC 9773); else RenewBefore its end; else after two thirds of its lifetime, half if
+// that is below 10 days. Any other answer than a window lets the next rule decide, and is
+// reported: proxies, replicas that lag and CAs that forget answer so too, and whose
+// certificate it is does not follow from it. Whatever decides, a certificate is left
+// alone until it is a day old, or half of its lifetime if that is less: a rule that
+// expects each new one back would restart an appliance every night.
 func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts RenewalOptions) (*Renewal, error) {
 	now := c.opts.Clock.Now()
 	if reason := unfit(installed, opts.Names, now); reason != "" {
@@ -96,7 +96,7 @@ func (c *Client) Renewal(ctx context.Context, installed *x509.Certificate, opts 
 	return r, nil
 }
 
-// unfit says why cert cannot stay, "" where it can.
+// unfit says why cert cannot stay, "" if it can.
 func unfit(cert *x509.Certificate, names []string, now time.Time) string {
 	if cert == nil {
 		return "there is no certificate"
@@ -228,7 +228,7 @@ func (c *Client) askRenewalInfo(ctx context.Context, id string) (*renewalInfo, h
 		return nil, header, err
 	}
 	if w := info.SuggestedWindow; w.Start.IsZero() || !w.End.After(w.Start) {
-		return nil, header, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA's renewal window makes no sense", Cause: errOdd}
+		return nil, header, &problem.Error{Kind: problem.Refused, Target: c.directory.Host, Message: "the CA's renewal window is not valid", Cause: errOdd}
 	}
 	return &info, header, nil
 }
@@ -255,7 +255,8 @@ func (c *Client) postpone(ctx context.Context, id string, err error, answered bo
 }
 
 // temporary reports whether an error of a question for a window is one that may be gone
-// at the next question (RFC 9773 section 4.3.3). What a proxy refuses is no answer.
+// at the next question (RFC 9773 section 4.3.3). A refusal by a proxy does not count as
+// an answer.
 func temporary(err error, answered bool) bool {
 	e := problem.From(err)
 	switch {
@@ -270,8 +271,8 @@ func temporary(err error, answered bool) bool {
 	}
 }
 
-// certID returns a certificate's ARI identifier (RFC 9773 section 4.1), "" where
-// it names no authority key.
+// certID returns a certificate's ARI identifier (RFC 9773 section 4.1), "" if it names no
+// authority key.
 func certID(leaf *stdx509.Certificate) string {
 	if len(leaf.AuthorityKeyId) == 0 {
 		return ""
@@ -288,7 +289,7 @@ func certID(leaf *stdx509.Certificate) string {
 	return enc.EncodeToString(leaf.AuthorityKeyId) + "." + enc.EncodeToString(raw.Bytes)
 }
 
-// replaces returns the ARI identifier of old where it was issued here or the CA knows it,
+// replaces returns the ARI identifier of old if it was issued here or the CA knows it,
 // else "".
 func (c *Client) replaces(ctx context.Context, dir *cachedDirectory, old *x509.Certificate, kept bool) string {
 	if old == nil || old.SelfSigned || dir.RenewalInfo == "" {

@@ -37,7 +37,7 @@ func TestCertID(t *testing.T) {
 }
 
 func TestRenewalByARI(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, c := t.Context(), w.client()
 	cert := w.issue(c, newCSR(t, "", "a.example.com"), nil)
 	now := time.Now().Truncate(time.Second)
@@ -82,7 +82,7 @@ func TestRenewalByARI(t *testing.T) {
 }
 
 func TestRenewalWithoutARI(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 	for name, body := range map[string]string{
@@ -128,7 +128,7 @@ func TestRenewalWhateverARIAnswers(t *testing.T) {
 		"reset":            {Kind: faults.Reset},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, acmetest.Options{})
+			w := newTestCA(t, acmetest.Options{})
 			cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 			f.Call, f.Times = "acme.renewal-info", -1
 			w.fault(f)
@@ -136,7 +136,7 @@ func TestRenewalWhateverARIAnswers(t *testing.T) {
 		})
 	}
 	t.Run("connection refused", func(t *testing.T) {
-		w := newWorld(t, acmetest.Options{})
+		w := newTestCA(t, acmetest.Options{})
 		cert := w.issue(w.client(), newCSR(t, "", "a.example.com"), nil)
 		w.opts.Dial = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
@@ -147,7 +147,7 @@ func TestRenewalWhateverARIAnswers(t *testing.T) {
 
 // notDueByItself checks that a certificate which is 40 days old, and was issued for
 // more than 80, stays until its own rule says otherwise.
-func notDueByItself(t *testing.T, w *world, cert *x509.Certificate) {
+func notDueByItself(t *testing.T, w *testCA, cert *x509.Certificate) {
 	t.Helper()
 	now := cert.NotBefore.Add(40 * day)
 	w.opts.Clock = clockwork.NewFakeClockAt(now)
@@ -162,8 +162,8 @@ func notDueByItself(t *testing.T, w *world, cert *x509.Certificate) {
 }
 
 func TestRenewalOfWhatCannotStay(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
-	other := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
+	other := newTestCA(t, acmetest.Options{})
 	ctx := t.Context()
 	foreign := other.issue(other.client(), newCSR(t, "", "a.example.com"), nil)
 	self := must(x509.Parse(w.RootPEM()))(t)
@@ -203,7 +203,7 @@ func TestOwnRule(t *testing.T) {
 }
 
 func TestReplaces(t *testing.T) {
-	w := newWorld(t, acmetest.Options{})
+	w := newTestCA(t, acmetest.Options{})
 	ctx, c := t.Context(), w.client()
 	csr := newCSR(t, "", "a.example.com")
 	cert := w.issue(c, csr, nil)
@@ -221,7 +221,7 @@ func TestReplaces(t *testing.T) {
 	if o := order(cert); o.Replaces != "" {
 		t.Errorf("a second replacement: %+v", o)
 	}
-	other := newWorld(t, acmetest.Options{})
+	other := newTestCA(t, acmetest.Options{})
 	foreign := other.issue(other.client(), newCSR(t, "", "a.example.com"), nil)
 	for name, old := range map[string]*x509.Certificate{"foreign": foreign, "self-signed": must(x509.Parse(w.RootPEM()))(t)} {
 		w.requests("")

@@ -14,8 +14,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Validated looks, and returns the order where nothing is left to be proven, else
-// nil. An order that has failed is an error.
+// Validated looks, and returns the order if nothing is left to be proven, else nil. An
+// order that has failed is an error.
 func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*Order, error) {
 	o, err := c.look(ctx, acct, order.URL)
 	if err != nil {
@@ -27,10 +27,10 @@ func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*O
 	return o, nil
 }
 
-// Validate tells the CA that the challenges of order are published, where it
-// does not know that, and waits until it has decided on all of them. A name
-// that it could not validate is a Refused with the CA's words. A challenge that it
-// leaves pending with an error in it is answered again.
+// Validate tells the CA that the challenges of order are published, unless it knows
+// that, and waits until it has decided on all of them. A name that it could not validate
+// is a Refused with the CA's words. A challenge that it leaves pending with an error in
+// it is answered again.
 func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Order, error) {
 	o, err := c.look(ctx, acct, order.URL)
 	if err != nil || o.Status != acme.StatusPending {
@@ -126,7 +126,7 @@ type validation struct {
 	c     *Client
 	acct  *Account
 	order *Order
-	look  time.Time // when the authorizations are looked at next, where the order answers for them
+	look  time.Time // when the authorizations are looked at next, if the order answers for them
 	again time.Time // when the challenges that failed for now are answered again
 	wait  time.Duration
 }
@@ -155,7 +155,7 @@ func (v *validation) decided(ctx context.Context) (standing, error) {
 		v.c.remember(plain(now))
 		return standing{decided: true}, nil
 	}
-	s := standing{header: header, why: said(plain(now).Problems)}
+	s := standing{header: header, why: joined(plain(now).Problems)}
 	if at := v.c.opts.Clock.Now(); !at.Before(v.look) {
 		v.look = at.Add(authorizationPoll)
 		authz, err := v.c.getAuthorizations(ctx, v.acct, now.Authorizations)
@@ -174,8 +174,8 @@ func (v *validation) decided(ctx context.Context) (standing, error) {
 	return s, nil
 }
 
-// weigh says what authorizations come to: decided where all are valid, an error where
-// one has failed. Challenges that are pending with an error are answered again.
+// weigh says what authorizations come to: decided if all are valid, an error if one has
+// failed. Challenges that are pending with an error are answered again.
 func (v *validation) weigh(ctx context.Context, authz []acme.Authorization) (standing, error) {
 	whole := *v.order
 	whole.Problems = nil
@@ -193,11 +193,11 @@ func (v *validation) weigh(ctx context.Context, authz []acme.Authorization) (sta
 		return standing{decided: true}, nil
 	}
 	v.retry(ctx, authz)
-	return standing{why: said(whole.Problems)}, nil
+	return standing{why: joined(whole.Problems)}, nil
 }
 
-// retry answers the challenges again that are pending with an error which time may
-// mend: some CAs leave them so until they are asked to look again.
+// retry answers the challenges again that are pending with an error which may pass with
+// time: some CAs leave them so until they are asked to look again.
 func (v *validation) retry(ctx context.Context, authz []acme.Authorization) {
 	var failing []Challenge
 	for _, a := range authz {
@@ -237,8 +237,8 @@ func (v *validation) authorization(challenge string) string {
 	return ""
 }
 
-// look returns what was seen of an order, or asks. Who acts on it forgets it, so
-// that the next look asks. An order that has failed or expired is an error.
+// look returns what was seen of an order, or asks. What acts on it forgets it, so that
+// the next look asks. An order that has failed or expired is an error.
 func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
 	o := c.recall(orderURL)
 	if o == nil {
@@ -259,7 +259,7 @@ func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Ord
 	return o, nil
 }
 
-// take notes what an authorization says about o: its own state decides over its
+// take records what an authorization says about o: its own state decides over its
 // order's, which may follow late or never.
 func (o *Order) take(a acme.Authorization) {
 	found := problemsOf(a)
@@ -273,7 +273,7 @@ func (o *Order) take(a acme.Authorization) {
 	o.Problems = append(o.Problems, found...)
 }
 
-// failed returns the error of an invalid order: what the CA said about a name, or
+// failed returns the error of an invalid order: what the CA answered about a name, or
 // about the order.
 func failed(o *Order) error {
 	if o.Status != acme.StatusInvalid {
@@ -283,7 +283,7 @@ func failed(o *Order) error {
 		Kind: problem.OrderGone, Target: o.URL, Message: "the order has become invalid",
 		Hint: "a new run places a new one", Work: problem.NotDone,
 	}
-	e.Server = said(o.Problems)
+	e.Server = joined(o.Problems)
 	for i := range o.Problems {
 		p := &o.Problems[i]
 		if e.Cause == nil || p.Identifier != "" && e.Kind != problem.Refused {

@@ -32,7 +32,7 @@ func check(cert *x509.Certificate, csr *x509.CSR, roots []*x509.Certificate, now
 	}
 	if csr == nil {
 		return nil, nil, mismatch("no signing request is pending, so the node has no key for the certificate",
-			"an upload consumed it, or someone deleted it: a new run generates a fresh CSR")
+			"an upload consumed it, or it was deleted: a new run generates a fresh CSR")
 	}
 	if err := cert.Fits(csr); err != nil {
 		hint := "order the certificate for exactly the names in the signing request"
@@ -122,8 +122,8 @@ func upTo(path []*stdx509.Certificate, root *stdx509.Certificate) []*stdx509.Cer
 	return append(path, root)
 }
 
-// findRoot returns the root that cert brings, else one of roots that signed the
-// end of path; nil where there is none.
+// findRoot returns the root that cert brings, else one of roots that signed the end of
+// path; nil if there is none.
 func findRoot(cert *x509.Certificate, path []*stdx509.Certificate, roots []*x509.Certificate) (*stdx509.Certificate, error) {
 	if strings.TrimSpace(cert.Root) != "" {
 		certs, err := x509.ParseAll(cert.Root)

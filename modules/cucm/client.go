@@ -26,7 +26,7 @@ type Client struct {
 	*link
 }
 
-// New makes a client; nothing is asked of the node yet.
+// New makes a client; no request is sent yet.
 func New(o Options) (*Client, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -60,7 +60,7 @@ type call struct {
 	method string
 	path   string
 	query  url.Values
-	in     any // JSON body; none where nil
+	in     any // JSON body; none if nil
 }
 
 // do makes the request and returns the body of an answer of 200 or 201. cut says
@@ -75,10 +75,10 @@ func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err er
 	if r.method != http.MethodGet {
 		c.fresh()
 	}
-	var begun time.Time // of a new connection
+	var opened time.Time // of a new connection
 	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if !info.Reused {
-			begun = c.o.Clock.Now()
+			opened = c.o.Clock.Now()
 		}
 	}}))
 	resp, err := c.http.Do(req)
@@ -86,8 +86,8 @@ func (c *Client) do(ctx context.Context, r call) (body []byte, cut error, err er
 		return nil, nil, c.failed(r.doing, problem.Network(err))
 	}
 	defer resp.Body.Close()
-	if !begun.IsZero() && resp.TLS != nil {
-		c.note(resp.TLS, begun)
+	if !opened.IsZero() && resp.TLS != nil {
+		c.note(resp.TLS, opened)
 	}
 	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1)); err == nil {
 		c.answered()
@@ -132,7 +132,7 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
 	if err != nil {
-		return nil, &problem.Error{Kind: problem.Usage, Message: "no URL of a node: " + u.String(), Cause: err}
+		return nil, &problem.Error{Kind: problem.Usage, Message: "not a valid URL of a node: " + u.String(), Cause: err}
 	}
 	password, err := c.o.Password(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 // A certificate goes all the way: CSR, upload, restart, proof.
 func TestRenewal(t *testing.T) {
-	w := newWorld(t, func(o *cucmtest.Options) { o.Behavior.RestartOutage = 100 * time.Millisecond })
+	w := newTestCluster(t, func(o *cucmtest.Options) { o.Behavior.RestartOutage = 100 * time.Millisecond })
 	var kept [][]string
 	c := w.client(t, pub, func(o *Options) {
 		o.OnPins = func(list []string) error { kept = append(kept, list); return nil }
@@ -92,7 +92,7 @@ func TestRenewal(t *testing.T) {
 func TestTrustAndSnapshot(t *testing.T) {
 	for _, shape := range []cucmtest.Shape{cucmtest.ShapeObject, cucmtest.ShapeArray} {
 		ca := newAuthority(t)
-		w := newWorld(t, func(o *cucmtest.Options) {
+		w := newTestCluster(t, func(o *cucmtest.Options) {
 			o.Trust = []string{x509.Encode(ca.root)}
 			o.Behavior.TrustShape = shape
 		})
@@ -121,9 +121,9 @@ func TestTrustAndSnapshot(t *testing.T) {
 	}
 }
 
-// Where the identity call is missing the snapshot answers.
+// If the identity call is missing the snapshot answers.
 func TestIdentityFromTheSnapshot(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	w.fault(t, faults.Fault{Call: cucmtest.CallIdentity, Kind: faults.Status, Code: 404, Body: "<html>Not Found</html>", Times: -1})
 	id, err := w.client(t, pub).Identity(t.Context(), "tomcat")
 	if err != nil || id.SHA256 != w.Node(pub).InstalledSHA256() {
@@ -135,7 +135,7 @@ func TestIdentityFromTheSnapshot(t *testing.T) {
 }
 
 func TestAccounts(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	as := func(user, pw string) *Client {
 		return w.client(t, pub, func(o *Options) {
 			o.Username, o.Password = user, func(context.Context) (string, error) { return pw, nil }
@@ -168,7 +168,7 @@ func TestAccounts(t *testing.T) {
 }
 
 func TestWrongPasswordOverSSHIsTriedOnce(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub, func(o *Options) { o.Password = func(context.Context) (string, error) { return "wrong", nil } })
 	_, err := c.Services(t.Context())
 	wantProblem(t, err, problem.Auth, "OS administrator", "listing the services")
@@ -178,7 +178,7 @@ func TestWrongPasswordOverSSHIsTriedOnce(t *testing.T) {
 }
 
 func TestTrustingTheNode(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub, func(o *Options) { o.Pins = nil })
 	seen := w.Node(pub).ServedSHA256()
 	_, err := c.Identity(t.Context(), "tomcat")
@@ -273,13 +273,13 @@ func TestNetworkFaults(t *testing.T) {
 		{faults.Fault{Kind: faults.Timeout}, problem.Timeout, problem.Unknown, nil},
 		{faults.Fault{Kind: faults.Status, Code: 503, Body: "<html><body>Starting <b>up</b>"}, problem.Unavailable, problem.Unknown, []string{"Starting up", "503", "HTML page"}},
 		{faults.Fault{Kind: faults.Status, Code: 502}, problem.Unavailable, problem.Unknown, []string{"empty body"}},
-		{faults.Fault{Kind: faults.Status, Code: 500, Body: "boom"}, problem.Unavailable, problem.Unknown, []string{`"boom"`, "no JSON"}},
+		{faults.Fault{Kind: faults.Status, Code: 500, Body: "boom"}, problem.Unavailable, problem.Unknown, []string{`"boom"`, "not JSON"}},
 		{faults.Fault{Kind: faults.Status, Code: 429, Header: map[string]string{"Retry-After": "60"}}, problem.RateLimited, problem.NotDone, nil},
 		{faults.Fault{Kind: faults.Status, Code: 400, Body: `{"key":400,"messages":["Invalid JSON Format"],"trackingId":"UC_24"}`}, problem.Refused, problem.NotDone, []string{"Invalid JSON Format", "UC_24"}},
 		{faults.Fault{Kind: faults.Status, Code: 302, Header: map[string]string{"Location": "https://elsewhere.example.com/"}}, problem.Refused, problem.NotDone, []string{"redirects"}},
 		{faults.Fault{Kind: faults.Status, Code: 200, Body: "<html>Log in</html>"}, problem.Unavailable, problem.Unknown, []string{"Log in", "HTML"}},
 	} {
-		w := newWorld(t)
+		w := newTestCluster(t)
 		tc.fault.Call = cucmtest.CallCSR
 		w.fault(t, tc.fault)
 		c := w.client(t, pub, func(o *Options) {

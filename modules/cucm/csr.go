@@ -12,17 +12,16 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// CSRRequest says what signing request a node shall generate. The node keeps
-// the key.
+// CSRRequest says what signing request a node is to generate. The node keeps the key.
 type CSRRequest struct {
 	Service        string   `lua:"service,optional" default:"tomcat" doc:"whose certificate it is"`
 	Distribution   string   `lua:"distribution,optional" default:"this-server" enum:"this-server multi-server" doc:"multi-server for one certificate of the whole cluster"`
-	CommonName     string   `lua:"common_name,optional" doc:"the node's own name where empty"`
+	CommonName     string   `lua:"common_name,optional" doc:"the node's own name if empty"`
 	AltNames       []string `lua:"alt_names,optional" doc:"further DNS names"`
 	Members        []string `lua:"members,optional" doc:"full host names of the cluster's other nodes: a multi-server request names them too"`
 	Names          []string `lua:"names,optional" doc:"names that the node may add by itself; a request with any other is a mismatch"`
-	KeyType        string   `lua:"key_type,optional" enum:"rsa ec" doc:"ec for an ECDSA service, else rsa, where empty"`
-	KeyLength      int      `lua:"key_length,optional" doc:"in bits; 2048 for rsa, 256 for ec, where 0"`
+	KeyType        string   `lua:"key_type,optional" enum:"rsa ec" doc:"ec for an ECDSA service, else rsa, if empty"`
+	KeyLength      int      `lua:"key_length,optional" doc:"in bits; 2048 for rsa, 256 for ec, if 0"`
 	Hash           string   `lua:"hash,optional" default:"sha256" enum:"sha256 sha384 sha512" doc:"of the request's signature"`
 	ReplacePending bool     `lua:"replace_pending,optional" doc:"overwrite a pending signing request that is not ours"`
 
@@ -33,11 +32,10 @@ type CSRRequest struct {
 
 // CSRLook is what was pending before a signing request was generated.
 type CSRLook struct {
-	Pending string `json:"pending"` // the pending request's SHA-256; empty where there was none
+	Pending string `json:"pending"` // the pending request's SHA-256; empty if there was none
 }
 
-// PendingCSR returns the pending signing request of a service, nil where there is
-// none.
+// PendingCSR returns the pending signing request of a service, nil if there is none.
 func (c *Client) PendingCSR(ctx context.Context, service string) (*x509.CSR, error) {
 	doing := "reading the pending CSR of " + service
 	body, err := c.read(ctx, c.get(doing, c.o.Paths.CSR, service))
@@ -54,8 +52,8 @@ func (c *Client) PendingCSR(ctx context.Context, service string) (*x509.CSR, err
 	return csr, nil
 }
 
-// noCSR reports whether err says that nothing is pending. Cisco does not
-// document the words: a 404 of the API itself counts, one of a web page does not.
+// noCSR reports whether err means that nothing is pending. Cisco does not document the
+// words: a 404 of the API itself counts, one of a web page does not.
 func noCSR(err error) bool {
 	if err == nil {
 		return false
@@ -65,7 +63,7 @@ func noCSR(err error) bool {
 	return p.Status == http.StatusNotFound && p.Tracking != "" || judged(p.Status) && strings.Contains(words, "csr") && strings.Contains(words, "not exist")
 }
 
-// parseCSR returns the request in an answer; nil where it holds none.
+// parseCSR returns the request in an answer; nil if it holds none.
 func (c *Client) parseCSR(body []byte, service string) (*x509.CSR, error) {
 	texts, err := pemTexts(body, requests, service)
 	if err != nil || len(texts) == 0 {
@@ -98,7 +96,7 @@ func (c *Client) LookCSR(ctx context.Context, r CSRRequest) (CSRLook, error) {
 			Kind: problem.Conflict,
 			Message: "another signing request of " + r.Service + " is pending (sha256 " + pending.SHA256 + ", names " + strings.Join(pending.Names, " ") +
 				"); a new one would overwrite its key",
-			Hint: "someone may wait for its certificate; where nobody does, say replace_pending = true for the CSR",
+			Hint: "its certificate may still be expected; if it is not, set replace_pending = true for the CSR",
 		})
 	}
 	return CSRLook{Pending: pending.SHA256}, nil
@@ -133,8 +131,8 @@ func (c *Client) GenerateCSR(ctx context.Context, r CSRRequest) (*x509.CSR, erro
 	return csr, nil
 }
 
-// ProbeCSR finds out whether a lost GenerateCSR has happened: it has where
-// another request is pending than look saw.
+// ProbeCSR finds out whether a lost GenerateCSR has happened: it has if another request
+// is pending than look saw.
 func (c *Client) ProbeCSR(ctx context.Context, r CSRRequest, look CSRLook) (*x509.CSR, bool, error) {
 	pending, err := c.PendingCSR(ctx, r.withDefaults(c.o.Host).Service)
 	if err != nil || pending == nil || pending.SHA256 == look.Pending {
@@ -178,7 +176,7 @@ func (r CSRRequest) body() csrBody {
 	return csrBody{r.Service, r.Distribution, r.CommonName, r.KeyType, r.KeyLength, r.Hash, r.AltNames}
 }
 
-// check refuses what no node can be asked for.
+// check refuses what no node can generate.
 func (r CSRRequest) check() error {
 	if r.CommonName != "" {
 		if err := checkName("common_name", r.CommonName); err != nil {
@@ -230,7 +228,7 @@ func mayChange(service string, allowed bool) error {
 		if !allowed {
 			return &problem.Error{
 				Kind: problem.Usage, Message: "a wrong change to " + service + " locks the phones out",
-				Hint: "if that is what you want, set allow_phone_lockout = true",
+				Hint: "if that is intended, set allow_phone_lockout = true",
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestPendingCSRThatIsNotOurs(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	if csr, err := c.PendingCSR(t.Context(), "tomcat"); err != nil || csr != nil {
 		t.Fatalf("nothing is pending, got %v, %v", csr, err)
@@ -48,7 +48,7 @@ func TestProbeCSR(t *testing.T) {
 		kind     faults.Kind
 		happened bool
 	}{{faults.Lost, true}, {faults.Truncate, true}, {faults.Reset, false}} {
-		w := newWorld(t)
+		w := newTestCluster(t)
 		c := w.client(t, pub)
 		before, err := c.GenerateCSR(t.Context(), CSRRequest{})
 		if err != nil {
@@ -74,7 +74,7 @@ func TestProbeCSR(t *testing.T) {
 }
 
 func TestMultiServerCSR(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	csr, err := c.GenerateCSR(t.Context(), CSRRequest{Distribution: "multi-server"})
 	if err != nil {
@@ -116,7 +116,7 @@ func TestCSRRequest(t *testing.T) {
 }
 
 func TestRefusedBeforeAnythingIsAsked(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	cert := w.ready(t, c)
 	logins := len(w.Ledger().Logins)

@@ -20,7 +20,7 @@ func TestACertificateThatBeginsSoonIsWaitedFor(t *testing.T) {
 		return problem.From(err)
 	}
 	if e := dates(0); e != nil {
-		t.Errorf("one that has begun: %v", e)
+		t.Errorf("one that is valid: %v", e)
 	}
 	e := dates(2 * time.Second)
 	if e == nil || e.Kind != problem.Unavailable || e.Happened() != problem.NotDone || !e.RetryAfter.Equal(now.Add(2*time.Second)) || e.Hint == "" {

@@ -55,14 +55,14 @@ func TestNodeThatAsksForOtherNames(t *testing.T) {
 			if p.Happened() != problem.NotDone {
 				t.Errorf("%s", p.Happened())
 			}
-			// It is no other's request: the next run is not kept from asking again.
+			// It counts as ours: the next run is not kept from asking again.
 			s.configure(t, func(b *cucmtest.Behavior) { b.ExtraNames = nil })
 			s.must(`node:csr { key_type = "ec" }`)
 		})
 	}
 }
 
-// The answer is lost, and the request with it: it is made anew rather than taken.
+// The answer is lost, and the request with it: it is generated again rather than used.
 func TestLostRequestForOtherNamesIsNotTaken(t *testing.T) {
 	s := newScript(t, func(o *cucmtest.Options) { o.Behavior.ExtraNames = []string{"www.automate.builders"} })
 	s.fault(t, faults.Fault{Call: cucmtest.CallCSR, Kind: faults.Lost})
@@ -103,7 +103,7 @@ func FuzzExpectedNames(f *testing.F) {
 	})
 }
 
-// A user's name is an ordinary word: masked, it would blank it out wherever it stands.
+// A user's name is an ordinary word: masked, it would be blanked out in all texts.
 func TestUserNamesAreNotMasked(t *testing.T) {
 	s := newScript(t)
 	s.must(`node:identity "tomcat"`)

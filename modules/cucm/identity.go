@@ -22,8 +22,8 @@ func (c *Client) get(doing, path, service string) call {
 	return r
 }
 
-// Identity returns the installed certificate of a service, which may not be
-// served yet. NotFound where there is none.
+// Identity returns the installed certificate of a service, which may not be served yet.
+// NotFound if there is none.
 func (c *Client) Identity(ctx context.Context, service string) (*x509.Certificate, error) {
 	doing := "reading the certificate of " + service
 	body, err := c.read(ctx, c.get(doing, c.o.Paths.Identity, service))
@@ -121,7 +121,7 @@ type Snapshot struct {
 type SnapshotIdentity struct {
 	Service     string           `lua:"service" doc:"such as tomcat"`
 	Certificate x509.Certificate `lua:"certificate" doc:"the installed certificate"`
-	CSR         string           `lua:"csr" doc:"the pending signing request, PEM; empty where there is none"`
+	CSR         string           `lua:"csr" doc:"the pending signing request, PEM; empty if there is none"`
 }
 
 // SnapshotTrust is the trust store of one service.

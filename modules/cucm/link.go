@@ -21,8 +21,8 @@ const (
 	// alive is for how long a connection that has carried an answer is taken to be open by
 	// a request that changes something: if it is not, whether that was done is not known.
 	alive = 2 * time.Second
-	// recent is how old what a node has shown may be where it is only looked at, and for
-	// how long the session of a look waits for the change that follows.
+	// recent is how old what a node has shown may be if it is only looked at, and for how
+	// long the session of a look waits for the change that follows.
 	recent = 10 * time.Second
 )
 
@@ -64,7 +64,7 @@ func newLink(o Options, verify func(tls.ConnectionState) error) *link {
 					VerifyConnection:   verify,
 				},
 			},
-			// A redirect would carry the password to where nobody asked to send it.
+			// A redirect would send the password to another place.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -101,7 +101,7 @@ func (l *link) fresh() {
 	}
 }
 
-// answered notes that a connection has carried an answer.
+// answered records that a connection has carried an answer.
 func (l *link) answered() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

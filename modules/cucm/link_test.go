@@ -41,7 +41,7 @@ func (d *dials) want(t *testing.T, when string, https, ssh int32) {
 // Calls that follow one another share a connection. What proves that a certificate is
 // served is a handshake of its own, and a restart ends all that came before it.
 func TestConnectionsAreKept(t *testing.T) {
-	w, d := newWorld(t), &dials{}
+	w, d := newTestCluster(t), &dials{}
 	c, ctx := w.client(t, pub, d.count), t.Context()
 	old := w.Node(pub).ServedSHA256()
 	must := func(err error) {
@@ -85,7 +85,7 @@ func TestConnectionsAreKept(t *testing.T) {
 
 // What a node has shown grows old, and the session of a look ends.
 func TestWhatIsKeptGrowsOld(t *testing.T) {
-	w, d, clock := newWorld(t), &dials{}, clockwork.NewFakeClockAt(time.Now())
+	w, d, clock := newTestCluster(t), &dials{}, clockwork.NewFakeClockAt(time.Now())
 	c := w.client(t, pub, d.count, func(o *Options) { o.Clock = clock })
 	cert := w.ready(t, c)
 	if _, err := c.LookUpload(t.Context(), "tomcat", cert); err != nil {
@@ -115,7 +115,7 @@ func TestWhatIsKeptGrowsOld(t *testing.T) {
 	if held() {
 		t.Error("the session is still open")
 	}
-	// Where it cannot be had any more, nothing was started.
+	// If it cannot be had any more, nothing was started.
 	w.fault(t, faults.Fault{Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Times: -1})
 	_, err = c.Restart(t.Context(), RestartRequest{Service: "tomcat"}, list, RestartProgress{}, nil)
 	if p := problem.From(err); p == nil || p.Happened() != problem.NotDone {
@@ -125,7 +125,7 @@ func TestWhatIsKeptGrowsOld(t *testing.T) {
 
 // Another pin counts at once, though a connection is open that the old one has opened.
 func TestOpenConnectionsFollowThePins(t *testing.T) {
-	w, d := newWorld(t), &dials{}
+	w, d := newTestCluster(t), &dials{}
 	c := w.client(t, pub, d.count)
 	if _, err := c.Identity(t.Context(), "tomcat"); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestOpenConnectionsFollowThePins(t *testing.T) {
 // A node that has restarted is read on a new connection. What changes something goes over
 // no other than one that has just carried an answer.
 func TestConnectionThatHasEnded(t *testing.T) {
-	w, d, clock := newWorld(t), &dials{}, clockwork.NewFakeClockAt(time.Now())
+	w, d, clock := newTestCluster(t), &dials{}, clockwork.NewFakeClockAt(time.Now())
 	c := w.client(t, pub, d.count, func(o *Options) { o.Clock = clock })
 	for range 2 {
 		if _, err := c.Identity(t.Context(), "tomcat"); err != nil {

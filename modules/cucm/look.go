@@ -12,7 +12,7 @@ import (
 // HostNames implements [bind.Hosted].
 func (n *Node) HostNames() []string { return []string{n.Host} }
 
-// account is who logs in where: appliances lock accounts by it.
+// account is the user name and the node: appliances lock accounts by it.
 func (n *Node) account() string {
 	name, _ := n.Username.(string)
 	if h, ok := n.Username.(secret.Handle); ok {
@@ -21,8 +21,8 @@ func (n *Node) account() string {
 	return fmt.Sprintf("%s@%s:%d", name, n.Host, n.Port)
 }
 
-// look tries a node's REST API and its SSH prompt. The password is tried at SSH only
-// where REST has not refused it, so that a wrong one is tried once.
+// look tries a node's REST API and its SSH prompt. The password is tried at SSH only if
+// REST has not refused it, so that a wrong one is tried once.
 func (b *binding) look(c *bind.Call, n *Node, _ []string) []bind.Finding {
 	rest, shell := bind.Finding{What: "node " + n.Host + " REST"}, bind.Finding{What: "node " + n.Host + " SSH"}
 	client, err := b.client(c, n)
@@ -33,7 +33,7 @@ func (b *binding) look(c *bind.Call, n *Node, _ []string) []bind.Finding {
 	if err != nil {
 		rest.Error = problem.From(err)
 	} else {
-		rest.Note = "shows a trusted certificate and takes the login; tomcat's certificate ends on " + cert.NotAfter.Format(time.DateOnly)
+		rest.Note = "shows a trusted certificate and accepts the login; tomcat's certificate expires on " + cert.NotAfter.Format(time.DateOnly)
 	}
 	if kind(err) == problem.Auth {
 		shell.Note = "not tried: REST has refused the login, and appliances lock accounts"
@@ -42,7 +42,7 @@ func (b *binding) look(c *bind.Call, n *Node, _ []string) []bind.Finding {
 	if err := client.Login(c.Context); err != nil {
 		shell.Error = problem.From(err)
 	} else {
-		shell.Note = "shows the pinned key and takes the login"
+		shell.Note = "shows the pinned key and accepts the login"
 	}
 	return []bind.Finding{rest, shell}
 }

@@ -2,18 +2,15 @@ package cucm
 
 import (
 	"fmt"
-	"sync"
 
 	"moonseal/modules/x509"
-	"moonseal/runtime/account"
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 	"moonseal/runtime/problem"
 )
 
 // Module is what require "cucm" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, open: map[linkKey]*Client{}}
+	b := &binding{settings: &Settings{}}
 	node := bind.Handle[Node]("cucm.Node", 1, "A node of a cluster, and how to reach it.",
 		b.identity(), b.trust(), b.snapshot(), b.pendingCSR(), b.csr(), b.issued(), b.upload(), b.has(),
 		b.restart(), b.services(), b.login(), b.served(), b.serves())
@@ -25,7 +22,7 @@ func Module() *bind.Module {
 		Settings: b.settings,
 		Functions: []*bind.Func{{
 			Name: "node", Table: true,
-			Doc: "Describes one node: each has certificates of its own, and is reached by its own name. Nothing is asked of it yet. " +
+			Doc: "Describes one node: each has certificates of its own, and is reached by its own name. No request is sent yet. " +
 				"Its certificate must be pinned or verify; `moonseal trust HOST` stores what it shows.",
 			Returns: "the node",
 			Example: `local node = cucm.node { host = "cucm01-pub", domain = "automate.builders",
@@ -52,20 +49,8 @@ func Module() *bind.Module {
 // binding is the module's state: its settings, and what each run has open to its nodes.
 type binding struct {
 	settings *Settings
-
-	mu   sync.Mutex
-	open map[linkKey]*Client
+	clients  bind.Clients[*Node, *Client]
 }
-
-type linkKey struct {
-	run     string
-	node    *Node
-	network *grant.Network
-	store   *account.Store
-}
-
-// mostOpen bounds a process that serves many runs.
-const mostOpen = 256
 
 type none struct{}
 
@@ -143,8 +128,8 @@ func (b *binding) pendingCSR() *bind.Func {
 func (b *binding) has() *bind.Func {
 	return &bind.Func{
 		Name:    "has",
-		Doc:     "Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`, where a cluster's certificate takes time to reach a node.",
-		Returns: "whether it is; where not, why",
+		Doc:     "Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`: a cluster's certificate takes time to reach a node.",
+		Returns: "whether it is; if not, why",
 		Example: `local installed = node:has("tomcat", node:identity "tomcat")`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, a *uploadArgs) (bind.Verdict, error) {
 			return with(b, c, n, func(cl *Client) (bind.Verdict, error) {
@@ -196,7 +181,7 @@ func (b *binding) serves() *bind.Func {
 	return &bind.Func{
 		Name: "serves",
 		Doc: "Makes a TLS handshake with the node and compares the certificate that it shows: the proof that a restart worked. " +
-			"Where the node's certificate is pinned, the pin moves on to this one. While a node restarts the error can be mended by waiting, so `ctx:poll` goes on.",
+			"If the node's certificate is pinned, the pin moves to this one. While a node restarts the error is temporary, so `ctx:poll` continues.",
 		Returns: "the certificate as served, or false and why",
 		Example: `local served = ctx:poll("verifying_certificate", { within = "15m" }, function() return node:serves(cert) end)`,
 		Impl: bind.Read(func(c *bind.Call, n *Node, a *certificateArgs) (bind.Verdict, error) {
@@ -209,14 +194,6 @@ func (b *binding) serves() *bind.Func {
 			})
 		}),
 	}
-}
-
-// found returns what Look found as bind expects it: nil where there is nothing.
-func found[T any](v *T) **T {
-	if v == nil {
-		return nil
-	}
-	return &v
 }
 
 // unknown marks an error after the work was done: the probe finds the result.

@@ -29,16 +29,16 @@ func (b *binding) csr() *bind.Func {
 				}
 				return a.check()
 			},
-			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, **x509.CSR, error) {
+			Look: func(c *bind.Call, n *Node, a *CSRRequest) (CSRLook, *x509.CSR, bool, error) {
 				r, err := ours(c, n, *a)
 				if err != nil {
-					return CSRLook{}, nil, err
+					return CSRLook{}, nil, false, err
 				}
 				if err := asked(c, r); err != nil {
-					return CSRLook{}, nil, err
+					return CSRLook{}, nil, false, err
 				}
 				look, err := with(b, c, n, func(cl *Client) (CSRLook, error) { return cl.LookCSR(c.Context, r) })
-				return look, nil, err
+				return look, nil, false, err
 			},
 			Do: func(c *bind.Call, n *Node, a *CSRRequest, _ CSRLook) (*x509.CSR, error) {
 				client, err := b.client(c, n)
@@ -64,7 +64,8 @@ func (b *binding) csr() *bind.Func {
 				if err != nil || !happened {
 					return nil, false, err
 				}
-				// One with other names is made anew, which says what is wrong with it.
+				// One with other names is generated again, whose error says what is wrong
+				// with it.
 				return csr, client.checkNames(*a, csr) == nil, keep(c, csr)
 			},
 			Repeatable: true,
@@ -115,16 +116,16 @@ func (b *binding) upload() *bind.Func {
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
 		Impl: bind.Effectful(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
 			WindowBound: true, Disruptive: true,
-			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
+			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, *Uploaded, bool, error) {
 				client, err := b.client(c, n)
 				if err != nil {
-					return UploadLook{}, nil, err
+					return UploadLook{}, nil, false, err
 				}
 				look, err := client.LookUpload(c.Context, a.Service, a.Certificate)
 				if err != nil || !look.Installed {
-					return look, nil, err
+					return look, nil, false, err
 				}
-				return look, found(&Uploaded{Host: n.Host, Service: a.Service, SHA256: a.Certificate.SHA256, Trust: []string{}}), nil
+				return look, &Uploaded{Host: n.Host, Service: a.Service, SHA256: a.Certificate.SHA256, Trust: []string{}}, true, nil
 			},
 			Do: func(c *bind.Call, n *Node, a *uploadArgs, _ UploadLook) (*Uploaded, error) {
 				return with(b, c, n, func(cl *Client) (*Uploaded, error) { return cl.Upload(c.Context, a.Service, a.Certificate) })
@@ -146,7 +147,7 @@ type restartArgs struct {
 }
 
 type restartOptions struct {
-	Expect   *x509.Certificate `lua:"expect,optional" doc:"must be the installed certificate, else it is a conflict; nothing is done where it is served already"`
+	Expect   *x509.Certificate `lua:"expect,optional" doc:"must be the installed certificate, else it is a conflict; nothing is done if it is served already"`
 	Services []string          `lua:"services,optional" doc:"restart these, as the node spells them, instead of those that the certificate's type needs"`
 }
 
@@ -179,7 +180,7 @@ func (b *binding) restart() *bind.Func {
 		Name: "restart",
 		Doc: "Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. " +
 			"How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. " +
-			"What the node prints is no proof: poll `serves` afterwards. " +
+			"What the node prints does not prove it: poll `serves` afterwards. " +
 			"If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.",
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
@@ -191,10 +192,10 @@ func (b *binding) restart() *bind.Func {
 				}
 				return a.Options.check()
 			},
-			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, **Restarted, error) {
+			Look: func(c *bind.Call, n *Node, a *restartArgs) (RestartLook, *Restarted, bool, error) {
 				client, earlier, err := b.resumed(c, n)
 				if err != nil {
-					return RestartLook{}, nil, err
+					return RestartLook{}, nil, false, err
 				}
 				look, done, err := client.LookRestart(c.Context, a.request(), earlier)
 				if err == nil && done == nil && len(earlier.Services) == 0 {
@@ -203,7 +204,7 @@ func (b *binding) restart() *bind.Func {
 				if err != nil || done != nil {
 					client.Close() // no restart follows
 				}
-				return look, found(done), err
+				return look, done, done != nil, err
 			},
 			Do: func(c *bind.Call, n *Node, a *restartArgs, look RestartLook) (*Restarted, error) {
 				client, earlier, err := b.resumed(c, n)

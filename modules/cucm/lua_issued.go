@@ -8,7 +8,7 @@ import (
 func (b *binding) issued() *bind.Func {
 	return &bind.Func{
 		Name: "issued",
-		Doc: "Looks in the state folder for the certificate that an earlier run got for a service of this node. Where it is the installed one and is not served, " +
+		Doc: "Looks in the state directory for the certificate that an earlier run got for a service of this node. If it is the installed one and is not served, " +
 			"a restart is all that is missing.",
 		Returns: "the certificate, or nil",
 		Example: `local ours = node:issued "tomcat"`,

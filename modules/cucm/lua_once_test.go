@@ -39,13 +39,13 @@ func (s *script) kept() account.Restarts {
 
 func (s *script) restarted(want int) {
 	s.t.Helper()
-	if list := restarts(s.world, pub); len(list) != want {
+	if list := restarts(s.testCluster, pub); len(list) != want {
 		s.t.Errorf("%d restarts, want %d: %v", len(list), want, list)
 	}
 }
 
-// What one run began another does not begin again, as long as the certificate is the
-// same and is not served.
+// A restart that one run started is not started again by another, as long as the
+// certificate is the same and is not served.
 func TestRestartOncePerCertificate(t *testing.T) {
 	s := uploaded(t, stale)
 	s.must(restart)
@@ -94,7 +94,7 @@ func TestRestartedByHand(t *testing.T) {
 }
 
 // A restart that surely has not started does not count.
-func TestRestartThatNeverBegan(t *testing.T) {
+func TestRestartThatNeverStarted(t *testing.T) {
 	for name, f := range map[string]faults.Fault{
 		"refused by the node": {Call: cucmtest.CallRestart, Kind: faults.Status, Times: -1},
 		"no SSH":              {Call: cucmtest.CallSSHLogin, Kind: faults.Reset, Times: -1},
@@ -117,7 +117,7 @@ func TestRestartThatNeverBegan(t *testing.T) {
 }
 
 // One whose answer was lost may have started.
-func TestRestartThatMayHaveBegun(t *testing.T) {
+func TestRestartThatMayHaveStarted(t *testing.T) {
 	s := uploaded(t)
 	s.fault(t, faults.Fault{Call: cucmtest.CallRestart, Kind: faults.Reset, Times: -1})
 	if err := s.run(restart); err == nil {
@@ -157,7 +157,7 @@ func TestMarkBeforeRestart(t *testing.T) {
 	if _, _, err := s.resume(); err != nil {
 		t.Fatal(err)
 	}
-	if list := restarts(s.world, pub); len(list) != 6 || slices.Contains(list[1:], tomcatService) {
+	if list := restarts(s.testCluster, pub); len(list) != 6 || slices.Contains(list[1:], tomcatService) {
 		t.Errorf("restarted %v", list)
 	}
 }

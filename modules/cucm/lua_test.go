@@ -23,10 +23,10 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// script runs Lua with the module bound. What an effect saw, reported and gave
-// goes through JSON, as it does through the journal.
+// script runs Lua with the module bound. What an effect saw, reported and returned goes
+// through JSON, as it does through the journal.
 type script struct {
-	*world
+	*testCluster
 	t        *testing.T
 	reg      *bind.Registry
 	net      *grant.Network
@@ -47,7 +47,7 @@ type script struct {
 
 func newScript(t *testing.T, change ...func(*cucmtest.Options)) *script {
 	t.Helper()
-	s := &script{world: newWorld(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), ""), name: "r1"}
+	s := &script{testCluster: newTestCluster(t, change...), t: t, state: lua.NewState(), redactor: &secret.Redactor{}, store: account.Open(t.TempDir(), ""), name: "r1"}
 	t.Cleanup(s.state.Close)
 	var err error
 	if s.net, err = grant.New(grant.Options{Hosts: s.Addrs()}); err != nil {
@@ -151,8 +151,8 @@ func (s *script) lookAndDo(c *bind.Call, inv *bind.Invocation) (any, error) {
 	return e.Do(c, inv.Recv, inv.Args, s.look)
 }
 
-// resume continues with the last effect as another process would: the probe
-// first, then, where it has not happened, the call anew.
+// resume continues with the last effect as another process would: the probe first, then,
+// if it has not happened, the call again.
 func (s *script) resume() (result any, happened bool, err error) {
 	inv, err := s.reg.DecodeCall(s.function, s.call)
 	if err != nil {
@@ -236,7 +236,7 @@ func TestScriptRenews(t *testing.T) {
 	if got := s.pins(); !slices.Equal(got, []string{s.issued.SHA256}) {
 		t.Errorf("after the proof these are accepted: %v", got)
 	}
-	if n := len(restarts(s.world, pub)); n != 6 {
+	if n := len(restarts(s.testCluster, pub)); n != 6 {
 		t.Errorf("%d restarts", n)
 	}
 	if text := s.logs.String(); strings.Contains(text, password) || strings.Contains(text, admin) {
@@ -275,7 +275,7 @@ func TestScriptErrors(t *testing.T) {
 	}
 }
 
-// A CSR of somebody else's is left alone; pins may be written in a script.
+// A CSR that moonseal did not generate is left alone; pins may be written in a script.
 func TestScriptSparesAForeignCSR(t *testing.T) {
 	s := newScript(t)
 	if _, err := s.client(t, pub).GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"}); err != nil {
@@ -332,7 +332,7 @@ func TestScriptFindsALostUpload(t *testing.T) {
 }
 
 // Killed during a restart, and again before the next pass has reported anything.
-func TestScriptGoesOnWithARestart(t *testing.T) {
+func TestScriptContinuesARestart(t *testing.T) {
 	s := newScript(t)
 	s.must(`cert = issue(node:csr { key_type = "ec" }) node:upload("tomcat", cert)`)
 	s.stop = `"Cisco Tomcat","state":"begun"`
@@ -345,10 +345,10 @@ func TestScriptGoesOnWithARestart(t *testing.T) {
 	}
 	s.stop, s.progress = "", nil // as if it had been killed right after the mark
 	got, happened, err := s.resume()
-	if err != nil || happened || got.(*Restarted).Services[0].State != Begun {
+	if err != nil || happened || got.(*Restarted).Services[0].State != Started {
 		t.Fatalf("%+v, happened %v, %v", got, happened, err)
 	}
-	if list := restarts(s.world, pub); len(list) != 6 || list[0] != tomcatService || slices.Contains(list[1:], tomcatService) {
+	if list := restarts(s.testCluster, pub); len(list) != 6 || list[0] != tomcatService || slices.Contains(list[1:], tomcatService) {
 		t.Errorf("restarted %v", list)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -10,9 +10,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// expected returns the names that a signing request of the node may hold, as the
-// playbook says. What the node itself says is no evidence: a node that was taken over
-// would get certificates for other hosts of the domain.
+// expected returns the names that a signing request of the node may hold, as the playbook
+// says. What the node itself says is not evidence: a node that was taken over would get
+// certificates for other hosts of the domain.
 func (r CSRRequest) expected(host string) []string {
 	nodes := append([]string{host}, r.Members...)
 	out := slices.Concat(nodes, r.AltNames, r.Names, []string{r.withDefaults(host).CommonName})
@@ -28,7 +28,7 @@ func (r CSRRequest) expected(host string) []string {
 	return slices.Compact(out)
 }
 
-// parentDomain returns the domain of a host; none where that would be a top-level one.
+// parentDomain returns the domain of a host; none if that would be a top-level one.
 func parentDomain(host string) []string {
 	_, domain, _ := strings.Cut(strings.TrimSuffix(host, "."), ".")
 	if net.ParseIP(host) != nil || !strings.Contains(domain, ".") {
@@ -49,7 +49,7 @@ func (c *Client) checkNames(r CSRRequest, csr *x509.CSR) error {
 			Kind: problem.Mismatch, Work: problem.NotDone,
 			Message: fmt.Sprintf("the node asks for a certificate for %q, and the playbook expects %s", name, strings.Join(expected, " ")),
 			Hint: "if it is another node of the cluster, list it in members; if the certificate is to have this name too, add it to names (or alt_names) of the CSR; " +
-				"otherwise find out who has changed the node",
+				"otherwise find out what has changed the node",
 		})
 	}
 	return nil

@@ -19,8 +19,8 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// Settings stand under modules.cucm in the config. They count for nodes that
-// have none of their own; what is zero is the default of [Options].
+// Settings are those under modules.cucm in the config. They count for nodes that have
+// none of their own; what is zero is the default of [Options].
 type Settings struct {
 	Timeout        time.Duration `yaml:"timeout"`         // of one request or handshake
 	BannerTimeout  time.Duration `yaml:"banner_timeout"`  // until SSH's first prompt
@@ -41,15 +41,15 @@ type Node struct {
 	SSHPort  int           `lua:"ssh_port,optional" default:"22" doc:"of the command line"`
 
 	Pins     []string `lua:"pins,optional" doc:"SHA-256 fingerprints, lower-case hex, of certificates that the node may show; those that \"moonseal trust\" stored are accepted too"`
-	CA       string   `lua:"ca,optional" doc:"PEM roots that the node's certificate is verified against; the system's and the config's where empty"`
+	CA       string   `lua:"ca,optional" doc:"PEM roots that the node's certificate is verified against; the system's and the config's if empty"`
 	HostKeys []string `lua:"ssh_host_keys,optional" doc:"SSH host key fingerprints (\"SHA256:…\"); those that \"moonseal trust\" stored are accepted too"`
 
 	LegacySSH         bool `lua:"legacy_ssh,optional" doc:"allow SHA-1, CBC and ssh-rsa, which old releases need"`
 	AllowPhoneLockout bool `lua:"allow_phone_lockout,optional" doc:"permit changes to CallManager, CAPF, TVS and ITLRecovery: done wrongly they lock the phones out"`
 
-	Timeout        time.Duration `lua:"timeout,optional" doc:"of one request or handshake; 30s where not set"`
-	BannerTimeout  time.Duration `lua:"banner_timeout,optional" doc:"until SSH's first prompt; 120s where not set"`
-	RestartTimeout time.Duration `lua:"restart_timeout,optional" doc:"of one service's restart; 10m where not set"`
+	Timeout        time.Duration `lua:"timeout,optional" doc:"of one request or handshake; 30s unless set"`
+	BannerTimeout  time.Duration `lua:"banner_timeout,optional" doc:"until SSH's first prompt; 120s unless set"`
+	RestartTimeout time.Duration `lua:"restart_timeout,optional" doc:"of one service's restart; 10m unless set"`
 	Paths          Paths         `lua:"paths,optional" doc:"other paths of the REST API than the documented ones"`
 }
 
@@ -144,28 +144,15 @@ func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
 
 // linked returns a client that uses what the run has open to the node.
 func (b *binding) linked(c *bind.Call, n *Node, o Options) (*Client, error) {
-	key := linkKey{c.Run, n, c.Network, c.Account}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if open := b.open[key]; open != nil {
-		return open.over(o)
-	}
-	made, err := New(o)
+	first, err := b.clients.Get(c, n, func() (*Client, error) { return New(o) })
 	if err != nil {
 		return nil, err
 	}
-	if len(b.open) >= mostOpen {
-		for _, old := range b.open {
-			old.Close()
-		}
-		clear(b.open)
-	}
-	b.open[key] = made
-	return made, nil
+	return first.over(o)
 }
 
-// userName looks a user's name up. It is not masked, which would blank out words: it
-// stands in every log of the node.
+// userName looks a user's name up. It is not masked, which would blank out words: it is
+// in every log of the node.
 func userName(c *bind.Call, name any) (string, error) {
 	if h, ok := name.(secret.Handle); ok {
 		return c.UserName(h)(c.Context)

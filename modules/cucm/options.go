@@ -71,8 +71,8 @@ func (p Paths) withDefaults() Paths {
 	}
 }
 
-// hostForm is what may stand in a URL's host: nothing that begins a port, a path
-// or a user name.
+// hostForm is what may be in a URL's host: nothing that begins a port, a path or a user
+// name.
 var hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
 
 const maxHostName = 253

@@ -11,30 +11,30 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// refusal returns the error of an answer with a status other than 200 and 201.
-// The appliance's API answers JSON, but what stands before it, or starts up
-// behind it, may answer HTML or nothing.
+// refusal returns the error of an answer with a status other than 200 and 201. The
+// appliance's API answers JSON, but what is in front of it, or starts up behind it, may
+// answer HTML or nothing.
 func refusal(status int, header http.Header, body []byte, now time.Time) *problem.Error {
-	said := readError(body)
-	p := problem.Status(status, header, said.words, now)
-	p.Tracking = said.tracking
-	p.Message += said.form
+	answer := readError(body)
+	p := problem.Status(status, header, answer.words, now)
+	p.Tracking = answer.tracking
+	p.Message += answer.form
 	switch {
 	case status == http.StatusUnauthorized:
-		p.Message = "the appliance refused the user name or password" + said.form
+		p.Message = "the appliance refused the user name or password" + answer.form
 		p.Hint = "use the OS administrator (platform) account of this very node, not an AXL application user; it was tried once only, because appliances lock accounts"
 	case status == http.StatusForbidden:
-		p.Message = "the account may not do this" + said.form
+		p.Message = "the account may not do this" + answer.form
 		p.Hint = "changing certificates needs privilege level 1; an account of level 0 only reads"
-	case status == http.StatusNotFound && said.form != "":
-		p.Message = "the node has no such API" + said.form
+	case status == http.StatusNotFound && answer.form != "":
+		p.Message = "the node has no such API" + answer.form
 		p.Hint = "the REST API for certificates begins with release 14"
 	case status >= 300 && status < 400:
-		p.Message = "the node redirects" + said.form
+		p.Message = "the node redirects" + answer.form
 		p.Hint = "use the node's own host name and the port of its platform API"
 	}
 	for _, r := range rejections {
-		if judged(status) && strings.Contains(strings.ToLower(said.words), r.words) {
+		if judged(status) && strings.Contains(strings.ToLower(answer.words), r.words) {
 			p.Kind, p.Hint = r.kind, r.hint
 			break
 		}
@@ -88,11 +88,11 @@ var rejections = []struct {
 	{"wildcard", problem.Refused, "the appliance takes no wildcard certificate"},
 	{"expired", problem.Refused, "check the certificate's dates, and the node's clock"},
 	{".der could not be uploaded", problem.Refused, "see the node's certificate management log for the reason"},
-	{"invalid json format", problem.Refused, "this release may want other fields; look for an update of moonseal"},
+	{"invalid json format", problem.Refused, "this release may expect other fields; look for an update of moonseal"},
 }
 
-// said is what an error's body holds.
-type said struct {
+// errorBody is what an error's body holds.
+type errorBody struct {
 	words    string // at most maxWords bytes of text
 	tracking string
 	form     string // " with an HTML page" and the like; "" for the documented JSON
@@ -103,7 +103,7 @@ const maxWords = 500
 
 // readError reads {"key":400,"messages":["…"],"trackingId":"UC_…"}, or
 // whatever else it gets.
-func readError(body []byte) said {
+func readError(body []byte) errorBody {
 	text := strings.TrimSpace(strings.ToValidUTF8(string(body), "�"))
 	var doc struct {
 		Messages   json.RawMessage `json:"messages"`
@@ -113,9 +113,9 @@ func readError(body []byte) said {
 	}
 	switch {
 	case text == "":
-		return said{form: " with an empty body"}
+		return errorBody{form: " with an empty body"}
 	case json.Unmarshal([]byte(text), &doc) == nil:
-		s := said{tracking: bound(words(doc.TrackingID), 100)}
+		s := errorBody{tracking: bound(words(doc.TrackingID), 100)}
 		for _, raw := range []json.RawMessage{doc.Messages, doc.Message, doc.Error} {
 			if s.words == "" {
 				s.words = bound(words(raw), maxWords)
@@ -126,9 +126,9 @@ func readError(body []byte) said {
 		}
 		return s
 	case strings.HasPrefix(text, "<"):
-		return said{words: bound(stripTags(text), maxWords), form: " with an HTML page"}
+		return errorBody{words: bound(stripTags(text), maxWords), form: " with an HTML page"}
 	default:
-		return said{words: bound(text, maxWords), form: " with a body that is no JSON"}
+		return errorBody{words: bound(text, maxWords), form: " with a body that is not JSON"}
 	}
 }
 

@@ -26,7 +26,7 @@ func TestRefusal(t *testing.T) {
 		{400, `{"other":1}`, problem.Refused, problem.NotDone, `{"other":1}`},
 		{400, ``, problem.Refused, problem.NotDone, "with an empty body"},
 		{503, "<html><head><style>p{}</style><title>Cisco</title></head><body><script>x()</script>Service&nbsp;is <b>starting</b></body>", problem.Unavailable, problem.Unknown, `with an HTML page: "Cisco Service is starting"`},
-		{502, "Bad gateway", problem.Unavailable, problem.Unknown, "with a body that is no JSON"},
+		{502, "Bad gateway", problem.Unavailable, problem.Unknown, "with a body that is not JSON"},
 		{503, "<html>the session expired</html>", problem.Unavailable, problem.Unknown, "session expired"}, // no judgement of the certificate
 		{401, ``, problem.Auth, problem.NotDone, "OS administrator"},
 		{401, `{"messages":["wildcard"]}`, problem.Auth, problem.NotDone, "OS administrator"},
@@ -61,7 +61,7 @@ func FuzzReadError(f *testing.F) {
 			t.Errorf("unbounded or broken: %+v", s)
 		}
 		if s.words == "" && s.form == "" {
-			t.Errorf("%q: nothing is said", body)
+			t.Errorf("%q: no words", body)
 		}
 	})
 }
@@ -108,7 +108,7 @@ func FuzzPEMTexts(f *testing.F) {
 			texts, _ := pemTexts(body, what, "tomcat")
 			for _, text := range texts {
 				if !strings.Contains(text, what) {
-					t.Errorf("%q is no %s", text, what)
+					t.Errorf("%q is not a %s", text, what)
 				}
 			}
 		}

@@ -32,9 +32,9 @@ type RestartLook struct {
 // The states of a service's restart.
 const (
 	Sending = "sending" // the command is about to be sent
-	Begun   = "begun"   // the appliance says that it restarts
-	Done    = "done"    // it says that it has started, or went back to its prompt
-	Failed  = "failed"  // it says that it did not start, or that it will not try
+	Started = "begun"   // the appliance reports that it restarts
+	Done    = "done"    // it reports that it has started, or went back to its prompt
+	Failed  = "failed"  // it reports that it did not start, or that it will not try
 )
 
 // RestartState is one service of a restart.
@@ -49,8 +49,8 @@ type RestartProgress struct {
 	Services []RestartState `json:"services"`
 }
 
-// Restarted is the result of a restart. It is no proof that the new certificate
-// is served: see [Client.Serves].
+// Restarted is the result of a restart. It does not prove that the new certificate is
+// served: see [Client.Serves].
 type Restarted struct {
 	Host     string         `lua:"host" doc:"the node"`
 	Service  string         `lua:"service" doc:"whose certificate it is"`
@@ -114,19 +114,19 @@ func (c *Client) login(ctx context.Context) (*ssh.Session, error) {
 	return s, err
 }
 
-// LookRestart checks that the expected certificate is installed and finds out
-// which services to restart; the session for that stays open for a moment. done: there is nothing to do, because the expected
-// certificate is served already. What an earlier pass found and did (earlier)
-// is taken over. Errors: Conflict where another certificate is installed, Usage
-// (phone lockout, unknown type).
+// LookRestart checks that the expected certificate is installed and finds out which
+// services to restart; the session for that stays open for a moment. done means that
+// there is nothing to do, because the expected certificate is served already. What an
+// earlier pass found and did (earlier) is taken over. Errors: Conflict if another
+// certificate is installed, Usage (phone lockout, unknown type).
 func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier RestartProgress) (look RestartLook, done *Restarted, err error) {
 	if err := c.mayChange(r.Service); err != nil {
 		return look, nil, err
 	}
 	installed, err := c.awaitExpected(ctx, r)
 	if len(earlier.Services) > 0 && (err == nil || kind(err).Retryable()) {
-		// A restart that went wrong may have left no Tomcat to ask; only the
-		// command line can mend that.
+		// A restart that went wrong may have left no Tomcat to ask; only the command line
+		// can fix that.
 		look = earlier.Look
 		look.Before = merge(look.Before, earlier.Services)
 		return look, nil, nil
@@ -155,10 +155,9 @@ func (c *Client) LookRestart(ctx context.Context, r RestartRequest, earlier Rest
 	return look, nil, nil
 }
 
-// awaitExpected returns the installed certificate. Where another one is expected
-// it waits for the time that replication takes, because a cluster's certificate
-// is uploaded to one node and reaches the others a little later; then it is a
-// Conflict.
+// awaitExpected returns the installed certificate. If another one is expected it waits
+// for the time that replication takes, because a cluster's certificate is uploaded to one
+// node and reaches the others a little later; then it is a Conflict.
 func (c *Client) awaitExpected(ctx context.Context, r RestartRequest) (*x509.Certificate, error) {
 	for end := c.o.Clock.Now().Add(c.o.Replication); ; {
 		installed, err := c.Identity(ctx, r.Service)
@@ -171,7 +170,7 @@ func (c *Client) awaitExpected(ctx context.Context, r RestartRequest) (*x509.Cer
 				Kind: problem.Conflict, Work: problem.NotDone,
 				Message: fmt.Sprintf("another certificate is installed than expected: expected sha256 %s, installed %s (%s, issued by %s)",
 					r.Expect.SHA256, installed.SHA256, installed.Subject, installed.Issuer),
-				Hint: "someone changed it meanwhile, or a cluster's certificate has not reached this node",
+				Hint: "it was changed meanwhile, or a cluster's certificate has not reached this node",
 			})
 		}
 		if err := c.wait(ctx, c.o.Poll); err != nil {
@@ -180,8 +179,8 @@ func (c *Client) awaitExpected(ctx context.Context, r RestartRequest) (*x509.Cer
 	}
 }
 
-// servedFor returns what the REST port serves where that is the service's
-// certificate; nil where it is another service's.
+// servedFor returns what the REST port serves if that is the service's certificate; nil
+// if it is another service's.
 func (c *Client) servedFor(ctx context.Context, service string, installed *x509.Certificate) (*x509.Certificate, error) {
 	if trustService(service) != "tomcat" {
 		return nil, nil //nolint:nilnil // nil is the documented "another's"
@@ -190,12 +189,12 @@ func (c *Client) servedFor(ctx context.Context, service string, installed *x509.
 	return served, err
 }
 
-// Restart restarts the services of look one by one. progress, which may be nil,
-// gets a *RestartProgress before a command, and once the node says that the restart has
-// begun; of services that may be restarted twice it tells with another's, and at the end.
-// Its error ends the restart. What earlier or look
-// know as started or done is not restarted again. Once anything was started, the
-// work of an error that waiting mends is Unknown: ask [Client.ProbeRestart].
+// Restart restarts the services of look one by one. progress, which may be nil, gets a
+// *RestartProgress before a command, and once the node reports that the restart has
+// started; services that may be restarted twice are reported with another one, and at the
+// end. Its error ends the restart. What earlier or look know as started or done is not
+// restarted again. Once anything was started, the work of a temporary error is Unknown:
+// ask [Client.ProbeRestart].
 func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress, progress func(any) error) (*Restarted, error) {
 	run := c.restarting(r.Service, look, earlier)
 	run.progress = progress
@@ -210,9 +209,9 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 	err := run.all(ctx, slices.DeleteFunc(slices.Clone(look.Services), run.settled))
 	var p *problem.Error
 	if errors.As(err, &p) && p.Kind.Retryable() && len(run.state.Services) > 0 {
-		begun := *p
-		begun.Work = problem.Unknown
-		return nil, &begun
+		after := *p
+		after.Work = problem.Unknown
+		return nil, &after
 	}
 	if err != nil {
 		return nil, err
@@ -220,10 +219,10 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 	return run.result(r, look), nil
 }
 
-// ProbeRestart finds out whether a lost Restart has done all that look asked
-// for; where it has not, another Restart does the rest. A node that still
-// serves the old certificate is given the settling time; one that cannot be
-// reached is an error: it may be restarting. Conflict: nobody can tell.
+// ProbeRestart finds out whether a lost Restart has done all that look asked for; if it
+// has not, another Restart does the rest. A node that still serves the old certificate
+// has the settling time; one that cannot be reached is an error: it may be restarting.
+// Conflict: it cannot be found out.
 func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress) (*Restarted, bool, error) {
 	run := c.restarting(r.Service, look, earlier)
 	if run.of(tomcatService) == Sending && look.provable() {
@@ -240,8 +239,8 @@ func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look Restar
 	for _, s := range look.Services {
 		if run.of(s) == Sending && !harmless(r.Service, s) {
 			return nil, false, c.failed("restarting "+s, &problem.Error{
-				Kind: problem.Conflict, Message: "the session ended before the node said whether the restart has begun", Work: problem.Unknown,
-				Hint: "look at the node; where the service was not restarted, restart it by hand",
+				Kind: problem.Conflict, Message: "the session ended before the node reported whether the restart has started", Work: problem.Unknown,
+				Hint: "look at the node; if the service was not restarted, restart it by hand",
 			})
 		}
 	}

@@ -15,11 +15,11 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// installed returns a world whose publisher has a new certificate that is not
+// installed returns a cluster whose publisher has a new certificate that is not
 // served yet.
-func installed(t *testing.T, change ...func(*cucmtest.Behavior)) (*world, *Client, *x509.Certificate, RestartRequest) {
+func installed(t *testing.T, change ...func(*cucmtest.Behavior)) (*testCluster, *Client, *x509.Certificate, RestartRequest) {
 	t.Helper()
-	w := newWorld(t, func(o *cucmtest.Options) {
+	w := newTestCluster(t, func(o *cucmtest.Options) {
 		for _, c := range change {
 			c(&o.Behavior)
 		}
@@ -113,7 +113,7 @@ func TestRestartWhateverTheShellLooksLike(t *testing.T) {
 }
 
 func TestLegacySSH(t *testing.T) {
-	w := newWorld(t, func(o *cucmtest.Options) { o.Behavior.LegacySSHOnly = true })
+	w := newTestCluster(t, func(o *cucmtest.Options) { o.Behavior.LegacySSHOnly = true })
 	_, err := w.client(t, pub).Services(t.Context())
 	wantProblem(t, err, problem.Refused, "legacy")
 	list, err := w.client(t, pub, func(o *Options) { o.Legacy = true }).Services(t.Context())
@@ -133,7 +133,7 @@ func TestMissingStartedIsAWarning(t *testing.T) {
 }
 
 func TestOnlyServicesThatRunAreRestartedBesides(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, sub)
 	look := mustLook(t, c, RestartRequest{Service: "tomcat"}, RestartProgress{})
 	if slices.Contains(look.Services, "Cisco DRF Master") {
@@ -159,8 +159,8 @@ func TestAnotherCertificateIsInstalled(t *testing.T) {
 	}
 }
 
-// A service that does not start again is an error, after the others had their
-// turn; going on restarts only that one.
+// A service that does not start again is an error, after the others had their turn; the
+// next pass restarts only that one.
 func TestFailedRestartIsRepaired(t *testing.T) {
 	for service, fail := range map[string]int{"Cisco Tomcat": 1, "all": 6} {
 		w, c, cert, r := installed(t, func(b *cucmtest.Behavior) { b.FailRestarts = fail })
@@ -203,7 +203,7 @@ func TestRefusedRestart(t *testing.T) {
 
 // However a restart breaks off: what is known to have started is not restarted
 // again, and what did not happen is.
-func TestRestartGoesOnWhereItWasKilled(t *testing.T) {
+func TestRestartContinuesAfterAKill(t *testing.T) {
 	for name, tc := range map[string]struct {
 		stop  string       // killed when this is journaled
 		fault faults.Fault // of a restart command
@@ -289,7 +289,7 @@ func waitServes(t *testing.T, c *Client, cert *x509.Certificate) {
 	t.Error("the new certificate is never served")
 }
 
-// While the node is away nobody can tell; an old certificate that stays is no.
+// While the node is away it cannot be found out; an old certificate that stays means no.
 func TestProbeWaits(t *testing.T) {
 	w, c, _, r := installed(t, func(b *cucmtest.Behavior) { b.RestartOutage = time.Hour })
 	look := mustLook(t, c, r, RestartProgress{})
@@ -300,7 +300,7 @@ func TestProbeWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	away := func(v any) error {
-		if p, ok := v.(*RestartProgress); ok && p.Services[0].State == Begun {
+		if p, ok := v.(*RestartProgress); ok && p.Services[0].State == Started {
 			cancel()
 		}
 		return nil
@@ -361,14 +361,14 @@ func TestEarlierPassesAreRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list := restarts(w, pub); len(list) != 6 || got.Services[0].State != Begun {
+	if list := restarts(w, pub); len(list) != 6 || got.Services[0].State != Started {
 		t.Errorf("restarted %v, result %+v", list, got)
 	}
 }
 
-// Where no handshake can show it and no harm is excluded, a person decides.
-func TestNobodyCanTell(t *testing.T) {
-	w := newWorld(t)
+// If no handshake can show it and no harm is excluded, the run parks.
+func TestRestartOfUnknownOutcome(t *testing.T) {
+	w := newTestCluster(t)
 	c := w.client(t, pub, func(o *Options) { o.AllowPhoneLockout = true })
 	sending := func(s string) RestartProgress { return RestartProgress{Services: []RestartState{{s, Sending}}} }
 	for _, tc := range []struct{ certificate, service string }{{"CallManager", "Cisco CallManager"}, {"tomcat", "Cisco Tomcat"}} {

@@ -37,10 +37,10 @@ func (r *restarting) of(service string) string {
 // settled reports whether a service must not be restarted again.
 func (r *restarting) settled(service string) bool {
 	s := r.of(service)
-	return s == Begun || s == Done
+	return s == Started || s == Done
 }
 
-// set notes a state. It is journaled when set returns, unless it may be lost: then it
+// set records a state. It is journaled when set returns, unless it may be lost: then it
 // goes with the next one that may not.
 func (r *restarting) set(service, state string) error {
 	before := r.of(service)
@@ -52,7 +52,7 @@ func (r *restarting) set(service, state string) error {
 	r.state.Services[i].State = state
 	r.waiting = true
 	// With the first state goes the mark that keeps other runs from this restart.
-	if r.noted && (repeatable(r.service, service) && state != Failed || before == Begun && state == Done) {
+	if r.noted && (repeatable(r.service, service) && state != Failed || before == Started && state == Done) {
 		return nil
 	}
 	return r.note()
@@ -63,7 +63,7 @@ func (r *restarting) note() error {
 	if r.progress == nil || !r.waiting {
 		return nil
 	}
-	r.waiting = false // also where it fails: that ends the restart
+	r.waiting = false // also if it fails: that ends the restart
 	err := r.progress(&RestartProgress{r.state.Look, slices.Clone(r.state.Services)})
 	r.noted = err == nil
 	return err
@@ -131,9 +131,9 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 			return
 		}
 		lines = append(lines, line)
-		if begun(line) && r.of(service) == Sending {
+		if started(line) && r.of(service) == Sending {
 			// A restart that cannot be journaled must not continue unseen.
-			if unkept = r.set(service, Begun); unkept != nil {
+			if unkept = r.set(service, Started); unkept != nil {
 				cancel()
 			}
 		}
@@ -154,7 +154,7 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 // ended judges what a restart's command printed.
 func (r *restarting) ended(service, output string, took time.Duration) error {
 	log := r.c.o.Log.With("host", r.c.o.Host, "service", service, "took", took.Round(time.Second).String())
-	p := &problem.Error{Kind: problem.Unavailable, Server: output, Work: problem.NotDone, Hint: "look at the service on the node; it is restarted again when the run goes on"}
+	p := &problem.Error{Kind: problem.Unavailable, Server: output, Work: problem.NotDone, Hint: "look at the service on the node; it is restarted again when the run continues"}
 	switch judge(service, output) {
 	case outcomeStarted:
 		log.Info("restarted")

@@ -29,7 +29,7 @@ func (c *Client) ask(ctx context.Context) (*x509.Certificate, error) {
 
 // Serves reports whether the node serves cert, by its fingerprint, and returns what it
 // serves. It is the proof that a restart worked: in a handshake that is made for it, the
-// node has shown that it holds cert's key. Where certificates are pinned, cert becomes the
+// node has shown that it holds cert's key. If certificates are pinned, cert becomes the
 // only one.
 func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x509.Certificate, error) {
 	served, err := c.ask(ctx)
@@ -98,9 +98,8 @@ func (c *Client) joined(seen []*stdx509.Certificate) (*x509.Certificate, error) 
 	return cert, nil
 }
 
-// shownForKey makes a second handshake that only a key of cert's kind can
-// answer; nil where served is of that kind already. In TLS 1.2 it is the cipher
-// suite that says which.
+// shownForKey makes a second handshake that only a key of cert's kind can answer; nil if
+// served is of that kind already. In TLS 1.2 it is the cipher suite that says which.
 func (c *Client) shownForKey(ctx context.Context, served, cert *x509.Certificate) (*x509.Certificate, error) {
 	has, err := served.Leaf()
 	if err != nil {

@@ -48,7 +48,7 @@ func isState(s string) bool {
 // needs are the services that read one type of certificate.
 type needs struct {
 	always  []string // restarted in any case
-	started []string // restarted where they run
+	started []string // restarted if they run
 }
 
 const tomcatService = "Cisco Tomcat"
@@ -83,8 +83,8 @@ func servicesFor(certificate string) (n needs, ok bool) {
 	return needs{}, false
 }
 
-// plan returns the names of the services to restart, in order, spelt as the node
-// spells them. asked, where there is any, is the caller's own list.
+// plan returns the names of the services to restart, in order, spelt as the node spells
+// them. asked, if there is any, is the caller's own list.
 func plan(certificate string, asked []string, list []Service) ([]string, error) {
 	n := needs{always: asked}
 	if len(asked) == 0 {
@@ -118,8 +118,8 @@ func harmless(certificate, service string) bool {
 	return slices.ContainsFunc(n.started, func(s string) bool { return strings.EqualFold(s, service) })
 }
 
-// repeatable reports whether a service is restarted a second time rather than noted each
-// time: whoever uses it does not notice, or asks again.
+// repeatable reports whether a service is restarted a second time rather than recorded
+// each time: its clients do not notice, or try again.
 func repeatable(certificate, service string) bool {
 	light := []string{"Cisco UDS Tomcat", "Cisco AXL Tomcat", "Cisco DRF Master", "Cisco DRF Local", "Cisco Tftp"}
 	return harmless(certificate, service) && slices.ContainsFunc(light, func(s string) bool { return strings.EqualFold(s, service) })
@@ -169,7 +169,7 @@ func judge(service, output string) outcome {
 	}
 }
 
-// begun reports whether a line of a restart's output shows that it has started.
-func begun(line string) bool {
+// started reports whether a line of a restart's output shows that it has started.
+func started(line string) bool {
 	return strings.Contains(line, "Do not press Ctrl+C") || stateEnd.MatchString(line)
 }

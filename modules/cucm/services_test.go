@@ -80,9 +80,9 @@ func TestPlan(t *testing.T) {
 func TestJudge(t *testing.T) {
 	const head = "Do not press Ctrl+C while the service is restarting. If the service has not restarted properly, execute the same command again.\nService Manager is running\n"
 	for _, tc := range []struct {
-		output string
-		want   outcome
-		begun  bool
+		output  string
+		want    outcome
+		started bool
 	}{
 		{head + "Cisco Tomcat[STARTING]\nCisco Tomcat[STARTED]", outcomeStarted, true},
 		{head + "Cisco Tomcat[STOPPING]\nCisco Tomcat[STOPPED]\nCisco Tomcat[STARTING]\nCisco Tomcat[STARTED]", outcomeStarted, true},
@@ -98,8 +98,8 @@ func TestJudge(t *testing.T) {
 		if got := judge("Cisco Tomcat", tc.output); got != tc.want {
 			t.Errorf("%q: %v, want %v", tc.output, got, tc.want)
 		}
-		if got := slices.ContainsFunc(strings.Split(tc.output, "\n"), begun); got != tc.begun {
-			t.Errorf("%q: begun %v", tc.output, got)
+		if got := slices.ContainsFunc(strings.Split(tc.output, "\n"), started); got != tc.started {
+			t.Errorf("%q: started %v", tc.output, got)
 		}
 	}
 }

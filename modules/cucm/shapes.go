@@ -55,16 +55,16 @@ func collect(v any, what, service string, out []string) []string {
 	return out
 }
 
-// isType reports whether the first block of a PEM text has the type. A request
-// is no certificate, though its type ends in the same words.
+// isType reports whether the first block of a PEM text has the type. A request is not a
+// certificate, though its type ends in the same words.
 func isType(text, what string) bool {
 	line, _, _ := strings.Cut(strings.TrimPrefix(text, "-----BEGIN "), "\n")
 	line = strings.TrimSpace(line)
 	return line == what || line == "NEW "+what
 }
 
-// notJSON is the error of an answer of 200 that is something else: a node that
-// starts up, or a host that is none.
+// notJSON is the error of an answer of 200 that is something else: a node that starts up,
+// or another host.
 func notJSON(body []byte) error {
 	s := readError(body)
 	form := s.form

@@ -66,10 +66,9 @@ func (c *Client) LookUpload(ctx context.Context, service string, cert *x509.Cert
 	return UploadLook{CSR: csr.SHA256, Warnings: warnings}, nil
 }
 
-// Upload makes cert the certificate of service: root and intermediates that the
-// trust store lacks first, then cert itself. It takes effect for peers only
-// when the services restart. Where certificates are pinned cert's fingerprint
-// is accepted too from here on.
+// Upload makes cert the certificate of service: root and intermediates that the trust
+// store lacks first, then cert itself. It takes effect for peers only when the services
+// restart. If certificates are pinned cert's fingerprint is accepted too from here on.
 func (c *Client) Upload(ctx context.Context, service string, cert *x509.Certificate) (*Uploaded, error) {
 	cert, err := readAgain(cert)
 	if err != nil {
@@ -245,15 +244,15 @@ func (c *Client) uploadIdentity(ctx context.Context, service string, cert *x509.
 	return err
 }
 
-// stale tells the 500 that the appliance answers to a certificate whose request
-// is gone from one that waiting mends. Either way it may have done the work.
+// stale distinguishes the 500 that the appliance answers to a certificate whose request
+// is gone from a temporary one. Either way it may have done the work.
 func (c *Client) stale(ctx context.Context, service string, cert *x509.Certificate, answer error) error {
 	p := *problem.From(answer)
 	p.Work = problem.Unknown
 	if p.Kind != problem.Unavailable {
 		return &p // its words say what it is
 	}
-	p.Hint = "where it stays so, generate a fresh CSR: the appliance answers like this to one that was used before"
+	p.Hint = "if that persists, generate a fresh CSR: the appliance answers like this to one that was used before"
 	if csr, err := c.PendingCSR(ctx, service); err == nil && (csr == nil || csr.KeySHA256 != cert.KeySHA256) {
 		p.Kind = problem.Mismatch
 		p.Message = strings.TrimSpace(p.Message + "; the signing request of this certificate is not pending any more")

@@ -17,7 +17,7 @@ import (
 
 // Each check fails with its own words, in its order, before a byte is sent.
 func TestChecksBeforeAnUpload(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	csr, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec", AltNames: []string{"voice.automate.builders"}})
 	if err != nil {
@@ -101,7 +101,7 @@ func TestChecksBeforeAnUpload(t *testing.T) {
 }
 
 func TestUploadWithoutAPendingCSR(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	first := w.ready(t, c)
 	if _, err := c.Upload(t.Context(), "tomcat", first); err != nil {
@@ -112,7 +112,7 @@ func TestUploadWithoutAPendingCSR(t *testing.T) {
 	wantProblem(t, err, problem.Mismatch, "no signing request is pending", "fresh CSR")
 }
 
-func mustCSR(t *testing.T, w *world, host string) *x509.CSR {
+func mustCSR(t *testing.T, w *testCluster, host string) *x509.CSR {
 	t.Helper()
 	csr, err := w.client(t, host).GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"})
 	if err != nil {
@@ -123,7 +123,7 @@ func mustCSR(t *testing.T, w *world, host string) *x509.CSR {
 
 // What the trust store holds already is left alone.
 func TestOnlyMissingIssuersAreUploaded(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	if err := w.Node(pub).AddTrust("tomcat", x509.Encode(w.ca.inter)); err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestOnlyMissingIssuersAreUploaded(t *testing.T) {
 
 // One trust certificate for each common name, replaced only by a newer one.
 func TestTrustStoreRule(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	ca := w.ca
 	named := func(key any, begin time.Duration, by *authority) *x509.Certificate {
 		return x509.From(sign(t, caTemplate("Test Root R1", begin), by.root, key, by.rootKey))
@@ -186,7 +186,7 @@ func TestTrustStoreRule(t *testing.T) {
 // The appliance's refusals, each with its kind; its words are kept.
 func TestRefusedUploads(t *testing.T) {
 	for name, tc := range map[string]struct {
-		prepare func(*world)
+		prepare func(*testCluster)
 		answer  string
 		code    int
 		kind    problem.Kind
@@ -194,7 +194,7 @@ func TestRefusedUploads(t *testing.T) {
 		words   []string
 	}{
 		"clientAuth": {
-			prepare: func(w *world) { w.configure(t, func(b *cucmtest.Behavior) { b.EKU = cucmtest.EKUReject }) },
+			prepare: func(w *testCluster) { w.configure(t, func(b *cucmtest.Behavior) { b.EKU = cucmtest.EKUReject }) },
 			kind:    problem.Refused, work: problem.NotDone, words: []string{"extended key usage clientAuth", "FN74345"},
 		},
 		"missing CA": {
@@ -205,7 +205,7 @@ func TestRefusedUploads(t *testing.T) {
 			answer: `{"key":400,"messages":["CSR SAN and Certificate SAN does not match"],"trackingId":"UC_2"}`, code: 400,
 			kind: problem.Mismatch, work: problem.NotDone, words: []string{"UC_2", "exactly the names"},
 		},
-		"500 that waiting may mend": {
+		"500 that may pass": {
 			answer: `{"key":500,"messages":["Internal error"],"trackingId":"UC_3"}`, code: 500,
 			kind: problem.Unavailable, work: problem.Unknown, words: []string{"Internal error", "fresh CSR"},
 		},
@@ -214,7 +214,7 @@ func TestRefusedUploads(t *testing.T) {
 			kind: problem.Mismatch, work: problem.Unknown, words: []string{"do not match", "fresh CSR"},
 		},
 	} {
-		w := newWorld(t)
+		w := newTestCluster(t)
 		c := w.client(t, pub)
 		cert := w.ready(t, c)
 		if tc.prepare != nil {
@@ -233,7 +233,7 @@ func TestRefusedUploads(t *testing.T) {
 
 // The CSR was used or replaced after the checks: the appliance answers 500.
 func TestStaleCSR(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	cert := w.ready(t, c)
 	if _, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"}); err != nil {
@@ -257,7 +257,7 @@ func TestLostUpload(t *testing.T) {
 		kind     faults.Kind
 		happened bool
 	}{{faults.Lost, true}, {faults.Reset, false}} {
-		w := newWorld(t)
+		w := newTestCluster(t)
 		c := w.client(t, pub)
 		cert := w.ready(t, c)
 		w.fault(t, faults.Fault{Call: cucmtest.CallUploadIdentity, Kind: tc.kind})
@@ -271,7 +271,7 @@ func TestLostUpload(t *testing.T) {
 		}
 	}
 	// An answer of 200 that breaks off says enough.
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	cert := w.ready(t, c)
 	w.fault(t, faults.Fault{Call: cucmtest.CallUploadIdentity, Kind: faults.Truncate})
@@ -283,7 +283,7 @@ func TestLostUpload(t *testing.T) {
 // A trust upload whose answer was lost is not an identity that was uploaded,
 // and going again finds it done.
 func TestLostTrustUpload(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	cert := w.ready(t, c)
 	w.fault(t, faults.Fault{Call: cucmtest.CallUploadTrust, Kind: faults.Lost})
@@ -300,7 +300,7 @@ func TestLostTrustUpload(t *testing.T) {
 
 // A node that takes a trusted certificate and does not file it.
 func TestTrustThatIsNotListed(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	c := w.client(t, pub)
 	cert := w.ready(t, c)
 	w.fault(t, faults.Fault{Call: cucmtest.CallUploadTrust, Kind: faults.Status, Code: 201, Body: "{}", Times: -1})
@@ -312,7 +312,7 @@ func TestTrustThatIsNotListed(t *testing.T) {
 }
 
 func TestUploadPathCanBeOverridden(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	cert := w.ready(t, w.client(t, pub))
 	c := w.client(t, pub, func(o *Options) { o.Paths.IdentityUpload = "certificate" })
 	_, err := c.Upload(t.Context(), "tomcat", cert)
@@ -327,7 +327,7 @@ func TestUploadPathCanBeOverridden(t *testing.T) {
 
 // A cluster's certificate that reaches one node and not the other.
 func TestMultiServerUpload(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	if err := w.Node(sub).Configure(func(b *cucmtest.Behavior) { b.Unreached = true }); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestMultiServerUpload(t *testing.T) {
 
 // One that is on its way is waited for.
 func TestMultiServerReplication(t *testing.T) {
-	w := newWorld(t, func(o *cucmtest.Options) { o.Behavior.ReplicationDelay = 100 * time.Millisecond })
+	w := newTestCluster(t, func(o *cucmtest.Options) { o.Behavior.ReplicationDelay = 100 * time.Millisecond })
 	c, other := w.client(t, pub), w.client(t, sub)
 	csr, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec", Distribution: "multi-server"})
 	if err != nil {
@@ -372,7 +372,7 @@ func TestMultiServerReplication(t *testing.T) {
 }
 
 func TestUnreachableNode(t *testing.T) {
-	w := newWorld(t)
+	w := newTestCluster(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ type Daemon struct {
 	t     testing.TB
 	mu    sync.Mutex
 	log   bytes.Buffer
-	more  chan struct{} // closed, and made anew, with each line
+	more  chan struct{} // closed and replaced with each line
 	ended bool
 }
 
@@ -130,18 +130,18 @@ func (d *Daemon) Says(words string) {
 	defer cancel()
 	for {
 		d.mu.Lock()
-		said, ended, more := strings.Contains(d.log.String(), words), d.ended, d.more
+		found, ended, more := strings.Contains(d.log.String(), words), d.ended, d.more
 		d.mu.Unlock()
 		switch {
-		case said:
+		case found:
 			return
 		case ended:
-			d.t.Fatalf("it ended without saying %q", words)
+			d.t.Fatalf("it ended without logging %q", words)
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			d.t.Fatalf("it does not say %q", words)
+			d.t.Fatalf("it does not log %q", words)
 		}
 	}
 }

@@ -17,11 +17,11 @@ type checker interface {
 	check(ctx context.Context, apex string) error
 }
 
-// Check looks, and changes nothing, whether the provider takes the credentials of z
-// and has the zones in which the challenges of names would stand; it returns these
-// zones. A name that is in no zone is left out, and so is one that is in another than
-// z names, unless all are: which names the CA asks for is not known here. Nor is
-// whether the credentials may write: no provider says so without being written to.
+// Check looks, and changes nothing, whether the provider takes the credentials of z and
+// has the zones in which the challenges of names would be; it returns these zones. A name
+// that is in no zone is left out, and so is one that is in another than z names, unless
+// all are: which names the CA asks for is not known here. Nor is whether the credentials
+// may write: no provider says so without being written to.
 func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []string, err error) {
 	p, l, err := c.open(ctx, z)
 	if err != nil {
@@ -71,8 +71,8 @@ func (c *Client) Check(ctx context.Context, z Zone, names []string) (zones []str
 	return zones, nil
 }
 
-// challengedOf returns where the challenges of DNS names would stand, without what can
-// be no name of a zone.
+// challengedOf returns where the challenges of DNS names would be, without what cannot be
+// a name in a zone.
 func challengedOf(names []string) []string {
 	var out []string
 	for _, name := range names {

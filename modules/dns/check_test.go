@@ -9,7 +9,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// A look tells wrong credentials and a zone that is not the provider's from right
+// A look distinguishes wrong credentials and a zone that is not the provider's from right
 // ones, with one request or two, and changes nothing.
 func TestCheck(t *testing.T) {
 	forEach(t, func(t *testing.T, s *scene, z Zone) {

@@ -24,7 +24,7 @@ type Options struct {
 	Secret func(ctx context.Context, h secret.Handle) (string, error)
 	Clock  clockwork.Clock // the real one when nil; for Retry-After, and for how long what was found holds
 
-	Resolvers      []string      // where a zone names none; this machine's when empty
+	Resolvers      []string      // for zones that name none; this machine's when empty
 	QueryTimeout   time.Duration // of one DNS question over one transport; 3 s when 0
 	RequestTimeout time.Duration // of one HTTP request; 30 s when 0
 }
@@ -38,7 +38,7 @@ type Client struct {
 	memory    *memory
 }
 
-// New returns a client. It asks nobody.
+// New returns a client. It sends no request.
 func New(opt Options) *Client {
 	if opt.Clock == nil {
 		opt.Clock = clockwork.NewRealClock()
@@ -58,14 +58,17 @@ func New(opt Options) *Client {
 	return &Client{opt: opt, providers: map[string]provider{}, memory: newMemory()}
 }
 
+// Close ends the connections to the providers that are idle. The client can be used again.
+func (c *Client) Close() { (&http.Client{Transport: c.opt.HTTP}).CloseIdleConnections() }
+
 // provider changes the records of zones. Apexes and names are clean.
 type provider interface {
-	// list returns a name's records of a type; all of the zone where name is "".
+	// list returns a name's records of a type; all of the zone if name is "".
 	list(ctx context.Context, apex, name, typ string) ([]Record, error)
 	// add writes records of one name and type, leaves those that are there, and
 	// returns all of them as the provider knows them.
 	add(ctx context.Context, apex string, records []Record) ([]Record, error)
-	// remove deletes records of one name and type; one that is gone is no error.
+	// remove deletes records of one name and type; one that is gone is not an error.
 	remove(ctx context.Context, apex string, records []Record) error
 }
 
@@ -129,7 +132,7 @@ func (c *Client) resolvers(z Zone) ([]server, error) {
 		conf, err := mdns.ClientConfigFromFile("/etc/resolv.conf")
 		if err != nil || len(conf.Servers) == 0 {
 			return nil, &problem.Error{
-				Kind: problem.Usage, Message: "this machine names no resolver", Cause: err, Work: problem.NotDone,
+				Kind: problem.Usage, Message: "no resolver is configured on this machine", Cause: err, Work: problem.NotDone,
 				Hint: `set resolvers = { "192.0.2.53" } in the zone`,
 			}
 		}
@@ -170,7 +173,7 @@ func withPort(server string) (string, error) {
 	}
 	name, err := cleanName(server)
 	if err != nil {
-		return "", usage("\"" + server + "\" is no server: it must be host or host:port")
+		return "", usage("\"" + server + "\" is not a valid server: it must be host or host:port")
 	}
 	return net.JoinHostPort(name, "53"), nil
 }

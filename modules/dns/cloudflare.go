@@ -45,16 +45,18 @@ type cfZone struct {
 // oneZone makes the library, which fails if several zones have one name, see the zone
 // that is meant: the one whose id the script names, or else the only active one. A zone
 // that was moved away stays listed beside the one that took its place.
-func (p *cloudflareZone) oneZone(req *http.Request, body []byte) []byte {
+func (p *cloudflareZone) oneZone(x *exchange, req *http.Request, body []byte) []byte {
 	if req.Method != http.MethodGet || !strings.HasSuffix(req.URL.Path, "/client/v4/zones") {
 		return body
 	}
 	var list map[string]json.RawMessage
 	var zones []cfZone
-	if json.Unmarshal(body, &list) != nil || json.Unmarshal(list["result"], &zones) != nil {
+	if json.Unmarshal(body, &list) != nil || len(list["result"]) > 0 && json.Unmarshal(list["result"], &zones) != nil {
 		return body
 	}
 	kept := p.meant(zones)
+	problems, _ := problemsIn(body)
+	x.noZone = len(kept) != 1 && len(problems) == 0
 	if len(kept) == len(zones) {
 		return body
 	}
@@ -138,10 +140,7 @@ func (p *cloudflareZone) list(ctx context.Context, apex, name, typ string) ([]Re
 }
 
 func (p *cloudflareZone) add(ctx context.Context, apex string, records []Record) ([]Record, error) {
-	// 81058: an identical record already exists; 81057: the record already exists
-	isThere := func(e *problem.Error) bool {
-		return strings.Contains(e.Server, "(81058)") || strings.Contains(e.Server, "(81057)")
-	}
+	const identical, exists = 81058, 81057 // "an identical record already exists", "the record already exists"
 	var out []Record
 	for i, r := range records {
 		var made []libdns.Record
@@ -152,7 +151,7 @@ func (p *cloudflareZone) add(ctx context.Context, apex string, records []Record)
 		switch {
 		case err == nil && len(made) == 1:
 			out = append(out, fromLibdns(apex, made)...)
-		case err != nil && x.status == http.StatusBadRequest && isThere(err):
+		case err != nil && x.status == http.StatusBadRequest && x.hasCode(identical, exists):
 			out = append(out, r)
 		case err != nil:
 			return nil, halfDone(err, i > 0)
@@ -162,13 +161,13 @@ func (p *cloudflareZone) add(ctx context.Context, apex string, records []Record)
 }
 
 func (p *cloudflareZone) remove(ctx context.Context, apex string, records []Record) error {
-	const missing = "(81044)"
+	const missing = 81044
 	for i, r := range records {
 		x, err := p.call(ctx, apex, func(ctx context.Context) error {
 			_, err := p.lib.DeleteRecords(ctx, apex, toLibdns(r))
 			return err
 		})
-		if err != nil && (x.status != http.StatusNotFound || !strings.Contains(err.Server, missing)) {
+		if err != nil && (x.status != http.StatusNotFound || !x.hasCode(missing)) {
 			return halfDone(err, i > 0)
 		}
 	}
@@ -183,7 +182,7 @@ func (p *cloudflareZone) call(ctx context.Context, apex string, do func(context.
 	switch {
 	case err == nil:
 		return x, nil
-	case x.status == http.StatusOK && strings.HasPrefix(err.Error(), "expected 1 zone, got"):
+	case x.status == http.StatusOK && x.noZone:
 		return x, p.noZone(apex, x, err)
 	default:
 		return x, x.problemOf(ctx, err, "api.cloudflare.com", p.c.opt.Clock.Now())

@@ -104,9 +104,9 @@ func (p *digitalOceanZone) add(ctx context.Context, apex string, records []Recor
 	return out, nil
 }
 
-// remove lists the name and deletes the values by the ids that they have now: an
-// answer that was lost may have left a record whose id nobody knows, also a twin
-// of one that is known.
+// remove lists the name and deletes the values by the ids that they have now: an answer
+// that was lost may have left a record with an unknown id, also a twin of one that is
+// known.
 func (p *digitalOceanZone) remove(ctx context.Context, apex string, records []Record) error {
 	if len(records) == 0 {
 		return nil
@@ -118,7 +118,7 @@ func (p *digitalOceanZone) remove(ctx context.Context, apex string, records []Re
 	for _, r := range records {
 		for _, old := range withValue(have, r.Value) {
 			if _, err := strconv.Atoi(old.ID); err != nil {
-				return &problem.Error{Kind: problem.Internal, Message: "a record's id is no number: " + old.ID, Cause: err}
+				return &problem.Error{Kind: problem.Internal, Message: "a record's id is not a number: " + old.ID, Cause: err}
 			}
 			gone := p.call(ctx, apex, func(ctx context.Context) error {
 				_, err := p.lib.DeleteRecords(ctx, apex, []libdns.Record{digitalocean.DNS{Record: toLibdns(old)[0].RR(), ID: old.ID}})

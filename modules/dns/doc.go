@@ -24,13 +24,12 @@
 //     client in a field that they fill on first use; this package fills it before
 //     ([unexported]). Neither reads any environment then, or tries again by itself.
 //
-// The Route 53 API changes whole record sets, and its library writes what it read
-// back over whatever is there by then; its lock holds for one process, while each
-// of our runs is one. So its write is turned into a swap, from what was read to
-// what is wanted, which Route 53 refuses as a whole where the set is another by
-// then, and the call is made anew. That holds between machines too, which a file
-// lock would not. Which hosted zone has a name is asked of the SDK: the library
-// looks at one of several only.
+// The Route 53 API changes whole record sets, and its library writes what it read back
+// over whatever is there by then; its lock holds for one process, while each of our runs
+// is one. So its write is turned into a swap, from what was read to what is wanted, which
+// Route 53 refuses as a whole if the set has changed by then, and the call is made again.
+// That holds between machines too, which a file lock would not. Which hosted zone has a
+// name is asked of the SDK: the library looks at one of several only.
 //
 // DigitalOcean deletes by id only. The ids are in the records; what is removed are
 // all records of the exact value, by the ids that they have at that time.
@@ -50,6 +49,6 @@
 //
 // # Retries
 //
-// No provider is asked again by this package but for that one case: a Route 53
-// record set that someone else changed in between.
+// No provider is asked again by this package but for that one case: a Route 53 record set
+// that another client changed in between.
 package dns

@@ -61,9 +61,9 @@ func (c *Client) askHTTPS(ctx context.Context, endpoint, name string, qtype uint
 	return readAnswer(body, q)
 }
 
-// nonsense is the error of an answer that is none.
+// nonsense is the error of a malformed answer.
 func nonsense(why string) error {
-	return &problem.Error{Kind: problem.Unavailable, Message: "the answer makes no sense: " + why, Work: problem.Unknown}
+	return &problem.Error{Kind: problem.Unavailable, Message: "the answer is malformed: " + why, Work: problem.Unknown}
 }
 
 // readAnswer reads a DNS message that has to answer q.

@@ -67,7 +67,7 @@ func TestUnclearAnswerOfAnUpdateIsUnknown(t *testing.T) {
 		{"signature does not verify", func(b []byte) []byte { b[len(b)-12] ^= 1; return b }, "does not verify"},
 		{"signed under another name", func(b []byte) []byte { return bytes.Replace(b, []byte("moonseal"), []byte("moonsEaL"), 1) }, "does not verify"},
 		{"not signed", unsigned, "is not signed"},
-		{"cut short", func(b []byte) []byte { return b[:len(b)/2] }, "makes no sense"},
+		{"cut short", func(b []byte) []byte { return b[:len(b)/2] }, "is malformed"},
 		{"garbage", func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) }, ""},
 		{"header only", func(b []byte) []byte { return b[:11] }, ""},
 		{"another id", func(b []byte) []byte { b[0] ^= 1; return b }, ""},
@@ -241,7 +241,7 @@ func (a *attemptCount) add(what string) {
 }
 
 // Port 53 is blocked, for 20 names at 3 servers: that is found out once, by each of the
-// calls, before anything is written, and said with the way out.
+// calls, before anything is written, and reported with the way out.
 func TestBlockedPort53IsFoundOutOnce(t *testing.T) {
 	var want []Challenge
 	var names []string
@@ -276,7 +276,7 @@ func TestBlockedPort53IsFoundOutOnce(t *testing.T) {
 						!strings.Contains(e.Hint, `mode = "resolvers"`) || !strings.Contains(e.Hint, `"doh" or "wait"`) {
 						t.Fatalf("%+v", e)
 					}
-					t.Logf("said after %s, with %s for a question", time.Since(began), s.client.opt.QueryTimeout)
+					t.Logf("reported after %s, with %s for a question", time.Since(began), s.client.opt.QueryTimeout)
 				}
 				for what, n := range attempts.n {
 					if n > 1 {
@@ -341,7 +341,7 @@ func TestDoHInBadTimes(t *testing.T) {
 		want  string
 	}{
 		{faults.Fault{Kind: faults.Status, Code: 502, Body: "<title>Bad Gateway</title>"}, "https://dns.google/dns-query does not answer: answered 502 Bad Gateway: Bad Gateway"},
-		{faults.Fault{Kind: faults.Status, Code: 200, Body: "<html>log in"}, "https://dns.google/dns-query does not answer: the answer makes no sense: not a DNS message"},
+		{faults.Fault{Kind: faults.Status, Code: 200, Body: "<html>log in"}, "https://dns.google/dns-query does not answer: the answer is malformed: not a DNS message"},
 	} {
 		tt.fault.Call = "dns.doh.query"
 		s.fault(tt.fault)
@@ -567,7 +567,7 @@ func TestCloudflareZonesOfOneName(t *testing.T) {
 func TestDoctorTriesPropagation(t *testing.T) {
 	s := newScript(t, dnstest.Options{})
 	look := func(mode string) []bind.Finding {
-		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}, clients: map[clientKey]*bound{}}
+		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}}
 		z := zoneAt("cloudflare")
 		z.Propagation.Mode = mode
 		return b.look(&bind.Call{

@@ -32,7 +32,7 @@ func FuzzCleanName(f *testing.F) {
 			t.Fatalf("%q, %q: %v", clean, again, err)
 		}
 		if _, ok := mdns.IsDomainName(fqdn(clean)); !ok {
-			t.Fatalf("%q is no name to the DNS library", clean)
+			t.Fatalf("%q is not a name to the DNS library", clean)
 		}
 	})
 }

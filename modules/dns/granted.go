@@ -6,9 +6,9 @@ import (
 	"moonseal/runtime/bind"
 )
 
-// granted refuses names that the config does not let the playbook have certificates
-// for: with a record at one of them, someone else could get its certificate, and a
-// question about any name reaches the name servers of whoever owns it.
+// granted refuses names that the config does not let the playbook have certificates for:
+// with a record at one of them, another party could get its certificate, and a question
+// about any name reaches the name servers of its owner.
 func granted(c *bind.Call, names ...string) error {
 	for _, name := range names {
 		err := c.Network.Name(proven(name))

@@ -35,7 +35,7 @@ func TestScriptsKeepToTheirGrants(t *testing.T) {
 		{"a resolver to wait for", cloudflare + `:propagated(` + www + `, { authoritative = false, resolvers = { "` + target.addr + `" } })`, "host 127.0.0.1"},
 		{"a resolver that looks up the servers", asking(target.addr) + `:propagated(` + www + `)`, "host 127.0.0.1"},
 		{"another name's challenge", cloudflare + `:present(` + other + `)`, "name mail.example.com"},
-		{"a record that is no challenge", cloudflare + `:present { { name = "example.com", value = "v=spf1 +all" } }`, "name example.com"},
+		{"a record that is not a challenge", cloudflare + `:present { { name = "example.com", value = "v=spf1 +all" } }`, "name example.com"},
 		{"another name's challenge, removed", cloudflare + `:remove(` + other + `)`, "name mail.example.com"},
 		{"a message in a name, looked up", cloudflare + `:records("stolen.attacker.test", "TXT")`, "name stolen.attacker.test"},
 		{"a message in a name, polled", cloudflare + `:propagated { { name = "_acme-challenge.stolen.attacker.test", value = "v" } }`, "name stolen.attacker.test"},

@@ -8,10 +8,10 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// unexported returns a field of the struct at owner, also one of an embedded struct.
-// Two libraries keep the client of their vendor's SDK in such a field and have no
-// option for it; see the package's doc. A version that has the field no longer, or
-// with another type, is an error before anybody is asked.
+// unexported returns a field of the struct at owner, also one of an embedded struct. Two
+// libraries keep the client of their vendor's SDK in such a field and have no option for
+// it; see the package's doc. A version that has the field no longer, or with another
+// type, is an error before any request is sent.
 func unexported[T any](owner any, field string) (*T, error) {
 	v := reflect.ValueOf(owner).Elem()
 	f := v.FieldByName(field)

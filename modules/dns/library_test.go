@@ -26,7 +26,7 @@ func TestLibrariesReadNoEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"AWS_CONFIG_FILE": bad, "AWS_SHARED_CREDENTIALS_FILE": bad, "AWS_PROFILE": "nobody", "AWS_CA_BUNDLE": bad + ".none", "AWS_MAX_ATTEMPTS": "many",
+		"AWS_CONFIG_FILE": bad, "AWS_SHARED_CREDENTIALS_FILE": bad, "AWS_PROFILE": "unknown", "AWS_CA_BUNDLE": bad + ".none", "AWS_MAX_ATTEMPTS": "many",
 		"AWS_REGION": "eu-north-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_ROUTE_53": "http://127.0.0.1:1",
 		"HTTPS_PROXY": "http://127.0.0.1:1", "SSL_CERT_FILE": bad,
 	} {
@@ -100,7 +100,7 @@ func TestRoute53SetThatOthersChangeAllTheTime(t *testing.T) {
 		`<Message>[Tried to create resource record set [name='a.', type='TXT'] but it already exists]</Message></Error></ErrorResponse>`
 	for _, tt := range []struct {
 		times int
-		kind  problem.Kind // "" where it ends well
+		kind  problem.Kind // "" if it ends well
 	}{{maxTurns - 1, ""}, {maxTurns, problem.Unavailable}} {
 		s := newScene(t, dnstest.Options{})
 		s.fault(faults.Fault{Call: "dns.route53.create", Kind: faults.Status, Code: 400, Body: body, Times: tt.times})

@@ -31,7 +31,7 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	case len(zones) == 0:
 		f.Note = "not tried: none of the playbook's hosts is in a zone; name = \"example.com\" in dns.zone says which"
 	default:
-		f.Note = "the provider takes the credentials, and has " + strings.Join(zones, " ")
+		f.Note = "the provider accepts the credentials, and has " + strings.Join(zones, " ")
 	}
 	findings = append(findings, f)
 	watched := make([]error, len(zones))
@@ -42,14 +42,21 @@ func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	all.Wait()
 	for i, apex := range zones {
 		w := bind.Finding{What: "propagation of " + apex, Note: watchedNote(z.Propagation), Error: problem.From(watched[i])}
-		if f.Error == nil || w.Error == nil || f.Error.Message != w.Error.Message { // blocked servers are told once
-			findings = append(findings, w)
+		if blocksSame(f.Error, w.Error) {
+			continue
 		}
+		findings = append(findings, w)
 	}
 	return findings
 }
 
-// watchedNote says who decides whether records are published.
+// blocksSame reports whether both say that the servers of the same zone cannot be
+// reached, which is one finding.
+func blocksSame(a, b *problem.Error) bool {
+	return a != nil && b != nil && a.Code == serversBlocked && b.Code == serversBlocked && a.Target == b.Target
+}
+
+// watchedNote says what decides whether records are published.
 func watchedNote(p Propagation) string {
 	switch p.mode() {
 	case modeResolvers:

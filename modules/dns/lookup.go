@@ -2,13 +2,11 @@ package dns
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	mdns "github.com/miekg/dns"
 	"golang.org/x/sync/errgroup"
@@ -43,61 +41,6 @@ func (c *Client) lookup(z Zone) (*lookup, error) {
 	return l, err
 }
 
-// memory is what a client has found out about zones and their servers.
-type memory struct {
-	mu      sync.Mutex
-	servers map[string]found           // by resolvers and apex
-	places  map[string]placed          // by zone description and name
-	blocked map[string]unreachable     // by apex
-	shown   map[string]map[string]bool // by value: the servers that have shown it, with its name
-	begun   map[string]time.Time       // when a set of challenges was asked about first
-	turns   map[string]*sync.Mutex     // held by whoever asks about it, see turn
-}
-
-type found struct {
-	servers []server
-	at      time.Time
-}
-
-type placed struct {
-	place
-	at time.Time
-}
-
-type unreachable struct {
-	why *problem.Error
-	at  time.Time
-}
-
-const (
-	// keepFound is how long what was found holds: a run may continue for days.
-	keepFound = 10 * time.Minute
-	// keepBlocked is how long servers that cannot be reached are not asked again.
-	keepBlocked = time.Minute
-)
-
-func newMemory() *memory {
-	return &memory{
-		servers: map[string]found{}, places: map[string]placed{}, blocked: map[string]unreachable{},
-		shown: map[string]map[string]bool{}, begun: map[string]time.Time{}, turns: map[string]*sync.Mutex{},
-	}
-}
-
-// turn waits until nothing else asks about what, and returns a function that ends the
-// turn. The names of one zone take turns: the first finds out for the others that its
-// servers cannot be reached, and no server is asked a hundred questions at once.
-func (m *memory) turn(what string) (done func()) {
-	m.mu.Lock()
-	one := m.turns[what]
-	if one == nil {
-		one = &sync.Mutex{}
-		m.turns[what] = one
-	}
-	m.mu.Unlock()
-	one.Lock()
-	return one.Unlock
-}
-
 // located is a place, or why none was found.
 type located struct {
 	place
@@ -124,138 +67,6 @@ func (l *lookup) places(ctx context.Context, names []string, find func(context.C
 		})
 	}
 	return out, group.Wait()
-}
-
-// recursive asks all resolvers at once. Which of them answers first does not matter,
-// unless it says that there is nothing: another may know better, and gets a moment.
-func (l *lookup) recursive(ctx context.Context, name string, qtype uint16) (*mdns.Msg, error) {
-	a, _, failures, err := l.race(ctx, l.resolvers, name, qtype, true, func(a *mdns.Msg) string {
-		if a.Rcode == mdns.RcodeSuccess || a.Rcode == mdns.RcodeNameError {
-			return ""
-		}
-		return "answered " + rcodeName(a.Rcode)
-	})
-	if a != nil || err != nil {
-		return a, err
-	}
-	servfail := slices.ContainsFunc(failures, func(f failure) bool { return f.rcode == mdns.RcodeServerFailure })
-	if servfail && qtype != mdns.TypeCNAME {
-		if err := l.loop(ctx, name); err != nil {
-			return nil, err
-		}
-	}
-	return nil, noAnswer(name, qtype, failures)
-}
-
-// loop returns an error if the CNAMEs of name lead in a loop: that is what a resolver
-// answers SERVFAIL for. Questions for the CNAME itself follow none.
-func (l *lookup) loop(ctx context.Context, name string) error {
-	trail := []string{name}
-	for range maxCNAMEs {
-		a, err := l.recursive(ctx, trail[len(trail)-1], mdns.TypeCNAME)
-		if err != nil {
-			return nil //nolint:nilerr // the first failure is the one to report
-		}
-		next, _ := aliasIn(a, trail[len(trail)-1])
-		if next == "" {
-			return nil
-		}
-		if trail = append(trail, next); slices.Contains(trail[:len(trail)-1], next) {
-			return looping(name, trail)
-		}
-	}
-	return nil
-}
-
-func noAnswer(name string, qtype uint16, failures []failure) error {
-	said := make([]string, 0, len(failures))
-	var last error
-	for _, f := range failures {
-		said = append(said, f.server.addr+" "+f.why)
-		if f.err != nil {
-			last = f.err
-		}
-	}
-	return &problem.Error{
-		Kind: problem.Unavailable, Target: name, Work: problem.NotDone, Cause: last,
-		Message: fmt.Sprintf("no server answers for %s %s", name, mdns.TypeToString[qtype]), Server: strings.Join(said, "; "),
-	}
-}
-
-func rcodeName(rcode int) string {
-	if name, ok := mdns.RcodeToString[rcode]; ok {
-		return name
-	}
-	return fmt.Sprintf("RCODE %d", rcode)
-}
-
-// failure is a server's answer that is of no use, or that there was none.
-type failure struct {
-	server server
-	why    string
-	rcode  int   // 0 if there was no answer
-	err    error // nil if there was an answer
-}
-
-// secondThoughts is how long an answer that there is nothing waits for a better one.
-const secondThoughts = 250 * time.Millisecond
-
-// race asks all servers at once and returns the first answer for which useless says
-// "", and who gave it; without one, what each of them said, in the servers' order. The
-// error is of a server that is not granted, or of a context that has ended.
-func (l *lookup) race(ctx context.Context, servers []server, name string, qtype uint16, recursive bool, useless func(*mdns.Msg) string) (*mdns.Msg, server, []failure, error) {
-	type reply struct {
-		i   int
-		a   *mdns.Msg
-		err error
-	}
-	asking, cancel := context.WithCancel(ctx)
-	replies := make(chan reply, len(servers))
-	var all sync.WaitGroup
-	defer all.Wait()
-	defer cancel()
-	for i, s := range servers {
-		all.Go(func() {
-			a, err := l.c.ask(asking, s, name, qtype, recursive)
-			replies <- reply{i, a, err}
-		})
-	}
-	failures := make([]*failure, len(servers))
-	var empty *reply
-	patience := time.NewTimer(time.Hour) // until there is an empty answer
-	defer patience.Stop()
-	for range servers {
-		var r reply
-		select {
-		case r = <-replies:
-		case <-patience.C:
-			return empty.a, servers[empty.i], nil, nil
-		}
-		switch {
-		case notGranted(r.err):
-			return nil, server{}, nil, r.err
-		case r.err != nil:
-			failures[r.i] = &failure{server: servers[r.i], why: "does not answer: " + problem.Network(r.err).Message, err: r.err}
-		case useless(r.a) != "":
-			failures[r.i] = &failure{server: servers[r.i], why: useless(r.a), rcode: r.a.Rcode}
-		case len(r.a.Answer) > 0 || !recursive:
-			return r.a, servers[r.i], nil, nil
-		case empty == nil:
-			empty = &r
-			patience.Reset(secondThoughts)
-		}
-	}
-	if empty != nil {
-		return empty.a, servers[empty.i], nil, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, server{}, nil, problem.Network(err)
-	}
-	out := make([]failure, 0, len(failures))
-	for _, f := range failures {
-		out = append(out, *f)
-	}
-	return nil, server{}, out, nil
 }
 
 // serversOf returns the zone's authoritative servers, host:53, all of them.
@@ -352,9 +163,6 @@ type place struct {
 	blocked *problem.Error
 }
 
-// maxCNAMEs bounds how many CNAMEs are followed.
-const maxCNAMEs = 8
-
 // follow returns where the record for name belongs.
 func (l *lookup) follow(ctx context.Context, name string) (place, error) {
 	trail := []string{name}
@@ -383,16 +191,9 @@ func (l *lookup) follow(ctx context.Context, name string) (place, error) {
 		if len(trail) > maxCNAMEs+1 {
 			return p, &problem.Error{
 				Kind: problem.Mismatch, Target: name, Work: problem.NotDone,
-				Message: fmt.Sprintf("its CNAME chain is longer than %d: %s", maxCNAMEs, strings.Join(trail, " -> ")), Hint: "shorten the chain of CNAME records",
+				Message: fmt.Sprintf("CNAME chain longer than %d: %s", maxCNAMEs, strings.Join(trail, " -> ")), Hint: "shorten the chain of CNAME records",
 			}
 		}
-	}
-}
-
-func looping(name string, trail []string) error {
-	return &problem.Error{
-		Kind: problem.Mismatch, Target: name, Work: problem.NotDone,
-		Message: "its CNAMEs form a loop: " + strings.Join(trail, " -> "), Hint: "correct the CNAME records: no resolver and no CA can follow them",
 	}
 }
 
@@ -464,7 +265,7 @@ func (l *lookup) locate(ctx context.Context, name string) (place, error) {
 		}
 		return p, nil
 	}
-	return p, &problem.Error{Kind: problem.Mismatch, Target: name, Message: "its delegation does not end: servers refer to ever more others", Work: problem.NotDone}
+	return p, &problem.Error{Kind: problem.Mismatch, Target: name, Message: "endless delegation: servers refer to ever more others", Work: problem.NotDone}
 }
 
 // authoritative asks all servers of a zone for a CNAME at name, and returns the answer
@@ -506,49 +307,7 @@ func zoneIn(a *mdns.Msg, apex, name string) string {
 	return ""
 }
 
-// viaCNAME and viaDNAME say what kind of alias it is.
-const (
-	viaCNAME = "a CNAME"
-	viaDNAME = "the DNAME of "
-)
-
-// aliasIn returns where a CNAME at name points, and what made it.
-func aliasIn(a *mdns.Msg, name string) (target, via string) {
-	for _, rr := range a.Answer {
-		if cname, ok := rr.(*mdns.CNAME); ok && strings.EqualFold(cname.Hdr.Name, fqdn(name)) {
-			target, via = strings.TrimSuffix(strings.ToLower(cname.Target), "."), viaCNAME
-		}
-	}
-	for _, rr := range a.Answer {
-		if owner := strings.TrimSuffix(strings.ToLower(rr.Header().Name), "."); rr.Header().Rrtype == mdns.TypeDNAME && target != "" && within(name, owner) {
-			via = viaDNAME + owner
-		}
-	}
-	return target, via
-}
-
-// synthesized reports whether a wildcard made the CNAME at name (RFC 4592). A wildcard
-// answers for a name below this one too, unless the name exists; and for one beside it.
-func (l *lookup) synthesized(ctx context.Context, apex string, s server, name, target string) (bool, error) {
-	defer l.c.memory.turn("zone " + apex)()
-	_, parent, _ := strings.Cut(name, ".")
-	for _, probe := range []string{rand.Text() + "." + name, rand.Text() + "." + parent} {
-		probe = strings.ToLower(probe)
-		if !isName(probe) {
-			return false, nil
-		}
-		a, err := l.c.ask(ctx, s, probe, mdns.TypeCNAME, false)
-		if err != nil {
-			return false, problem.At(problem.Network(err), "", s.addr)
-		}
-		if got, via := aliasIn(a, probe); got != target || via != viaCNAME {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// behind is locate where no server of the zone helps, such as behind a firewall. The
+// behind is locate for a zone none of whose servers helps, such as behind a firewall. The
 // provider knows the zone's CNAMEs. The resolvers are asked for one only if the name is
 // in another zone than the one that is to be written to: there has to be one then, so
 // that no absence is remembered.
@@ -581,16 +340,6 @@ func (l *lookup) behind(ctx context.Context, p place, name string, why *problem.
 	return p, nil
 }
 
-// aliases returns a name's CNAMEs as the provider knows them: providers bound how often
-// they are asked.
-func (l *lookup) aliases(ctx context.Context, w provider, apex, name string) ([]Record, error) {
-	defer l.c.memory.turn("provider")()
-	if err := ctx.Err(); err != nil {
-		return nil, problem.Network(err)
-	}
-	return w.list(ctx, apex, name, "CNAME")
-}
-
 // deepen makes p the deepest zone above name that the resolvers know.
 func (l *lookup) deepen(ctx context.Context, p *place, name string) error {
 	for _, at := range above(name) {
@@ -606,13 +355,4 @@ func (l *lookup) deepen(ctx context.Context, p *place, name string) error {
 		}
 	}
 	return nil
-}
-
-func (l *lookup) aliasByResolvers(ctx context.Context, p place, name string) (place, error) {
-	a, err := l.recursive(ctx, name, mdns.TypeCNAME)
-	if err != nil {
-		return p, err
-	}
-	p.target, p.via = aliasIn(a, name)
-	return p, nil
 }

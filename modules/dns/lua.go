@@ -2,19 +2,16 @@ package dns
 
 import (
 	"context"
-	"net/http"
-	"sync"
 	"time"
 
 	"moonseal/runtime/bind"
-	"moonseal/runtime/grant"
 	"moonseal/runtime/secret"
 )
 
-// Settings stand under modules.dns in the config.
+// Settings are those under modules.dns in the config.
 type Settings struct {
-	// Resolvers are asked where a zone names none, host or host:port; this
-	// machine's when empty.
+	// Resolvers are asked if a zone names none, host or host:port; this machine's when
+	// empty.
 	Resolvers    []string      `yaml:"resolvers"`
 	Timeout      time.Duration `yaml:"timeout"`       // of one request to a provider's API; 30s when 0
 	QueryTimeout time.Duration `yaml:"query_timeout"` // of one DNS question over one transport; 3s when 0
@@ -22,7 +19,7 @@ type Settings struct {
 
 // Module is what require "dns" returns.
 func Module() *bind.Module {
-	b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+	b := &binding{settings: &Settings{}}
 	return &bind.Module{
 		Name:     "dns",
 		Doc:      "Writes, watches and removes the TXT records that prove the control of a name (RFC 8555 section 8.4).",
@@ -30,10 +27,10 @@ func Module() *bind.Module {
 		Functions: []*bind.Func{{
 			Name: "zone", Table: true,
 			Doc: "Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), " +
-				"`route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet. " +
+				"`route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). No request is sent yet. " +
 				"`propagation` says how it is found out that records are published. Its mode `authoritative` asks all servers of the zone, and then the `resolvers` that it names, " +
-				"last because they remember absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, " +
-				"through the proxy if there is one, and `wait` asks nobody and waits.",
+				"last because they cache absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, " +
+				"through the proxy if there is one, and `wait` sends no query and waits.",
 			Returns: "the zone",
 			Example: `local zone = dns.zone { provider = "cloudflare", api_token = secret "CF_API_TOKEN" }`,
 			Impl:    bind.Pure(func(z *Zone) (*Zone, error) { return z, z.Check() }),
@@ -53,45 +50,20 @@ func Module() *bind.Module {
 // a run's steps share connections and what was looked up about zones.
 type binding struct {
 	settings *Settings
-
-	mu      sync.Mutex
-	clients map[clientKey]*bound
+	clients  bind.Clients[none, *Client]
 }
 
-type clientKey struct {
-	run     string
-	network *grant.Network
-}
-
-type bound struct {
-	*Client
-	transport *http.Transport
-}
-
-// maxClients bounds a process that serves many runs.
-const maxClients = 64
+type none struct{}
 
 func (b *binding) client(c *bind.Call) *Client {
-	key := clientKey{run: c.Run, network: c.Network}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if known := b.clients[key]; known != nil {
-		return known.Client
-	}
-	if len(b.clients) >= maxClients {
-		for _, old := range b.clients {
-			old.transport.CloseIdleConnections()
-		}
-		clear(b.clients)
-	}
-	transport := c.Network.Transport()
-	made := New(Options{
-		Dial: c.Network.Dial, Config: c.Network.DialConfigured, Ask: c.Network.DialDNS, HTTP: transport, Clock: c.Clock, Resolvers: b.settings.Resolvers,
-		RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
-		Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
+	client, _ := b.clients.Get(c, none{}, func() (*Client, error) { // which returns no error
+		return New(Options{
+			Dial: c.Network.Dial, Config: c.Network.DialConfigured, Ask: c.Network.DialDNS, HTTP: c.Network.Transport(),
+			Clock: c.Clock, Resolvers: b.settings.Resolvers, RequestTimeout: b.settings.Timeout, QueryTimeout: b.settings.QueryTimeout,
+			Secret: func(ctx context.Context, h secret.Handle) (string, error) { return c.Secret(h)(ctx) },
+		}), nil
 	})
-	b.clients[key] = &bound{Client: made, transport: transport}
-	return made
+	return client
 }
 
 type checkArgs struct {
@@ -101,7 +73,7 @@ type checkArgs struct {
 func (b *binding) check() *bind.Func {
 	return &bind.Func{
 		Name: "check",
-		Doc: "Looks whether the provider takes the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, " +
+		Doc: "Looks whether the provider accepts the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, " +
 			"and changes nothing: a wrong token fails the run before it has changed anything. " +
 			"Whether the credentials may write shows only when a record is written.",
 		Returns: "the zones",
@@ -133,20 +105,17 @@ func (b *binding) present() *bind.Func {
 	return &bind.Func{
 		Name: "present",
 		Doc: "Publishes challenges: lists what is at their names, and appends the values that are missing. " +
-			"A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. " +
+			"A CNAME at a challenge's name is followed, unless a wildcard makes it: that one is gone once the record exists. " +
 			"If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.",
 		Returns: "the records, as the provider knows them",
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
 		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
-			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, *[]Record, error) {
+			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, []Record, bool, error) {
 				if err := a.granted(c); err != nil {
-					return nil, nil, err
+					return nil, nil, false, err
 				}
-				plan, done, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
-				if err != nil || done == nil {
-					return plan, nil, err
-				}
-				return plan, &done, nil
+				plan, records, err := b.client(c).LookPresent(c.Context, *z, a.Challenges)
+				return plan, records, records != nil, err
 			},
 			Do: func(c *bind.Call, z *Zone, _ *challengesArgs, plan *Plan) ([]Record, error) {
 				return b.client(c).Present(c.Context, *z, plan)
@@ -163,7 +132,7 @@ func (b *binding) present() *bind.Func {
 	}
 }
 
-// undo leaves what another unfinished run still needs.
+// undo removes the records, but for those that another unfinished run still needs.
 func (b *binding) undo(c *bind.Call, z *Zone, a *challengesArgs, records *[]Record) error {
 	held := map[string]string{}
 	if c.HeldElsewhere != nil {
@@ -184,7 +153,7 @@ func (b *binding) undo(c *bind.Call, z *Zone, a *challengesArgs, records *[]Reco
 
 type propagatedArgs struct {
 	Challenges []Challenge       `lua:"challenges" doc:"an order's challenges"`
-	Options    propagatedOptions `lua:"options,optional" doc:"whom to ask"`
+	Options    propagatedOptions `lua:"options,optional" doc:"which servers to ask"`
 }
 
 type propagatedOptions struct {
@@ -206,7 +175,7 @@ func (b *binding) propagated() *bind.Func {
 	return &bind.Func{
 		Name: "propagated",
 		Doc: "Reports whether every value is published, in the way that the zone's `propagation` says: by default all authoritative servers of the challenges' zones have to show it, " +
-			"asked over UDP and, where need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. " +
+			"asked over UDP and, if need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. " +
 			"Each call asks a server for one value that it does not show, at most, and not again for what it has shown. Made for `ctx:poll`, twice a second.",
 		Returns: "true, or false and who does not show what",
 		Example: `ctx:poll("waiting_dns_propagation", { within = "10m", every = "500ms" }, function() return zone:propagated(order.challenges) end)`,
@@ -225,11 +194,13 @@ func (b *binding) propagated() *bind.Func {
 func (b *binding) remove() *bind.Func {
 	return &bind.Func{
 		Name: "remove",
-		Doc: "Removes the values of challenges, exactly these, and nothing else at their names. What is gone already is no error. " +
+		Doc: "Removes the values of challenges, exactly these, and nothing else at their names. A value that is already gone is not an error. " +
 			"What `present` wrote is removed without it, when the run has ended.",
 		Example: `ctx:step("removing_records", function() zone:remove(order.challenges) end)`,
 		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, any, any]{
-			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, *any, error) { return nil, nil, a.granted(c) },
+			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, any, bool, error) {
+				return nil, nil, false, a.granted(c)
+			},
 			Do: func(c *bind.Call, z *Zone, a *challengesArgs, _ any) (any, error) {
 				return nil, b.client(c).Remove(c.Context, *z, a.Challenges, nil, nil)
 			},

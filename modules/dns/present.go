@@ -22,10 +22,9 @@ type Plan struct {
 // Records returns all of a plan's records.
 func (p Plan) Records() []Record { return append(slices.Clone(p.Have), p.Missing...) }
 
-// LookPresent finds where each challenge's record belongs and what is there. It
-// reads only. done is not nil where nothing is missing. If the zone's servers have to
-// show the records and cannot be reached, it is an error: nothing is written that will
-// not count.
+// LookPresent finds where each challenge's record belongs and what is there. It reads
+// only. done is not nil if nothing is missing. If the zone's servers have to show the
+// records and cannot be reached, it is an error: nothing is written that will not count.
 func (c *Client) LookPresent(ctx context.Context, z Zone, challenges []Challenge) (plan *Plan, done []Record, err error) {
 	wanted, blocked, err := c.targets(ctx, z, challenges)
 	if err == nil && blocked != nil && z.Propagation.mode() == modeAuthoritative {
@@ -82,8 +81,8 @@ func (c *Client) Present(ctx context.Context, z Zone, plan *Plan) ([]Record, err
 	return out, nil
 }
 
-// ProbePresent tells whether all of the challenges' records are at the provider.
-// Where it says no, to present them again is safe.
+// ProbePresent reports whether all of the challenges' records are at the provider. If
+// not, to present them again is safe.
 func (c *Client) ProbePresent(ctx context.Context, z Zone, challenges []Challenge) ([]Record, bool, error) {
 	wanted, _, err := c.targets(ctx, z, challenges)
 	if err != nil {

@@ -3,11 +3,14 @@ package dns
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	mdns "github.com/miekg/dns"
 
 	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/faults"
@@ -64,7 +67,7 @@ func TestPresentAndRemove(t *testing.T) {
 		if err := json.Unmarshal(raw, &kept); err != nil || !reflect.DeepEqual(kept, records) {
 			t.Fatalf("round trip: %+v, %v", kept, err)
 		}
-		for range 2 { // what is gone is no error
+		for range 2 { // what is gone is not an error
 			if err := s.fresh().Remove(t.Context(), z, want, kept, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +113,7 @@ func TestLostAnswerIsFoundByTheProbe(t *testing.T) {
 		// The undo knows no records.
 		s.fault(faults.Fault{Call: op(z.Provider, "delete"), Kind: faults.Lost})
 		if err := s.fresh().Remove(t.Context(), z, want, nil, nil); err == nil {
-			t.Error("a lost answer to the removal is no error")
+			t.Error("a lost answer to the removal is not an error")
 		}
 		if err := s.fresh().Remove(t.Context(), z, want, nil, nil); err != nil {
 			t.Fatal(err)
@@ -144,7 +147,11 @@ func TestCutRequestDidNotHappen(t *testing.T) {
 // A refusal of the second write does not hide the first one.
 func TestRefusalAfterHalfTheWorkIsUnknown(t *testing.T) {
 	forEach(t, func(t *testing.T, s *scene, z Zone) {
-		s.fault(faults.Fault{Call: op(z.Provider, "create"), Kind: faults.Status, Code: map[bool]int{true: 5, false: 400}[z.Provider == "rfc2136"], Skip: 1})
+		code := http.StatusBadRequest
+		if z.Provider == "rfc2136" {
+			code = mdns.RcodeRefused
+		}
+		s.fault(faults.Fault{Call: op(z.Provider, "create"), Kind: faults.Status, Code: code, Skip: 1})
 		_, err := s.present(z, []Challenge{challenge("www.example.com", digestA), challenge("mail.example.com", digestB)})
 		if e := problem.From(err); err == nil || e.Happened() != problem.Unknown {
 			t.Fatalf("%+v", e)
@@ -225,7 +232,7 @@ func TestNamesThatCannotBeServed(t *testing.T) {
 		{named, "x.acme.example.net", problem.Mismatch, "the name is not in the zone example.com"},
 		{found, "loop.example.com", problem.Mismatch, "its CNAMEs form a loop: _acme-challenge.loop.example.com -> loop.example.com -> _acme-challenge.loop.example.com"},
 		{found, "nowhere.test", problem.NotFound, "no zone holds this name"},
-		{found, "b ad", problem.Usage, "is no domain name"},
+		{found, "b ad", problem.Usage, "is not a valid domain name"},
 	} {
 		_, err := s.present(tt.zone, []Challenge{challenge(tt.name, digestA)})
 		if e := problem.From(err); err == nil || e.Kind != tt.kind || !strings.Contains(e.Error(), tt.want) || e.Happened() != problem.NotDone {

@@ -23,20 +23,20 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"wrong token", "cloudflare", func(s *scene, _ *Zone) { s.secrets["CF"] = wrongToken }, problem.Auth, []string{"403", "Invalid access token (9109)"}},
 		{"mangled token", "cloudflare", func(s *scene, _ *Zone) { s.secrets["CF"] = "short" }, problem.Auth, []string{"400", "Invalid format for Authorization header (6111)"}},
-		{"token with a space", "cloudflare", func(s *scene, _ *Zone) { s.secrets["CF"] = "to ken" }, problem.Auth, []string{"secret(CF) is no token"}},
+		{"token with a space", "cloudflare", func(s *scene, _ *Zone) { s.secrets["CF"] = "to ken" }, problem.Auth, []string{"secret(CF) is not a valid token"}},
 		{"unknown zone", "cloudflare", func(_ *scene, z *Zone) { z.Name = "example.org" }, problem.NotFound, []string{"example.org", "shows no zone", "expected 1 zone, got 0"}},
 		{"wrong token", "digitalocean", func(s *scene, _ *Zone) { s.secrets["DO"] = wrongToken }, problem.Auth, []string{"401", "Unable to authenticate you"}},
 		{"unknown zone", "digitalocean", func(_ *scene, z *Zone) { z.Name = "example.org" }, problem.NotFound, []string{"no domain example.org", "could not be found"}},
 		{"wrong key", "route53", func(s *scene, _ *Zone) { s.secrets["AWS_KEY"] = wrongToken }, problem.Auth, []string{"403", "SignatureDoesNotMatch"}},
 		{"wrong key id", "route53", func(s *scene, _ *Zone) { s.secrets["AWS_ID"] = "AKIAWRONGWRONGWRONG1" }, problem.Auth, []string{"InvalidClientTokenId"}},
-		{"mangled key id", "route53", func(s *scene, _ *Zone) { s.secrets["AWS_ID"] = "short" }, problem.Auth, []string{"secret(AWS_ID) is no AWS access key id"}},
+		{"mangled key id", "route53", func(s *scene, _ *Zone) { s.secrets["AWS_ID"] = "short" }, problem.Auth, []string{"secret(AWS_ID) is not a valid AWS access key id"}},
 		{"unknown zone", "route53", func(_ *scene, z *Zone) { z.Name = "example.org" }, problem.NotFound, []string{"no hosted zone example.org"}},
 		{"unknown zone id", "route53", func(_ *scene, z *Zone) { z.HostedZoneID = "Z123" }, problem.NotFound, []string{"NoSuchHostedZone", "Z123"}},
 		{"wrong key", "rfc2136", func(s *scene, _ *Zone) { s.secrets["TSIG"] = "d3Jvbmc=" }, problem.Auth, []string{"does not accept the TSIG key"}},
 		{"wrong key name", "rfc2136", func(_ *scene, z *Zone) { z.KeyName = "other" }, problem.Auth, []string{"does not accept the TSIG key"}},
 		{"no base64", "rfc2136", func(s *scene, _ *Zone) { s.secrets["TSIG"] = "not base64!" }, problem.Auth, []string{"secret(TSIG)"}},
 		{"unknown zone", "rfc2136", func(_ *scene, z *Zone) { z.Name = "example.org" }, problem.Auth, []string{"NOTAUTH", "does not serve the zone example.org"}},
-		{"no server", "rfc2136", func(_ *scene, z *Zone) { z.Server = "nobody.example.com" }, problem.Unavailable, []string{"cannot connect"}},
+		{"no server", "rfc2136", func(_ *scene, z *Zone) { z.Server = "unknown.example.com" }, problem.Unavailable, []string{"cannot connect"}},
 		{"no secret", "cloudflare", func(s *scene, _ *Zone) { delete(s.secrets, "CF") }, problem.NotFound, []string{"CF"}},
 		{"no token", "digitalocean", func(_ *scene, z *Zone) { z.APIToken.Name = "" }, problem.Usage, []string{"api_token is missing"}},
 		{"no provider", "cloudflare", func(_ *scene, z *Zone) { z.Provider = "gandi" }, problem.Usage, []string{`no provider "gandi"`, "rfc2136"}},
@@ -88,7 +88,7 @@ func TestBadTimes(t *testing.T) {
 				{faults.Fault{Kind: faults.Status, Code: 502, Body: page}, problem.Unavailable, 502, problem.Unknown, `answered 502 Bad Gateway: "502 Bad Gateway"`},
 				{faults.Fault{Kind: faults.Status, Code: 503}, problem.Unavailable, 503, problem.Unknown, "503"},
 				{faults.Fault{Kind: faults.Status, Code: 429, Body: `{"message":"slow down"}`, Header: map[string]string{"Retry-After": "30"}}, problem.RateLimited, 429, problem.NotDone, `429 Too Many Requests: "slow down"`},
-				{faults.Fault{Kind: faults.Status, Code: 200, Body: `surprise`}, problem.Unavailable, 200, problem.Unknown, "makes no sense"},
+				{faults.Fault{Kind: faults.Status, Code: 200, Body: `surprise`}, problem.Unavailable, 200, problem.Unknown, "is malformed"},
 				{faults.Fault{Kind: faults.Reset}, problem.Unavailable, 0, problem.Unknown, "connection"},
 				{faults.Fault{Kind: faults.Truncate}, problem.Unavailable, 0, problem.Unknown, "connection lost"},
 			} {
@@ -99,7 +99,7 @@ func TestBadTimes(t *testing.T) {
 					continue
 				}
 				if tt.fault.Kind == faults.Reset && o == "list" {
-					tt.fault.Times = -1 // net/http itself sends a GET again where a kept connection was cut
+					tt.fault.Times = -1 // net/http itself sends a GET again if a kept connection was cut
 				}
 				t.Run(p+"/"+o+"/"+tt.want, func(t *testing.T) {
 					t.Parallel()
@@ -182,7 +182,7 @@ func TestCloudflareWithoutResultInfo(t *testing.T) {
 		return `{"success":true,"result":[{"id":"1","name":"example.com"}]}`
 	})
 	_, err := s.client.Records(t.Context(), zoneAt("cloudflare"), "a.example.com", "TXT")
-	if e := problem.From(err); err == nil || e.Kind != problem.Unavailable || !strings.Contains(e.Error(), "makes no sense") {
+	if e := problem.From(err); err == nil || e.Kind != problem.Unavailable || !strings.Contains(e.Error(), "is malformed") {
 		t.Errorf("%+v", e)
 	}
 }

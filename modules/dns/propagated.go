@@ -17,7 +17,7 @@ import (
 
 // Propagation says how it is found out that records are published.
 type Propagation struct {
-	Mode      string        `lua:"mode,optional" default:"authoritative" enum:"authoritative resolvers doh wait" doc:"whom to ask, see below"`
+	Mode      string        `lua:"mode,optional" default:"authoritative" enum:"authoritative resolvers doh wait" doc:"which servers to ask, see below"`
 	Resolvers []string      `lua:"resolvers,optional" doc:"resolvers that have to show the values, host or host:port; the zone's, the config's or this machine's unless set"`
 	URLs      []string      `lua:"urls,optional" doc:"doh: endpoints that have to show the values; https://cloudflare-dns.com/dns-query and https://dns.google/dns-query unless set"`
 	Wait      time.Duration `lua:"wait,optional" doc:"wait: how long, 2m unless set; resolvers and doh: how long before the first question, no time unless set"`
@@ -47,7 +47,7 @@ func (p Propagation) wait() time.Duration {
 	}
 }
 
-// check says what is wrong; before is what stands before the fields' names.
+// check returns what is wrong; before is the prefix of the fields' names.
 func (p Propagation) check(before string) error {
 	if !slices.Contains([]string{modeAuthoritative, modeResolvers, modeDoH, modeWait}, p.mode()) {
 		return problem.Invalid(before+"mode", fmt.Sprintf("must be authoritative, resolvers, doh or wait, got %q", p.Mode))
@@ -111,11 +111,11 @@ func (p Propagation) over(base Propagation) Propagation {
 	return base
 }
 
-// Propagated reports whether every challenge's value is published, in the way that
-// opt says, or z.Propagation where opt does not. reason says who does not show what; a server that does not
-// answer is such a reason and no error, unless it is all of a zone's. Each call asks a
-// server for one value that it does not show, at most, and never again for one that it
-// has shown.
+// Propagated reports whether every challenge's value is published, in the way that opt
+// says, or z.Propagation if opt does not. reason says which server does not show what; a
+// server that does not answer is such a reason and no error, unless it is all of a
+// zone's. Each call asks a server for one value that it does not show, at most, and never
+// again for one that it has shown.
 func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge, opt Propagation) (ok bool, reason string, err error) {
 	clean, err := checked(challenges)
 	if err != nil || len(clean) == 0 {
@@ -141,7 +141,7 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 		if missing, err = c.unpublished(ctx, l, clean); err != nil || len(missing) > 0 || len(opt.Resolvers) == 0 {
 			break
 		}
-		fallthrough // later, because they remember absence
+		fallthrough // later, because they cache absence
 	case modeResolvers:
 		var servers []server
 		if servers, err = c.propagationResolvers(opt, l); err == nil {
@@ -156,8 +156,8 @@ func (c *Client) Propagated(ctx context.Context, z Zone, challenges []Challenge,
 	return err == nil && len(missing) == 0, strings.Join(missing, "; "), err
 }
 
-// askedSince notes that challenges were asked about first at a moment that may lie before
-// this process: what was waited for by then counts. The zero moment is none.
+// askedSince records that challenges were asked about first at a moment that may lie
+// before this process: what was waited for by then counts. The zero moment is none.
 func (c *Client) askedSince(challenges []Challenge, at time.Time) {
 	clean, err := checked(challenges)
 	if err != nil || at.IsZero() || at.After(c.opt.Clock.Now()) {
@@ -165,8 +165,8 @@ func (c *Client) askedSince(challenges []Challenge, at time.Time) {
 	}
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()
-	if key := fmt.Sprint(clean); c.memory.begun[key].IsZero() {
-		c.memory.begun[key] = at
+	if key := fmt.Sprint(clean); c.memory.asked[key].IsZero() {
+		c.memory.asked[key] = at
 	}
 }
 
@@ -179,12 +179,12 @@ func (c *Client) waiting(challenges []Challenge, d time.Duration) time.Duration 
 	key, now := fmt.Sprint(challenges), c.opt.Clock.Now()
 	c.memory.mu.Lock()
 	defer c.memory.mu.Unlock()
-	begun, ok := c.memory.begun[key]
+	since, ok := c.memory.asked[key]
 	if !ok {
-		begun = now
-		c.memory.begun[key] = now
+		since = now
+		c.memory.asked[key] = now
 	}
-	return begun.Add(d).Sub(now)
+	return since.Add(d).Sub(now)
 }
 
 // ask is a server with the questions that it has to answer.
@@ -285,7 +285,7 @@ func (c *Client) unresolved(ctx context.Context, l *lookup, resolvers []server, 
 	for _, f := range failures {
 		if f.rcode == mdns.RcodeServerFailure {
 			for _, n := range names {
-				if strings.HasSuffix(f.why, " "+n) {
+				if f.name == n {
 					if err := l.loop(ctx, n); err != nil {
 						return nil, err
 					}
@@ -343,10 +343,10 @@ func (c *Client) missing(ctx context.Context, a ask) (why string, failed *failur
 		case notGranted(err):
 			return "", nil, err
 		case err != nil:
-			f := &failure{server: a.server, why: "does not answer: " + noAnswerWords(err), err: err}
+			f := &failure{server: a.server, name: q.name, why: "does not answer: " + noAnswerWords(err), err: err}
 			return f.why, f, nil
 		case got.Rcode != mdns.RcodeSuccess && got.Rcode != mdns.RcodeNameError:
-			f := &failure{server: a.server, why: "answers " + rcodeName(got.Rcode) + " for " + q.name, rcode: got.Rcode}
+			f := &failure{server: a.server, why: "answers " + rcodeName(got.Rcode) + " for " + q.name, name: q.name, rcode: got.Rcode}
 			return f.why, f, nil
 		case !a.recursive && !got.Authoritative:
 			return "is a lame server: it does not serve " + a.zone, nil, nil

@@ -88,8 +88,8 @@ func TestPropagatedAtResolvers(t *testing.T) {
 	both := Propagation{Resolvers: []string{dnstest.ResolverHost}}
 	only := Propagation{Mode: "resolvers", Resolvers: both.Resolvers}
 
-	// Asked too early, the resolver would remember the absence: it is asked only
-	// once the servers show the value.
+	// Asked too early, the resolver would cache the absence: it is asked only once the
+	// servers show the value.
 	if ok, _, err := s.client.Propagated(t.Context(), z, want, both); ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -142,7 +142,7 @@ func TestLookupsThatFail(t *testing.T) {
 	}
 }
 
-// Where no authoritative server can be reached the resolvers tell of a CNAME.
+// If no authoritative server can be reached the resolvers show a CNAME.
 func TestCNAMEBehindAFirewall(t *testing.T) {
 	s := newScene(t, dnstest.Options{})
 	z := zoneAt("cloudflare")
@@ -158,9 +158,9 @@ func TestCNAMEBehindAFirewall(t *testing.T) {
 }
 
 // The process is killed in a wait for nothing but time, or freed in it: the next one
-// waits for what is left from the begin of the poll, and a clock that was ahead then does
-// not make it longer.
-func TestWaitIsNotBegunAnew(t *testing.T) {
+// waits for what is left since the start of the poll, and a clock that was ahead then
+// does not make it longer.
+func TestWaitIsNotRestarted(t *testing.T) {
 	s := newScript(t, dnstest.Options{})
 	z, want := zoneAt("cloudflare"), []Challenge{challenge("a.example.com", digestA)}
 	z.Propagation = Propagation{Mode: modeWait, Wait: 2 * time.Minute}
@@ -168,7 +168,7 @@ func TestWaitIsNotBegunAnew(t *testing.T) {
 	// ask asks in a process of its own.
 	ask := func(pollBegan time.Time) bind.Verdict {
 		t.Helper()
-		b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+		b := &binding{settings: &Settings{}}
 		c := &bind.Call{Context: t.Context(), Clock: s.clock, Network: s.net, PollBegan: pollBegan}
 		v, err := b.propagated().Impl.Run(c, &z, &propagatedArgs{Challenges: want, Options: propagatedOptions{Authoritative: true}})
 		if err != nil {

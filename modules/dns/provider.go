@@ -18,13 +18,13 @@ func (c *Client) token(ctx context.Context, h secret.Handle) (string, error) {
 	}
 	v = strings.TrimSpace(v)
 	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + h.String() + " is no token: it has spaces or other characters that none has"}
+		return "", &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + h.String() + " is not a valid token: it has spaces or other characters that no token has"}
 	}
 	return v, nil
 }
 
-// halfDone returns err with its work Unknown where an earlier change of the same
-// call was made.
+// halfDone returns err with its work Unknown if an earlier change of the same call was
+// made.
 func halfDone(err *problem.Error, half bool) error {
 	if half {
 		err.Work = problem.Unknown

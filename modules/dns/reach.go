@@ -2,6 +2,8 @@ package dns
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
 
 	mdns "github.com/miekg/dns"
@@ -47,17 +49,21 @@ func answered(failures []failure) bool {
 	return false
 }
 
+// serversBlocked is the code of the problem that none of a zone's servers can be reached.
+const serversBlocked problem.Code = "dns_servers_blocked"
+
 // blocked is the problem of servers of which none sent an answer.
 func blocked(apex string, failures []failure) *problem.Error {
-	var names, said []string
+	var names, answers []string
 	resolved := false
 	for _, f := range failures {
 		names = append(names, hostOf(f.server))
-		said = append(said, hostOf(f.server)+" "+f.why)
-		resolved = resolved || !strings.Contains(f.why, "cannot resolve")
+		answers = append(answers, hostOf(f.server)+" "+f.why)
+		_, unresolved := errors.AsType[*net.DNSError](f.err)
+		resolved = resolved || !unresolved
 	}
 	e := &problem.Error{
-		Kind: problem.Unavailable, Target: "zone " + apex, Work: problem.NotDone, Server: strings.Join(said, "; "),
+		Kind: problem.Unavailable, Code: serversBlocked, Target: "zone " + apex, Work: problem.NotDone, Server: strings.Join(answers, "; "),
 		Message: "port 53 to " + strings.Join(names, ", ") + " is blocked from here: no answer over UDP and TCP", Hint: modesHint,
 	}
 	if !resolved {

@@ -91,7 +91,7 @@ func TestBlockedZonesAreFoundOutTogether(t *testing.T) {
 						s.add("_acme-challenge."+name, "CNAME", fmt.Sprintf("n%d.%s.", i, tt.blocked[i%3]))
 					}
 				}
-				b := &binding{settings: &Settings{}, clients: map[clientKey]*bound{}}
+				b := &binding{settings: &Settings{}}
 				c := &bind.Call{Context: t.Context(), Network: s.net}
 				client := s.fresh()
 				client.opt.QueryTimeout = 5 * time.Second // for one that waits in vain at the gate
@@ -102,8 +102,10 @@ func TestBlockedZonesAreFoundOutTogether(t *testing.T) {
 					}
 					return g.dial(ctx, network, addr)
 				}
-				b.clients[clientKey{network: s.net}] = &bound{Client: client}
-				var err error
+				_, err := b.clients.Get(c, none{}, func() (*Client, error) { return client, nil })
+				if err != nil {
+					t.Fatal(err)
+				}
 				switch call {
 				case "check":
 					_, err = client.Check(t.Context(), z, tt.names)

@@ -99,7 +99,7 @@ func (r *reality) propagated(challenges []Challenge) {
 }
 
 // A hidden primary of BIND answers signed questions only; a BIND and a Knot secondary
-// hear of changes late.
+// learn of changes late.
 func TestRealBINDHiddenPrimary(t *testing.T) {
 	nameserver.NeedKnot(t)
 	zone := realZone()
@@ -150,7 +150,7 @@ old IN DNAME new.example.com.
 	}
 }
 
-// A view that the key chooses shows other records than the one for everybody.
+// A view that the key chooses shows other records than the default one.
 func TestRealBINDViewsByKey(t *testing.T) {
 	server, ns := daemontest.New(t), daemontest.New(t)
 	server.Write("inside.db", realZone().File(""))

@@ -16,10 +16,10 @@ func (c Challenge) Held() string {
 	return name + " " + c.Value
 }
 
-// Remove removes the challenges' values and nothing else. records are what
-// Present gave back; where its answer was lost (nil), the challenges' names are
-// looked up again. A value that is gone already is no error. Challenges for which
-// held says true are left alone: another run still needs them.
+// Remove removes the challenges' values and nothing else. records are what Present
+// returned; if its answer was lost (nil), the challenges' names are looked up again. A
+// value that is gone already is not an error. Challenges for which held says true are
+// left alone: another run still needs them.
 func (c *Client) Remove(ctx context.Context, z Zone, challenges []Challenge, records []Record, held func(key string) bool) error {
 	p, err := c.provider(ctx, z)
 	if err != nil {
@@ -55,8 +55,8 @@ func (c *Client) Remove(ctx context.Context, z Zone, challenges []Challenge, rec
 	return first
 }
 
-// Records lists a zone's records: of one name and type where they are not "".
-// Where name is "", the zone has to name its apex.
+// Records lists a zone's records: of one name and type if they are not "". If name is "",
+// the zone has to name its apex.
 func (c *Client) Records(ctx context.Context, z Zone, name, typ string) ([]Record, error) {
 	p, l, err := c.open(ctx, z)
 	if err != nil {

@@ -34,7 +34,7 @@ func newRFC2136(ctx context.Context, c *Client, z Zone) (provider, error) {
 		return nil, err
 	}
 	if raw, err := base64.StdEncoding.DecodeString(key); err != nil || len(raw) == 0 {
-		return nil, &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + z.Key.String() + " is no TSIG key: it is not base64"}
+		return nil, &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + z.Key.String() + " is not a valid TSIG key: it is not base64"}
 	}
 	server, err := withPort(z.Server)
 	if err != nil {
@@ -64,7 +64,7 @@ func (p *rfc2136Zone) list(ctx context.Context, apex, name, typ string) ([]Recor
 	return matching(fromLibdns(apex, all), name, typ), nil
 }
 
-// query asks for a name's records as the one who updates them: a hidden primary may
+// query asks for a name's records with the key that updates them: a hidden primary may
 // answer signed questions only, and a view may be chosen by the key.
 func (p *rfc2136Zone) query(ctx context.Context, apex, name, typ string) ([]Record, error) {
 	a, err := p.signed(ctx, apex, name, mdns.StringToType[typ])
@@ -180,7 +180,7 @@ func (p *rfc2136Zone) unclear(ctx context.Context, err error) *problem.Error {
 		e.Message, e.Server = "the signature of the server's answer does not verify: "+err.Error(), ""
 		e.Hint = "check key_name, key_algorithm and key, that both clocks agree within five minutes, and what stands between here and the server"
 	case isDNS:
-		e.Message = "the server's answer makes no sense: " + err.Error()
+		e.Message = "the server's answer is malformed: " + err.Error()
 	}
 	return &e
 }

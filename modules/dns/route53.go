@@ -43,7 +43,7 @@ func newRoute53(ctx context.Context, c *Client, z Zone) (provider, error) {
 		values[i] = v
 	}
 	if !isAccessKeyID(values[0]) {
-		return nil, &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + z.AccessKeyID.String() + " is no AWS access key id"}
+		return nil, &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + z.AccessKeyID.String() + " is not a valid AWS access key id"}
 	}
 	region := z.Region
 	if region == "" {
@@ -81,8 +81,8 @@ func (p *route53Zone) library(id string) (*route53.Provider, error) {
 	return lib, nil
 }
 
-// zone finds the hosted zone of that name. The library asks for one zone only, and
-// takes a private one where that comes first.
+// zone finds the hosted zone of that name. The library asks for one zone only, and takes
+// a private one if that comes first.
 func (p *route53Zone) zone(ctx context.Context, apex string) (*route53.Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,8 +110,8 @@ func (p *route53Zone) zone(ctx context.Context, apex string) (*route53.Provider,
 	return lib, nil
 }
 
-// pick returns the one zone of that name, the public one where there is one. The API
-// lists from a name on, so other names have to be passed over.
+// pick returns the one zone of that name, the public one if there is one. The API lists
+// from a name on, so other names have to be passed over.
 func pick(zones []types.HostedZone, apex string) (string, error) {
 	var public, private []string
 	for _, z := range zones {
@@ -176,12 +176,12 @@ func (p *route53Zone) remove(ctx context.Context, apex string, records []Record)
 	})
 }
 
-// maxTurns bounds how often a set that others change at the same time is read
+// maxTurns bounds how often a set that other clients change at the same time is read
 // again.
 const maxTurns = 8
 
-// change runs a call of the library that reads and writes one record set, anew
-// where someone else changed the set in between.
+// change runs a call of the library that reads and writes one record set, and repeats it
+// if another client changed the set in between.
 func (p *route53Zone) change(ctx context.Context, apex string, records []Record, do func(context.Context, *route53.Provider, []libdns.Record) error) error {
 	if len(records) == 0 {
 		return nil
@@ -202,7 +202,7 @@ func (p *route53Zone) change(ctx context.Context, apex string, records []Record,
 		case !overtaken(refused):
 			return refused
 		case turn == maxTurns:
-			refused.Kind, refused.Message = problem.Unavailable, "others change this record set all the time"
+			refused.Kind, refused.Message = problem.Unavailable, "this record set keeps changing"
 			return refused
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // recordSet is the one set that a call of the library is about.
 type recordSet struct {
 	name, typ string
-	read      *types.ResourceRecordSet // as it was read last; nil where there is none
+	read      *types.ResourceRecordSet // as it was read last; nil if there is none
 }
 
 type recordSetKey struct{}
@@ -26,11 +26,10 @@ func about(ctx context.Context, name, typ string) context.Context {
 	return context.WithValue(ctx, recordSetKey{}, &recordSet{name: name, typ: typ})
 }
 
-// reshape stands between the library and the API. The library lists whole zones;
-// it gets the one set that its call is about. And it writes whole sets over
-// whatever is there by then; that becomes a swap which Route 53 refuses where the
-// set is not the one that was read, so that no value of another run, on whatever
-// machine, is lost.
+// reshape sits between the library and the API. The library lists whole zones; it gets
+// the one set that its call is about. And it writes whole sets over whatever is there by
+// then; that becomes a swap which Route 53 refuses if the set is not the one that was
+// read, so that no value of another run, on whatever machine, is lost.
 func reshape(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, meta middleware.Metadata, err error) {
 	set, _ := ctx.Value(recordSetKey{}).(*recordSet)
 	switch asked := in.Parameters.(type) {
@@ -72,8 +71,8 @@ func reshape(ctx context.Context, in middleware.InitializeInput, next middleware
 	return out, meta, err
 }
 
-// take notes the set, and leaves the library nothing else to read. Names lose
-// their escapes, which the library does not know. A nil s takes the whole zone.
+// take records the set, and leaves the library nothing else to read. Names lose their
+// escapes, which the library does not know. A nil s takes the whole zone.
 func (s *recordSet) take(page *sdk.ListResourceRecordSetsOutput) {
 	var kept []types.ResourceRecordSet
 	if s != nil {
@@ -92,9 +91,8 @@ func (s *recordSet) take(page *sdk.ListResourceRecordSetsOutput) {
 	page.ResourceRecordSets = kept
 }
 
-// swap returns the batch that takes away the set that was read and creates the one
-// that the library asks for; Route 53 does both or neither. nil where both are the
-// same.
+// swap returns the batch that takes away the set that was read and creates the one that
+// the library asks for; Route 53 does both or neither. nil if both are the same.
 func (s *recordSet) swap(asked *types.ChangeBatch) (*types.ChangeBatch, error) {
 	if s == nil || len(asked.Changes) != 1 {
 		return nil, errors.New("a change of more than one record set")

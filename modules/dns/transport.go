@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type exchange struct {
 	header http.Header
 	body   []byte
 	sent   bool // a request that changes something was answered with success
+	noZone bool // Cloudflare's list of zones has none that is meant, or several
 }
 
 type exchangeKey struct{}
@@ -53,8 +55,8 @@ func (c *Client) client(n *noting) *http.Client {
 
 type noting struct {
 	next   http.RoundTripper
-	change func(*http.Request)                // may be nil
-	narrow func(*http.Request, []byte) []byte // changes what a library reads of an answer; may be nil
+	change func(*http.Request)                           // may be nil
+	narrow func(*exchange, *http.Request, []byte) []byte // changes what a library reads of an answer; may be nil
 
 	timeout time.Duration // of a request with its answer
 }
@@ -71,7 +73,7 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 	if n.change != nil {
 		n.change(req)
 	}
-	x.failed, x.status, x.header, x.body = nil, 0, nil, nil
+	x.failed, x.status, x.header, x.body, x.noZone = nil, 0, nil, nil, false
 	resp, body, err := n.whole(req)
 	if err != nil {
 		x.failed = errors.Join(err, ctx.Err())
@@ -82,7 +84,7 @@ func (n *noting) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.sent = true
 	}
 	if n.narrow != nil && resp.StatusCode == http.StatusOK {
-		body = n.narrow(req, body)
+		body = n.narrow(x, req, body)
 		resp.ContentLength = int64(len(body))
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -102,9 +104,8 @@ func (n *noting) whole(req *http.Request) (*http.Response, []byte, error) {
 	return resp, body, err
 }
 
-// problemOf returns err, of a library's call that was observed in x, as what
-// happened on the wire. Where an earlier request of the call changed something,
-// the work is Unknown.
+// problemOf returns err, of a library's call that was observed in x, as what happened on
+// the wire. If an earlier request of the call changed something, the work is Unknown.
 func (x *exchange) problemOf(ctx context.Context, err error, target string, now time.Time) *problem.Error {
 	var e *problem.Error
 	switch {
@@ -126,7 +127,7 @@ func (x *exchange) problemOf(ctx context.Context, err error, target string, now 
 		e = &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("answered %d to another place", x.status), Status: x.status, Work: problem.NotDone}
 	default:
 		words, _ := serverWords(x.body)
-		e = &problem.Error{Kind: problem.Unavailable, Message: "the answer makes no sense: " + err.Error(), Server: words, Status: x.status, Work: problem.Unknown, Cause: err}
+		e = &problem.Error{Kind: problem.Unavailable, Message: "the answer is malformed: " + err.Error(), Server: words, Status: x.status, Work: problem.Unknown, Cause: err}
 	}
 	if x.sent {
 		e.Work = problem.Unknown
@@ -177,27 +178,41 @@ type cfProblem struct {
 	Chain   []cfProblem `json:"error_chain"`
 }
 
-// jsonWords reads the errors of Cloudflare and of DigitalOcean.
-func jsonWords(body []byte) (string, bool) {
-	var said struct {
+// problemsIn returns the errors in an answer of Cloudflare's, with those that caused
+// them, and the message in one of DigitalOcean's.
+func problemsIn(body []byte) (problems []cfProblem, message string) {
+	var answer struct {
 		Errors  []cfProblem `json:"errors"`
 		Message string      `json:"message"`
 	}
-	if json.Unmarshal(body, &said) != nil {
-		return "", false
+	if json.Unmarshal(body, &answer) != nil {
+		return nil, ""
 	}
-	if len(said.Errors) == 0 {
-		return said.Message, false
+	for _, e := range answer.Errors {
+		problems = append(append(problems, e), e.Chain...)
 	}
-	var parts []string
+	return problems, answer.Message
+}
+
+// hasCode reports whether Cloudflare answered with one of its error codes.
+func (x *exchange) hasCode(codes ...int) bool {
+	problems, _ := problemsIn(x.body)
+	return slices.ContainsFunc(problems, func(e cfProblem) bool { return slices.Contains(codes, e.Code) })
+}
+
+// jsonWords reads the errors of Cloudflare and of DigitalOcean.
+func jsonWords(body []byte) (string, bool) {
+	problems, message := problemsIn(body)
+	if len(problems) == 0 {
+		return message, false
+	}
+	parts := make([]string, 0, len(problems))
 	auth := false
-	for _, e := range said.Errors {
-		for _, one := range append([]cfProblem{e}, e.Chain...) {
-			parts = append(parts, fmt.Sprintf("%s (%d)", one.Message, one.Code))
-			switch one.Code {
-			case 6003, 6111, 9106, 9109, 10000, 10001:
-				auth = true
-			}
+	for _, e := range problems {
+		parts = append(parts, fmt.Sprintf("%s (%d)", e.Message, e.Code))
+		switch e.Code {
+		case 6003, 6111, 9106, 9109, 10000, 10001:
+			auth = true
 		}
 	}
 	return strings.Join(parts, "; "), auth
@@ -205,20 +220,20 @@ func jsonWords(body []byte) (string, bool) {
 
 // xmlWords reads the errors of AWS.
 func xmlWords(body []byte) string {
-	var said struct {
+	var doc struct {
 		Code     string   `xml:"Error>Code"`
 		Message  string   `xml:"Error>Message"`
 		Messages []string `xml:"Messages>Message"`
 	}
-	if xml.Unmarshal(body, &said) != nil {
+	if xml.Unmarshal(body, &doc) != nil {
 		return ""
 	}
-	words := said.Message
-	if len(said.Messages) > 0 {
-		words = strings.Join(said.Messages, "; ")
+	words := doc.Message
+	if len(doc.Messages) > 0 {
+		words = strings.Join(doc.Messages, "; ")
 	}
-	if said.Code != "" {
-		words = said.Code + ": " + words
+	if doc.Code != "" {
+		words = doc.Code + ": " + words
 	}
 	return words
 }

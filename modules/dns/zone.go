@@ -16,21 +16,21 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// Zone says who serves a zone and how its records are changed. It is plain data:
-// credentials are names of secrets.
+// Zone says which provider serves a zone and how its records are changed. It is plain
+// data: credentials are names of secrets.
 type Zone struct {
-	Provider string `lua:"provider" enum:"cloudflare route53 digitalocean rfc2136" doc:"who takes the records"`
+	Provider string `lua:"provider" enum:"cloudflare route53 digitalocean rfc2136" doc:"the provider that serves the zone"`
 	Name     string `lua:"name,optional" doc:"the zone's apex, such as example.com; found through the resolvers when left out"`
 
 	APIToken  secret.Handle `lua:"api_token,optional" doc:"Cloudflare: API token with Zone.DNS:Edit and Zone:Read; DigitalOcean: token with write scope"`
-	ZoneToken secret.Handle `lua:"zone_token,optional" doc:"Cloudflare: another token for Zone:Read, where api_token has none"`
+	ZoneToken secret.Handle `lua:"zone_token,optional" doc:"Cloudflare: another token for Zone:Read, if api_token has none"`
 	ZoneID    string        `lua:"zone_id,optional" doc:"Cloudflare: id of the zone, if several have the same name; the active one unless set"`
 
 	AccessKeyID     secret.Handle `lua:"access_key_id,optional" doc:"Route 53: AWS access key id"`
 	SecretAccessKey secret.Handle `lua:"secret_access_key,optional" doc:"Route 53: AWS secret access key"`
 	SessionToken    secret.Handle `lua:"session_token,optional" doc:"Route 53: AWS session token of temporary credentials"`
 	Region          string        `lua:"region,optional" default:"us-east-1" doc:"Route 53: AWS region that requests are signed for"`
-	HostedZoneID    string        `lua:"hosted_zone_id,optional" doc:"Route 53: id of the hosted zone, where several have the same name"`
+	HostedZoneID    string        `lua:"hosted_zone_id,optional" doc:"Route 53: id of the hosted zone, if several have the same name"`
 
 	Server       string        `lua:"server,optional" doc:"RFC 2136: the primary server, host or host:port (port 53)"`
 	KeyName      string        `lua:"key_name,optional" doc:"RFC 2136: name of the TSIG key"`
@@ -58,7 +58,7 @@ type Record struct {
 	Type  string        `lua:"type" json:"type" doc:"such as TXT"`
 	Value string        `lua:"value" json:"value" doc:"the text of a TXT record, else the data as in a zone file"`
 	TTL   time.Duration `lua:"ttl" json:"ttl" doc:"time to live"`
-	ID    string        `lua:"id,optional" json:"id,omitempty" doc:"the provider's id, where it has one"`
+	ID    string        `lua:"id,optional" json:"id,omitempty" doc:"the provider's id, if it has one"`
 }
 
 // defaultTTL is the shortest that all providers take.
@@ -71,7 +71,7 @@ func (z Zone) ttl() time.Duration {
 	return z.TTL
 }
 
-// Check says what is missing in z, before anybody is asked.
+// Check returns what is missing in z, before any request is sent.
 func (z Zone) Check() error {
 	need := map[string]bool{}
 	switch z.Provider {
@@ -150,7 +150,7 @@ func isName(clean string) bool {
 func cleanName(name string) (string, error) {
 	clean := strings.TrimSuffix(strings.ToLower(name), ".")
 	if !isName(clean) {
-		return "", usage(fmt.Sprintf("%q is no domain name", name))
+		return "", usage(fmt.Sprintf("%q is not a valid domain name", name))
 	}
 	return clean, nil
 }
@@ -168,8 +168,8 @@ func isText(s string) bool {
 	return len(s) >= 1 && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
-// checked returns the challenges with clean names and without doubles. None are
-// given where a CA asks for no proof, because it still has an earlier one.
+// checked returns the challenges with clean names and without doubles. There are none if
+// a CA asks for no proof, because it still has an earlier one.
 func checked(challenges []Challenge) ([]Challenge, error) {
 	out := make([]Challenge, 0, len(challenges))
 	seen := map[Challenge]bool{}
@@ -179,7 +179,7 @@ func checked(challenges []Challenge) ([]Challenge, error) {
 			return nil, err
 		}
 		if !isText(c.Value) {
-			return nil, usage("the value for " + name + " is no printable text of 1 to 255 characters without quotes and backslashes")
+			return nil, usage("the value for " + name + " is not printable text of 1 to 255 characters without quotes and backslashes")
 		}
 		c = Challenge{Name: name, Value: c.Value}
 		if !seen[c] {

@@ -48,16 +48,16 @@ type Fault struct {
 	Wait   time.Duration     `json:"wait,omitempty"`   // length of a Delay, in nanoseconds
 
 	Hits int  `json:"hits"` // calls hit so far
-	Held bool `json:"held"` // a call stands in a hold right now
+	Held bool `json:"held"` // a call is held right now
 
 	seen    int
 	release chan struct{}
 }
 
-// ErrCut tells a double to cut the client's connection without an answer.
+// ErrCut makes a double cut the client's connection without an answer.
 var ErrCut = errors.New("fault: connection cut")
 
-// StatusError tells an HTTP-like double to answer with a status.
+// StatusError makes an HTTP-like double answer with a status.
 type StatusError struct {
 	Code   int
 	Body   string
@@ -206,7 +206,7 @@ func (s *Set) setHeld(f *Fault, held bool) {
 	s.changed()
 }
 
-// changed wakes those who wait. The caller holds s.mu.
+// changed wakes what waits. The caller holds s.mu.
 func (s *Set) changed() {
 	close(s.change)
 	s.change = make(chan struct{})
@@ -257,5 +257,5 @@ func (s *Set) Do(ctx context.Context, call string, work func() error) error {
 	}
 }
 
-// ErrTruncate tells a double to send half of its answer and cut the connection.
+// ErrTruncate makes a double send half of its answer and cut the connection.
 var ErrTruncate = errors.New("fault: answer truncated")

@@ -14,8 +14,8 @@ import (
 // maxBody bounds a request's body, in bytes.
 const maxBody = 4 << 20
 
-// Handler wraps next. name returns a request's call; "" is never hit. Where a
-// fault cuts the connection the handler aborts (HTTP/1) or resets the stream.
+// Handler wraps next. name returns a request's call; "" is never hit. If a fault cuts the
+// connection the handler aborts (HTTP/1) or resets the stream.
 func (s *Set) Handler(name func(*http.Request) string, next http.Handler) http.Handler {
 	return s.HandlerWith(name, next, answerStatus)
 }

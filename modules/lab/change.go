@@ -38,7 +38,7 @@ type NodeChange struct {
 // TrustChange names a certificate in the trust store of a service.
 type TrustChange struct {
 	Service    string `json:"service"`
-	CommonName string `json:"common_name,omitempty"` // to remove; all where empty
+	CommonName string `json:"common_name,omitempty"` // to remove; all if empty
 	PEM        string `json:"pem,omitempty"`         // to add
 }
 
@@ -142,7 +142,7 @@ type DNSState struct {
 // DNSChange changes the zone. Records are removed before others are added.
 type DNSChange struct {
 	PropagationDelay map[int]time.Duration `json:"propagation_delay,omitempty"` // by server, counted from 1
-	Remove           []dnstest.Record      `json:"remove,omitempty"`            // by name and type; of one value where it is not empty
+	Remove           []dnstest.Record      `json:"remove,omitempty"`            // by name and type; of one value if it is not empty
 	Add              []dnstest.Record      `json:"add,omitempty"`
 }
 

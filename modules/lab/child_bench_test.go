@@ -18,9 +18,9 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// inChild returns what runs a playbook in a process of the program itself, and
-// tells how long it took from the start of the order's step until the
-// certificate's was synced here.
+// inChild returns what runs a playbook in a process of the program itself, and returns
+// how long it took from the start of the order's step until the certificate's was synced
+// here.
 func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time.Duration {
 	b.Helper()
 	exe := filepath.Join(b.TempDir(), "moonseal")
@@ -32,20 +32,20 @@ func (e *engine) inChild(b *testing.B, ca *acmetest.CA, name string) func() time
 		b.Fatal(err)
 	}
 	content := strings.TrimSpace(string(id[bytes.LastIndexByte(id, '/')+1:]))
-	var begun time.Time
+	var began time.Time
 	var took time.Duration
 	p := &worker.Parent{
-		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: e.secrets, Redactor: &secret.Redactor{},
+		Journal: e.journal, Control: control.New(e.journal, clockwork.NewRealClock()), Spawner: worker.Exec{Path: exe, Args: []string{"worker"}}, Secrets: secret.Map{}, Redactor: &secret.Redactor{},
 		Clock: clockwork.NewRealClock(), Build: "(devel) " + content[:10], // as the child names its own
 		Observe: func(rec journal.Record) {
 			switch r := rec.(type) {
 			case journal.StepStarted:
 				if r.Name == "requesting_certificate" {
-					begun = r.At
+					began = r.At
 				}
 			case journal.StepDone:
 				if r.Step == lastStep {
-					took = time.Since(begun)
+					took = time.Since(began)
 				}
 			}
 		},

@@ -157,7 +157,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return fail(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fail(said(resp.Status, data))
+		return fail(refused(resp.Status, data))
 	}
 	if out == nil {
 		return nil
@@ -168,8 +168,8 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// said returns the error that the control API answered.
-func said(status string, body []byte) error {
+// refused returns the error that the control API answered.
+func refused(status string, body []byte) error {
 	var answer struct{ Error string }
 	if json.Unmarshal(body, &answer) != nil || answer.Error == "" {
 		return fmt.Errorf("answered %s", status)

@@ -39,7 +39,7 @@ func serveControl(ctx context.Context, w *World) (*control, error) {
 		Handler: c.routes(), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:    slog.NewLogLogger(w.opt.Log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		// A connection's goroutine runs its handlers: who waits for it waits for them.
+		// A connection's goroutine runs its handlers: what waits for it waits for them.
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			switch s {
 			case http.StateNew:
@@ -112,7 +112,7 @@ func serve(do answer) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(out) // who is gone needs no answer
+		_ = json.NewEncoder(w).Encode(out) // a client that is gone needs no answer
 	}
 }
 
@@ -168,7 +168,7 @@ func (c *control) getFault(r *http.Request) (any, error) {
 		}
 		return c.fault(r)
 	default:
-		return nil, fmt.Errorf("wait=%s: want held", wait)
+		return nil, fmt.Errorf("wait=%s: must be held", wait)
 	}
 }
 

@@ -101,8 +101,8 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 }
 
-// A held call whose client goes away is dropped: its work is never done, or its
-// answer goes nowhere, and the fault holds nothing any more.
+// A held call whose client goes away is dropped: its work is never done, or its answer is
+// dropped, and the fault holds nothing any more.
 func TestHeldCallIsDropped(t *testing.T) {
 	w := start(t, nil)
 	c := client(t, w)
@@ -138,8 +138,8 @@ func TestHeldCallIsDropped(t *testing.T) {
 	}
 }
 
-// Who waits for a fault is told when it is removed, when the world ends, and
-// when it gives up.
+// A wait for a fault ends when the fault is removed, when the world ends, and when it
+// times out.
 func TestWaitHeldEnds(t *testing.T) {
 	w := start(t, nil)
 	c := client(t, w)
@@ -185,7 +185,7 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/faults/7?wait=held", "", 404, "no fault 7"},
 		{"GET", "/faults/seven", "", 404, "no fault seven"},
 		{"POST", "/faults/7/release", "", 404, "no fault 7"},
-		{"GET", "/cucm/nobody", "", 404, "no node"},
+		{"GET", "/cucm/unknown", "", 404, "no node"},
 		{"POST", "/cucm/" + pub, `{"behavior":{"outage":"total"}}`, 400, "outage"},
 		{"POST", "/cucm/" + pub, `{"behavior":{"lock_afer":3}}`, 400, "lock_afer"},
 		{"POST", "/cucm/" + pub, `{"remove_trust":{"service":"tomcat","common_name":"x"}}`, 400, "no trust"},

@@ -21,8 +21,6 @@ import (
 	"moonseal/modules"
 	"moonseal/modules/acme"
 	"moonseal/modules/acme/acmetest"
-	"moonseal/modules/dns"
-	"moonseal/modules/dns/dnstest"
 	"moonseal/modules/x509"
 	"moonseal/runtime/account"
 	"moonseal/runtime/atomicfile"
@@ -45,28 +43,22 @@ type engine struct {
 	registry *bind.Registry
 	network  *grant.Network
 	account  *account.Store
-	secrets  secret.Map
 	bundle   *bundle.Bundle
 	opening  sync.Map // *sandbox.State -> its *run.Run, while its playbook is loaded
 }
 
-// newEngine returns an engine that knows ca as "lab", and world, where there is
-// one, with its Cloudflare.
-func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[string]string) *engine {
+// newEngine returns an engine that knows ca as "lab".
+func newEngine(b *testing.B, ca *acmetest.CA, files map[string]string) *engine {
 	b.Helper()
 	dir := b.TempDir()
-	e := &engine{account: account.Open(dir, ""), secrets: secret.Map{}}
+	e := &engine{account: account.Open(dir, "")}
 	var err error
 	if e.journal, err = journal.Open(b.Context(), dir, journal.Options{}); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = e.journal.Close() })
-	roots, net := ca.CAPEM()+ca.RootPEM(), grant.Options{CABundle: filepath.Join(dir, "ca.pem")}
-	if world != nil {
-		roots, net.Hosts = roots+world.CA(), world.Hosts()
-		e.secrets["CF_API_TOKEN"] = world.Credentials().CloudflareToken
-	}
-	if err := atomicfile.WriteFile(net.CABundle, []byte(roots)); err != nil {
+	net := grant.Options{CABundle: filepath.Join(dir, "ca.pem")}
+	if err := atomicfile.WriteFile(net.CABundle, []byte(ca.CAPEM()+ca.RootPEM())); err != nil {
 		b.Fatal(err)
 	}
 	if e.network, err = grant.New(net); err != nil {
@@ -74,11 +66,8 @@ func newEngine(b *testing.B, ca *acmetest.CA, world *dnstest.World, files map[st
 	}
 	mods := modules.All()
 	for _, m := range mods {
-		switch s := m.Settings.(type) {
-		case *acme.Settings:
+		if s, ok := m.Settings.(*acme.Settings); ok {
 			s.Directories = map[string]string{"lab": ca.DirectoryURL()}
-		case *dns.Settings:
-			s.Resolvers = []string{dnstest.ResolverHost}
 		}
 	}
 	if e.registry, err = bind.NewRegistry(mods...); err != nil {
@@ -119,7 +108,7 @@ func (e *engine) fill(ctx context.Context) error {
 	return e.journal.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
 }
 
-// open returns a state the modules: the run's own, or those that only load.
+// open returns the modules of a state: the run's own, or those that only load.
 func (e *engine) open(s *sandbox.State) bundle.World {
 	var b *bind.Binding
 	if r, ok := e.opening.Load(s); ok {
@@ -141,7 +130,7 @@ func (pure) Invoke(inv *bind.Invocation) (any, error) {
 	return inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
 }
 
-// run runs a playbook to its end; to may stand between it and the journal.
+// run runs a playbook to its end; to may wrap the journal.
 func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
 	id := e.journal.NewRunID()
 	created := journal.RunCreated{Stamp: journal.Stamp{Run: id, Epoch: 1, At: time.Now()}, Playbook: name, Bundle: bundleHash}
@@ -156,7 +145,7 @@ func (e *engine) run(ctx context.Context, name string, to run.Journal) error {
 	defer state.Close()
 	r := run.New(state, run.Options{
 		Registry: e.registry, History: h, Journal: to, Clock: clockwork.NewRealClock(), Network: e.network, Account: e.account,
-		Logger: slog.New(slog.DiscardHandler), Secrets: e.secrets, Redactor: &secret.Redactor{}, Jitter: mathrand.Float64,
+		Logger: slog.New(slog.DiscardHandler), Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Jitter: mathrand.Float64,
 	})
 	e.opening.Store(state, r)
 	table, err := e.bundle.Playbook(ctx, state, name)
@@ -202,7 +191,7 @@ func newCSR(b *testing.B, name string) (*stdx509.CertificateRequest, string) {
 		csr.PEM, name, csr.KeySHA256, csr.SHA256, name)
 }
 
-// withAccount registers the account that the playbooks find.
+// withAccount registers the account that the playbook finds.
 func (e *engine) withAccount(b *testing.B, ca *acmetest.CA) {
 	b.Helper()
 	c, err := acme.New(acme.CA{Directory: ca.DirectoryURL(), Email: email}, acme.Options{Store: e.account, RootCAs: ca.CertPool()})

@@ -43,7 +43,7 @@ func text(n int) string {
 	return b.String()[:n]
 }
 
-// Env returns the value of a variable of lab.env; "" where there is none.
+// Env returns the value of a variable of lab.env; "" if there is none.
 func (w *World) Env(name string) string {
 	for _, v := range w.env {
 		if v.name == name {

@@ -47,8 +47,8 @@ func takeFolder(dir string) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// writeFiles writes all of the folder. control.url is the last: who sees it
-// finds the rest.
+// writeFiles writes all of the folder. control.url is the last: once it is there, so is
+// the rest.
 func (w *World) writeFiles() error {
 	if err := w.dropControlURL(); err != nil {
 		return err
@@ -90,14 +90,14 @@ func (w *World) config() (string, error) {
 		"modules": w.settings(),
 		"replay":  true, // what a script keeps beside its steps shows at once
 	})
-	return "# Written by moonseal lab, anew at each start.\n" + string(out), err
+	return "# Written by moonseal lab at each start.\n" + string(out), err
 }
 
 // settings of modules: what they need to find the world, and to be as quick as it is.
 func (w *World) settings() map[string]map[string]any {
 	all := map[string]map[string]any{
 		"dns":  {"resolvers": []string{w.Resolver()}},
-		"cucm": {"settle": "2s", "replication": "5s", "prompt_settle": "20ms", "poll": "100ms"}, // a node here is down as soon as it is told to restart
+		"cucm": {"settle": "2s", "replication": "5s", "prompt_settle": "20ms", "poll": "100ms"}, // a node here is down as soon as its restart is requested
 	}
 	for module, more := range w.opt.Settings {
 		if all[module] == nil {

@@ -35,11 +35,11 @@ return playbook { name = "issue", run = function(ctx)
 	ctx:step("downloading_certificate", function() return acct:finalize(order, csr) end)
 end }`
 
-// tap stands between a run and its journal: it measures from the start of the
-// order's step until the certificate's is synced, and keeps what was committed.
+// tap sits between a run and its journal: it measures from the start of the order's step
+// until the certificate's is synced, and keeps what was committed.
 type tap struct {
 	*journal.Journal
-	begun   time.Time
+	began   time.Time
 	took    time.Duration
 	commits [][]journal.Record
 	next    []journal.Record // with the next commit
@@ -47,7 +47,7 @@ type tap struct {
 
 func (t *tap) WriteLazy(ctx context.Context, recs ...journal.Record) error {
 	if s, ok := recs[0].(journal.StepStarted); ok && s.Name == "requesting_certificate" {
-		t.begun, t.commits, t.next = time.Now(), nil, nil
+		t.began, t.commits, t.next = time.Now(), nil, nil
 	}
 	t.next = append(t.next, recs...)
 	return t.Journal.WriteLazy(ctx, recs...)
@@ -58,7 +58,7 @@ func (t *tap) Write(ctx context.Context, recs ...journal.Record) error {
 	if t.took == 0 {
 		t.commits, t.next = append(t.commits, append(t.next, recs...)), nil
 		if done, ok := recs[0].(journal.StepDone); ok && done.Step == lastStep {
-			t.took = time.Since(t.begun)
+			t.took = time.Since(t.began)
 		}
 	}
 	return err
@@ -108,7 +108,7 @@ func orderToCertificate(b *testing.B, reuse int, child bool) {
 	defer func() { _ = ca.Close() }()
 	const host = "cucm01-pub.automate.builders"
 	csr, table := newCSR(b, host)
-	e := newEngine(b, ca, nil, map[string]string{"issue.lua": fmt.Sprintf(issueScript, table)})
+	e := newEngine(b, ca, map[string]string{"issue.lua": fmt.Sprintf(issueScript, table)})
 	e.withAccount(b, ca)
 	hand := newByHand(b, ca, e)
 	var r journaltest.Ratio

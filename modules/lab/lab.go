@@ -20,7 +20,7 @@
 //
 // # The control API
 //
-// Plain HTTP and JSON on loopback, for tests and people; [Client] speaks it.
+// Plain HTTP and JSON on loopback, for tests and for use by hand; [Client] speaks it.
 // Durations are in nanoseconds. An error is {"error": "..."} with a 4xx status.
 //
 //	GET    /ledger                    what happened: [Ledger]
@@ -66,7 +66,7 @@ const Domain = "automate.builders"
 
 // Options say what world it is. Only Dir must be set.
 type Options struct {
-	Dir     string // where the files go; made where it is not there
+	Dir     string // where the files go; made if it is not there
 	Scripts fs.FS  // what a new scripts folder is filled with; an empty one when nil
 
 	Nodes     []cucmtest.NodeOptions // cucm01-pub, cucm02-sub and imp01 when empty

@@ -100,7 +100,7 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRenewed(t, l, before.SHA256, cert)
-	// The CA can be told to want it back, which counts once it is a day old.
+	// The CA can be made to suggest its renewal, which counts once it is a day old.
 	was := time.Now().Add(-time.Hour)
 	if err := client(t, w).ChangeACME(ctx, ACMEChange{Certificate: cert.PEM, RenewalInfo: acmetest.RenewalInfo(was, was.Add(time.Minute))}); err != nil {
 		t.Fatal(err)
@@ -183,7 +183,11 @@ func TestFolder(t *testing.T) {
 			return err
 		}
 		info, err := d.Info()
-		if want := map[bool]os.FileMode{true: 0o700, false: 0o600}[d.IsDir()]; err == nil && info.Mode().Perm() != want {
+		want := os.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		}
+		if err == nil && info.Mode().Perm() != want {
 			t.Errorf("%s is %v", path, info.Mode())
 		}
 		return err
@@ -218,7 +222,7 @@ func TestFolder(t *testing.T) {
 	if read(t, dir, "lab.env") == env || read(t, dir, "state", "accounts", pub, "pins.json") == pins {
 		t.Error("a second start kept secrets or pins")
 	}
-	// What is left of the first lab's account does not stand in the way.
+	// What is left of the first lab's account does no harm.
 	u := newUser(t, dir)
 	csr, err := u.node(t, pub).GenerateCSR(t.Context(), cucm.CSRRequest{KeyType: "ec"})
 	if err != nil {
@@ -294,7 +298,7 @@ func TestSecretsStay(t *testing.T) {
 	}
 }
 
-// Another CA is reached under its own name, also where that is one of the world's.
+// Another CA is reached under its own name, also if that is one of the world's.
 func TestAnotherCA(t *testing.T) {
 	other, err := dnstest.Start(dnstest.Options{Zones: []string{Domain}, Servers: 1})
 	if err != nil {

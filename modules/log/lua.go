@@ -8,8 +8,8 @@ import (
 )
 
 type args struct {
-	Message string         `lua:"message" doc:"what there is to say"`
-	Fields  map[string]any `lua:"fields,optional" doc:"what belongs to it, by name"`
+	Message string         `lua:"message" doc:"the text"`
+	Fields  map[string]any `lua:"fields,optional" doc:"what belongs to it, by key"`
 }
 
 // Module describes the module to the engine.
@@ -22,12 +22,12 @@ func Module() *bind.Module {
 	return &bind.Module{
 		Name: "log",
 		Doc: "Writes log lines. They go to the daemon's log, to the run's (`moonseal logs RUN`) and to the `renewal.log` of the host that the run works on, " +
-			"tagged with run and step. Known secrets are masked. A line that was written before a crash is not written again when the run is taken up.",
+			"tagged with run and step. Known secrets are masked. A line that was written before a crash is not written again when the run resumes.",
 		Functions: []*bind.Func{
 			level("debug", slog.LevelDebug, "Logs detail for troubleshooting.", `log.debug("asked the nameservers", { servers = 2 })`),
-			level("info", slog.LevelInfo, "Says what happened.", `log.info("certificate is due", { days_left = 12 })`),
-			level("warn", slog.LevelWarn, "Says what someone should look at in time.", `log.warn "the appliance's clock is slow"`),
-			level("error", slog.LevelError, "Says what went wrong.", `log.error("gave up", { host = "cucm01" })`),
+			level("info", slog.LevelInfo, "Logs what happened.", `log.info("certificate is due", { days_left = 12 })`),
+			level("warn", slog.LevelWarn, "Logs what needs attention soon.", `log.warn "the appliance's clock is slow"`),
+			level("error", slog.LevelError, "Logs what went wrong.", `log.error("gave up", { host = "cucm01" })`),
 		},
 	}
 }

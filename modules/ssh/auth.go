@@ -13,9 +13,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// login authenticates with one attempt in all, by password or, where the
-// server does not offer that, keyboard-interactive. What went wrong is kept
-// in err: the library wraps or replaces what its callbacks return.
+// login authenticates with one attempt in all, by password or, if the server does not
+// offer that, keyboard-interactive. What went wrong is kept in err: the library wraps or
+// replaces what its callbacks return.
 type login struct {
 	ctx      context.Context //nolint:containedctx // it lives as long as one login
 	password func(context.Context) (string, error)
@@ -88,8 +88,8 @@ func (l *login) answer(_, instruction string, questions []string, echos []bool) 
 	return []string{pw}, nil
 }
 
-// errNoAnswer: the connection ended before the server said how one may log in,
-// or anything to the password.
+// errNoAnswer: the connection ended before the server sent which methods there are, or
+// answered the password.
 var errNoAnswer = errors.New("it was cut before the login was answered")
 
 // counting counts what it receives.
@@ -116,10 +116,20 @@ func (l *login) failed(err error) error {
 			Kind: problem.Refused, Message: "no algorithm in common: " + none.Error(), Cause: err,
 			Hint: "an old release offers only weak algorithms: allow them for this host with legacy",
 		}
-	// The server may cut a failed login off instead of answering it.
-	case l.sent && strings.Contains(err.Error(), "disconnect, reason"), strings.Contains(err.Error(), "unable to authenticate"):
+	case l.sent && disconnected(err), unauthenticated(err):
 		return &problem.Error{Kind: problem.Auth, Message: "the server refused the login", Server: err.Error(), Cause: err}
 	default:
 		return problem.Network(err)
 	}
 }
+
+// x/crypto/ssh (v0.58.0) exports no error for either of these on the client's side: the
+// first is its unexported *disconnectMsg, the second an fmt.Errorf. Only
+// their texts distinguish them; TestErrorsOfTheLibrary fails if those change.
+
+// disconnected reports whether the server ended the connection by a message
+// (RFC 4253 section 11.1): it may do that in place of an answer to a failed login.
+func disconnected(err error) bool { return strings.Contains(err.Error(), "disconnect, reason") }
+
+// unauthenticated reports whether no method of authentication is left to try.
+func unauthenticated(err error) bool { return strings.Contains(err.Error(), "unable to authenticate") }

@@ -12,7 +12,7 @@ import (
 	xssh "golang.org/x/crypto/ssh"
 )
 
-// Config says whom to talk to, and how. Addr, User, Password and HostKeys are
+// Config says which host to connect to, and how. Addr, User, Password and HostKeys are
 // needed; the zero value of the others is a default.
 type Config struct {
 	Addr     string                                // host:port
@@ -70,6 +70,6 @@ func algorithms(cfg *xssh.ClientConfig, legacy bool) {
 		offer.HostKeys = append(offer.HostKeys, old.HostKeys...)
 	}
 	cfg.KeyExchanges, cfg.Ciphers, cfg.MACs = offer.KeyExchanges, offer.Ciphers, offer.MACs
-	// A host certificate has no fingerprint that a person could compare.
+	// A host certificate has no fingerprint to compare.
 	cfg.HostKeyAlgorithms = slices.DeleteFunc(offer.HostKeys, func(a string) bool { return strings.Contains(a, "-cert-") })
 }

@@ -12,9 +12,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// HostKey returns the fingerprint ("SHA256:…") of the key with which addr
-// (host:port) identifies itself. Nothing is verified and nobody logs in; it is
-// for showing to a person. dial may be nil.
+// HostKey returns the fingerprint ("SHA256:…") of the key with which addr (host:port)
+// identifies itself. It verifies nothing and does not log in; the caller shows the
+// fingerprint. dial may be nil.
 func HostKey(ctx context.Context, addr string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (string, error) {
 	c := Config{Addr: addr, Dial: dial, Legacy: true}.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -55,7 +55,7 @@ func (v *verifier) check(_ string, _ net.Addr, key xssh.PublicKey) error {
 	}
 	if len(v.pins) > 0 {
 		v.err.Message = "another SSH host key than is pinned: expected " + strings.Join(v.pins, " or ") + ", seen " + seen + " (" + key.Type() + ")"
-		v.err.Hint = "where the host was reinstalled, compare the key with the host's own, then run: " + v.trust
+		v.err.Hint = "if the host was reinstalled, compare the key with the host's own, then run: " + v.trust
 	}
 	return v.err
 }

@@ -53,7 +53,7 @@ func (s *screen) echoed() bool {
 	return whole && s.typed != "" && render(line) == s.typed
 }
 
-// last returns the unfinished line; empty where it is too long for a prompt.
+// last returns the unfinished line; empty if it is too long for a prompt.
 func (s *screen) last() string {
 	line := s.unfinished()
 	if len(line) > mostLine {
@@ -69,8 +69,8 @@ func (s *screen) atPrompt() bool {
 	return last != "" && at != nil && at[1] == len(last)
 }
 
-// text returns all of it as a person would see it, without the last line where
-// that is a prompt.
+// text returns all of it as a terminal would show it, without the last line if that is a
+// prompt.
 func (s *screen) text() string {
 	raw := s.raw
 	if s.atPrompt() {

@@ -16,8 +16,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Session is a shell that stands at its prompt. It runs one command at a time.
-// After an error of [Session.Run] that is not Usage it is closed.
+// Session is a shell at its prompt. It runs one command at a time. After an error of
+// [Session.Run] that is not Usage it is closed.
 type Session struct {
 	c       Config
 	client  *xssh.Client
@@ -31,8 +31,8 @@ type Session struct {
 	broken  error
 }
 
-// open asks client for a shell on a terminal and waits for the prompt. Where
-// it fails, client is closed.
+// open asks client for a shell on a terminal and waits for the prompt. If it fails,
+// client is closed.
 func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err error) {
 	done := closeOnEnd(ctx, client)
 	defer func() {
@@ -200,9 +200,9 @@ func (s *Session) command(ctx context.Context, command string, progress func(str
 }
 
 // overrun looks, before a command is sent, whether more has come after a prompt that was
-// not waited for: then that one stood in the output. The rest must not answer the next
-// command, so it is read until a prompt stands still, or nothing comes for long, as
-// behind a message to all terminals. From here on each prompt is waited for.
+// not waited for: then that one was part of the output. The rest must not answer the next
+// command, so it is read until a prompt stays, or nothing comes for long, as behind a
+// message to all terminals. From here on each prompt is waited for.
 func (s *Session) overrun(ctx context.Context) error {
 	if !s.hasty {
 		return nil
@@ -257,11 +257,10 @@ func (s *Session) screen() *screen {
 	return &screen{prompt: s.c.Prompt, pager: s.c.Pager, most: s.c.MostOutput}
 }
 
-// await collects output until it ends with a prompt, and answers the pager. A prompt
-// that follows the command's echo, and is the session's first one to the byte, is taken
-// for one at once. Any other has to stand still for a while: output that comes in pieces
-// may hold what looks like one, and one that is drawn again must not answer the next
-// command.
+// await collects output until it ends with a prompt, and answers the pager. A prompt that
+// follows the command's echo, and is the session's first one to the byte, is taken for
+// one at once. Any other has to stay for a while: output that comes in pieces may hold
+// what looks like one, and one that is drawn again must not answer the next command.
 func (s *Session) await(ctx context.Context, sc *screen, progress func(string)) error {
 	settle := time.NewTimer(s.c.Settle)
 	defer settle.Stop()
@@ -300,7 +299,7 @@ func (s *Session) show(sc *screen, chunk []byte, progress func(string)) error {
 		}
 	}
 	if full {
-		sc.raw = nil // nobody reads it
+		sc.raw = nil // nothing reads it
 		return &problem.Error{Kind: problem.Refused, Message: "the output is longer than the limit"}
 	}
 	if paged {
@@ -312,14 +311,14 @@ func (s *Session) show(sc *screen, chunk []byte, progress func(string)) error {
 
 // silence is the error of output that ended, or stopped, before a prompt.
 func silence(ctx context.Context, sc *screen) error {
-	said := strings.TrimSpace(sc.text())
-	if most := 300; len(said) > most {
-		said = "…" + strings.ToValidUTF8(said[len(said)-most:], "")
+	shown := strings.TrimSpace(sc.text())
+	if most := 300; len(shown) > most {
+		shown = "…" + strings.ToValidUTF8(shown[len(shown)-most:], "")
 	}
-	p := &problem.Error{Kind: problem.Unavailable, Message: "the session was cut before the prompt came", Server: said}
+	p := &problem.Error{Kind: problem.Unavailable, Message: "the session was cut before the prompt came", Server: shown}
 	if ctx.Err() != nil {
 		p = problem.From(because(ctx, ctx.Err()))
-		p.Server = said
+		p.Server = shown
 	}
 	return p
 }

@@ -116,7 +116,7 @@ func TestLoginThatGetsNoAnswer(t *testing.T) {
 		problem.Unavailable: func(conn net.Conn) { _ = conn.(*net.TCPConn).CloseRead() },
 		problem.Timeout:     func(net.Conn) {},
 	} {
-		for _, when := range []string{"asked for methods", "told the password"} {
+		for _, when := range []string{"asked for methods", "got the password"} {
 			var conn net.Conn
 			gone := make(chan struct{})
 			hang := func() {
@@ -234,7 +234,7 @@ func TestLegacyIsOptIn(t *testing.T) {
 	mustDial(t, c)
 }
 
-func TestNobodyAnswers(t *testing.T) {
+func TestNoAnswer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +376,7 @@ func FuzzScreen(f *testing.F) {
 	})
 }
 
-// Only a session's first prompt is waited for, where commands are echoed.
+// Only a session's first prompt is waited for, if commands are echoed.
 func TestLaterPromptsAreNotWaitedFor(t *testing.T) {
 	s := newServer(t, func(sh *shell) {
 		for sh.say(banner, "admin:"); ; {
@@ -390,19 +390,19 @@ func TestLaterPromptsAreNotWaitedFor(t *testing.T) {
 	c := s.config(t)
 	c.Settle = time.Second
 	sess := mustDial(t, c)
-	begun := time.Now()
+	began := time.Now()
 	for range 10 {
 		if got, err := sess.Run(t.Context(), "show status", nil); err != nil || got != "did show status" {
 			t.Fatalf("got %q, %v", got, err)
 		}
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("ten commands took %s", took)
 	}
 }
 
-// What looks like the prompt may stand in the output, and a chunk end right behind it.
-// The rest never answers the next command.
+// What looks like the prompt may be in the output, and a chunk end right behind it. The
+// rest never answers the next command.
 func TestPromptInTheOutput(t *testing.T) {
 	for _, rest := range []string{" privilege 4\r\nadmin:", " ", "\r\nBroadcast message\r\n", "\r\nadmin:\r\nadmin:"} {
 		t.Run(rest, func(t *testing.T) { promptInTheOutput(t, rest) })
@@ -441,11 +441,11 @@ func promptInTheOutput(t *testing.T, rest string) {
 }
 
 // Another prompt than the first, one with something before it, and one without an echo
-// have to stand still.
+// have to stay.
 func TestPromptsThatAreWaitedFor(t *testing.T) {
 	for name, answer := range map[string][]string{
 		"no echo":       {"out\r\n", "admin:", "\r\x1b[Kadmin:"},
-		"drawn anew":    {"show status\r\nout\r\n", "\r\x1b[Kadmin:", "\r\x1b[Kadmin:"},
+		"drawn again":   {"show status\r\nout\r\n", "\r\x1b[Kadmin:", "\r\x1b[Kadmin:"},
 		"with a blank":  {"show status\r\nout\r\n", "admin: ", "\r\x1b[Kadmin:"},
 		"another echo":  {"show stat\r\nout\r\n", "admin:", "\r\x1b[Kadmin:"},
 		"echo in parts": {"show sta", "tus\r", "\nout\r\nadmin:"},
@@ -464,5 +464,24 @@ func TestPromptsThatAreWaitedFor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// x/crypto/ssh has no types for these errors: they are distinguished by their texts, which must stay.
+func TestErrorsOfTheLibrary(t *testing.T) {
+	for name, tt := range map[string]struct {
+		tries int // that the server allows
+		is    func(error) bool
+	}{
+		"unauthenticated": {-1, unauthenticated},
+		"disconnected":    {1, disconnected},
+	} {
+		s := newServer(t, nil, func(c *xssh.ServerConfig) { c.MaxAuthTries = tt.tries })
+		_, err := xssh.Dial("tcp", s.addr, &xssh.ClientConfig{
+			User: "admin", Auth: []xssh.AuthMethod{xssh.Password("wrong")}, HostKeyCallback: xssh.InsecureIgnoreHostKey(), //nolint:gosec // a test's server
+		})
+		if err == nil || !tt.is(err) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }

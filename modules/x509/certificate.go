@@ -16,9 +16,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Certificate is a certificate and, where known, its chain.
+// Certificate is a certificate and, if known, its chain.
 type Certificate struct {
-	Subject       string    `lua:"subject" doc:"the common name, or the whole distinguished name where there is none"`
+	Subject       string    `lua:"subject" doc:"the common name, or the whole distinguished name if there is none"`
 	Issuer        string    `lua:"issuer" doc:"the issuer's common name, or its whole distinguished name"`
 	Serial        string    `lua:"serial" doc:"serial number, lower-case hex"`
 	Names         []string  `lua:"names,optional" doc:"DNS names (SAN), lower case, sorted"`
@@ -29,7 +29,7 @@ type Certificate struct {
 	SelfSigned    bool      `lua:"self_signed" doc:"signed by its own key"`
 	PEM           string    `lua:"pem" doc:"the certificate itself, PEM"`
 	Intermediates []string  `lua:"intermediates,optional" doc:"PEM, the certificate's issuer first"`
-	Root          string    `lua:"root,optional" doc:"the root's PEM; empty where unknown"`
+	Root          string    `lua:"root,optional" doc:"the root's PEM; empty if unknown"`
 }
 
 // From returns cert as plain data, without a chain.
@@ -79,7 +79,7 @@ func (c *Certificate) Leaf() (*stdx509.Certificate, error) {
 		return nil, err
 	}
 	if len(certs) != 1 {
-		return nil, &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("%d certificates where one belongs", len(certs))}
+		return nil, &problem.Error{Kind: problem.Refused, Message: fmt.Sprintf("%d certificates, expected one", len(certs))}
 	}
 	return certs[0], nil
 }
@@ -96,8 +96,7 @@ func (c *Certificate) ChainPEM() string {
 	return b.String()
 }
 
-// Fits reports, as a Mismatch, why c is not a certificate for csr: another key,
-// or other names.
+// Fits returns a Mismatch if c is not a certificate for csr: another key, or other names.
 func (c *Certificate) Fits(csr *CSR) error {
 	if c.KeySHA256 != csr.KeySHA256 {
 		return &problem.Error{Kind: problem.Mismatch, Message: "the certificate's key is not the signing request's key"}
@@ -115,7 +114,7 @@ func selfSigned(cert *stdx509.Certificate) bool {
 	if string(cert.RawIssuer) != string(cert.RawSubject) {
 		return false
 	}
-	// Not CheckSignatureFrom: an appliance's self-signed leaf is no CA.
+	// Not CheckSignatureFrom: an appliance's self-signed leaf is not a CA.
 	err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	var old stdx509.InsecureAlgorithmError
 	return err == nil || errors.As(err, &old)

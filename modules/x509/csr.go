@@ -18,8 +18,8 @@ type CSR struct {
 	Names      []string `lua:"names,optional" doc:"DNS names (SAN), lower case, sorted"`
 	KeySHA256  string   `lua:"key_sha256" doc:"lower-case hex over the public key (SubjectPublicKeyInfo)"`
 	SHA256     string   `lua:"sha256" doc:"lower-case hex over the DER"`
-	Host       string   `lua:"host,optional" doc:"the host that holds the key; empty where unknown"`
-	Service    string   `lua:"service,optional" doc:"the service on it, such as tomcat; empty where unknown"`
+	Host       string   `lua:"host,optional" doc:"the host that holds the key; empty if unknown"`
+	Service    string   `lua:"service,optional" doc:"the service on it, such as tomcat; empty if unknown"`
 	ClientAuth bool     `lua:"client_auth,optional" doc:"asks for the clientAuth extended key usage"`
 }
 

@@ -138,7 +138,7 @@ func TestFindRootGoesBySignature(t *testing.T) {
 		{"the longer lived", certs(leaf, inter), certs(rootY, renewed), renewed},
 		{"the chain's end first", certs(leaf, inter, crossed), certs(rootY, old), old},
 		{"further down", certs(leaf, inter, crossed), certs(rootY), rootY},
-		{"a cross-signed one is no root", certs(leaf, inter), certs(crossed), nil},
+		{"a cross-signed one is not a root", certs(leaf, inter), certs(crossed), nil},
 		{"the chain brings its root", certs(leaf, inter, rootY), certs(rootY), rootY},
 		{"no bundle", certs(leaf, inter, rootY), nil, nil},
 	} {

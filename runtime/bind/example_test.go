@@ -35,11 +35,9 @@ func dnsModule(published map[string]record) *bind.Module {
 	present := &bind.Func{
 		Name: "present", Doc: "Writes a record.", Returns: "the record", Example: `zone:present("digest", { ttl = 120 })`,
 		Impl: bind.Effectful(bind.Effect[zone, presentArgs, any, record]{
-			Look: func(_ *bind.Call, _ *zone, a *presentArgs) (any, *record, error) {
-				if r, ok := published[a.Text]; ok {
-					return nil, &r, nil // done already
-				}
-				return nil, nil, nil
+			Look: func(_ *bind.Call, _ *zone, a *presentArgs) (look any, result record, done bool, err error) {
+				result, done = published[a.Text]
+				return nil, result, done, nil
 			},
 			Do: func(_ *bind.Call, _ *zone, a *presentArgs, _ any) (record, error) {
 				published[a.Text] = record{Text: a.Text, TTL: a.Options.TTL}

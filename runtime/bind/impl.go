@@ -70,9 +70,9 @@ type Effect[T, A, L, R any] struct {
 	// when a script has them checked while it is loaded. May be nil.
 	Check func(recv *T, args *A) error
 	// Look reads only. It checks all that can be checked before the first byte
-	// that changes something; if done is not nil, the work is done
-	// already. May be nil.
-	Look func(c *Call, recv *T, args *A) (look L, done *R, err error)
+	// that changes something. If the work is done already it returns the result and
+	// done, and the call ends there. May be nil.
+	Look func(c *Call, recv *T, args *A) (look L, result R, done bool, err error)
 	// Do makes the change.
 	Do func(c *Call, recv *T, args *A, look L) (R, error)
 	// Probe asks whether a call whose answer was lost has happened. False: certainly not;
@@ -103,12 +103,12 @@ func Effectful[T, A, L, R any](e Effect[T, A, L, R]) Impl {
 		if e.Look == nil {
 			return nil, nil, false, nil
 		}
-		look, done, err := e.Look(c, recv.(*T), args.(*A))
+		look, result, done, err := e.Look(c, recv.(*T), args.(*A))
 		if err != nil {
 			return nil, nil, false, err
 		}
-		if done != nil {
-			return nil, *done, true, nil
+		if done {
+			return nil, result, true, nil
 		}
 		raw, err := json.Marshal(look)
 		return raw, nil, false, err

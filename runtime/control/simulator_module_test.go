@@ -95,7 +95,9 @@ func ask[T any](name string, run func(*T) (any, error)) *bind.Func {
 }
 
 func change[T, A any](w *simWorld, fn string, e bind.Effect[T, A, string, made]) *bind.Func {
-	e.Look = func(_ *bind.Call, t *T, _ *A) (string, *made, error) { return "seen <&>", nil, w.look(any(t).(named)) }
+	e.Look = func(_ *bind.Call, t *T, _ *A) (string, made, bool, error) {
+		return "seen <&>", made{}, false, w.look(any(t).(named))
+	}
 	e.Do = func(c *bind.Call, t *T, a *A, _ string) (made, error) {
 		return w.do(c, fn, any(t).(named), any(a).(interface{ data() string }).data())
 	}

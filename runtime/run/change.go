@@ -46,11 +46,11 @@ func (ch *change) result() (any, error) {
 // lookAndDo looks, marks and makes the call.
 func (ch *change) lookAndDo() (any, error) {
 	r, e := ch.run, ch.effect
-	look, result, found, err := ch.spec().Look(ch.call, ch.inv.Recv, ch.inv.Args)
+	look, result, done, err := ch.spec().Look(ch.call, ch.inv.Recv, ch.inv.Args)
 	if err != nil {
 		return nil, err
 	}
-	if found {
+	if done {
 		return ch.reread(result)
 	}
 	if err := r.work.stopped(); err != nil && !r.cursor.ending {

@@ -122,7 +122,7 @@ func (w *world) meet(c *bind.Call, t *thing, _ *none) (string, error) {
 }
 
 func (w *world) module() *bind.Module {
-	look := func(*bind.Call, *thing, *none) (string, *map[string]any, error) { return "seen", nil, nil }
+	look := func(*bind.Call, *thing, *none) (string, map[string]any, bool, error) { return "seen", nil, false, nil }
 	method := func(name string, e bind.Effect[thing, none, string, map[string]any]) *bind.Func {
 		return &bind.Func{Name: name, Doc: name, Returns: "what was made", Example: "t:" + name + "()", Impl: bind.Effectful(e)}
 	}

@@ -172,9 +172,9 @@ func TestCancelBeforeACall(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	made := 0
 	change := bind.Effectful(bind.Effect[slowThing, none, string, bool]{
-		Look: func(*bind.Call, *slowThing, *none) (string, *bool, error) {
+		Look: func(*bind.Call, *slowThing, *none) (string, bool, bool, error) {
 			cancel(run.ErrCancelled)
-			return "seen", nil, nil
+			return "seen", false, false, nil
 		},
 		Do: func(*bind.Call, *slowThing, *none, string) (bool, error) { made++; return true, nil },
 	})

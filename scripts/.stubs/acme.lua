@@ -12,7 +12,7 @@ local acme = {}
 ---@field expires? instant when the CA abandons it
 ---@field names string[] the DNS names that it is for, sorted
 ---@field profile? string the CA's certificate profile
----@field replaces? string ARI identifier of the certificate that it replaces, where the CA took that
+---@field replaces? string ARI identifier of the certificate that it replaces, if the CA took that
 ---@field challenges acme.Challenge[] one for each name that is still to be proven
 ---@field finalize string URL that the signing request goes to
 ---@field certificate? string the certificate's URL once it is valid
@@ -34,14 +34,14 @@ local acme = {}
 ---@class acme.Problem
 ---@field type string such as rateLimited or unauthorized, without its namespace
 ---@field detail string the CA's own words
----@field identifier? string the name that it is about; empty where it is about the whole
+---@field identifier? string the name that it is about; empty if it is about the whole
 
 ---Whether a certificate is to be renewed, when, and why.
 ---@class acme.Renewal
 ---@field due boolean renew it now
----@field at instant the moment to renew it, always the same for one certificate and window; in the past where it is due
----@field forced boolean it is due only because a person asked for the run with --force
----@field reason string why then, for a person
+---@field at instant the moment to renew it, always the same for one certificate and window; in the past if it is due
+---@field forced boolean it is due only because the run was started with --force
+---@field reason string why then, in words
 ---@field source "certificate"|"ari"|"renew_before"|"lifetime" what decided
 ---@field window_start? instant begin of the window that the CA suggests
 ---@field window_end? instant end of that window
@@ -49,9 +49,9 @@ local acme = {}
 ---@field look_again? instant when to ask the CA for its window again
 ---@field ari_error? string why the CA's window could not be used, and when the CA is asked again if not in the next run: another rule decided
 
----A certificate and, where known, its chain.
+---A certificate and, if known, its chain.
 ---@class x509.Certificate
----@field subject string the common name, or the whole distinguished name where there is none
+---@field subject string the common name, or the whole distinguished name if there is none
 ---@field issuer string the issuer's common name, or its whole distinguished name
 ---@field serial string serial number, lower-case hex
 ---@field names? string[] DNS names (SAN), lower case, sorted
@@ -62,7 +62,7 @@ local acme = {}
 ---@field self_signed boolean signed by its own key
 ---@field pem string the certificate itself, PEM
 ---@field intermediates? string[] PEM, the certificate's issuer first
----@field root? string the root's PEM; empty where unknown
+---@field root? string the root's PEM; empty if unknown
 
 ---A certificate signing request (PKCS #10).
 ---@class x509.CSR
@@ -71,8 +71,8 @@ local acme = {}
 ---@field names? string[] DNS names (SAN), lower case, sorted
 ---@field key_sha256 string lower-case hex over the public key (SubjectPublicKeyInfo)
 ---@field sha256 string lower-case hex over the DER
----@field host? string the host that holds the key; empty where unknown
----@field service? string the service on it, such as tomcat; empty where unknown
+---@field host? string the host that holds the key; empty if unknown
+---@field service? string the service on it, such as tomcat; empty if unknown
 ---@field client_auth? boolean asks for the clientAuth extended key usage
 
 ---A certificate authority, and how to use it.
@@ -80,19 +80,19 @@ local acme = {}
 ---@field directory? string letsencrypt, letsencrypt-staging, zerossl, google, or the URL of an ACME directory
 ---@field email? string contact address of the account; each address has an account of its own
 ---@field eab? { kid?: string, hmac?: secret } external account binding, for CAs that ask for it; each has an account of its own
----@field profile? string the CA's certificate profile; where empty, classic at Let's Encrypt
----@field preferred_chain? string common name of the root that the chain should end in, where the CA offers several
+---@field profile? string the CA's certificate profile; if empty, classic at Let's Encrypt
+---@field preferred_chain? string common name of the root that the chain should end in, if the CA offers several
 ---@field roots? string PEM: roots that the chain may end in, beside the system's
 ---@field trusted_roots? string PEM: roots for the connection to the CA, beside the system's
 local acme_CA = {}
 
----Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half where that is below 10 days. An answer of the CA that is not a valid window lets the next rule decide, and is logged. Unless the error is temporary, no run asks that CA about that certificate again for six hours. A certificate is left alone until it is a day old, or half of its lifetime if that is less. In a run with `--force` it is always due; `forced` tells.
----@param installed? x509.Certificate the certificate that is in use; nil where there is none
+---Decides whether a certificate is to be renewed, and when: at once if it is missing, self-signed, expired or for other names; in the window that the CA suggests (RFC 9773); else `renew_before` its end; else after two thirds of its lifetime, half if that is below 10 days. An answer of the CA that is not a valid window lets the next rule decide, and is logged. Unless the error is temporary, no run asks that CA about that certificate again for six hours. A certificate is left alone until it is a day old, or half of its lifetime if that is less. In a run with `--force` it is always due, and `forced` is set.
+---@param installed? x509.Certificate the certificate that is in use; nil if there is none
 ---@param options? { renew_before?: duration, names?: string[] } bounds
 ---@return acme.Renewal # the decision
 function acme_CA:renewal(installed, options) end
 
----Looks in the state folder for a certificate that an earlier run got: for this signing request's key and names, and not expired. With it there is nothing to order.
+---Looks in the state directory for a certificate that an earlier run got: for this signing request's key and names, and not expired. With it there is nothing to order.
 ---@param csr x509.CSR the signing request, as cucm returns it
 ---@return x509.Certificate # the certificate, or nil
 function acme_CA:issued(csr) end
@@ -107,7 +107,7 @@ function acme_CA:account() end
 ---@field url string the account's URL, its identity at the CA
 local acme_Account = {}
 
----Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. A name that the config's grants do not allow is refused too. `replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.
+---Places an order for exactly the DNS names of a signing request. A common name that is not among them is refused: the CA would add it. A name that the config's grants do not allow is refused too. `replaces` is sent if the CA knows that certificate (RFC 9773), and exempts the order from rate limits.
 ---@param options { csr: x509.CSR, replaces?: x509.Certificate, profile?: string }
 ---@return acme.Order # the order, with the challenges of the names that are still to be proven
 function acme_Account:order(options) end
@@ -117,18 +117,18 @@ function acme_Account:order(options) end
 ---@return acme.Order # the order as it is now
 function acme_Account:state(order) end
 
----Tells the CA that the order's challenges are published, where it does not know that, and waits until it has decided on all of them. A challenge that the CA leaves pending with an error is answered again; its words are logged. A name that it cannot validate is an error of kind `refused` with the CA's words.
+---Tells the CA that the order's challenges are published, unless it knows that already, and waits until it has decided on all of them. A challenge that the CA leaves pending with an error is answered again; its words are logged. A name that it cannot validate is an error of kind `refused` with the CA's words.
 ---@param order acme.Order the order; only its URL is used, the rest is asked for again
 ---@return acme.Order # the order, now ready
 function acme_Account:validate(order) end
 
----Sends the signing request, once in an order's life, and waits for the certificate. It is checked against the request, its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state folder for the request's host and service.
+---Sends the signing request, once in an order's life, and waits for the certificate. It is checked against the request, its root is found by signature among the system's roots, the CA bundle and `roots`, and it is kept in the state directory for the request's host and service.
 ---@param order acme.Order the order; only its URL is used, the rest is asked for again
 ---@param csr x509.CSR the signing request that it was placed for
 ---@return x509.Certificate # the certificate, with its chain split into leaf, intermediates and root
 function acme_Account:finalize(order, csr) end
 
----Describes a certificate authority. Nothing is asked of it yet.
+---Describes a certificate authority. No request is sent yet.
 ---@param options { directory?: string, email?: string, eab?: { kid?: string, hmac?: secret }, profile?: string, preferred_chain?: string, roots?: string, trusted_roots?: string }
 ---@return acme.CA # the CA
 function acme.ca(options) end

@@ -40,7 +40,7 @@ local cucm = {}
 ---@class cucm.SnapshotIdentity
 ---@field service string such as tomcat
 ---@field certificate x509.Certificate the installed certificate
----@field csr string the pending signing request, PEM; empty where there is none
+---@field csr string the pending signing request, PEM; empty if there is none
 
 ---The trust store of one service.
 ---@class cucm.SnapshotTrust
@@ -62,9 +62,9 @@ local cucm = {}
 ---@field trust_upload? string takes trusted certificates
 ---@field snapshot? string returns all certificates of a server
 
----A certificate and, where known, its chain.
+---A certificate and, if known, its chain.
 ---@class x509.Certificate
----@field subject string the common name, or the whole distinguished name where there is none
+---@field subject string the common name, or the whole distinguished name if there is none
 ---@field issuer string the issuer's common name, or its whole distinguished name
 ---@field serial string serial number, lower-case hex
 ---@field names? string[] DNS names (SAN), lower case, sorted
@@ -75,7 +75,7 @@ local cucm = {}
 ---@field self_signed boolean signed by its own key
 ---@field pem string the certificate itself, PEM
 ---@field intermediates? string[] PEM, the certificate's issuer first
----@field root? string the root's PEM; empty where unknown
+---@field root? string the root's PEM; empty if unknown
 
 ---A certificate signing request (PKCS #10).
 ---@class x509.CSR
@@ -84,8 +84,8 @@ local cucm = {}
 ---@field names? string[] DNS names (SAN), lower case, sorted
 ---@field key_sha256 string lower-case hex over the public key (SubjectPublicKeyInfo)
 ---@field sha256 string lower-case hex over the DER
----@field host? string the host that holds the key; empty where unknown
----@field service? string the service on it, such as tomcat; empty where unknown
+---@field host? string the host that holds the key; empty if unknown
+---@field service? string the service on it, such as tomcat; empty if unknown
 ---@field client_auth? boolean asks for the clientAuth extended key usage
 
 ---A node of a cluster, and how to reach it.
@@ -97,13 +97,13 @@ local cucm = {}
 ---@field port? integer of the REST API
 ---@field ssh_port? integer of the command line
 ---@field pins? string[] SHA-256 fingerprints, lower-case hex, of certificates that the node may show; those that "moonseal trust" stored are accepted too
----@field ca? string PEM roots that the node's certificate is verified against; the system's and the config's where empty
+---@field ca? string PEM roots that the node's certificate is verified against; the system's and the config's if empty
 ---@field ssh_host_keys? string[] SSH host key fingerprints ("SHA256:…"); those that "moonseal trust" stored are accepted too
 ---@field legacy_ssh? boolean allow SHA-1, CBC and ssh-rsa, which old releases need
 ---@field allow_phone_lockout? boolean permit changes to CallManager, CAPF, TVS and ITLRecovery: done wrongly they lock the phones out
----@field timeout? duration of one request or handshake; 30s where not set
----@field banner_timeout? duration until SSH's first prompt; 120s where not set
----@field restart_timeout? duration of one service's restart; 10m where not set
+---@field timeout? duration of one request or handshake; 30s unless set
+---@field banner_timeout? duration until SSH's first prompt; 120s unless set
+---@field restart_timeout? duration of one service's restart; 10m unless set
 ---@field paths? cucm.Paths other paths of the REST API than the documented ones
 local cucm_Node = {}
 
@@ -131,7 +131,7 @@ function cucm_Node:pending_csr(service) end
 ---@return x509.CSR # the signing request
 function cucm_Node:csr(options) end
 
----Looks in the state folder for the certificate that an earlier run got for a service of this node. Where it is the installed one and is not served, a restart is all that is missing.
+---Looks in the state directory for the certificate that an earlier run got for a service of this node. If it is the installed one and is not served, a restart is all that is missing.
 ---@param service string the certificate's type, such as tomcat
 ---@return x509.Certificate # the certificate, or nil
 function cucm_Node:issued(service) end
@@ -142,13 +142,13 @@ function cucm_Node:issued(service) end
 ---@return cucm.Uploaded # what was uploaded
 function cucm_Node:upload(service, certificate) end
 
----Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`, where a cluster's certificate takes time to reach a node.
+---Asks whether a certificate is the installed one of a service, by its fingerprint. For `ctx:poll`: a cluster's certificate takes time to reach a node.
 ---@param service string the certificate's type, such as tomcat
 ---@param certificate x509.Certificate the certificate with its intermediates and, unless the node trusts it already, its root
----@return any, string? # whether it is; where not, why
+---@return any, string? # whether it is; if not, why
 function cucm_Node:has(service, certificate) end
 
----Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. What the node prints is no proof: poll `serves` afterwards. If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.
+---Restarts, over SSH and one by one, the services that use a certificate: for `tomcat` Cisco Tomcat, and those of UDS and AXL Tomcat, DRF and TFTP that run. How far it has come is journaled, so that Tomcat is not restarted twice; the others may be if a process dies between them. What the node prints does not prove it: poll `serves` afterwards. If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.
 ---@param service string the certificate's type, such as tomcat
 ---@param options? { expect?: x509.Certificate, services?: string[] } what to expect and to restart
 ---@return cucm.Restarted # what was restarted
@@ -165,12 +165,12 @@ function cucm_Node:login() end
 ---@return x509.Certificate # the certificate, with the chain that it was shown with
 function cucm_Node:served() end
 
----Makes a TLS handshake with the node and compares the certificate that it shows: the proof that a restart worked. Where the node's certificate is pinned, the pin moves on to this one. While a node restarts the error can be mended by waiting, so `ctx:poll` goes on.
+---Makes a TLS handshake with the node and compares the certificate that it shows: the proof that a restart worked. If the node's certificate is pinned, the pin moves to this one. While a node restarts the error is temporary, so `ctx:poll` continues.
 ---@param certificate x509.Certificate the certificate; its fingerprint is compared
 ---@return any, string? # the certificate as served, or false and why
 function cucm_Node:serves(certificate) end
 
----Describes one node: each has certificates of its own, and is reached by its own name. Nothing is asked of it yet. Its certificate must be pinned or verify; `moonseal trust HOST` stores what it shows.
+---Describes one node: each has certificates of its own, and is reached by its own name. No request is sent yet. Its certificate must be pinned or verify; `moonseal trust HOST` stores what it shows.
 ---@param options { host: string, domain?: string, username: any, password: secret, port?: integer, ssh_port?: integer, pins?: string[], ca?: string, ssh_host_keys?: string[], legacy_ssh?: boolean, allow_phone_lockout?: boolean, timeout?: duration, banner_timeout?: duration, restart_timeout?: duration, paths?: cucm.Paths }
 ---@return cucm.Node # the node
 function cucm.node(options) end

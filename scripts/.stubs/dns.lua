@@ -17,20 +17,20 @@ local dns = {}
 ---@field type string such as TXT
 ---@field value string the text of a TXT record, else the data as in a zone file
 ---@field ttl duration time to live
----@field id? string the provider's id, where it has one
+---@field id? string the provider's id, if it has one
 
 ---A DNS zone, and how its records are changed.
 ---@class dns.Zone
----@field provider "cloudflare"|"route53"|"digitalocean"|"rfc2136" who takes the records
+---@field provider "cloudflare"|"route53"|"digitalocean"|"rfc2136" the provider that serves the zone
 ---@field name? string the zone's apex, such as example.com; found through the resolvers when left out
 ---@field api_token? secret Cloudflare: API token with Zone.DNS:Edit and Zone:Read; DigitalOcean: token with write scope
----@field zone_token? secret Cloudflare: another token for Zone:Read, where api_token has none
+---@field zone_token? secret Cloudflare: another token for Zone:Read, if api_token has none
 ---@field zone_id? string Cloudflare: id of the zone, if several have the same name; the active one unless set
 ---@field access_key_id? secret Route 53: AWS access key id
 ---@field secret_access_key? secret Route 53: AWS secret access key
 ---@field session_token? secret Route 53: AWS session token of temporary credentials
 ---@field region? string Route 53: AWS region that requests are signed for
----@field hosted_zone_id? string Route 53: id of the hosted zone, where several have the same name
+---@field hosted_zone_id? string Route 53: id of the hosted zone, if several have the same name
 ---@field server? string RFC 2136: the primary server, host or host:port (port 53)
 ---@field key_name? string RFC 2136: name of the TSIG key
 ---@field key_algorithm? "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512" RFC 2136: its algorithm
@@ -40,23 +40,23 @@ local dns = {}
 ---@field ttl? duration time to live of new records
 local dns_Zone = {}
 
----Looks whether the provider takes the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, and changes nothing: a wrong token fails the run before it has changed anything. Whether the credentials may write shows only when a record is written.
+---Looks whether the provider accepts the credentials and has the zones of the names, and whether the zones' servers can be reached if they have to show the records, and changes nothing: a wrong token fails the run before it has changed anything. Whether the credentials may write shows only when a record is written.
 ---@param names string[] DNS names that are to be proven; those in no zone are left out, and so are those in another than this one, unless all are
 ---@return string[] # the zones
 function dns_Zone:check(names) end
 
----Publishes challenges: lists what is at their names, and appends the values that are missing. A record goes to where a CNAME of its name leads, but for a CNAME that a wildcard makes: there is none any more once the record exists. If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.
+---Publishes challenges: lists what is at their names, and appends the values that are missing. A CNAME at a challenge's name is followed, unless a wildcard makes it: that one is gone once the record exists. If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.
 ---@param challenges dns.Challenge[] an order's challenges
 ---@return dns.Record[] # the records, as the provider knows them
 function dns_Zone:present(challenges) end
 
----Reports whether every value is published, in the way that the zone's `propagation` says: by default all authoritative servers of the challenges' zones have to show it, asked over UDP and, where need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. Each call asks a server for one value that it does not show, at most, and not again for what it has shown. Made for `ctx:poll`, twice a second.
+---Reports whether every value is published, in the way that the zone's `propagation` says: by default all authoritative servers of the challenges' zones have to show it, asked over UDP and, if need be, TCP, following CNAMEs. If none of a zone's servers can be reached, because port 53 is blocked, it is an error that names the other modes. Each call asks a server for one value that it does not show, at most, and not again for what it has shown. Made for `ctx:poll`, twice a second.
 ---@param challenges dns.Challenge[] an order's challenges
----@param options? { mode?: "authoritative"|"resolvers"|"doh"|"wait", authoritative?: boolean, resolvers?: string[], urls?: string[], wait?: duration } whom to ask
+---@param options? { mode?: "authoritative"|"resolvers"|"doh"|"wait", authoritative?: boolean, resolvers?: string[], urls?: string[], wait?: duration } which servers to ask
 ---@return any, string? # true, or false and who does not show what
 function dns_Zone:propagated(challenges, options) end
 
----Removes the values of challenges, exactly these, and nothing else at their names. What is gone already is no error. What `present` wrote is removed without it, when the run has ended.
+---Removes the values of challenges, exactly these, and nothing else at their names. A value that is already gone is not an error. What `present` wrote is removed without it, when the run has ended.
 ---@param challenges dns.Challenge[] an order's challenges
 function dns_Zone:remove(challenges) end
 
@@ -66,7 +66,7 @@ function dns_Zone:remove(challenges) end
 ---@return dns.Record[] # the records
 function dns_Zone:records(name, type) end
 
----Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), `route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). Nothing is asked of anybody yet. `propagation` says how it is found out that records are published. Its mode `authoritative` asks all servers of the zone, and then the `resolvers` that it names, last because they remember absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, through the proxy if there is one, and `wait` asks nobody and waits.
+---Describes a zone and who takes its records: `cloudflare` (needs `api_token`), `digitalocean` (`api_token`), `route53` (`access_key_id`, `secret_access_key`) or `rfc2136` (`server`, `key_name`, `key`). No request is sent yet. `propagation` says how it is found out that records are published. Its mode `authoritative` asks all servers of the zone, and then the `resolvers` that it names, last because they cache absence. If port 53 to the zone's servers is blocked: `resolvers` asks resolvers only, `doh` DNS over HTTPS (RFC 8484) only, through the proxy if there is one, and `wait` sends no query and waits.
 ---@param options { provider: "cloudflare"|"route53"|"digitalocean"|"rfc2136", name?: string, api_token?: secret, zone_token?: secret, zone_id?: string, access_key_id?: secret, secret_access_key?: secret, session_token?: secret, region?: string, hosted_zone_id?: string, server?: string, key_name?: string, key_algorithm?: "hmac-sha1"|"hmac-sha224"|"hmac-sha256"|"hmac-sha384"|"hmac-sha512", key?: secret, resolvers?: string[], propagation?: { mode?: "authoritative"|"resolvers"|"doh"|"wait", resolvers?: string[], urls?: string[], wait?: duration }, ttl?: duration }
 ---@return dns.Zone # the zone
 function dns.zone(options) end

@@ -159,7 +159,7 @@ func (w *world) begun(p *process, service string, journaled bool) {
 		if restarts(w.ledger())[service] > 0 && (!journaled || slices.ContainsFunc(w.effects("cucm.Node:restart"), func(e journal.Effect) bool {
 			var progress cucm.RestartProgress
 			_ = json.Unmarshal(e.Progress, &progress) // there may be none yet
-			return slices.Contains(progress.Services, cucm.RestartState{Service: service, State: cucm.Begun})
+			return slices.Contains(progress.Services, cucm.RestartState{Service: service, State: cucm.Started})
 		})) {
 			return
 		}

@@ -120,7 +120,7 @@ func TestGroupMember(t *testing.T) {
 	m.says("2 playbooks in order", "check")
 	m.says("CF_API_TOKEN", "secret", "test") // though the scripts are not his to read
 	w.check(os.Chmod(filepath.Join(w.dir, "ca.pem"), 0o644))
-	m.says("takes the login", "doctor")
+	m.says("accepts the login", "doctor")
 
 	// What cannot be cleaned up: tried again, and forgotten.
 	w.fault(faults.Fault{Call: "dns.cloudflare.delete", Kind: faults.Status, Code: 403, Times: -1})

@@ -1,6 +1,6 @@
-// Package acmetest is a real ACME CA for tests: Pebble, Let's Encrypt's own test
-// server, behind an HTTPS proxy that can be told to misbehave and that keeps a
-// ledger of what was ordered and issued.
+// Package acmetest is a real ACME CA for tests: Pebble, Let's Encrypt's own test server,
+// behind an HTTPS proxy that can be made to misbehave and that keeps a ledger of what was
+// ordered and issued.
 //
 //	func TestMain(m *testing.M) { acmetest.Main(); os.Exit(m.Run()) }
 //

@@ -112,7 +112,7 @@ func TestStatusFaultWithABody(t *testing.T) {
 	}
 }
 
-// What was finalized counts, though its answer was lost and nobody asked again.
+// What was finalized counts, though its answer was lost and it was not requested again.
 func TestLostFinalizeIsInTheLedger(t *testing.T) {
 	for _, mode := range modes() {
 		t.Run(string(mode), func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // directoryPath is where Pebble has its directory.
 const directoryPath = "/dir"
 
-// call is one ACME resource: all below path where that ends in a slash.
+// call is one ACME resource: all below path if that ends in a slash.
 type call struct{ path, name string }
 
 func calls() []call {
@@ -50,7 +50,7 @@ func Calls() []string {
 	return names
 }
 
-// callName returns a request's name for faults; "" for a path that is no ACME.
+// callName returns a request's name for faults; "" for a path that is not one of ACME's.
 func callName(r *http.Request) string {
 	for _, c := range calls() {
 		if r.URL.Path == c.path || strings.HasSuffix(c.path, "/") && strings.HasPrefix(r.URL.Path, c.path) {
@@ -71,7 +71,7 @@ func withDirectories(paths []string, next http.Handler) http.Handler {
 	})
 }
 
-// relativeLinks answers with URLs without their origin where a header holds them.
+// relativeLinks answers with URLs without their origin if a header holds them.
 func relativeLinks(origin string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&relative{ResponseWriter: w, origin: origin}, r)
@@ -192,11 +192,11 @@ func problemFor(code int) problemDoc {
 	kind := "malformed"
 	switch {
 	case code == http.StatusTooManyRequests:
-		kind, doc.Detail = "rateLimited", "too many requests; come again after Retry-After"
+		kind, doc.Detail = "rateLimited", "too many requests; retry after Retry-After"
 	case code == http.StatusUnauthorized, code == http.StatusForbidden:
 		kind, doc.Detail = "unauthorized", "the account may not do this"
 	case code == http.StatusConflict:
-		kind, doc.Detail = "conflict", "another request stands in the way"
+		kind, doc.Detail = "conflict", "another request is in progress"
 	case code >= 500:
 		kind, doc.Detail = "serverInternal", "the service is down for maintenance or had an internal error"
 	default:

@@ -113,7 +113,7 @@ func newAccount(t *testing.T, ca *CA) *acme.Client {
 	return client
 }
 
-// authorize orders names and meets all challenges; zone may be nil where none is asked.
+// authorize orders names and meets all challenges; zone may be nil if none is asked.
 func authorize(t *testing.T, client *acme.Client, z *zone, names ...string) *acme.Order {
 	t.Helper()
 	ctx := t.Context()
@@ -212,7 +212,7 @@ func parseChain(t *testing.T, chain [][]byte) []*x509.Certificate {
 // zone answers TXT questions over TCP.
 type zone struct {
 	addr string
-	slow chan struct{} // where not nil, answers wait for its close
+	slow chan struct{} // if not nil, answers wait for its close
 	mu   sync.Mutex
 	txt  map[string]string
 }

@@ -20,7 +20,7 @@ import (
 // maxBody bounds what is read between the proxy and Pebble, in bytes.
 const maxBody = 64 << 20
 
-// Ledger is what the CA was asked for and what it issued, oldest order first.
+// Ledger is what was ordered from the CA and what it issued, oldest order first.
 type Ledger struct {
 	Orders       []Order       `json:"orders"`
 	Certificates []Certificate `json:"certificates"`

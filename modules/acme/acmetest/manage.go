@@ -77,7 +77,7 @@ func (c *CA) SetRenewalInfo(ctx context.Context, certPEM, body string) error {
 // unknown serial is an error.
 type CertificateStatus struct {
 	Revoked bool
-	Reason  int // RFC 5280 section 5.3.1; 0 when none was given
+	Reason  int // RFC 5280 section 5.3.1; 0 if none was set
 }
 
 // CertificateStatus looks up a serial, in hex.

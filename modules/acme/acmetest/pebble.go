@@ -93,7 +93,7 @@ type inTurn struct {
 const finalizePath = "/finalize-order/"
 
 func (t inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // nobody waits for a slow client
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)) // a slow client holds up nothing
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -19,24 +19,24 @@ import (
 	"time"
 )
 
-// childEnv marks a process that Start began and that Main takes over.
+// childEnv marks a process that Start started and that Main takes over.
 const childEnv = "MOONSEAL_ACMETEST_CHILD"
 
-// These begin the line with which the child tells its address, or its error.
+// These begin the line with which the child reports its address, or its error.
 const (
 	readyWord = "acmetest ready "
 	failWord  = "acmetest failed: "
 )
 
-// A child that takes longer to begin or to end is killed.
+// A child that takes longer to start or to end is killed.
 const (
 	startTime = 30 * time.Second
 	stopTime  = 5 * time.Second
 )
 
-// Main must be called first in TestMain (or main) of every program that calls
-// [Start] and may be built with -race. In a process that Start began it runs
-// Pebble and never returns; in all others it does nothing.
+// Main must be called first in TestMain (or main) of every program that calls [Start] and
+// may be built with -race. In a process that Start started it runs Pebble and never
+// returns; in all others it does nothing.
 func Main() {
 	if os.Getenv(childEnv) == "" {
 		return

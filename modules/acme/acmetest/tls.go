@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// tlsFiles is the proxy's own HTTPS identity, made anew at each start.
+// tlsFiles is the proxy's own HTTPS identity, a new one at each start.
 type tlsFiles struct {
 	root    *x509.Certificate
 	rootPEM string

@@ -22,8 +22,7 @@ func (n *Node) GenerateCSR(service string) (pemText string, err error) {
 	return p.pem, nil
 }
 
-// DropCSR deletes a service's pending CSR with its key and tells whether there
-// was one.
+// DropCSR deletes a service's pending CSR with its key and reports whether there was one.
 func (n *Node) DropCSR(service string) bool {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
@@ -45,9 +44,8 @@ func (n *Node) Restart(service string) error {
 	return nil
 }
 
-// RemoveTrust removes the certificate of a common name, or all where it is "",
-// from the trust store of a service of this node alone, and tells how many there
-// were.
+// RemoveTrust removes the certificate of a common name, or all if it is "", from the
+// trust store of a service of this node alone, and returns how many there were.
 func (n *Node) RemoveTrust(service, commonName string) (int, error) {
 	if refused := n.checkService(service); refused != nil {
 		return 0, fmt.Errorf("cucmtest: %s", refused.messages[0])

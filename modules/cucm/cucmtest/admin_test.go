@@ -19,7 +19,7 @@ func TestAnotherAdministrator(t *testing.T) {
 		t.Errorf("pending: %s", r.str("csr"))
 	}
 	if !n.DropCSR("tomcat") || n.DropCSR("tomcat") {
-		t.Error("DropCSR tells the wrong thing")
+		t.Error("DropCSR returns the wrong value")
 	}
 	wantStatus(t, call(t, n, http.MethodGet, "csr?service=tomcat", nil), http.StatusNotFound, "does not exist")
 	a := newCA(t)

@@ -118,7 +118,7 @@ func (c *Cluster) Close() {
 	c.wg.Wait()
 }
 
-// Node returns the node of a fully qualified name; nil where there is none.
+// Node returns the node of a fully qualified name; nil if there is none.
 func (c *Cluster) Node(fqdn string) *Node { return c.byName[strings.ToLower(fqdn)] }
 
 // Nodes returns all nodes in the order of the options.

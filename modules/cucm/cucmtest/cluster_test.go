@@ -81,7 +81,7 @@ func TestAddrs(t *testing.T) {
 	if len(addrs) != 6 || len(seen) != 6 {
 		t.Errorf("addresses %v", addrs)
 	}
-	if c.Node("CUCM01-pub.Automate.Builders") == nil || c.Node("nobody.automate.builders") != nil {
+	if c.Node("CUCM01-pub.Automate.Builders") == nil || c.Node("unknown.automate.builders") != nil {
 		t.Error("nodes are found by name, whatever its case")
 	}
 }

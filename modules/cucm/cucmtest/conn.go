@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// readAhead bounds what a client may send before anyone reads it, in bytes.
+// readAhead bounds what a client may send before it is read, in bytes.
 const readAhead = 4 << 20
 
-// watchedConn reads ahead, so that it sees its client go away even while nobody
-// reads: what a fault holds must be dropped then.
+// watchedConn reads ahead, so that it sees its client go away even while nothing reads:
+// what a fault holds must be dropped then.
 type watchedConn struct {
 	net.Conn
 	pumped chan struct{}

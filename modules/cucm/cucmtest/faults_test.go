@@ -99,7 +99,7 @@ func TestHeldUploadIsDroppedWithItsClient(t *testing.T) {
 	}
 }
 
-// wantGone waits until a connection has ended. A new session is no test: in
+// wantGone waits until a connection has ended. A new session does not show it: in
 // x/crypto/ssh one that is asked for while the connection dies waits for ever.
 func wantGone(t *testing.T, client *ssh.Client) {
 	t.Helper()
@@ -191,8 +191,8 @@ func TestHeldRestart(t *testing.T) {
 			if err := waitHeld(t, set, ids[0]); err != nil {
 				t.Fatal(err)
 			}
-			if begun := len(c.Ledger().Restarts) == 1; begun != (kind == faults.HoldAfter) {
-				t.Errorf("%s: begun is %v", kind, begun)
+			if started := len(c.Ledger().Restarts) == 1; started != (kind == faults.HoldAfter) {
+				t.Errorf("%s: started is %v", kind, started)
 			}
 			switch end {
 			case "released":
@@ -210,8 +210,8 @@ func TestHeldRestart(t *testing.T) {
 				_ = s.client.Close()
 			}
 			waitLetGo(t, set)
-			if begun := len(c.Ledger().Restarts) == 1; begun != (kind == faults.HoldAfter) {
-				t.Errorf("%s, %s: begun is %v", kind, end, begun)
+			if started := len(c.Ledger().Restarts) == 1; started != (kind == faults.HoldAfter) {
+				t.Errorf("%s, %s: started is %v", kind, end, started)
 			}
 		}
 	}

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// What an identity upload is refused with; the texts are Cisco's where
-// documented.
+// What an identity upload is refused with; the texts are Cisco's as far as they are documented.
 const (
 	reasonNoCA     = "CA certificate is not available in the trust-store"
 	reasonKey      = "CSR public key and certificate public key do not match"

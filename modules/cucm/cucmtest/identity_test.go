@@ -10,8 +10,8 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// Each rejection has its status and words, leaves the installed certificate and
-// the CSR alone, and stands in the ledger.
+// Each rejection has its status and words, leaves the installed certificate and the CSR
+// alone, and is in the ledger.
 func TestIdentityRejections(t *testing.T) {
 	a, stranger := newCA(t), newCA(t)
 	c := start(t, func(o *Options) { o.Trust = []string{a.rootPEM, a.issuerPEM} })

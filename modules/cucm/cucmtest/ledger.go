@@ -30,7 +30,7 @@ type Upload struct {
 	Kind     string    `json:"kind"`
 	Service  string    `json:"service"`
 	Accepted bool      `json:"accepted"`
-	SHA256   string    `json:"sha256"` // "" where it could not be read
+	SHA256   string    `json:"sha256"` // "" if it could not be read
 	Reason   string    `json:"reason"` // why it was not accepted
 	At       time.Time `json:"at"`
 }

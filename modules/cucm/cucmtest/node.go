@@ -21,7 +21,7 @@ type Node struct {
 
 	web        *web
 	sshd       net.Listener
-	restarting chan struct{} // held by the restart that is going on
+	restarting chan struct{} // held by the restart that is under way
 
 	// Guarded by c.mu.
 	behavior   Behavior
@@ -169,7 +169,7 @@ func (n *Node) InstalledSHA256() string {
 	return n.identities[tomcat].sha256()
 }
 
-// PendingCSR is the PEM of a service's pending CSR; "" where there is none.
+// PendingCSR is the PEM of a service's pending CSR; "" if there is none.
 func (n *Node) PendingCSR(service string) string {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
@@ -188,7 +188,7 @@ func (n *Node) HostKeyFingerprint() (string, error) {
 	return ssh.FingerprintSHA256(key.PublicKey()), nil
 }
 
-// ChangeHostKey returns the node another SSH host key, as a reinstallation does.
+// ChangeHostKey replaces the node's SSH host key, as a reinstallation does.
 func (n *Node) ChangeHostKey() error {
 	key, err := newHostKey()
 	if err != nil {
@@ -223,7 +223,7 @@ func (n *Node) currentHostKey() (ssh.Signer, error) {
 	return n.legacyKey, nil
 }
 
-// settle lets in what replication has brought by now. The caller holds c.mu.
+// settle applies what replication has brought by now. The caller holds c.mu.
 func (n *Node) settle() {
 	now := n.c.clock.Now()
 	rest := n.arrivals[:0]
@@ -237,8 +237,8 @@ func (n *Node) settle() {
 	n.arrivals = rest
 }
 
-// login checks a password, counts failures and notes the login. It returns the
-// account's privilege (0 reads, 1 writes) and whether it may come in.
+// login checks a password, counts failures and notes the login. It returns the account's
+// privilege (0 reads, 1 writes) and whether it may log in.
 func (n *Node) login(via, user, password string) (privilege int, ok bool) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()

@@ -52,26 +52,26 @@ type Options struct {
 	Nodes  []NodeOptions
 
 	Username, Password                 string // the OS administrator: privilege 1
-	ReadOnlyUsername, ReadOnlyPassword string // an account of privilege 0; none where empty
+	ReadOnlyUsername, ReadOnlyPassword string // an account of privilege 0; none if empty
 
 	Trust     []string        // PEM certificates that every service of every node trusts from the start
 	Behavior  Behavior        // of all nodes that have none of their own
 	Faults    *faults.Set     // may be nil
-	Clock     clockwork.Clock // the real one where nil; rules everything that waits or expires
-	Log       *slog.Logger    // silent where nil
+	Clock     clockwork.Clock // the real one if nil; rules everything that waits or expires
+	Log       *slog.Logger    // silent if nil
 	SpareKeys int             // RSA 2048 keys that are generated ahead of the CSRs that will need them
 }
 
 // NodeOptions describe one node.
 type NodeOptions struct {
 	Host string // without the domain
-	Role Role   // the first node is the publisher where empty, the others are subscribers
+	Role Role   // the first node is the publisher if empty, the others are subscribers
 
-	Username, Password string // the node's own OS administrator, where it differs
+	Username, Password string // the node's own OS administrator, if it differs
 
-	Identity *tls.Certificate // tomcat's first certificate; self-signed where nil
+	Identity *tls.Certificate // tomcat's first certificate; self-signed if nil
 	Lifetime time.Duration    // what is left of the self-signed certificates; five years when 0
-	Behavior *Behavior        // the cluster's where nil
+	Behavior *Behavior        // the cluster's if nil
 }
 
 // Shape is the form of a list that the API returns.
@@ -115,10 +115,10 @@ const (
 // no time for anything. Durations pass on the cluster's clock; in JSON they are
 // nanoseconds.
 type Behavior struct {
-	TrustShape    Shape     `json:"trust_shape,omitempty"`    // object where empty
-	EKU           EKUPolicy `json:"eku,omitempty"`            // accept where empty
+	TrustShape    Shape     `json:"trust_shape,omitempty"`    // object if empty
+	EKU           EKUPolicy `json:"eku,omitempty"`            // accept if empty
 	IdentityChain bool      `json:"identity_chain,omitempty"` // the chain inside an identity upload counts as trusted
-	MultiServer   string    `json:"multi_server,omitempty"`   // the word for a cluster certificate; multi-server where empty
+	MultiServer   string    `json:"multi_server,omitempty"`   // the word for a cluster certificate; multi-server if empty
 	ExtraNames    []string  `json:"extra_names,omitempty"`    // names of others that a node which was taken over puts into its CSRs
 	LockAfter     int       `json:"lock_after,omitempty"`     // wrong passwords in a row that lock an account; never when 0
 
@@ -127,8 +127,8 @@ type Behavior struct {
 	Unreached          bool          `json:"unreached,omitempty"`            // a multi-server certificate uploaded elsewhere never gets here
 
 	RestartOutage  time.Duration `json:"restart_outage,omitempty"`  // how long a restart of Cisco Tomcat takes
-	Outage         Outage        `json:"outage,omitempty"`          // refused where empty
-	AfterRestart   AfterRestart  `json:"after_restart,omitempty"`   // new where empty
+	Outage         Outage        `json:"outage,omitempty"`          // refused if empty
+	AfterRestart   AfterRestart  `json:"after_restart,omitempty"`   // new if empty
 	FailRestarts   int           `json:"fail_restarts,omitempty"`   // so many restarts end with the service stopped; counts down
 	ServiceRestart time.Duration `json:"service_restart,omitempty"` // how long a restart of any other service takes
 	TomcatLag      time.Duration `json:"tomcat_lag,omitempty"`      // by how much longer UDS and AXL Tomcat take
@@ -158,7 +158,7 @@ func (b Behavior) check() error {
 		{"after_restart", string(b.AfterRestart), []string{"", string(NewCertificate), string(OldCertificate)}},
 	} {
 		if !slices.Contains(v.want, v.got) {
-			return fmt.Errorf("behavior: %s is %q, want one of %q", v.name, v.got, v.want[1:])
+			return fmt.Errorf("behavior: %s is %q, must be one of %q", v.name, v.got, v.want[1:])
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func (b Behavior) multiServer() string {
 func (o Options) check() error {
 	switch {
 	case o.Domain == "" || !validName(o.Domain):
-		return fmt.Errorf("domain %q is no DNS name", o.Domain)
+		return fmt.Errorf("domain %q is not a valid DNS name", o.Domain)
 	case len(o.Nodes) == 0:
 		return errors.New("a cluster needs a node")
 	case o.Username == "" || o.Password == "":
@@ -183,7 +183,7 @@ func (o Options) check() error {
 	seen := map[string]bool{}
 	for _, n := range o.Nodes {
 		if !validName(n.Host) || strings.Contains(n.Host, ".") {
-			return fmt.Errorf("host %q is no host name without a domain", n.Host)
+			return fmt.Errorf("host %q is not a valid host name without a domain", n.Host)
 		}
 		if seen[strings.ToLower(n.Host)] {
 			return fmt.Errorf("host %q is there twice", n.Host)

@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// reservePort binds a free loopback port without listening on it. Others that
-// name the port and set SO_REUSEADDR, as net.Listen does, may listen on it;
-// where nobody does connections are refused, and the kernel assigns the port to
-// no one else. release ends the reservation.
+// reservePort binds a free loopback port without listening on it. Others that name the
+// port and set SO_REUSEADDR, as net.Listen does, may listen on it; while none does,
+// connections are refused, and the kernel assigns the port to nothing else. release ends
+// the reservation.
 func reservePort() (addr string, release func(), err error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

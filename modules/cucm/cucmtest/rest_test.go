@@ -20,7 +20,7 @@ func TestAuthentication(t *testing.T) {
 	}{
 		{"no credentials", "", "", "GET", "trust/certificate?service=tomcat", nil, 401},
 		{"wrong password", user, "wrong", "GET", "trust/certificate?service=tomcat", nil, 401},
-		{"unknown user", "nobody", pass, "GET", "trust/certificate?service=tomcat", nil, 401},
+		{"unknown user", "stranger", pass, "GET", "trust/certificate?service=tomcat", nil, 401},
 		{"wrong password, unknown path", user, "wrong", "GET", "nothing", nil, 401},
 		{"privilege 0 reads", "viewer", "look", "GET", "trust/certificate?service=tomcat", nil, 200},
 		{"privilege 0 asks for a CSR", "viewer", "look", "POST", "csr", csr, 403},

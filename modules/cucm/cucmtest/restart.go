@@ -10,7 +10,7 @@ type restart struct {
 	ok   bool          // valid once done
 }
 
-// restart begins to restart s. Restarts of one node run one after the other.
+// restart starts to restart s. Restarts of one node run one after the other.
 func (n *Node) restart(s *service) *restart {
 	n.c.mu.Lock()
 	n.c.ledger.Restarts = append(n.c.ledger.Restarts, Restart{Node: n.fqdn, Service: s.name, At: n.c.clock.Now()})
@@ -87,8 +87,7 @@ func (b Behavior) restartTime(service string) time.Duration {
 	return b.ServiceRestart
 }
 
-// wait lets d pass on the cluster's clock; false where the cluster was closed
-// meanwhile.
+// wait lets d pass on the cluster's clock; false if the cluster was closed meanwhile.
 func (n *Node) wait(d time.Duration) bool {
 	if d <= 0 {
 		return n.c.ctx.Err() == nil

@@ -30,13 +30,13 @@ func timed(t *testing.T, change func(*Behavior)) (c *Cluster, clock *clockwork.F
 	return c, clock, old, renew(t, c.Node(pub), newCA(t))
 }
 
-// advance lets d pass once somebody waits on the clock.
+// advance lets d pass once something waits on the clock.
 func advance(t *testing.T, clock *clockwork.FakeClock, d time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := clock.BlockUntilContext(ctx, 1); err != nil {
-		t.Fatal("nobody waits on the clock")
+		t.Fatal("nothing waits on the clock")
 	}
 	clock.Advance(d)
 }
@@ -116,7 +116,7 @@ func TestRestartCutsConnections(t *testing.T) {
 	s.until("[STARTED]")
 }
 
-func TestRestartGoesOnWithoutItsSession(t *testing.T) {
+func TestRestartContinuesWithoutItsSession(t *testing.T) {
 	c, clock, _, sha := timed(t, nil)
 	n := c.Node(pub)
 	s := login(t, n)

@@ -84,7 +84,7 @@ func platformServices(role Role) []*service {
 	return list
 }
 
-// findService returns a service by its exact name; nil where there is none.
+// findService returns a service by its exact name; nil if there is none.
 func (n *Node) findService(name string) *service {
 	for _, s := range n.services {
 		if s.name == name {

@@ -198,7 +198,7 @@ func (s *shell) restart(name string) error {
 	return s.guard(CallRestart, begin, func() error { return s.follow(service, r) })
 }
 
-// follow prints how a restart goes.
+// follow prints how a restart proceeds.
 func (s *shell) follow(service *service, r *restart) error {
 	const warning = "Do not press Ctrl+C while the service is restarting. If the service has not restarted properly, execute the same command again.\nService Manager is running\n"
 	if err := s.term.print(s.ctx, warning); err != nil {

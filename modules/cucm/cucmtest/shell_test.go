@@ -175,7 +175,7 @@ func TestPager(t *testing.T) {
 	if got := strings.Count(s.until(more), "\r\n"); got != 10 {
 		t.Errorf("the first page has %d lines", got)
 	}
-	s.send("x\r") // x is no answer
+	s.send("x\r") // x is not an answer
 	if got := s.until(more); !strings.HasPrefix(got, wipe) || strings.Count(got, "\r\n") != 1 {
 		t.Errorf("enter gave %q", got)
 	}
@@ -257,7 +257,7 @@ func TestHostKey(t *testing.T) {
 	}
 	first := seen()
 	if first != known() || !strings.HasPrefix(first, "SHA256:") || seen() != first {
-		t.Fatal("the host key is not what it is said to be")
+		t.Fatal("the host key has another fingerprint")
 	}
 	if err := n.ChangeHostKey(); err != nil {
 		t.Fatal(err)

@@ -138,7 +138,7 @@ func (n *Node) serveSession(ctx context.Context, conn *watchedConn, privilege in
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx) // ends with the session, though its connection may stay
 	defer cancel()
-	defer channel.Close() //nolint:errcheck // there is no one to tell
+	defer channel.Close() //nolint:errcheck // there is nothing to report it to
 	t := newTerminal(n.c.clock, channel, n.Behavior())
 	running := false
 	for r := range requests {

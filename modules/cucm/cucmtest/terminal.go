@@ -18,8 +18,8 @@ const maxLine = 1024
 // errInterrupt is a Ctrl-C.
 var errInterrupt = errors.New("interrupt")
 
-// terminal is the server's end of an interactive session: it echoes and wraps
-// what is typed, and sends its output in pieces where the node does so.
+// terminal is the server's end of an interactive session: it echoes and wraps what is
+// typed, and sends its output in pieces if the node does so.
 type terminal struct {
 	clock     clockwork.Clock
 	ch        io.ReadWriter
@@ -32,7 +32,7 @@ type terminal struct {
 
 	mu    sync.Mutex
 	pty   bool
-	width int // columns; 0 where unknown
+	width int // columns; 0 if unknown
 }
 
 func newTerminal(clock clockwork.Clock, ch io.ReadWriter, b Behavior) *terminal {
@@ -172,7 +172,7 @@ func (t *terminal) readLine(ctx context.Context, prompt string) (string, error) 
 	}
 }
 
-// page prints lines and stops for a key where the node has a pager.
+// page prints lines and stops for a key if the node has a pager.
 func (t *terminal) page(ctx context.Context, lines []string) error {
 	const more = "Press <enter> for 1 line, <space> for one page, or <q> to quit"
 	left := t.pageLines

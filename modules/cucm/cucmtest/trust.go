@@ -31,8 +31,8 @@ func (t trustStore) list() []*x509.Certificate {
 	return out
 }
 
-// AddTrust puts a PEM certificate into the trust store of a service of this
-// node alone, by the rule that an upload follows; it is no upload.
+// AddTrust puts a PEM certificate into the trust store of a service of this node alone,
+// by the rule that an upload follows; it does not count as an upload.
 func (n *Node) AddTrust(service, pemText string) error {
 	if refused := n.checkService(service); refused != nil {
 		return fmt.Errorf("cucmtest: %s", refused.messages[0])
@@ -101,9 +101,8 @@ func (n *Node) readTrust(r *http.Request, u *trustUpload) ([]*x509.Certificate, 
 	return certs, nil
 }
 
-// storeTrust stores one certificate here and, by replication, on the other
-// nodes. One that is not newer than what is there is left out without a word to
-// the client. The caller holds c.mu.
+// storeTrust stores one certificate here and, by replication, on the other nodes. One
+// that is not newer than what is there is left out silently. The caller holds c.mu.
 func (n *Node) storeTrust(service string, cert *x509.Certificate) {
 	store := trustOf(service)
 	entry := Upload{Node: n.fqdn, Kind: TrustUpload, Service: service, SHA256: fingerprint(cert.Raw), Accepted: n.trust[store].add(cert)}

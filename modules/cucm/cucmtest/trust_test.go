@@ -18,8 +18,8 @@ func trusted(t *testing.T, n *Node) map[string]bool {
 	return out
 }
 
-// One certificate for each common name: only a newer notBefore replaces it, and
-// whoever uploads an older one is not told.
+// One certificate for each common name: only a newer notBefore replaces it, and the
+// upload of an older one succeeds silently.
 func TestOneTrustCertificateForEachName(t *testing.T) {
 	c := start(t, nil)
 	n := c.Node(pub)

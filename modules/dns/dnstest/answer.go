@@ -74,9 +74,9 @@ func echoEDNS(m, q *dns.Msg) {
 	}
 }
 
-// fill writes the answer to name and qtype into m, following CNAMEs as far as the
-// world's zones go, with the SOA where there is nothing (RFC 2308 section 3).
-// It reports whether the CNAMEs end.
+// fill writes the answer to name and qtype into m, following CNAMEs as far as the world's
+// zones go, with the SOA if there is nothing (RFC 2308 section 3). It reports whether the
+// CNAMEs end.
 func fill(m *dns.Msg, zones *store, view int, name string, qtype uint16) bool {
 	for range maxCNAMEs {
 		zone := zones.zoneOf(name)

@@ -68,7 +68,7 @@ func (w *World) startAPIs() error {
 // authority issues the APIs' certificates.
 type authority struct {
 	issue func(host string) (tls.Certificate, error)
-	pool  *x509.CertPool // nil where someone else issues
+	pool  *x509.CertPool // nil if another CA issues
 	pem   string
 }
 

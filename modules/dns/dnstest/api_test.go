@@ -180,8 +180,8 @@ func TestRoute53IsStrict(t *testing.T) {
 	} {
 		_, err := change(tt.client, tt.zone, tt.action, tt.name, tt.ttl, tt.value)
 		for i, word := range strings.SplitN(tt.want, " ", 3) {
-			if i == 0 {
-				word = map[bool]string{true: "StatusCode: " + word}[word != ""]
+			if i == 0 && word != "" {
+				word = "StatusCode: " + word
 			}
 			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), word) {
 				t.Errorf("%s %s %s: got %v, want %s", tt.action, tt.name, tt.value, err, tt.want)
@@ -246,7 +246,7 @@ func TestAPIFaults(t *testing.T) {
 	p := &libcloudflare.Provider{APIToken: w.Credentials().CloudflareToken, HTTPClient: w.HTTPClient()}
 	rec := []libdns.Record{libdns.TXT{Name: "x", TTL: time.Minute, Text: "v"}}
 	if _, err := p.AppendRecords(context.Background(), "example.com", rec); err == nil {
-		t.Error("a lost answer is no error")
+		t.Error("a lost answer is not an error")
 	}
 	if got := w.TXT().Present; len(got) != 1 {
 		t.Errorf("work of a lost answer: %+v", got)

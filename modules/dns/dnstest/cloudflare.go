@@ -102,7 +102,7 @@ func (c *cloudflare) authenticated(next http.Handler) http.Handler {
 	})
 }
 
-// CloudflareZoneID returns the id that the world's Cloudflare returns a zone.
+// CloudflareZoneID returns the id of a zone at the world's Cloudflare.
 func CloudflareZoneID(zone string) string { return cfZoneID(zone) }
 
 func cfZoneID(zone string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(zone)))[:32] }

@@ -6,11 +6,11 @@
 //	defer world.Close()
 //	client := dns.New(dns.Options{Dial: world.Dial, HTTP: world.HTTPClient().Transport})
 //
-// A record that is added or removed, by whatever way, shows at server n after
-// that server's propagation delay. The resolver is the pessimist: it sees a
-// change once the slowest server has it, follows CNAMEs, and can be told to
-// cache absence. The APIs and the dynamic update (RFC 2136) check what the real
-// ones check and answer errors in their words.
+// A record that is added or removed, by whatever way, shows at server n after that
+// server's propagation delay. The resolver is the pessimist: it sees a change once the
+// slowest server has it, follows CNAMEs, and caches absence if it is set to. The APIs and
+// the dynamic update (RFC 2136) check what the real ones check and answer errors in their
+// words.
 //
 // # Faults
 //
@@ -45,7 +45,7 @@ import (
 type Options struct {
 	Zones            []string        // apexes, such as "example.com"
 	Servers          int             // authoritative servers; 2 when 0
-	PropagationDelay []time.Duration // by server; none where the list ends
+	PropagationDelay []time.Duration // by server; none past the end of the list
 	NegativeTTL      time.Duration   // how long the resolver caches absence; not at all when 0
 	ChangeDelay      time.Duration   // until a Route 53 change is INSYNC
 	NoTransfer       bool            // refuse zone transfers (AXFR), as many servers do
@@ -71,7 +71,7 @@ type Credentials struct {
 	TSIGSecret         string // base64
 }
 
-// DefaultCredentials returns the credentials of a World that was told none.
+// DefaultCredentials returns the credentials of a World whose options name none.
 func DefaultCredentials() Credentials {
 	return Credentials{ //nolint:gosec // made up
 		CloudflareToken:    "cf-lab-Zt3Vq8nW1xYb6Kd0Rm5Js7Hp2Lg9Tc4Fa",
@@ -233,8 +233,8 @@ func (w *World) Dial(ctx context.Context, network, addr string) (net.Conn, error
 	return d.DialContext(ctx, network, to)
 }
 
-// HTTPClient returns a client that dials with [World.Dial] and trusts [World.CA], or
-// the system's roots where Options.Issue is set.
+// HTTPClient returns a client that dials with [World.Dial] and trusts [World.CA], or the
+// system's roots if Options.Issue is set.
 func (w *World) HTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext:     w.Dial,
@@ -242,7 +242,7 @@ func (w *World) HTTPClient() *http.Client {
 	}}
 }
 
-// CA returns the world's own CA certificate as PEM; "" where Options.Issue is set.
+// CA returns the world's own CA certificate as PEM; "" if Options.Issue is set.
 func (w *World) CA() string { return w.ca.pem }
 
 // SetPropagationDelay changes the delay of server n, counted from 1, for changes
@@ -285,8 +285,8 @@ type Record struct {
 // Add adds a record; ID is set by the world, TTL is 60 s when 0.
 func (w *World) Add(r Record) (Record, error) { return w.zones.add(r) }
 
-// Remove removes all records of that name and type, or the one with value where
-// it is not "", and tells how many there were.
+// Remove removes all records of that name and type, or the one with value if it is not
+// "", and returns how many there were.
 func (w *World) Remove(name, typ, value string) int {
 	return w.zones.remove(func(r Record) bool {
 		return r.Name == cleanName(name) && r.Type == typ && (value == "" || r.Value == value)

@@ -31,5 +31,5 @@ func (w *World) serveDoH(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rw.Header().Set("Content-Type", message)
-	_, _ = rw.Write(wire) // a client that is gone is no concern of a server
+	_, _ = rw.Write(wire) // a server ignores that its client is gone
 }

@@ -38,7 +38,7 @@ func newRoute53(w *World) http.Handler {
 	return r.authenticated(mux)
 }
 
-// route53Call tells a change that leaves fewer values from any other.
+// route53Call distinguishes a change that leaves fewer values from any other.
 func route53Call(r *http.Request) string {
 	switch {
 	case !strings.HasSuffix(r.URL.Path, "/rrset"):

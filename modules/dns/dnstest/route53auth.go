@@ -17,7 +17,7 @@ import (
 
 var r53Authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})$`)
 
-// authenticated checks the signature (Signature Version 4) by making it anew.
+// authenticated checks the signature (Signature Version 4) by computing it again.
 func (r *route53) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		auth := req.Header.Get("Authorization")

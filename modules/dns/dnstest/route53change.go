@@ -103,17 +103,17 @@ func applySet(records []Record, zone string, c r53Change) (after []Record, wrong
 			after = append(after, rec)
 		}
 	}
-	said := fmt.Sprintf("resource record set [name='%s.', type='%s']", name, c.Set.Type)
+	set := fmt.Sprintf("resource record set [name='%s.', type='%s']", name, c.Set.Type)
 	ttl := time.Duration(c.Set.TTL) * time.Second
 	switch {
 	case c.Action == "DELETE" && len(have) == 0:
-		return nil, "Tried to delete " + said + " but it was not found"
+		return nil, "Tried to delete " + set + " but it was not found"
 	case c.Action == "DELETE" && !sameSet(have, want, ttl):
-		return nil, "Tried to delete " + said + " but the values provided do not match the current values"
+		return nil, "Tried to delete " + set + " but the values provided do not match the current values"
 	case c.Action == "DELETE":
 		return after, ""
 	case c.Action == "CREATE" && len(have) > 0:
-		return nil, "Tried to create " + said + " but it already exists"
+		return nil, "Tried to create " + set + " but it already exists"
 	case c.Action != "CREATE" && c.Action != "UPSERT":
 		return nil, "Invalid action: " + c.Action
 	}

@@ -14,7 +14,7 @@ import (
 	"moonseal/modules/faults"
 )
 
-// answerer is what a name server says to a question. A nil answer cuts the
+// answerer returns a name server's answer to a question. A nil answer cuts the
 // connection, or says nothing over UDP.
 type answerer interface {
 	answer(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) *dns.Msg
@@ -127,7 +127,7 @@ func (s *nameServer) serve(w dns.ResponseWriter, q *dns.Msg) {
 		}
 		a.Truncate(size)
 	}
-	_ = w.WriteMsg(a) // a client that is gone is no concern of a server
+	_ = w.WriteMsg(a) // a server ignores that its client is gone
 }
 
 // faulty runs work under the faults of calls, outermost first.

@@ -39,8 +39,8 @@ func ask(t *testing.T, network, addr, name string, typ uint16) *dns.Msg {
 	return a
 }
 
-// said returns an answer as one line: RCODE, flags, and the answers' data.
-func said(a *dns.Msg) string {
+// line returns an answer as one line: RCODE, flags, and the answers' data.
+func line(a *dns.Msg) string {
 	parts := []string{dns.RcodeToString[a.Rcode]}
 	if a.Authoritative {
 		parts = append(parts, "aa")
@@ -88,12 +88,12 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, network := range []string{"udp", "tcp"} {
 		for _, tt := range tests {
-			if got := said(ask(t, network, w.Server(1), tt.name, dns.StringToType[tt.typ])); got != tt.want {
+			if got := line(ask(t, network, w.Server(1), tt.name, dns.StringToType[tt.typ])); got != tt.want {
 				t.Errorf("%s: %s %s: got %s, want %s", network, tt.name, tt.typ, got, tt.want)
 			}
 		}
 	}
-	if got := said(ask(t, "tcp", w.Resolver(), "elsewhere.test", dns.TypeA)); got != "NXDOMAIN soa ." {
+	if got := line(ask(t, "tcp", w.Resolver(), "elsewhere.test", dns.TypeA)); got != "NXDOMAIN soa ." {
 		t.Errorf("resolver: %s", got)
 	}
 	if soa := ask(t, "udp", w.Server(1), "example.com", dns.TypeSOA).Answer[0].(*dns.SOA); soa.Serial != 6 {
@@ -121,7 +121,7 @@ func TestPropagation(t *testing.T) {
 	see := func() []string {
 		var out []string
 		for _, addr := range []string{w.Server(1), w.Server(2), w.Resolver()} {
-			out = append(out, strings.Fields(said(ask(t, "udp", addr, "x.example.com", dns.TypeTXT)))[0])
+			out = append(out, strings.Fields(line(ask(t, "udp", addr, "x.example.com", dns.TypeTXT)))[0])
 		}
 		return out
 	}
@@ -152,15 +152,15 @@ func TestPropagation(t *testing.T) {
 func TestResolverCachesAbsence(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	w := start(t, Options{Clock: clock, NegativeTTL: time.Minute})
-	if got := said(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NXDOMAIN soa example.com." {
+	if got := line(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NXDOMAIN soa example.com." {
 		t.Error(got)
 	}
 	mustAdd(t, w, "x.example.com", "TXT", "v")
-	if got := said(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NXDOMAIN soa example.com." {
+	if got := line(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NXDOMAIN soa example.com." {
 		t.Errorf("absence is not cached: %s", got)
 	}
 	clock.Advance(time.Minute)
-	if got := said(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NOERROR TXT=v" {
+	if got := line(ask(t, "tcp", w.Resolver(), "x.example.com", dns.TypeTXT)); got != "NOERROR TXT=v" {
 		t.Errorf("absence is cached for too long: %s", got)
 	}
 }
@@ -179,7 +179,7 @@ func TestQueryFaults(t *testing.T) {
 	}
 	var got []string
 	for _, n := range []int{1, 1, 1, 2} {
-		got = append(got, strings.Fields(said(ask(t, "udp", w.Server(n), "example.com", dns.TypeSOA)))[0])
+		got = append(got, strings.Fields(line(ask(t, "udp", w.Server(n), "example.com", dns.TypeSOA)))[0])
 	}
 	if !slices.Equal(got, []string{"SERVFAIL", "REFUSED", "NOERROR", "SERVFAIL"}) {
 		t.Error(got)

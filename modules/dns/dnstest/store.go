@@ -42,9 +42,9 @@ func newStore(clock clockwork.Clock, zones []string, servers int, delays []time.
 	return s
 }
 
-// errConflict says that a CNAME and another record cannot stand at one name
-// (RFC 1034 section 3.6.2).
-var errConflict = errors.New("a CNAME cannot stand beside another record of the same name")
+// errConflict says that a CNAME and another record cannot coexist at one name (RFC 1034
+// section 3.6.2).
+var errConflict = errors.New("a CNAME cannot coexist with another record of the same name")
 
 func (s *store) add(r Record) (Record, error) {
 	all, err := s.change([]Record{r}, nil)
@@ -125,7 +125,7 @@ func (s *store) note(r Record, action string, now time.Time) {
 	}
 }
 
-// list returns the records that are there now and match; all where match is nil.
+// list returns the records that are there now and match; all if match is nil.
 func (s *store) list(match func(Record) bool) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *store) setDelay(server int, d time.Duration) {
 
 func (s *store) apexes() []string { return slices.Clone(s.zones) }
 
-// zoneOf returns the longest zone that holds name; "" where there is none.
+// zoneOf returns the longest zone that holds name; "" if there is none.
 func (s *store) zoneOf(name string) string {
 	name = cleanName(name)
 	for _, z := range s.zones {
@@ -212,7 +212,7 @@ func (s *store) apexRecords(zone string) []dns.RR {
 
 func newEntry(r Record) (*entry, error) {
 	if _, ok := dns.IsDomainName(r.Name); !ok || r.Name == "" {
-		return nil, fmt.Errorf("%q is no domain name", r.Name)
+		return nil, fmt.Errorf("%q is not a valid domain name", r.Name)
 	}
 	r.Name, r.Type = cleanName(r.Name), strings.ToUpper(r.Type)
 	if r.TTL == 0 {

@@ -11,7 +11,7 @@ import (
 // in strings of at most 255 bytes.
 func quoteText(text string) string { return quoteTextAs(text, `\%03d`) }
 
-// quoteTextAs writes bytes that are no printable ASCII by format.
+// quoteTextAs writes bytes that are not printable ASCII by format.
 func quoteTextAs(text, format string) string {
 	var b strings.Builder
 	for i := 0; i == 0 || i < len(text); i += 255 {
@@ -83,8 +83,8 @@ func quotedStrings(value string) ([]string, error) {
 	return out, nil
 }
 
-// closingQuote returns the index of the quote that ends the string at the start of
-// s; -1 where there is none.
+// closingQuote returns the index of the quote that ends the string at the start of s; -1
+// if there is none.
 func closingQuote(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {

@@ -43,8 +43,8 @@ func (w *World) sign(a *dns.Msg, rw dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 // signingTime is real: the library that checks a TSIG asks no injected clock.
 func signingTime() int64 { return time.Now().Unix() }
 
-// authenticate returns the RCODE, and the TSIG error where there is one (RFC 8945
-// section 5.2).
+// authenticate returns the RCODE, and the TSIG error if there is one (RFC 8945 section
+// 5.2).
 func (w *World) authenticate(rw dns.ResponseWriter, q *dns.Msg) (rcode int, tsigError uint16) {
 	t := q.IsTsig()
 	if t == nil {
@@ -147,11 +147,17 @@ func (w *World) prerequisite(zone string, rr dns.RR) int {
 	}))
 	switch {
 	case h.Class == dns.ClassANY && n == 0:
-		return map[bool]int{true: dns.RcodeNameError, false: dns.RcodeNXRrset}[h.Rrtype == dns.TypeANY]
+		if h.Rrtype == dns.TypeANY {
+			return dns.RcodeNameError
+		}
+		return dns.RcodeNXRrset
 	case h.Class == dns.ClassNONE && n > 0:
-		return map[bool]int{true: dns.RcodeYXDomain, false: dns.RcodeYXRrset}[h.Rrtype == dns.TypeANY]
+		if h.Rrtype == dns.TypeANY {
+			return dns.RcodeYXDomain
+		}
+		return dns.RcodeYXRrset
 	case h.Class != dns.ClassANY && h.Class != dns.ClassNONE:
-		return dns.RcodeNotImplemented // with values: nobody here asks for it
+		return dns.RcodeNotImplemented // with values: unused here
 	}
 	return dns.RcodeSuccess
 }

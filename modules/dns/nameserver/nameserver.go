@@ -78,8 +78,8 @@ func StartBIND(t testing.TB, d *daemontest.Daemon, conf string) {
 	d.Says(" running\n")
 }
 
-// BINDPrimary starts a primary with further records, that tells its secondaries of each
-// change. options are further ones of named.conf.
+// BINDPrimary starts a primary with further records, which notifies its secondaries of
+// each change. options are further ones of named.conf.
 func (z Zone) BINDPrimary(t testing.TB, d *daemontest.Daemon, options, records string, secondaries ...*daemontest.Daemon) {
 	t.Helper()
 	var notify strings.Builder
@@ -137,8 +137,8 @@ func startKnot(t testing.TB, d *daemontest.Daemon, conf string) {
 	d.Says("server started")
 }
 
-// KnotPrimary starts a primary with further records, that tells its secondaries of each
-// change.
+// KnotPrimary starts a primary with further records, which notifies its secondaries of
+// each change.
 func (z Zone) KnotPrimary(t testing.TB, d *daemontest.Daemon, records string, secondaries ...*daemontest.Daemon) {
 	t.Helper()
 	notify := make([]string, len(secondaries))

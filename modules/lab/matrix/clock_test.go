@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// shortWait is the longest wait that passes for real: the lab works in real
-	// time, and who polls it has to give it some.
+	// shortWait is the longest wait that passes for real: the lab works in real time, and
+	// a poll of it has to allow for some.
 	shortWait = 400 * time.Millisecond
 	// jumpTakes is what a longer one takes.
 	jumpTakes = 15 * time.Millisecond

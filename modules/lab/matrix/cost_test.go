@@ -31,7 +31,7 @@ type cost struct {
 func renewalCosts() []cost {
 	return []cost{
 		{"TLS connections to the node", 3, "1 that is kept until the restart; before and after that only a handshake of its own proves what is served"},
-		{"REST requests to the node", 9, "each change looks anew: identity and pending request, pending and new request, identity, pending request, trust and upload, identity before the restart"},
+		{"REST requests to the node", 9, "each change looks again: identity and pending request, pending and new request, identity, pending request, trust and upload, identity before the restart"},
 		{"SSH logins", 2, "1 that tries the password before the first change, 1 that lists and restarts"},
 		{"connections to the CA", 1, "all requests go over one"},
 		{"requests to the CA", 10, "directory, renewal window, nonce, order, authorization, challenge, authorization, finalize, order, certificate; a slow CA is polled more often"},
@@ -155,7 +155,7 @@ func (m *meter) read(t testing.TB) map[string]int {
 	return out
 }
 
-// replaced counts the files below a directory that are written anew, each by a rename.
+// replaced counts the files below a directory that are replaced, each by a rename.
 type replaced struct {
 	watcher *fsnotify.Watcher
 	dir     string

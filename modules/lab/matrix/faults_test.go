@@ -72,9 +72,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// survives renews under one fault. Pebble reuses one authorization in a hundred
-// though it is told not to, and then not all calls are made: such a case is
-// played again.
+// survives renews under one fault. Pebble reuses one authorization in a hundred although
+// it is set not to, and then not all calls are made: such a case is played again.
 func (s *site) survives(t *testing.T, f fault) {
 	t.Helper()
 	for range 5 {
@@ -85,7 +84,7 @@ func (s *site) survives(t *testing.T, f fault) {
 	t.Error("the call is never made")
 }
 
-// play returns false where the call was not made, because it need not be.
+// play returns false if the call was not made, because it need not be.
 func (s *site) play(t *testing.T, f fault) bool {
 	t.Helper()
 	if s.accountURL == "" {
@@ -125,8 +124,8 @@ func (r *renewal) validated() bool {
 	return len(now) > len(r.ledger.TXT.History)
 }
 
-// speaks checks that each error of the run says who failed at what, and quotes
-// the other side.
+// speaks checks that each error of the run says what failed at what, and quotes the other
+// side.
 func (r *renewal) speaks(t *testing.T, f fault) {
 	t.Helper()
 	for _, e := range r.errors() {
@@ -180,17 +179,17 @@ func (r *renewal) waits(t *testing.T) {
 			t.Errorf("it waits %s, and the policy says %s", wait, most)
 		}
 		if !asked.IsZero() && asked.Sub(failed.NextAt) > time.Millisecond {
-			t.Errorf("it goes on at %s, and was asked not to before %s", failed.NextAt, asked)
+			t.Errorf("it continues at %s, and was asked not to before %s", failed.NextAt, asked)
 		}
 		if f := failed.Error; f.Status == 429 && asked.IsZero() {
 			t.Errorf("Retry-After was not read: %+v", f)
 		}
 	}
-	r.goesOnInTime(t)
+	r.continuesInTime(t)
 }
 
-// goesOnInTime checks that no step begins before it may.
-func (r *renewal) goesOnInTime(t *testing.T) {
+// continuesInTime checks that no step begins before it may.
+func (r *renewal) continuesInTime(t *testing.T) {
 	t.Helper()
 	next := map[int]time.Time{}
 	for _, rec := range r.seen() {
@@ -212,7 +211,7 @@ func (r *renewal) renewed(t *testing.T, f fault) {
 	most := 1
 	for _, e := range r.errors() {
 		if e.Call == "acme.Account:order" && e.Work == problem.Unknown && f.call == "acme.new-order" {
-			most++ // nobody knows the URL of an order whose answer was lost
+			most++ // the URL of an order whose answer was lost is unknown
 		}
 	}
 	if n := len(l.Orders); n < 1 || n > most || len(l.Certificates) != 1 || len(l.CSRs) != 1 {
@@ -237,8 +236,8 @@ func (r *renewal) renewed(t *testing.T, f fault) {
 		}
 	}
 	for service, n := range restarts {
-		// Whether a restart has started is not known where its first line was lost.
-		// Only Tomcat shows it, by what it serves; the others may be restarted again.
+		// Whether a restart has started is not known if its first line was lost. Only
+		// Tomcat shows it, by what it serves; the others may be restarted again.
 		if n != 1 && (service == "Cisco Tomcat" || f.call != "cucm.restart" || f.mishap.kind != faults.Lost) {
 			t.Errorf("%s was restarted %d times", service, n)
 		}

@@ -103,7 +103,7 @@ func (g *golden) read() *journal.History {
 	return h
 }
 
-// resume takes the run up until it ends, or nothing but a person could let it continue.
+// resume takes the run up until it ends, or only a decision could let it continue.
 func (g *golden) resume(mode run.Mode) *run.Outcome {
 	g.t.Helper()
 	parent := &worker.Parent{

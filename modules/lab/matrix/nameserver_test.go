@@ -22,8 +22,8 @@ type nameservers struct {
 	primary, ns1, ns2 *daemontest.Daemon
 }
 
-// newNameservers returns a site that lives with them, of which none runs yet. The CA
-// asks ns2, the one that hears of changes last.
+// newNameservers returns a site that lives with them, of which none runs yet. The CA asks
+// ns2, the one that learns of changes last.
 func newNameservers(t *testing.T, change ...func(*lab.Options)) (*site, *nameservers) {
 	t.Helper()
 	n := &nameservers{primary: daemontest.New(t), ns1: daemontest.New(t), ns2: daemontest.New(t)}
@@ -91,8 +91,8 @@ func (n *nameservers) renewals(t *testing.T, s *site) {
 	}
 }
 
-// A hidden primary that is BIND, answers signed questions only and tells its secondaries
-// of changes late; one is BIND, the other Knot. The CA is strict and refuses every second
+// A hidden primary that is BIND, answers signed questions only and notifies its
+// secondaries of changes late; one is BIND, the other Knot. The CA is strict and refuses every second
 // nonce.
 func TestPipelineWithBIND(t *testing.T) {
 	nameserver.NeedBIND(t)

@@ -30,13 +30,13 @@ func TestRateLimitedAccount(t *testing.T) {
 		if wait := out.Until.Sub(r.clock.Now()); wait < 3*time.Hour-time.Minute || wait > 3*time.Hour {
 			t.Errorf("it comes again in %s", wait)
 		}
-		out = r.goOn(t, out, id)
+		out = r.proceed(t, out, id)
 	}
 	if n := s.hits(limit); n != 3 {
 		t.Errorf("asked %d times", n)
 	}
 	s.world.Faults().Clear()
-	if out = r.goOn(t, out, id); out.Status != journal.Done {
+	if out = r.proceed(t, out, id); out.Status != journal.Done {
 		t.Fatalf("%+v: %v", out, out.Error)
 	}
 	r.spotless(t, s.look(t))
@@ -80,9 +80,9 @@ func (r *renewal) patiently(t *testing.T) (out *run.Outcome, waits []string) {
 	t.Helper()
 	presented := len(r.world.DNS.TXT().Present)
 	out, id := r.begin(t)
-	for ; out.Status == journal.Waiting && len(waits) < 20; out = r.goOn(t, out, id) {
+	for ; out.Status == journal.Waiting && len(waits) < 20; out = r.proceed(t, out, id) {
 		if now := len(r.world.DNS.TXT().Present); now < presented {
-			t.Error("cleaned up though the run goes on")
+			t.Error("cleaned up though the run continues")
 		} else {
 			presented = now
 		}
@@ -110,7 +110,7 @@ func TestReusedAuthorization(t *testing.T) {
 	}
 }
 
-// A CA that asks to come again later is asked later, in the same step.
+// A CA that asks for a later retry is asked later, in the same step.
 func TestCAThatTakesItsTime(t *testing.T) {
 	s := newSite(t, func(o *lab.Options) { o.RetryAuthz, o.RetryOrder = 20, 20 })
 	r := s.renewal(t, dropIn{}, patient())
@@ -174,12 +174,12 @@ func TestCleanUpThatFails(t *testing.T) {
 	if u := undos[0]; len(u.Holds) != 1 || !strings.HasPrefix(u.Holds[0], "_acme-challenge."+pub+" ") || !strings.Contains(u.Error.Server, words) || u.Error.Target != "api.cloudflare.com" {
 		t.Errorf("it is kept as %+v: %v", u, u.Error)
 	}
-	told := false
+	alerted := false
 	for _, rec := range r.seen() {
 		line, ok := rec.(journal.Logged)
-		told = told || ok && line.Level == "error" && strings.Contains(string(line.Fields), "moonseal cleanup")
+		alerted = alerted || ok && line.Level == "error" && strings.Contains(string(line.Fields), "moonseal cleanup")
 	}
-	if !told {
+	if !alerted {
 		t.Error("the log does not say what to do")
 	}
 	s.world.Faults().Clear()

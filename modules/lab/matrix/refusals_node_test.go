@@ -13,8 +13,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// someoneElse is the value of another's TXT record, which stays.
-const someoneElse = "someone-else"
+// foreignValue is the value of a TXT record that moonseal did not write; it stays.
+const foreignValue = "another-client"
 
 func nothing(*testing.T, *renewal) {}
 
@@ -56,7 +56,7 @@ func accountRefusals() []refusal {
 				logins(1)(t, r, l)
 				untouched(t, r, l)
 			},
-			mend: right,
+			fix: right,
 		},
 		{
 			name: "wrong password over SSH in a cluster", script: dropIn{more: `members = { { host = "cucm02-sub" } },`}, step: "checking_certificate", kind: problem.Auth,
@@ -75,7 +75,7 @@ func accountRefusals() []refusal {
 			name: "password that changes before the restart", step: "restarting_services", kind: problem.Auth,
 			arrange: func(t *testing.T, r *renewal) { r.after("uploading_certificate", func() { another(t, r) }) },
 			says:    []string{"cucm.Node:restart: " + pub + ":22", "the server refused the user name or password"}, hint: []string{"OS administrator (platform) account", "once only"},
-			check: logins(1), mend: right,
+			check: logins(1), fix: right,
 		},
 		{
 			name: "privilege 0", script: dropIn{username: "CUCM_READER_USERNAME", password: "CUCM_READER_PASSWORD"}, step: "generating_csr", kind: problem.Auth,
@@ -93,10 +93,10 @@ func accountRefusals() []refusal {
 func csrRefusals() []refusal {
 	return []refusal{
 		{
-			name: "someone else's pending CSR", step: "generating_csr", kind: problem.Conflict,
+			name: "foreign pending CSR", step: "generating_csr", kind: problem.Conflict,
 			arrange: func(t *testing.T, r *renewal) { r.otherCSR(t) },
 			says:    []string{"cucm.Node:csr: " + pub, "another signing request of tomcat is pending", "would overwrite its key"}, hint: []string{"replace_pending"},
-			mend: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") },
+			fix: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") },
 		},
 		{
 			name: "node that asks for another host's name", step: "generating_csr", kind: problem.Mismatch,
@@ -111,7 +111,7 @@ func csrRefusals() []refusal {
 					t.Errorf("%+v", l)
 				}
 			},
-			mend: healed,
+			fix: healed,
 		},
 		{
 			name: "common name that no node has", script: dropIn{csr: `distribution = "multi-server", common_name = "cucm01-pub-ms.automate.builders",`},
@@ -122,9 +122,9 @@ func csrRefusals() []refusal {
 }
 
 func uploadRefusals() []refusal {
-	status := func(code int, said string) func(*testing.T, *renewal) {
+	status := func(code int, text string) func(*testing.T, *renewal) {
 		return func(t *testing.T, r *renewal) {
-			r.fault(t, faults.Fault{Call: cucmtest.CallUploadIdentity, Kind: faults.Status, Code: code, Body: `{"key":400,"messages":["` + said + `"],"trackingId":"UC_1f2e"}`})
+			r.fault(t, faults.Fault{Call: cucmtest.CallUploadIdentity, Kind: faults.Status, Code: code, Body: `{"key":400,"messages":["` + text + `"],"trackingId":"UC_1f2e"}`})
 		}
 	}
 	return []refusal{
@@ -134,7 +134,7 @@ func uploadRefusals() []refusal {
 				r.before(t, cucmtest.CallUploadIdentity, func() { _, _ = r.node().RemoveTrust("tomcat", "") })
 			},
 			says: []string{"cucm.Node:upload: " + pub, `"CA certificate is not available in the trust-store"`, "tracking id UC_"}, hint: []string{"root", "trust store"},
-			mend: nothing,
+			fix: nothing,
 		},
 		{
 			name: "SAN mismatch", step: "uploading_certificate", kind: problem.Mismatch, arrange: status(400, "CSR SAN and Certificate SAN does not match"),
@@ -144,7 +144,7 @@ func uploadRefusals() []refusal {
 			name: "stale CSR", step: "uploading_certificate", kind: problem.Mismatch,
 			arrange: func(t *testing.T, r *renewal) { r.after("downloading_certificate", func() { r.otherCSR(t) }) },
 			says:    []string{"cucm.Node:upload: " + pub, "key"}, hint: []string{"another CSR was generated since"},
-			mend: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") }, again: true,
+			fix: func(_ *testing.T, r *renewal) { r.node().DropCSR("tomcat") }, again: true,
 		},
 		{
 			name: "CSR that goes stale at the last moment", step: "uploading_certificate", kind: problem.Mismatch,
@@ -159,7 +159,7 @@ func uploadRefusals() []refusal {
 				r.after("downloading_certificate", func() { r.node().DropCSR("tomcat") })
 			},
 			says: []string{"cucm.Node:upload: " + pub, "no signing request is pending"}, hint: []string{"a new run generates a fresh CSR"},
-			mend: nothing, again: true,
+			fix: nothing, again: true,
 		},
 		{
 			name: "EKU refused", step: "uploading_certificate", kind: problem.Refused,
@@ -167,7 +167,7 @@ func uploadRefusals() []refusal {
 				r.behave(t, func(b *cucmtest.Behavior) { b.EKU = cucmtest.EKUReject })
 			},
 			says: []string{"cucm.Node:upload: " + pub, "extended key usage clientAuth"}, hint: []string{"FN74345"},
-			check: warnedOfClientAuth, mend: healed,
+			check: warnedOfClientAuth, fix: healed,
 		},
 		{
 			name: "expired certificate", step: "uploading_certificate", kind: problem.Mismatch,
@@ -179,12 +179,12 @@ func uploadRefusals() []refusal {
 		},
 		{
 			name: "expired by the node's clock", step: "uploading_certificate", kind: problem.Refused, arrange: status(400, "Certificate has expired"),
-			says: []string{"cucm.Node:upload: " + pub, "Certificate has expired"}, hint: []string{"the node's clock"}, mend: nothing,
+			says: []string{"cucm.Node:upload: " + pub, "Certificate has expired"}, hint: []string{"the node's clock"}, fix: nothing,
 		},
 	}
 }
 
-// warnedOfClientAuth checks that the log said it before the upload.
+// warnedOfClientAuth checks that it was logged before the upload.
 func warnedOfClientAuth(t *testing.T, r *renewal, _ *lab.Ledger) {
 	t.Helper()
 	for _, rec := range r.seen() {
@@ -192,7 +192,7 @@ func warnedOfClientAuth(t *testing.T, r *renewal, _ *lab.Ledger) {
 			return
 		}
 	}
-	t.Error("nobody warned")
+	t.Error("no warning")
 }
 
 // parksUntilRestartedByHand runs again while the old certificate is still served:
@@ -208,13 +208,13 @@ func (r *renewal) parksUntilRestartedByHand(t *testing.T) {
 			"step restarting_services: cucm.Node:restart: " + pub, "port 443 serves sha256 " + r.node().ServedSHA256(), "began to restart Cisco Tomcat, ",
 		})
 		contains(t, "the hint", out.Error.Hint, []string{"restart its services by hand", "moonseal resume " + id + " --as look"})
-		out = r.goOn(t, out, id)
+		out = r.proceed(t, out, id)
 	}
 	healed(t, r)
 	if err := r.node().Restart("Cisco Tomcat"); err != nil {
 		t.Fatal(err)
 	}
-	if out = r.goOn(t, out, id); out.Status != journal.Done {
+	if out = r.proceed(t, out, id); out.Status != journal.Done {
 		t.Errorf("restarted by hand: %s: %s: %v", out.Status, out.Reason, out.Error)
 	}
 	tomcats := 0
@@ -243,25 +243,25 @@ func restartRefusals() []refusal {
 				r.behave(t, func(b *cucmtest.Behavior) { b.AfterRestart = cucmtest.OldCertificate })
 			},
 			says: []string{"verifying_certificate", "condition not met within 15m", pub + " still serves another certificate: sha256 "}, hint: []string{"within"},
-			mend: func(t *testing.T, r *renewal) { r.parksUntilRestartedByHand(t) }, again: true,
+			fix: func(t *testing.T, r *renewal) { r.parksUntilRestartedByHand(t) }, again: true,
 		},
 		{
 			name: "another certificate is installed meanwhile", step: "restarting_services", kind: problem.Conflict,
 			arrange: func(t *testing.T, r *renewal) {
 				r.fault(t, faults.Fault{Call: cucmtest.CallIdentity, Kind: faults.Status, Code: 200, Skip: 2, Times: -1, Body: `{"certificate":` + quoted(r.world.CA.RootPEM()) + `}`})
 			},
-			says: []string{"cucm.Node:restart: " + pub, "another certificate is installed than expected"}, hint: []string{"someone changed it meanwhile"},
+			says: []string{"cucm.Node:restart: " + pub, "another certificate is installed than expected"}, hint: []string{"it was changed meanwhile"},
 		},
 		{
 			name: "changed host key", step: "checking_certificate", kind: problem.Untrusted, arrange: hostKey,
 			says: []string{"cucm.Node:login: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
-			check: untouched, mend: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
+			check: untouched, fix: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
 		},
 		{
 			name: "host key that changes meanwhile", step: "restarting_services", kind: problem.Untrusted,
 			arrange: func(t *testing.T, r *renewal) { r.after("uploading_certificate", func() { hostKey(t, r) }) },
 			says:    []string{"cucm.Node:restart: " + pub, "SHA256:"}, hint: []string{"moonseal trust " + pub},
-			mend: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
+			fix: func(t *testing.T, r *renewal) { r.pinHostKey(t) },
 		},
 	}
 }

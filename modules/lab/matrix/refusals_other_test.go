@@ -28,7 +28,7 @@ func dnsRefusals() []refusal {
 				r.fault(t, faults.Fault{Call: "dns.cloudflare.zones", Kind: faults.Status, Code: 200, Times: -1, Body: none})
 			},
 			says: []string{"dns.Zone:check: automate.builders", "Cloudflare shows no zone automate.builders to this token"}, hint: []string{"Zone:Read"},
-			check: untouched, mend: nothing,
+			check: untouched, fix: nothing,
 		},
 		{
 			name: "wrong zone", script: dropIn{zone: `{ provider = "cloudflare", name = "example.org", api_token = secret "CF_API_TOKEN" }`},
@@ -77,13 +77,13 @@ func dnsRefusals() []refusal {
 				})
 			},
 			says: []string{"dns.Zone:present: api.cloudflare.com", "Invalid access token"}, hint: []string{"check the zone's credentials"},
-			mend: nothing,
+			fix: nothing,
 		},
 		{
 			name: "propagation that never comes", step: "waiting_dns_propagation", kind: problem.Timeout,
 			arrange: func(_ *testing.T, r *renewal) { r.world.DNS.SetPropagationDelay(2, 48*time.Hour) },
 			says:    []string{"waiting_dns_propagation", "condition not met within 10m", "ns2.automate.builders does not show _acme-challenge." + pub + " yet"}, hint: []string{"within"},
-			mend: func(_ *testing.T, r *renewal) { r.world.DNS.SetPropagationDelay(2, 0) },
+			fix: func(_ *testing.T, r *renewal) { r.world.DNS.SetPropagationDelay(2, 0) },
 		},
 	}
 }
@@ -101,11 +101,11 @@ func caRefusals() []refusal {
 				r.after("waiting_dns_propagation", func() {
 					name := "_acme-challenge." + pub
 					r.world.DNS.Remove(name, "TXT", "")
-					if _, err := r.world.DNS.Add(dnstest.Record{Name: name, Type: "TXT", Value: someoneElse}); err != nil {
+					if _, err := r.world.DNS.Add(dnstest.Record{Name: name, Type: "TXT", Value: foreignValue}); err != nil {
 						t.Error(err)
 					}
 					t.Cleanup(func() {
-						if r.world.DNS.Remove(name, "TXT", someoneElse) == 0 {
+						if r.world.DNS.Remove(name, "TXT", foreignValue) == 0 {
 							t.Error("another's record was removed")
 						}
 					})
@@ -119,7 +119,7 @@ func caRefusals() []refusal {
 				r.after("waiting_dns_propagation", func() { r.clock.jump(30 * 24 * time.Hour) })
 			},
 			says: []string{"acme.Account:validate: https://acme-v02.api.letsencrypt.org/", "the order expired at "}, hint: []string{"a new run places a new one"},
-			mend: func(_ *testing.T, r *renewal) { r.clock.jump(-30 * 24 * time.Hour) },
+			fix: func(_ *testing.T, r *renewal) { r.clock.jump(-30 * 24 * time.Hour) },
 		},
 		{
 			name: "order that the CA forgot", step: "completing_validation", kind: problem.OrderGone, script: dropIn{csr: `alt_names = { "phones.automate.builders" },`},
@@ -127,13 +127,13 @@ func caRefusals() []refusal {
 				r.fault(t, faults.Fault{Call: "acme.order", Kind: faults.Status, Code: 404, Times: -1, Body: `{"type":"urn:ietf:params:acme:error:malformed","detail":"No such order"}`})
 			},
 			says: []string{"acme.Account:validate: ", "the CA does not know this order (any more)", "No such order"}, hint: []string{"a new run places a new one"},
-			mend: func(_ *testing.T, r *renewal) { r.world.Faults().Clear() },
+			fix: func(_ *testing.T, r *renewal) { r.world.Faults().Clear() },
 		},
 		{
 			name: "CA that expects a binding", step: "creating_account", kind: problem.Auth,
 			arrange: document("acme.new-account", 403, "externalAccountRequired", "this CA takes accounts with an external account binding only"),
 			says:    []string{"acme.CA:account: acme-v02.api.letsencrypt.org", "external account binding only"}, hint: []string{"eab = { kid = …, hmac = secret"},
-			mend: nothing,
+			fix: nothing,
 		},
 		{
 			name: "name that the CA does not issue for", step: "requesting_certificate", kind: problem.Refused,

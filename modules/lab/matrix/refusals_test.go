@@ -12,8 +12,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// refusal is something that no waiting mends: the run fails, and its error says
-// what happened and what to do.
+// refusal is a permanent problem: the run fails, and its error says what happened and
+// what to do.
 type refusal struct {
 	name    string
 	script  dropIn
@@ -25,9 +25,9 @@ type refusal struct {
 	says  []string // parts of the error's line
 	hint  []string
 	check func(t *testing.T, r *renewal, l *lab.Ledger) // what happened at the site until then
-	// mend is what a person does about it; then the next run ends well, at no
-	// cost of a further certificate unless again is set.
-	mend  func(t *testing.T, r *renewal)
+	// fix does what the hint says; then the next run ends well, at no cost of a further
+	// certificate unless again is set.
+	fix   func(t *testing.T, r *renewal)
 	again bool
 }
 
@@ -126,7 +126,7 @@ func (c refusal) play(t *testing.T) {
 	if c.check != nil {
 		c.check(t, r, l)
 	}
-	if c.mend != nil {
+	if c.fix != nil {
 		c.repair(t, r, len(l.Certificates))
 	}
 }
@@ -165,16 +165,16 @@ func (r *renewal) spotless(t *testing.T, l *lab.Ledger) {
 	}
 }
 
-// repair runs again, after a person has mended what was wrong.
+// repair runs again, after the problem was fixed.
 func (c refusal) repair(t *testing.T, r *renewal, had int) {
 	t.Helper()
 	r.world.Faults().Clear()
 	r.watch = nil
-	c.mend(t, r)
+	c.fix(t, r)
 	r.job.Files = map[string]string{"renewal.lua": c.script.source()}
 	out := r.toTheEnd(t)
 	if out.Status != journal.Done {
-		t.Fatalf("mended, and yet %s: %s: %v", out.Status, out.Reason, out.Error)
+		t.Fatalf("fixed, and yet %s: %s: %v", out.Status, out.Reason, out.Error)
 	}
 	l := r.look(t)
 	r.spotless(t, l)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// relay passes TCP connections on to another address, counts them, and can be as far away
-// as it is told to be.
+// relay passes TCP connections on to another address, counts them, and can be made as far
+// away as needed.
 type relay struct {
 	to     string
 	late   time.Duration // what a connection waits for before it is passed on
@@ -187,7 +187,7 @@ func TestRelay(t *testing.T) {
 	})
 	r := &relay{to: l.Addr().String()}
 	r.trip.Store(int64(trip))
-	begun := time.Now()
+	began := time.Now()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.listen(t, "127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
@@ -209,15 +209,15 @@ func TestRelay(t *testing.T) {
 	}
 	ask()
 	answer(1)
-	if took := time.Since(begun); took < 2*trip {
+	if took := time.Since(began); took < 2*trip {
 		t.Errorf("a connection and a question took %s, less than two round trips of %s", took, trip)
 	}
-	begun = time.Now()
+	began = time.Now()
 	for range questions {
 		ask()
 	}
 	answer(questions)
-	if took := time.Since(begun); took < trip || took > questions/2*trip {
+	if took := time.Since(began); took < trip || took > questions/2*trip {
 		t.Errorf("%d questions at once took %s, with a round trip of %s", questions, took, trip)
 	}
 	if n, turns := r.opened.Load(), r.turns.Load(); n != 1 || turns != 2 {

@@ -22,11 +22,11 @@ import (
 
 // dropIn is the eight-line script, as far as a test changes it.
 type dropIn struct {
-	provider  string // cloudflare where empty
+	provider  string // cloudflare if empty
 	node      string // further keys of node
 	ca        string // further keys of ca
-	directory string // of the CA; Let's Encrypt's where empty
-	email     string // whose account; the site's where empty
+	directory string // of the CA; Let's Encrypt's if empty
+	email     string // whose account; the site's if empty
 	csr       string // further keys of csr
 	more      string // further keys of the drop-in
 
@@ -76,7 +76,7 @@ func (s settings) with(module, key string, value any) settings {
 	return s
 }
 
-// renewal is one state folder at a site, with a clock of its own.
+// renewal is one state directory at a site, with a clock of its own.
 type renewal struct {
 	*site
 	clock   *clock
@@ -124,8 +124,8 @@ func (s *site) renewal(t testing.TB, d dropIn, set settings) *renewal {
 	return r
 }
 
-// folder returns a folder in memory where there is such a thing: the journal syncs
-// dozens of times in a renewal, and no power cut is under test.
+// folder returns a folder in memory if there is such a thing: the journal syncs dozens of
+// times in a renewal, and no power cut is under test.
 func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "moonseal-matrix-*") //nolint:usetesting // t.TempDir is on the disk
@@ -156,7 +156,7 @@ func (r *renewal) seen() []journal.Record {
 	return slices.Clip(r.records)
 }
 
-// begin begins a run, forced, and runs it until it ends or stops half-way.
+// begin creates a run, forced, and runs it until it ends or stops half-way.
 func (r *renewal) begin(t testing.TB) (*run.Outcome, string) {
 	t.Helper()
 	return r.beginWith(t, true)
@@ -172,8 +172,9 @@ func (r *renewal) beginWith(t testing.TB, force bool) (*run.Outcome, string) {
 	return out, id
 }
 
-// goOn lets the clock come to where a waiting run continues, and takes it up.
-func (r *renewal) goOn(t testing.TB, out *run.Outcome, id string) *run.Outcome {
+// proceed advances the clock to the moment at which a waiting run continues, and resumes
+// it.
+func (r *renewal) proceed(t testing.TB, out *run.Outcome, id string) *run.Outcome {
 	t.Helper()
 	r.clock.jump(max(out.Until.Sub(r.clock.Now()), 0))
 	out, err := r.parent.Resume(t.Context(), r.job, id)
@@ -191,7 +192,7 @@ func (r *renewal) toTheEnd(t testing.TB) *run.Outcome {
 		if out.Status != journal.Waiting {
 			return out
 		}
-		out = r.goOn(t, out, id)
+		out = r.proceed(t, out, id)
 	}
 	t.Fatalf("still waiting: %s: %v", out.Reason, out.Error)
 	return nil

@@ -197,8 +197,8 @@ func quoted(text string) string {
 	return string(out)
 }
 
-// Who the runs of a site are at its CA: one account, as in a state folder that
-// has seen a few renewals.
+// Who the runs of a site are at its CA: one account, as in a state directory that has
+// seen a few renewals.
 const (
 	caHost = "acme-v02.api.letsencrypt.org"
 	email  = "admin@automate.builders"
@@ -208,7 +208,7 @@ func holder() account.Holder {
 	return account.Holder{Directory: "https://" + caHost + "/directory", Email: email}
 }
 
-// giveAccount puts the site's account into a state folder, if there is one yet.
+// giveAccount puts the site's account into a state directory, if there is one yet.
 func (s *site) giveAccount(t testing.TB, state string) {
 	t.Helper()
 	if s.accountURL == "" {
@@ -236,10 +236,10 @@ func (s *site) keepAccount(t testing.TB, state string) {
 	}
 }
 
-// leftOver tells what is at the site and in a state folder that no run may leave.
+// leftOver returns what is at the site and in a state directory that no run may leave.
 func (s *site) leftOver(state string) (out []string) {
 	for _, txt := range s.world.DNS.TXT().Present {
-		if txt.Value != someoneElse {
+		if txt.Value != foreignValue {
 			out = append(out, "TXT record "+txt.Name)
 		}
 	}
@@ -264,8 +264,8 @@ func (s *site) leftOver(state string) (out []string) {
 	return out
 }
 
-// held tells of a run's lock that someone holds. A file alone is none: another
-// test's child, at the moment of its fork, has all files of this process open.
+// held reports a run's lock that is held. A file alone is not: another test's child, at
+// the moment of its fork, has all files of this process open.
 func held(state, run string) []string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

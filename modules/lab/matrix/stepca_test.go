@@ -137,8 +137,8 @@ func stepSite(t *testing.T) *site {
 	return s
 }
 
-// Two provisioners of one step-ca, one after the other and in one state folder: each has
-// an account of its own, and the pipeline renews with either.
+// Two provisioners of one step-ca, one after the other and in one state directory: each
+// has an account of its own, and the pipeline renews with either.
 func TestPipelineWithStepCA(t *testing.T) {
 	s := stepSite(t)
 	r := s.renewal(t, dropIn{directory: directory("one")}, patient())
@@ -165,7 +165,7 @@ func TestPipelineWithStepCA(t *testing.T) {
 	}
 }
 
-// newCertificate checks that the node serves the certificate that the state folder
+// newCertificate checks that the node serves the certificate that the state directory
 // holds, that step-ca issued it, and that it is none of those seen before.
 func (r *renewal) newCertificate(t *testing.T, seen map[string]bool) *certs.Certificate {
 	t.Helper()
@@ -218,10 +218,10 @@ func TestChallengeThatStepCALeavesPending(t *testing.T) {
 					set.with("acme", "within", "1m")
 				}
 				r := s.renewal(t, dropIn{directory: directory("one")}, set)
-				mend := r.spoil(t, c.instead)
+				fix := r.spoil(t, c.instead)
 				logged := r.logged("the CA has not decided yet", func() {
 					if !late {
-						mend()
+						fix()
 					}
 				})
 				out, id := r.begin(t)
@@ -230,8 +230,8 @@ func TestChallengeThatStepCALeavesPending(t *testing.T) {
 					if out.Status != journal.Waiting || e == nil || e.Kind != problem.Timeout || e.Step != "completing_validation" || !strings.Contains(e.Server, c.words) {
 						t.Fatalf("%+v: %v", out, e)
 					}
-					mend()
-					out = r.goOn(t, out, id)
+					fix()
+					out = r.proceed(t, out, id)
 				}
 				if out.Status != journal.Done {
 					t.Fatalf("%s: %s: %v", out.Status, out.Reason, out.Error)
@@ -250,8 +250,8 @@ func TestChallengeThatStepCALeavesPending(t *testing.T) {
 }
 
 // spoil takes the challenge's record away once moonseal has seen it, or replaces its
-// value. mend puts it back.
-func (r *renewal) spoil(t *testing.T, instead string) (mend func()) {
+// value. fix puts it back.
+func (r *renewal) spoil(t *testing.T, instead string) (fix func()) {
 	t.Helper()
 	var right dnstest.Record
 	put := func(value string) {

@@ -63,7 +63,7 @@ func build(tb testing.TB) string {
 
 // startDaemon starts the daemon, and waits until it has loaded its playbooks and the
 // first of them has run, which leaves it with an account.
-func startDaemon(tb testing.TB, w *world, exe string, csrs [][]byte) (*daemon, error) {
+func startDaemon(tb testing.TB, w *testbed, exe string, csrs [][]byte) (*daemon, error) {
 	dir := tb.TempDir()
 	d := &daemon{ctx: tb.Context(), state: filepath.Join(dir, "state"), runs: len(csrs)}
 	d.api = api.Dial(filepath.Join(d.state, "moonseal.sock"))
@@ -95,7 +95,7 @@ func startDaemon(tb testing.TB, w *world, exe string, csrs [][]byte) (*daemon, e
 }
 
 // write writes the daemon's config and playbooks.
-func (d *daemon) write(w *world, dir string, csrs [][]byte) error {
+func (d *daemon) write(w *testbed, dir string, csrs [][]byte) error {
 	config, err := json.Marshal(map[string]any{ // which is YAML too
 		"scripts": "scripts", "state": "state", "log": map[string]any{"level": "warn"}, "concurrency": atOnce,
 		"ca_bundle": "ca.pem", "hosts": w.dns.Hosts(),

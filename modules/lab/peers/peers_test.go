@@ -10,18 +10,18 @@ import (
 	"moonseal/runtime/journal/journaltest"
 )
 
-// race is the contestants in one world.
+// race is the contestants in one testbed.
 type race struct {
-	tb    testing.TB
-	world *world
-	csrs  [][]byte
-	exe   string // moonseal
+	tb      testing.TB
+	testbed *testbed
+	csrs    [][]byte
+	exe     string // moonseal
 }
 
 // newRace prepares n certificates, beside the first one of each contestant.
 func newRace(tb testing.TB, n int) *race {
 	tb.Helper()
-	r := &race{tb: tb, world: newWorld(tb), exe: build(tb)}
+	r := &race{tb: tb, testbed: newTestbed(tb), exe: build(tb)}
 	for i := range n + 1 {
 		r.csrs = append(r.csrs, newCSR(tb, hostName(i)))
 	}
@@ -30,7 +30,7 @@ func newRace(tb testing.TB, n int) *race {
 
 func (r *race) daemon() *daemon {
 	r.tb.Helper()
-	d, err := startDaemon(r.tb, r.world, r.exe, r.csrs)
+	d, err := startDaemon(r.tb, r.testbed, r.exe, r.csrs)
 	if err != nil {
 		r.tb.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func (r *race) peers() (c, l *peerProcess) {
 	var g errgroup.Group
 	for name, into := range map[string]**peerProcess{certmagicName: &c, legoName: &l} {
 		g.Go(func() (err error) {
-			*into, err = startPeer(r.tb, r.world, name, r.csrs)
+			*into, err = startPeer(r.tb, r.testbed, name, r.csrs)
 			return err
 		})
 	}
@@ -62,12 +62,12 @@ func (r *race) peers() (c, l *peerProcess) {
 // obtain has a contestant obtain its certificates, and checks that the CA issued them.
 func (r *race) obtain(c contestant) cost {
 	r.tb.Helper()
-	before := r.world.issued(r.tb)
+	before := r.testbed.issued(r.tb)
 	took, err := c.obtain()
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	if got, want := r.world.issued(r.tb)-before, len(r.csrs)-1; got != want {
+	if got, want := r.testbed.issued(r.tb)-before, len(r.csrs)-1; got != want {
 		r.tb.Fatalf("the CA issued %d certificates, want %d", got, want)
 	}
 	return took

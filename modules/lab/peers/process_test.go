@@ -33,7 +33,7 @@ type peerProcess struct {
 	log bytes.Buffer
 }
 
-func startPeer(tb testing.TB, w *world, name string, csrs [][]byte) (*peerProcess, error) {
+func startPeer(tb testing.TB, w *testbed, name string, csrs [][]byte) (*peerProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

@@ -23,13 +23,13 @@ const (
 	email = "admin@example.com"
 )
 
-// world is the CA and the DNS that all contestants use, in this process.
-type world struct {
+// testbed is the CA and the DNS that all contestants use, in this process.
+type testbed struct {
 	ca  *acmetest.CA
 	dns *dnstest.World
 }
 
-func newWorld(tb testing.TB) *world {
+func newTestbed(tb testing.TB) *testbed {
 	tb.Helper()
 	d, err := dnstest.Start(dnstest.Options{Zones: []string{zone}})
 	if err != nil {
@@ -48,14 +48,14 @@ func newWorld(tb testing.TB) *world {
 			tb.Error(err)
 		}
 	})
-	return &world{ca, d}
+	return &testbed{ca, d}
 }
 
 // roots is what a client trusts, in PEM.
-func (w *world) roots() string { return w.ca.CAPEM() + w.ca.RootPEM() + w.dns.CA() }
+func (w *testbed) roots() string { return w.ca.CAPEM() + w.ca.RootPEM() + w.dns.CA() }
 
 // issued is how many certificates the CA has issued.
-func (w *world) issued(tb testing.TB) int {
+func (w *testbed) issued(tb testing.TB) int {
 	tb.Helper()
 	ledger, err := w.ca.Ledger(tb.Context())
 	if err != nil {
@@ -72,7 +72,7 @@ func (t task) client(roots *x509.CertPool) *http.Client {
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		to, ok := t.Hosts[addr]
 		if !ok {
-			return nil, fmt.Errorf("no such host in this world: %s", addr)
+			return nil, fmt.Errorf("no such host in this testbed: %s", addr)
 		}
 		return dialer.DialContext(ctx, network, to)
 	}

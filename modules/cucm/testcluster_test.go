@@ -29,17 +29,17 @@ const (
 	password = "pass-word-1"
 )
 
-// world is a cluster, and a CA for its certificates.
-type world struct {
+// testCluster is a cluster, and a CA for its certificates.
+type testCluster struct {
 	*cucmtest.Cluster
 	faults *faults.Set
 	ca     *authority
 	logs   *logs
 }
 
-func newWorld(t testing.TB, change ...func(*cucmtest.Options)) *world {
+func newTestCluster(t testing.TB, change ...func(*cucmtest.Options)) *testCluster {
 	t.Helper()
-	w := &world{faults: faults.New(), ca: newAuthority(t), logs: &logs{}}
+	w := &testCluster{faults: faults.New(), ca: newAuthority(t), logs: &logs{}}
 	o := cucmtest.Options{
 		Domain: "automate.builders", Nodes: []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "cucm02-sub"}},
 		Username: admin, Password: password, ReadOnlyUsername: "reader", ReadOnlyPassword: "reader-1", Faults: w.faults,
@@ -60,7 +60,7 @@ func newWorld(t testing.TB, change ...func(*cucmtest.Options)) *world {
 }
 
 // options give a client's options for a node: what it serves now is pinned.
-func (w *world) options(t testing.TB, host string) Options {
+func (w *testCluster) options(t testing.TB, host string) Options {
 	t.Helper()
 	hostKey, err := w.Node(host).HostKeyFingerprint()
 	if err != nil {
@@ -75,7 +75,7 @@ func (w *world) options(t testing.TB, host string) Options {
 	}
 }
 
-func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (w *testCluster) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	to, ok := w.Addrs()[addr]
 	if !ok {
 		return nil, errors.New("test dials " + addr)
@@ -83,7 +83,7 @@ func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return new(net.Dialer).DialContext(ctx, network, to)
 }
 
-func (w *world) client(t testing.TB, host string, change ...func(*Options)) *Client {
+func (w *testCluster) client(t testing.TB, host string, change ...func(*Options)) *Client {
 	t.Helper()
 	o := w.options(t, host)
 	for _, c := range change {
@@ -96,14 +96,14 @@ func (w *world) client(t testing.TB, host string, change ...func(*Options)) *Cli
 	return c
 }
 
-func (w *world) configure(t testing.TB, change func(*cucmtest.Behavior)) {
+func (w *testCluster) configure(t testing.TB, change func(*cucmtest.Behavior)) {
 	t.Helper()
 	if err := w.Configure(change); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (w *world) fault(t testing.TB, f faults.Fault) {
+func (w *testCluster) fault(t testing.TB, f faults.Fault) {
 	t.Helper()
 	if _, err := w.faults.Add(f); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func (w *world) fault(t testing.TB, f faults.Fault) {
 }
 
 // ready generates a CSR on a node and issues a certificate for it.
-func (w *world) ready(t testing.TB, c *Client) *x509.Certificate {
+func (w *testCluster) ready(t testing.TB, c *Client) *x509.Certificate {
 	t.Helper()
 	csr, err := c.GenerateCSR(t.Context(), CSRRequest{KeyType: "ec"})
 	if err != nil {
@@ -236,7 +236,7 @@ func wantProblem(t testing.TB, err error, kind problem.Kind, words ...string) *p
 	return p
 }
 
-func uploads(w *world, kind string) (accepted, refused int) {
+func uploads(w *testCluster, kind string) (accepted, refused int) {
 	for _, u := range w.Ledger().Uploads {
 		switch {
 		case u.Kind != kind:
@@ -249,7 +249,7 @@ func uploads(w *world, kind string) (accepted, refused int) {
 	return accepted, refused
 }
 
-func restarts(w *world, node string) []string {
+func restarts(w *testCluster, node string) []string {
 	out := []string{}
 	for _, r := range w.Ledger().Restarts {
 		if r.Node == node {
