@@ -30,19 +30,25 @@ demo: build ## Watch a playbook renew a certificate, with CA, DNS and appliance 
 UNRACED := ./cmd/... ./modules/lab/matrix
 RACED = $(filter-out $(shell $(GO) list $(UNRACED)),$(shell $(GO) list ./...))
 
-# A module of its own: what it compares moonseal with is not in moonseal's go.mod.
+# Modules of their own: what only they need is not in moonseal's go.mod. The first compares
+# moonseal with others, the second tests the program from outside: Go does not know that its
+# results depend on that.
 PEERS := modules/lab/peers
+SYSTEST := cmd/moonseal/systest
+NESTED := $(PEERS) $(SYSTEST)
 
 .PHONY: test
 test: ## Run the tests, with the race detector but for those of whole processes
 	$(GO) test $(RACE) -timeout 10m $(RACED)
 	$(GO) test -timeout 10m $(UNRACED)
-	$(GO) -C $(PEERS) vet ./...
+	$(GO) -C $(SYSTEST) test -count=1 -timeout 10m ./...
 	$(GO) -C $(PEERS) test -timeout 10m ./...
+	@set -e; for module in $(NESTED); do $(GO) -C $$module vet ./...; done
 
 .PHONY: testfull
 testfull: ## Run all tests with the race detector, all pairs of kills and all faults (an hour or two)
 	MOONSEAL_TEST=full $(GO) test $(RACE) -count=1 -p 1 -timeout 120m ./...
+	MOONSEAL_TEST=full $(GO) -C $(SYSTEST) test $(RACE) -count=1 -timeout 60m ./...
 
 # make soak CASES=1000000 simulates more.
 CASES ?= 200000
@@ -62,33 +68,33 @@ VM := bin/vm
 
 .PHONY: vmtest
 vmtest: $(VM)/root ## Test the daemon in a virtual machine: systemd, cgroups, a power cut (Debian; some minutes)
-	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) test -v -count=1 -run '^TestMachine$$' -timeout 20m ./cmd/moonseal/cli
+	MOONSEAL_VM=$(CURDIR)/$(VM) $(GO) -C $(SYSTEST) test -v -count=1 -run '^TestMachine$$' -timeout 20m .
 
 .PHONY: imagetest
 imagetest: $(VM)/root ## Build the container image, and test it in the virtual machine
-	cmd/moonseal/cli/testdata/vm/container $(VM)
-	MOONSEAL_VM=$(CURDIR)/$(VM) MOONSEAL_IMAGE=$(CURDIR)/$(VM)/moonseal.tar $(GO) test -v -count=1 -run '^TestImage$$' -timeout 20m ./cmd/moonseal/cli
+	$(SYSTEST)/testdata/vm/container $(VM)
+	MOONSEAL_VM=$(CURDIR)/$(VM) MOONSEAL_IMAGE=$(CURDIR)/$(VM)/moonseal.tar $(GO) -C $(SYSTEST) test -v -count=1 -run '^TestImage$$' -timeout 20m .
 
-$(VM)/root: $(addprefix cmd/moonseal/cli/testdata/vm/,image agent agent.service ether.network)
-	cmd/moonseal/cli/testdata/vm/image $(VM)
+$(VM)/root: $(addprefix $(SYSTEST)/testdata/vm/,image agent agent.service ether.network)
+	$(SYSTEST)/testdata/vm/image $(VM)
 
 .PHONY: lint
 lint: tools ## Check the code with golangci-lint (.golangci.yml)
 	$(LINT) run --allow-parallel-runners ./...
-	cd $(PEERS) && $(LINT) run --allow-parallel-runners ./...
+	@set -e; for module in $(NESTED); do echo "in $$module"; (cd $$module && $(LINT) run --allow-parallel-runners ./...); done
 
 .PHONY: verify
 verify: tools ## Check that what is generated is current: stubs, README, go.mod, formatting
 	$(GO) mod tidy -diff
 	$(GO) mod verify
-	$(GO) -C $(PEERS) mod tidy -diff
+	@set -e; for module in $(NESTED); do $(GO) -C $$module mod tidy -diff; $(GO) -C $$module mod verify; done
 	$(LINT) fmt --diff
 	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli
 
 .PHONY: generate
 generate: tools ## Write again what verify checks
 	$(GO) mod tidy
-	$(GO) -C $(PEERS) mod tidy
+	@set -e; for module in $(NESTED); do $(GO) -C $$module mod tidy; done
 	$(LINT) fmt
 	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli -update
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,7 +68,7 @@ func TestUndoKeepsTheGrantOfItsChange(t *testing.T) {
 	}
 	config, _, _ := strings.Cut(read(t, w.config()), "\ngrants:")
 	w.check(os.WriteFile(w.config(), []byte(config+"\ngrants: { other: { secrets: [\"*\"], hosts: [\"*\"], modules: [\"*\"] } }\n"), 0o600))
-	id := w.lastRun(filepath.Join(w.dir, "state"))
+	id := w.histories()[0].Run.ID
 	p := w.start("", "cancel", id, "--config", w.config())
 	if code, out := p.wait(), p.out.String(); code != exitDone || !strings.Contains(out, "is cancelled") {
 		t.Fatalf("exit code %d:\n%s", code, out)

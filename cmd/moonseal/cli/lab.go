@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"moonseal/modules/cucm/cucmtest"
 	"moonseal/modules/lab"
 	"moonseal/runtime/plain"
 	"moonseal/runtime/problem"
@@ -15,6 +16,7 @@ import (
 
 func (a *app) labCommand() *cobra.Command {
 	var opts lab.Options
+	var hosts []string
 	var outage time.Duration
 	var verbose bool
 	cmd := &cobra.Command{
@@ -40,6 +42,10 @@ one with provider = "rfc2136", or propagation.mode decides who is asked.`,
 				return &problem.Error{Kind: problem.Usage, Message: "the lab needs a folder", Hint: "moonseal lab --dir DIR"}
 			}
 			opts.Scripts, opts.Behavior.RestartOutage, opts.Clock = scripts.Playbooks(), outage, a.clock
+			opts.SpareKeys = len(hosts)
+			for _, host := range hosts {
+				opts.Nodes = append(opts.Nodes, cucmtest.NodeOptions{Host: host})
+			}
 			if verbose {
 				opts.Log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 			}
@@ -56,6 +62,7 @@ one with provider = "rfc2136", or propagation.mode decides who is asked.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.Dir, "dir", "", "folder for config, secrets and scripts")
+	f.StringSliceVar(&hosts, "nodes", nil, "host names of the cluster's nodes, the publisher first (default cucm01-pub,cucm02-sub,imp01)")
 	f.StringVar(&opts.DNS, "dns", "", "another DNS server that the CA validates through, host or host:port")
 	f.DurationVar(&outage, "outage", 3*time.Second, "how long a restart of Cisco Tomcat takes")
 	f.BoolVar(&verbose, "verbose", false, "log what the lab is asked, on stderr")

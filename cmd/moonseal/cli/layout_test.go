@@ -58,6 +58,7 @@ func arrows() []arrow {
 	return []arrow{
 		{[]string{"cmd/moonseal"}, []string{"cmd/moonseal/cli"}, "main only calls"},
 		{[]string{"cmd/moonseal/cli"}, []string{"runtime/…", "modules/…", "scripts", "examples"}, "the command line joins all"},
+		{[]string{"cmd/moonseal/systest"}, nil, "its tests know only the program"},
 		{[]string{"scripts", "examples"}, nil, "scripts and examples are data"},
 		{[]string{"runtime/atomicfile", "runtime/duration", "runtime/plain", "runtime/safefile"}, []string{"runtime/problem"}, "every package may use them, so they use no more than the error type"},
 		{[]string{"runtime/…"}, []string{"runtime/…"}, "the engine knows no module: cmd hands it the list"},

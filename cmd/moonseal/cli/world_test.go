@@ -220,14 +220,6 @@ func (w *world) clearFaults() {
 	w.check(w.lab.ClearFaults(w.t.Context()))
 }
 
-// held waits until the fault holds a call of p.
-func (w *world) held(p *process, id int) {
-	w.t.Helper()
-	if !w.heldOrDone(p, id) {
-		w.t.Fatalf("the call is never held; exit code %d:\n%s", p.wait(), p.out.String())
-	}
-}
-
 // heldOrDone waits until the fault holds a call of p, or p has ended: then it
 // reports false.
 func (w *world) heldOrDone(p *process, id int) bool {

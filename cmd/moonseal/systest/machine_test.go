@@ -1,8 +1,6 @@
-package cli
+package systest
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -14,27 +12,20 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
-
-	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/faults"
-	"moonseal/modules/lab"
 )
 
-// installation is moonseal as an administrator installs it on a machine; the world
-// is on the machine that the test runs on, where a power cut does not reach it.
+// installation is moonseal as an administrator installs it on a machine; the site,
+// with its lab, is on the machine that the test runs on, where a power cut does not reach it.
 type installation struct {
 	*machine
 
-	w *world
+	s *site
 }
 
 // The daemon under a systemd that is a machine's first process, with cgroups that
 // it was delegated, and through a power cut. The parts follow on each other.
 func TestMachine(t *testing.T) {
-	nodes := []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "drained"}, {Host: "stopped"}, {Host: "hung"}, {Host: "timed"}, {Host: "dark"}}
-	m := &installation{machine: newMachine(t), w: newWorld(t, lab.Options{
-		Nodes: nodes, SpareKeys: len(nodes), Behavior: cucmtest.Behavior{RestartOutage: 50 * time.Millisecond},
-	})}
+	m := &installation{machine: newMachine(t), s: newLabSite(t, 50*time.Millisecond, "cucm01-pub", "drained", "stopped", "hung", "timed", "dark")}
 	m.build()
 	m.boot()
 	for _, part := range []struct {
@@ -43,7 +34,7 @@ func TestMachine(t *testing.T) {
 	}{
 		{"installed as the README says", m.install},
 		{"a first renewal by a member of the group", m.renews},
-		{"nobody else may", m.refuses},
+		{"no other user may", m.refuses},
 		{"its confinement holds in the unit", m.confines},
 		{"a memory bomb is the run's own end", m.bomb},
 		{"the unit's memory is the runs' to lose", m.crowded},
@@ -57,8 +48,8 @@ func TestMachine(t *testing.T) {
 	} {
 		if !t.Run(strings.ReplaceAll(part.name, " ", "_"), func(t *testing.T) {
 			whole := m.t
-			m.t, m.w.t = t, t
-			defer func() { m.t, m.w.t = whole, whole }()
+			m.runsIn(t)
+			defer m.runsIn(whole)
 			part.does()
 		}) {
 			said, _ := m.try("systemctl status moonseal; journalctl --no-pager -n 40; tail -n 20 /tmp/*.out")
@@ -67,16 +58,19 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+// runsIn makes t the test that fails.
+func (m *installation) runsIn(t *testing.T) { m.t, m.s.t, m.s.lab.t = t, t, t }
+
 // build adds what is installed, and a program that attacks from within.
 func (m *installation) build() {
 	m.t.Helper()
 	files := map[string][]byte{}
 	for name, args := range map[string][]string{
-		"bin/moonseal": {"build", "-buildvcs=false", "-o"},
-		"bin/attacks":  {"test", "-c", "-o"},
+		"bin/moonseal": {"build", "-buildvcs=false", "./cmd/moonseal"},
+		"bin/attacks":  {"test", "-c", "./runtime/worker"},
 	} {
 		out := filepath.Join(m.dir, filepath.Base(name))
-		args = append(args, out, map[bool]string{true: "./cmd/moonseal", false: "./runtime/worker"}[name == "bin/moonseal"])
+		args = slices.Insert(args, len(args)-1, "-o", out)
 		cmd := exec.CommandContext(m.t.Context(), "go", args...)
 		cmd.Dir = root
 		if said, err := cmd.CombinedOutput(); err != nil {
@@ -89,7 +83,7 @@ func (m *installation) build() {
 	for _, name := range []string{"systemd/moonseal.service", "timer/moonseal-run.service", "timer/moonseal-run.timer"} {
 		files["examples/"+name] = []byte(read(m.t, filepath.Join(examples, name)))
 	}
-	files["ca.pem"] = []byte(read(m.t, filepath.Join(m.w.dir, "ca.pem")))
+	files["ca.pem"] = []byte(read(m.t, filepath.Join(m.s.dir, "ca.pem")))
 	m.bring(files)
 }
 
@@ -124,7 +118,7 @@ install -d -m 0700 secrets`)
 	credentials := "[Service]\n"
 	for _, name := range []string{"CUCM_USERNAME", "CUCM_PASSWORD", "CF_API_TOKEN"} {
 		path := "/etc/moonseal/secrets/" + name
-		m.write(path, m.w.env[name])
+		m.write(path, m.s.env[name])
 		m.do("chmod 0600 " + path)
 		credentials += "LoadCredential=" + name + ":" + path + "\n"
 	}
@@ -150,20 +144,20 @@ install -d -m 0700 secrets`)
 	m.do("useradd --create-home alice && usermod --append --groups moonseal,sudo alice && echo '%sudo ALL=NOPASSWD: ALL' >/etc/sudoers.d/all")
 }
 
-// configure writes the lines and what leads to the world below the config that
+// configure writes the lines and what leads to the lab below the config that
 // init wrote.
 func (m *installation) configure(lines string) {
 	m.t.Helper()
 	m.do("cd /etc/moonseal && [ -e init.yaml ] || cp moonseal.yaml init.yaml")
-	m.write("/etc/moonseal/world.yaml", m.toWorld("listen: { socket: /run/moonseal/moonseal.sock, group: moonseal }\n"+lines))
-	m.do("cd /etc/moonseal && cat init.yaml world.yaml >new.yaml && mv new.yaml moonseal.yaml")
+	m.write("/etc/moonseal/lab.yaml", m.toLab("listen: { socket: /run/moonseal/moonseal.sock, group: moonseal }\n"+lines))
+	m.do("cd /etc/moonseal && cat init.yaml lab.yaml >new.yaml && mv new.yaml moonseal.yaml")
 }
 
-// toWorld returns what a config needs to lead from the machine to the world, and the lines.
-func (m *installation) toWorld(lines string) string {
+// toLab returns what a config needs to lead from the machine to the lab, and the lines.
+func (m *installation) toLab(lines string) string {
 	m.t.Helper()
 	var cfg map[string]any
-	text := strings.ReplaceAll(read(m.t, m.w.config()), "127.0.0.1", "10.0.2.2")
+	text := strings.ReplaceAll(read(m.t, m.s.config()), "127.0.0.1", "10.0.2.2")
 	m.check(yaml.Unmarshal([]byte(text), &cfg))
 	maps.DeleteFunc(cfg, func(key string, _ any) bool { return !slices.Contains([]string{"hosts", "modules", "ca_bundle"}, key) })
 	out, err := yaml.Marshal(cfg)
@@ -178,31 +172,13 @@ func (m *installation) playbook(host string) {
 	m.do("sudo -u alice moonseal reload")
 }
 
-func renewal(host string) string {
-	return fmt.Sprintf(`return require("moonseal.renew").tomcat {
-  name = %q,
-  node = { host = %q, domain = "automate.builders", username = secret "CUCM_USERNAME", password = secret "CUCM_PASSWORD" },
-  zone = { provider = "cloudflare", api_token = secret "CF_API_TOKEN" },
-  ca = { directory = "letsencrypt", email = "admin@automate.builders" },
-}
-`, host, host)
-}
-
 // begin lets the playbook begin, while a fault holds its call, and returns its run.
-func (m *installation) begin(playbook string, fault faults.Fault) (run string, hold int) {
+func (m *installation) begin(playbook string, fault fault) (run string, hold int) {
 	m.t.Helper()
-	hold = m.w.fault(fault)
+	hold = m.s.lab.add(fault)
 	m.do("setsid -f sudo -u alice moonseal run " + playbook + " --force >/tmp/" + playbook + ".out 2>&1")
-	m.held(hold)
+	m.s.lab.held(nil, hold)
 	return m.latest(playbook), hold
-}
-
-// held waits until the fault holds a call.
-func (m *installation) held(id int) {
-	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), conversation)
-	defer cancel()
-	m.check(m.w.lab.WaitHeld(ctx, id))
 }
 
 // latest returns the playbook's latest run.
@@ -228,7 +204,7 @@ func (m *installation) once(host string) {
 	m.t.Helper()
 	issued := m.issued(host)
 	host += ".automate.builders"
-	l := m.w.ledger()
+	l := m.s.lab.ledger()
 	uploads := 0
 	for _, u := range l.Uploads {
 		if u.Node == host && u.Kind == "identity" {
@@ -248,7 +224,7 @@ func (m *installation) once(host string) {
 // issued returns the fingerprints of the certificates that the CA has issued for the host.
 func (m *installation) issued(host string) (all []string) {
 	m.t.Helper()
-	for _, c := range m.w.ledger().Certificates {
+	for _, c := range m.s.lab.ledger().Certificates {
 		if slices.Contains(c.Identifiers, host+".automate.builders") {
 			all = append(all, c.SHA256)
 		}

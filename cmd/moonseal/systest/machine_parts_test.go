@@ -1,25 +1,23 @@
-package cli
+package systest
 
 import (
 	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
-
-	"moonseal/modules/faults"
 )
 
 // cgroup is where the kernel keeps the unit's cgroup.
 const cgroup = "/sys/fs/cgroup/system.slice/moonseal.service"
 
-// renews lets the playbook that init wrote renew, with somebody's approval.
+// renews lets the playbook that init wrote renew, with an approval.
 func (m *installation) renews() {
 	m.says(exitWaiting, "sudo -u alice moonseal run first", "approv")
 	run := m.latest("first")
 	m.says(0, "sudo -u alice moonseal status", run+": waits for approval", "moonseal approve "+run)
-	hold := m.w.fault(faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	hold := m.s.lab.add(fault{Call: "acme.finalize", Kind: holdBefore})
 	m.do("sudo -u alice moonseal approve " + run + " --ticket CHG0042")
-	m.held(hold)
+	m.s.lab.held(nil, hold)
 	child := m.child()
 	said := m.do("cat /proc/" + child + "/status /proc/" + child + "/oom_score_adj; cd " + cgroup + "/run-*; echo $PWD; grep . cgroup.procs memory.max memory.swap.max pids.max memory.oom.group")
 	for _, words := range []string{
@@ -30,7 +28,7 @@ func (m *installation) renews() {
 			m.t.Errorf("the run's process has no %q:\n%s", words, said)
 		}
 	}
-	m.w.clearFaults()
+	m.s.lab.clear()
 	m.ends(run, "cucm01-pub")
 	m.says(0, "sudo -u alice moonseal logs "+run, "approved by alice", "ticket=CHG0042")
 	m.groupsAreGone()
@@ -98,7 +96,7 @@ func (m *installation) bomb() {
 	m.write("/etc/moonseal/scripts/bomb.lua", bomber)
 	m.do("moonseal reload")
 	before := m.property("MainPID")
-	run, _ := m.begin("drained", faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	run, _ := m.begin("drained", fault{Call: "acme.finalize", Kind: holdBefore})
 	old := m.do("ls -d " + cgroup + "/run-*")
 	m.do(`setsid -f bash -c 'until [ "$(ls -d ` + cgroup + `/run-* | wc -l)" = 2 ]; do :; done; for g in ` + cgroup + `/run-*; do [ $g = ` + old + ` ] || echo 60M >$g/memory.max; done' >/tmp/limit.out 2>&1`)
 	m.says(exitParked, "sudo -u alice moonseal run bomb", "growing", "3 times")
@@ -114,7 +112,7 @@ func (m *installation) bomb() {
 	if groups := m.do("ls -d " + cgroup + "/run-*"); groups != old {
 		m.t.Errorf("cgroups are left: %s", groups)
 	}
-	m.w.clearFaults()
+	m.s.lab.clear()
 	m.ends(run, "drained")
 }
 
@@ -153,18 +151,18 @@ func (m *installation) reloads() {
 // drains stops the service while a step runs, which ends in its time.
 func (m *installation) drains() {
 	m.playbook("stopped")
-	run, hold := m.begin("stopped", faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	run, hold := m.begin("stopped", fault{Call: "acme.finalize", Kind: holdBefore})
 	if limit := m.do("cat " + cgroup + "/run-*/cpu.max"); limit != "50000 100000" {
 		m.t.Errorf("the run has %s of a processor", limit)
 	}
 	m.do("systemctl stop --no-block moonseal")
 	m.until(`systemctl status moonseal | grep -q "Status: .waiting for running steps"`)
-	m.w.check(m.w.lab.Release(m.t.Context(), hold))
+	m.s.lab.release(hold)
 	m.until(`[ "$(systemctl is-active moonseal)" = inactive ]`)
 	if result := m.property("Result"); result != "success" {
 		m.t.Errorf("it stopped with %s", result)
 	}
-	m.w.clearFaults()
+	m.s.lab.clear()
 	if len(m.issued("stopped")) != 1 {
 		m.t.Error("no certificate is issued when it has stopped: the step was to end")
 	}
@@ -178,7 +176,7 @@ func (m *installation) stops() {
 	m.configure("stop_timeout: 2s\n")
 	m.do("systemctl reload moonseal")
 	m.playbook("hung")
-	run, hold := m.begin("hung", faults.Fault{Call: "cucm.csr", Kind: faults.HoldAfter})
+	run, hold := m.begin("hung", fault{Call: "cucm.csr", Kind: holdAfter})
 	began := time.Now()
 	m.do("systemctl stop moonseal")
 	if took := time.Since(began); took > 30*time.Second {
@@ -187,11 +185,11 @@ func (m *installation) stops() {
 	if result := m.property("Result"); result != "success" {
 		m.t.Errorf("it stopped with %s", result)
 	}
-	m.w.dropped(hold)
-	m.w.clearFaults()
-	hold = m.w.fault(faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	m.s.lab.dropped(hold)
+	m.s.lab.clear()
+	hold = m.s.lab.add(fault{Call: "acme.finalize", Kind: holdBefore})
 	m.do("systemctl start moonseal")
-	m.held(hold) // and so it stays, for the watchdog
+	m.s.lab.held(nil, hold) // and so it stays, for the watchdog
 	if now := m.latest("hung"); now != run {
 		m.t.Errorf("another run has begun: %s", now)
 	}
@@ -210,7 +208,7 @@ func (m *installation) hangs() {
 	m.do("kill -STOP " + before)
 	m.until(`[ "$(systemctl show --value -p NRestarts moonseal)" = 1 ]`)
 	m.says(0, "journalctl --no-pager -u moonseal", "Watchdog timeout", "Failed with result 'watchdog'")
-	m.w.clearFaults()
+	m.s.lab.clear()
 	m.until("moonseal status >/dev/null 2>&1")
 	m.ends(run, "hung")
 	m.says(0, "systemctl is-active moonseal")
@@ -236,9 +234,9 @@ func (m *installation) timed() {
 func (m *installation) goesDark() {
 	m.playbook("dark")
 	m.do("sync") // the script; what moonseal writes is its own to keep
-	run, hold := m.begin("dark", faults.Fault{Call: "cucm.upload-identity", Kind: faults.HoldAfter})
-	m.w.until("the upload has happened", func() bool {
-		for _, u := range m.w.ledger().Uploads {
+	run, hold := m.begin("dark", fault{Call: "cucm.upload-identity", Kind: holdAfter})
+	m.s.until("the upload has happened", func() bool {
+		for _, u := range m.s.lab.ledger().Uploads {
 			if u.Node == "dark.automate.builders" && u.Kind == "identity" {
 				return true
 			}
@@ -246,8 +244,8 @@ func (m *installation) goesDark() {
 		return false
 	})
 	m.powerCut()
-	m.w.dropped(hold)
-	m.w.clearFaults()
+	m.s.lab.dropped(hold)
+	m.s.lab.clear()
 	m.boot()
 	m.until("moonseal status >/dev/null 2>&1")
 	m.ends(run, "dark")
@@ -276,5 +274,5 @@ func (m *installation) logs() {
 		}
 	}
 	m.says(0, "journalctl --no-pager -u moonseal -p warning", "broken.lua")
-	m.w.printed.WriteString(m.do("journalctl --no-pager -o cat -u moonseal"))
+	m.s.printed.WriteString(m.do("journalctl --no-pager -o cat -u moonseal"))
 }

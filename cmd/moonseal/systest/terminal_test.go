@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"bytes"
@@ -15,13 +15,11 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
-
-	"moonseal/modules/faults"
 )
 
 // terminal opens a terminal of so many columns: what a person types into and sees,
 // and what a program is given.
-func terminal(t *testing.T, columns uint16) (person, program *os.File) {
+func terminal(t *testing.T, columns uint16) (person, tty *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -35,30 +33,27 @@ func terminal(t *testing.T, columns uint16) (person, program *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = program.Close() })
-	if err := unix.IoctlSetWinsize(int(program.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+	t.Cleanup(func() { _ = tty.Close() })
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
 		t.Fatal(err)
 	}
-	return person, program
+	return person, tty
 }
 
 // onTerminal starts moonseal on a terminal. What it shows is whole once it has ended.
-func (w *world) onTerminal(columns uint16, args ...string) (cmd *exec.Cmd, person *os.File, shown func() string) {
-	w.t.Helper()
-	person, tty := terminal(w.t, columns)
-	cmd = exec.CommandContext(w.t.Context(), program(w.t), args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), raceVariable + "=" + os.Getenv(raceVariable)}
-	for name, value := range w.env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
+func (s *site) onTerminal(columns uint16, args ...string) (cmd *exec.Cmd, person *os.File, shown func() string) {
+	s.t.Helper()
+	person, tty := terminal(s.t, columns)
+	cmd = exec.CommandContext(s.t.Context(), program, append(args, "--config", s.config())...)
+	cmd.Env = s.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	w.check(cmd.Start())
-	w.check(tty.Close()) // the program's alone now: its end is the end of what is shown
+	s.check(cmd.Start())
+	s.check(tty.Close()) // the program's alone now: its end is the end of what is shown
 	var out bytes.Buffer
 	whole := make(chan struct{})
 	go func() {
@@ -90,10 +85,10 @@ func left(shown string) string {
 func TestTerminalShowsTheStepThatRuns(t *testing.T) {
 	t.Parallel()
 	const columns = 40
-	w := startWorld(t)
-	w.fault(faults.Fault{Call: "acme.new-order", Kind: faults.Status})
-	w.fault(faults.Fault{Call: "cucm.identity", Kind: faults.Delay, Wait: 400 * time.Millisecond})
-	cmd, _, shown := w.onTerminal(columns, w.runArgs()...)
+	s := newLabSite(t, 50*time.Millisecond)
+	s.lab.add(fault{Call: "acme.new-order", Kind: failing})
+	s.lab.add(fault{Call: "cucm.identity", Kind: delayed, Wait: 400 * time.Millisecond})
+	cmd, _, shown := s.onTerminal(columns, "run", demoPlaybook, "--force")
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%v\n%s", err, shown())
 	}
@@ -120,10 +115,10 @@ func TestTerminalShowsTheStepThatRuns(t *testing.T) {
 // Ctrl-C on the terminal stops the run, and says how it continues; then it does.
 func TestTerminalInterrupt(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
-	id := w.fault(faults.Fault{Call: "acme.new-order", Kind: faults.HoldBefore})
-	cmd, person, shown := w.onTerminal(100, w.runArgs()...)
-	w.check(w.lab.WaitHeld(t.Context(), id))
+	s := newLabSite(t, 50*time.Millisecond)
+	id := s.lab.add(fault{Call: "acme.new-order", Kind: holdBefore})
+	cmd, person, shown := s.onTerminal(100, "run", demoPlaybook, "--force")
+	s.lab.held(nil, id)
 	if _, err := person.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +131,7 @@ func TestTerminalInterrupt(t *testing.T) {
 	if !want.MatchString(rest) {
 		t.Errorf("left:\n%s", rest)
 	}
-	w.clearFaults()
-	w.mustRun(exitDone)
-	w.renewed()
+	s.lab.clear()
+	s.run(exitDone)
+	s.renewed()
 }

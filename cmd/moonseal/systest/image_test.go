@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"os"
@@ -6,10 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"moonseal/modules/cucm/cucmtest"
-	"moonseal/modules/faults"
-	"moonseal/modules/lab"
 )
 
 // imageVariable names a file that holds the image of examples/container.
@@ -21,19 +17,17 @@ func TestImage(t *testing.T) {
 	if path == "" {
 		t.Skip(imageVariable + " names no image: make imagetest builds one")
 	}
-	m := &installation{machine: newMachine(t), w: newWorld(t, lab.Options{
-		Nodes: []cucmtest.NodeOptions{{Host: "cucm01-pub"}, {Host: "stopped"}}, SpareKeys: 2, Behavior: cucmtest.Behavior{RestartOutage: 50 * time.Millisecond},
-	})}
+	m := &installation{machine: newMachine(t), s: newLabSite(t, 50*time.Millisecond, "cucm01-pub", "stopped")}
 	image, err := os.ReadFile(path)
 	m.check(err)
 	files := map[string][]byte{
 		"image.tar": image, "moonseal/compose.yaml": []byte(read(t, filepath.Join(examples, "container", "compose.yaml"))),
-		"moonseal/config/ca.pem":          []byte(read(t, filepath.Join(m.w.dir, "ca.pem"))),
-		"moonseal/config/moonseal.yaml":   []byte(m.toWorld("")),
+		"moonseal/config/ca.pem":          []byte(read(t, filepath.Join(m.s.dir, "ca.pem"))),
+		"moonseal/config/moonseal.yaml":   []byte(m.toLab("")),
 		"moonseal/config/scripts/dfw.lua": []byte(read(t, filepath.Join(examples, "dfw.lua"))), "moonseal/config/scripts/stopped.lua": []byte(renewal("stopped")),
 	}
 	for _, name := range []string{"CUCM_USERNAME", "CUCM_PASSWORD", "CF_API_TOKEN"} {
-		files["moonseal/secrets/"+name] = []byte(m.w.env[name])
+		files["moonseal/secrets/"+name] = []byte(m.s.env[name])
 	}
 	m.bring(files)
 	m.boot()
@@ -63,20 +57,20 @@ func TestImage(t *testing.T) {
 	m.says(0, in+"run dfw --force", "completed")
 	m.says(0, in+"backup /var/lib/moonseal/copy.db")
 
-	hold := m.w.fault(faults.Fault{Call: "acme.finalize", Kind: faults.HoldBefore})
+	hold := m.s.lab.add(fault{Call: "acme.finalize", Kind: holdBefore})
 	m.do("setsid -f " + in + "run stopped --force >/tmp/stopped.out 2>&1")
-	m.held(hold)
+	m.s.lab.held(nil, hold)
 	m.do("setsid -f podman stop --time 90 moonseal_moonseal_1 >/tmp/stop.out 2>&1")
 	m.until("podman logs moonseal_moonseal_1 2>&1 | grep -q msg=stopping")
-	m.check(m.w.lab.Release(t.Context(), hold))
+	m.s.lab.release(hold)
 	m.until(`[ "$(podman inspect --format "{{.State.Status}}" moonseal_moonseal_1)" = exited ]`)
 	if code := m.do("podman inspect --format '{{.State.ExitCode}}' moonseal_moonseal_1"); code != "0" || len(m.issued("stopped")) != 1 {
 		t.Errorf("it ended with %s, and %d certificates issued", code, len(m.issued("stopped")))
 	}
-	m.w.clearFaults()
+	m.s.lab.clear()
 	// What is replaced by a newer image keeps its state: it is on the volume.
 	m.do("podman rm moonseal_moonseal_1 && " + compose + "up -d --no-build")
 	m.until(in + "runs --playbook stopped 2>&1 | grep -q done")
 	m.once("stopped")
-	m.w.printed.WriteString(m.do("podman logs moonseal_moonseal_1 2>&1"))
+	m.s.printed.WriteString(m.do("podman logs moonseal_moonseal_1 2>&1"))
 }

@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"os"
@@ -26,7 +26,7 @@ func TestContainerFilesFitEachOther(t *testing.T) {
 			clear(last)
 		case "WORKDIR", "COPY", "RUN", "USER", "ENV", "VOLUME", "HEALTHCHECK", "STOPSIGNAL", "ENTRYPOINT", "CMD":
 		default:
-			t.Errorf("no instruction: %s", line)
+			t.Errorf("not an instruction: %s", line)
 		}
 		last[instruction] = rest
 	}
@@ -54,17 +54,17 @@ func TestContainerFilesFitEachOther(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, filepath.Join(folder, "compose.yaml"))), &compose); err != nil {
 		t.Fatal(err)
 	}
-	s := compose.Services["moonseal"]
-	if _, err := os.Stat(filepath.Join(folder, s.Build.Context, s.Build.Dockerfile)); err != nil {
+	service := compose.Services["moonseal"]
+	if _, err := os.Stat(filepath.Join(folder, service.Build.Context, service.Build.Dockerfile)); err != nil {
 		t.Errorf("build: %v", err)
 	}
-	volume, at, _ := strings.Cut(s.Volumes[0], ":")
+	volume, at, _ := strings.Cut(service.Volumes[0], ":")
 	if _, ok := compose.Volumes[volume]; !ok || at != state {
-		t.Errorf("the state is not on a volume: %v", s.Volumes)
+		t.Errorf("the state is not on a volume: %v", service.Volumes)
 	}
-	for _, name := range s.Secrets {
+	for _, name := range service.Secrets {
 		if compose.Secrets[name].File == "" {
-			t.Errorf("the secret %s is from nowhere", name)
+			t.Errorf("the secret %s has no source", name)
 		}
 	}
 }

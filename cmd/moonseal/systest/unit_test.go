@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"os"
@@ -29,12 +29,8 @@ func analyze(t *testing.T, args ...string) string {
 // installed returns the unit as it is where moonseal is installed, which it is not here.
 func installed(t *testing.T) string {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), filepath.Base(unit))
-	text := strings.ReplaceAll(read(t, unit), "/usr/local/bin/moonseal", exe)
+	text := strings.ReplaceAll(read(t, unit), "/usr/local/bin/moonseal", program)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"archive/tar"
