@@ -5,6 +5,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -72,6 +74,25 @@ func TestWords(t *testing.T) {
 	for _, name := range documents(t) {
 		checkLines(check, name, read(t, filepath.Join(root, name)))
 	}
+}
+
+// documents lists the Markdown files of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (name == ".git" || name == "bin" || d.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(name, ".md") {
+			out = append(out, name)
+		}
+		return err
+	})
+	if err != nil || len(out) < 5 {
+		t.Fatalf("%d documents, %v", len(out), err)
+	}
+	return out
 }
 
 func checkLines(check func(at, text string), name, text string) {

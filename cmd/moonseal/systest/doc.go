@@ -8,6 +8,7 @@
 //
 // # What each file tests
 //
+//	typed     every shell line of the README and of the guides
 //	kill      SIGKILL of the daemon, of a run's process, of both, during a renewal
 //	stop      SIGTERM while runs are at each step of the pipeline
 //	disk      a full disk, and one that turns read-only

@@ -109,7 +109,7 @@ func (m *installation) typed(after, matches string) string {
 
 // install types what the README says.
 func (m *installation) install() {
-	m.do(m.typed("## Install and configure", "^sudo "))
+	m.do(m.typed("\n## Install\n", "^sudo "))
 	m.configure("")
 	m.do(`cd /etc/moonseal
 sed -i 's/example\.com/automate.builders/' scripts/first.lua
@@ -122,19 +122,19 @@ install -d -m 0700 secrets`)
 		m.do("chmod 0600 " + path)
 		credentials += "LoadCredential=" + name + ":" + path + "\n"
 	}
-	trust := m.typed("so tell moonseal once which one is right", "^sudo .*trust ")
+	trust := m.typed("so pin the right one, once", "^sudo .*trust ")
 	m.says(0, "echo yes | "+trust, "cucm01-pub.automate.builders")
 	for _, host := range []string{"drained", "stopped", "hung", "timed", "dark"} {
 		m.do("sudo -u moonseal moonseal trust --yes " + host + ".automate.builders")
 	}
-	m.do(m.typed("watch the first renewal", "^moonseal check"))
+	m.do(m.typed("watch the first one", "^moonseal check"))
 
-	m.do(m.typed("Under systemd,\nas that user", "^sudo (install|systemctl daemon-reload)"))
+	m.do(m.typed("Start the daemon under systemd", "^sudo (install|systemctl daemon-reload)"))
 	m.write("/etc/systemd/system/moonseal.service.d/override.conf", credentials) // systemctl edit needs a terminal
 	m.do("systemctl daemon-reload")
-	m.says(0, m.typed("Under systemd,\nas that user", "^sudo (systemctl enable|moonseal)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
+	m.says(0, m.typed("Start the daemon under systemd", "^sudo (systemctl enable|moonseal)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
 	m.says(0, "sudo -u moonseal moonseal doctor", "ok   daemon", "ok   node cucm01-pub.automate.builders SSH", "ok   clock")
-	m.says(0, m.typed("watch the first renewal", "secret test"), "CUCM_PASSWORD")
+	m.says(0, m.typed("watch the first one", "secret test"), "CUCM_PASSWORD")
 	m.says(0, "systemctl status moonseal", "Active: active (running)", `Status: "1 playbook"`)
 	m.says(0, "systemd-analyze verify --man=no moonseal.service")
 	m.says(0, "systemd-analyze security --no-pager --threshold=15 moonseal.service", "Overall exposure level for moonseal.service")

@@ -1,4 +1,4 @@
-package cli
+package systest
 
 import (
 	"bufio"
@@ -144,7 +144,7 @@ func newTypist(t *testing.T) *typist {
 	x.must(os.WriteFile(filepath.Join(checkout, "bin", "moonseal"), []byte(`#!/bin/sh
 config='`+filepath.Join(x.top, "etc", "moonseal", "moonseal.yaml")+`'
 if [ -e "$config" ] && [ ! -e moonseal.yaml ]; then set -- --config "$config" "$@"; fi
-exec '`+program(t)+`' "$@"
+exec '`+program+`' "$@"
 `), 0o755))
 	here, err := filepath.Abs(root)
 	x.must(err)
