@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,9 +21,9 @@ func (a *app) stubsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stubs [DIR]",
 		Short: "Write the editor's definition files",
-		Long: `Writes, for the Lua language server, what each module offers, so that an editor
-completes and checks playbooks. By default into .stubs in the scripts folder,
-which moonseal leaves alone; name the folder in .luarc.json as
+		Long: `Writes definition files of all modules for the Lua language server, so that an editor
+completes and checks playbooks. By default into .stubs in the scripts directory,
+which moonseal does not load; name that directory in .luarc.json as
 { "workspace.library": [".stubs"] }.`,
 		Args: arguments(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -35,20 +36,20 @@ which moonseal leaves alone; name the folder in .luarc.json as
 				return err
 			}
 			if len(args) > 0 {
-				return a.writeStubs(reg, args[0])
+				return writeStubs(a.stdout, reg, args[0])
 			}
 			cfg, err := a.loadConfig()
 			if err != nil {
 				return err
 			}
-			return a.writeStubs(reg, filepath.Join(cfg.Scripts, ".stubs"))
+			return writeStubs(a.stdout, reg, filepath.Join(cfg.Scripts, ".stubs"))
 		},
 	}
 	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
 	return cmd
 }
 
-// referenceText is the reference of all modules, as the README has it.
+// referenceText returns the reference of all modules, as the README has it.
 func referenceText(reg *bind.Registry) string {
 	var b strings.Builder
 	for _, m := range reg.Modules {
@@ -66,7 +67,7 @@ func stubFiles(reg *bind.Registry) map[string]string {
 	return files
 }
 
-func (a *app) writeStubs(reg *bind.Registry, dir string) error {
+func writeStubs(w io.Writer, reg *bind.Registry, dir string) error {
 	failed := func(err error) error {
 		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + problem.Reason(err), Cause: err}
 	}
@@ -79,6 +80,6 @@ func (a *app) writeStubs(reg *bind.Registry, dir string) error {
 			return failed(err)
 		}
 	}
-	_, _ = plain.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
+	_, _ = plain.Fprintf(w, "wrote %d files to %s\n", len(files), dir)
 	return nil
 }
