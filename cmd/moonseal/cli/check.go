@@ -28,7 +28,7 @@ is broken.`,
 		Args: arguments(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return a.strictly(ctx, reads, func(op operator) error {
+			return a.strictly(ctx, func(op operator) error {
 				if len(args) == 0 {
 					args = []string{op.Config().Scripts}
 				}

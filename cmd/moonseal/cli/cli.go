@@ -99,7 +99,7 @@ Cisco Unified Communications Manager clusters first of all. What a renewal does
 is a playbook: a Lua script in the scripts directory.
 
   moonseal demo           watch one, with everything simulated
-  moonseal check          check the scripts
+  moonseal check          find errors in the scripts
   moonseal run NAME       renew now, or continue where it was interrupted
   moonseal serve          the daemon: runs each when it is due
   moonseal status         what is served, what is next, what needs a person

@@ -29,7 +29,7 @@ func first(c completion) cobra.CompletionFunc {
 // completePlaybooks offers the playbooks of the scripts directory.
 func (a *app) completePlaybooks(ctx context.Context) ([]string, error) {
 	var names []string
-	err := a.strictly(ctx, reads, func(op operator) error {
+	err := a.strictly(ctx, func(op operator) error {
 		report, err := op.Scripts(ctx)
 		if err != nil {
 			return err
@@ -47,7 +47,7 @@ func (a *app) completeRuns(unfinished bool) completion {
 	const latest = 50
 	return func(ctx context.Context) ([]string, error) {
 		var words []string
-		err := a.strictly(ctx, reads, func(op operator) error {
+		err := a.strictly(ctx, func(op operator) error {
 			runs, _, err := listRuns(ctx, op, journal.Filter{Limit: latest})
 			for _, r := range runs {
 				if !unfinished || r.Ended.IsZero() {

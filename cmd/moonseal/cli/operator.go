@@ -138,13 +138,14 @@ func (a *app) with(ctx context.Context, needs access, do func(operator) error) e
 	return using(op, err, do)
 }
 
-// strictly is with for a command that a broken config ends, though a daemon may run.
-func (a *app) strictly(ctx context.Context, needs access, do func(operator) error) error {
+// strictly is with for a command that only reads, and that a broken config ends though a
+// daemon may run.
+func (a *app) strictly(ctx context.Context, do func(operator) error) error {
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
-	op, err := a.choose(ctx, cfg, needs)
+	op, err := a.choose(ctx, cfg, reads)
 	return using(op, err, do)
 }
 

@@ -36,7 +36,7 @@ func (a *app) secretCommand() *cobra.Command {
 }
 
 func (a *app) showSecrets(ctx context.Context, names []string, asJSON bool) error {
-	return a.strictly(ctx, reads, func(op operator) error {
+	return a.strictly(ctx, func(op operator) error {
 		if len(names) == 0 {
 			var err error
 			if names, err = op.SecretNames(ctx); err != nil {

@@ -36,7 +36,10 @@ const workerCommand = "worker"
 func (a *app) worker() int {
 	pair, err := worker.Inherited(a.trace != nil)
 	if err != nil {
-		printError(a.stderr, &problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself", Hint: "if a daemon of another version started it: systemctl restart moonseal"})
+		printError(a.stderr, &problem.Error{
+			Kind: problem.Usage, Message: "this command is for moonseal itself",
+			Hint: "if a daemon of another version started it: systemctl restart moonseal",
+		})
 		return exitUsage
 	}
 	setup := worker.Setup{
