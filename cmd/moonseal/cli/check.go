@@ -114,8 +114,8 @@ func scriptsAt(cfg *config.Config, path string, folder bool) (dir string, is par
 	return filepath.Dir(abs), part(filepath.Base(abs)), nil
 }
 
-// below returns the path of a file or directory inside of dir, by its name or by where
-// the links on the way to both lead. Its own last name may be a link.
+// below returns the path of a file or directory inside of dir, by name, or after the
+// links in both paths are resolved. Its own last name may be a link.
 func below(dir, path string) (inside string, ok bool) {
 	resolved := func(path string) string {
 		if target, err := filepath.EvalSymlinks(path); err == nil {

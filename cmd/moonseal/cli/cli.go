@@ -100,7 +100,7 @@ is a playbook: a Lua script in the scripts directory.
 
   moonseal demo           watch one, with everything simulated
   moonseal check          find errors in the scripts
-  moonseal run NAME       renew now, or continue where it was interrupted
+  moonseal run NAME       renew now, or continue what was interrupted
   moonseal serve          the daemon: runs each when it is due
   moonseal status         what is served, what is next, what needs a person
 
@@ -130,8 +130,8 @@ func (a *app) addCommands(root *cobra.Command) {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"look", "Look:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
-		{"act", "Act:", []*cobra.Command{
+		{"look", "Inspect:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
+		{"act", "Operate:", []*cobra.Command{
 			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.unlockCommand(), a.cleanupCommand(), a.forgetCommand(),
 			a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
 		}},

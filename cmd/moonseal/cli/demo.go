@@ -18,7 +18,7 @@ import (
 	"moonseal/scripts"
 )
 
-// demoPlaybook is what the demo runs, and demoNode where it renews.
+// demoPlaybook is what the demo runs, and demoNode the node that it renews.
 const (
 	demoPlaybook = "cucm-tomcat"
 	demoNode     = "cucm01-pub." + lab.Domain

@@ -9,7 +9,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// printError prints what happened, where in which script, and what to do:
+// printError prints what happened, the script's line, and what to do:
 //
 //	moonseal: what happened
 //	  dfw.lua:12: the line

@@ -23,7 +23,7 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// systemDir is where the config of a machine's daemon is searched.
+// systemDir has the config of a machine's daemon.
 const systemDir = "/etc/moonseal"
 
 func (a *app) initCommand() *cobra.Command {
@@ -32,7 +32,8 @@ func (a *app) initCommand() *cobra.Command {
 		Short: "Write a commented config and a first playbook",
 		Long: `Writes into DIR, by default the current directory, moonseal.yaml with every setting
 explained, scripts/first.lua with mode = "ask" (nothing is changed before you approve),
-and the editor's definition files. Files that exist are kept.`,
+and for editors the config's schema and the definition files of all modules. Files that
+exist are kept.`,
 		Args: arguments(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
@@ -50,6 +51,9 @@ func initialize(w io.Writer, dir string) error {
 		text = bytes.Replace(text, []byte("\n# state: "), []byte("\nstate: "), 1)
 	}
 	if err := writeNew(w, filepath.Join(dir, "moonseal.yaml"), text); err != nil {
+		return err
+	}
+	if err := writeNew(w, filepath.Join(dir, "moonseal.schema.json"), shipped.Schema); err != nil {
 		return err
 	}
 	for _, f := range []struct{ from, to string }{{"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"}} {

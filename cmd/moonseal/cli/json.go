@@ -21,13 +21,12 @@ import (
 //     has schema_version. Keys may be added to a version; none is renamed or removed.
 //   - A list is never null: it is [] or left out. What is not known is null or left out.
 //   - A time is RFC 3339, a duration a number of seconds under a key that ends in seconds.
-//   - A thing has an id if a command takes it, else a name. A run is named by run wherever
-//     it is not the thing itself.
+//   - A thing has an id or, if it has a name of its own, a name. A reference to a run is run.
 
 // schemaVersion is the version of what --json prints.
 const schemaVersion = 1
 
-// contract begins each object at the top.
+// contract is the start of each object at the top.
 type contract struct {
 	SchemaVersion int `json:"schema_version"`
 }

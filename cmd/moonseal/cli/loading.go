@@ -13,16 +13,16 @@ import (
 	"moonseal/runtime/reload"
 )
 
-// loadedScripts is a scripts folder as a daemon would have it live.
+// loadedScripts is a scripts directory as a daemon would have it live.
 type loadedScripts struct {
 	*reload.Snapshot
 
 	secrets map[string]bool // that scripts name while they are loaded
 }
 
-// loadScripts loads a scripts folder in children, and checks what is in it as the
+// loadScripts loads a scripts directory in children, and checks what is in it as the
 // daemon does. A script that ends its child is one of the problems, and costs no
-// other. only, if it is not nil, says which scripts to load.
+// other. only, if it is not nil, selects the scripts to load.
 func (w *wiring) loadScripts(ctx context.Context, dir string, only func(file string) bool) (*loadedScripts, error) {
 	work, err := job(w.cfg)
 	if err != nil {
@@ -54,7 +54,7 @@ func (w *wiring) loadScripts(ctx context.Context, dir string, only func(file str
 	return out, nil
 }
 
-// hooksFor is the folder that the config has for the hooks of its own scripts folder.
+// hooksFor returns the config's directory of hooks if dir is the config's scripts directory.
 func hooksFor(cfg *config.Config, dir string) string {
 	if dir == cfg.Scripts {
 		return cfg.Hooks

@@ -25,11 +25,11 @@ import (
 )
 
 // local is the operator that works in a state directory that no daemon has. What decides
-// needs lock first; what reads opens the journal when it is asked for.
+// needs lock first; what reads opens the journal at its first use.
 type local struct {
 	wire    *wiring
-	who     string           // the person at the terminal
-	absent  error            // why there is no daemon
+	who     string           // the name of the person at the terminal
+	absent  error            // why no daemon is used
 	journal *journal.Journal // nil until it is needed
 	control *control.Control // nil without the lock
 
@@ -42,7 +42,7 @@ func (a *app) local(cfg *config.Config) *local {
 	return &local{wire: a.wire(cfg), who: a.who()}
 }
 
-// who names the person at the terminal, as the daemon would.
+// who returns the name of the person at the terminal, as the daemon would.
 func (a *app) who() string { return api.Who(os.Getuid(), a.getenv("SUDO_USER")) }
 
 // lock opens the journal to write, if the state directory is this user's.
@@ -352,7 +352,7 @@ func ownState(cfg *config.Config) error {
 	return e
 }
 
-// uidOf returns who owns a file; -1 if that is not known.
+// uidOf returns the owner of a file; -1 if it is not known.
 func uidOf(info os.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)

@@ -34,7 +34,7 @@ type operator interface {
 
 // viewer is what there is to see. Nothing here needs the lock of the state directory.
 type viewer interface {
-	// Status is the daemon's; without one the error says why there is none.
+	// Status is the daemon's; without one the error is why there is none.
 	Status(ctx context.Context) (*api.Status, error)
 	Records(ctx context.Context) (api.Records, error)
 	// Interrupted reports whether a run that is running has lost its process.
@@ -73,9 +73,9 @@ const (
 	decides               // needs the lock, unless a daemon has it
 )
 
-// operator reads the config and chooses who does what the command asks for. If the config
-// is broken and the daemon continues with the one that it has, the daemon is still
-// reached, and the error is only shown.
+// operator reads the config and chooses the operator. If the config is broken, and a daemon
+// continues with the one that it has, that daemon is still reached, and the error is only
+// shown.
 func (a *app) operator(ctx context.Context, needs access) (operator, error) {
 	cfg, err := a.loadConfig()
 	if err == nil {
@@ -94,12 +94,12 @@ func (a *app) operator(ctx context.Context, needs access) (operator, error) {
 	return r, nil
 }
 
-// choose returns the daemon's client if the daemon answers. Otherwise whoever has the lock of
-// the state directory is the local engine: what decides takes it now, what only reads
-// never does. The socket is asked before the lock is tried, because it alone names the
-// daemon: a config may name no state directory, or another one than the daemon
-// was started with. A socket that does not answer is asked once more if the lock turns out to be taken,
-// in case a daemon has just started.
+// choose returns the daemon's client if the daemon answers. Otherwise the process that has
+// the lock of the state directory is the local engine: what decides takes the lock now,
+// what only reads never does. The socket is tried before the lock, because only the socket
+// names the daemon: the config may name no state directory, or another one than
+// the daemon was started with. If the lock turns out to be taken, a socket that nothing
+// listened on is tried once more, in case a daemon has just started.
 func (a *app) choose(ctx context.Context, cfg *config.Config, needs access) (operator, error) {
 	r := a.remote(cfg)
 	absent := r.Reach(ctx)

@@ -203,7 +203,7 @@ func (p *progress) done(r journal.StepDone) {
 	}
 }
 
-// show shows how a step stands at an instant; with e.Until it is attempted again then.
+// show shows the state of a step at an instant; with e.Until it is attempted again then.
 func (p *progress) show(s *shownStep, e event, at time.Time) {
 	took := at.Sub(s.since)
 	if p.json {

@@ -16,7 +16,7 @@ import (
 	"moonseal/runtime/run"
 )
 
-// remote is the operator that asks the daemon.
+// remote is the operator that is the daemon's client.
 type remote struct {
 	*api.Client
 

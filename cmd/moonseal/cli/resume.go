@@ -25,13 +25,13 @@ func (a *app) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
 		Short: "Resume a parked run",
-		Long: `Resumes a parked run. If it cannot be known whether a change has happened, look at the
-appliance and say --as done or --as again. With --as look the run asks the appliance
+		Long: `Resumes a parked run. If it is not known whether a change has happened, look at the
+appliance, and use --as done or --as again. With --as look the run asks the appliance
 itself once more, which does no harm: right if it could not be reached. If several
-calls are unclear, say it of each by its name: --as 3.1=done --as 3.2=again. What a
-call that has happened returned, the run asks the appliance; if it cannot, it parks
-again, and --result JSON, or --result 3.1=JSON, says it. Without --as, what is known
-is shown first, and you are asked.`,
+calls are unclear, name each: --as 3.1=done --as 3.2=again. The run asks the appliance
+what a call that has happened returned; if it cannot, it parks again, and needs
+--result JSON, or --result 3.1=JSON. Without --as, you are shown what is known, and
+asked.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -79,7 +79,7 @@ type runOptions struct {
 	interrupted string // hint of how to continue; moonseal run NAME unless set
 }
 
-// in says how the job is done. What the command line does not say the config does.
+// in sets the mode of a job, if the command line has one; else it is the config's.
 func (o runOptions) in(job *worker.Job) {
 	switch {
 	case o.replay:

@@ -73,8 +73,7 @@ func strictSchema(dir, name string) (*jsonschema.Schema, error) {
 func checkSchema(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	s, err := strictSchema("schema", args[0]+".json")
 	ts.Check(err)
-	lines := strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n")
-	for _, line := range lines {
+	for line := range strings.SplitSeq(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n") {
 		v, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
 		ts.Check(err)
 		if list, is := v.([]any); is && len(list) == 0 {

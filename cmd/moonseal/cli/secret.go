@@ -22,7 +22,7 @@ func (a *app) secretCommand() *cobra.Command {
 	}
 	var asJSON bool
 	listing := &cobra.Command{
-		Use: "list", Short: "List the secrets that scripts and config name, and where each is found", Args: arguments(0, 0),
+		Use: "list", Short: "List the secrets that scripts and config name, and the source of each", Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.showSecrets(cmd.Context(), nil, asJSON) },
 	}
 	listing.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -78,7 +78,7 @@ func showStatus(out io.Writer, s *api.Status, now time.Time) error {
 }
 
 // servedUntil returns when the first of a playbook's certificates ends, in how many days
-// that is, and who has issued it. A certificate that the node has signed
+// that is, and its issuer. A certificate that the node has signed
 // itself is to be replaced, however long it lasts.
 func servedUntil(p api.PlaybookStatus, now time.Time) (until, days, issuer string) {
 	ends, ok := p.FirstEnd()
@@ -109,7 +109,7 @@ func nowDoing(p api.PlaybookStatus) string {
 	var parts []string
 	if r := p.Running; r != nil {
 		switch {
-		case r.Status == journal.Parked: // why stands below the table, and how it continues
+		case r.Status == journal.Parked: // the reason is below the table
 			parts = append(parts, r.ID+": parked")
 		case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 			parts = append(parts, r.ID+": waits for approval")
@@ -146,38 +146,38 @@ func nowDoing(p api.PlaybookStatus) string {
 
 // showTrouble prints below the table what needs a person, with the command to type.
 func showTrouble(out io.Writer, s *api.Status) {
-	say := func(format string, args ...any) { _, _ = plain.Fprintf(out, format+"\n", args...) }
+	line := func(format string, args ...any) { _, _ = plain.Fprintf(out, format+"\n", args...) }
 	if s.Config != nil {
-		say("\nthe config is broken, and the daemon continues with the one before: %s\n  moonseal reload   once it is fixed", s.Config)
+		line("\nthe config is broken, and the daemon continues with the one before: %s\n  moonseal reload   once it is fixed", s.Config)
 	}
 	for _, e := range s.Scripts {
-		say("\nbroken script: %s", e)
+		line("\nbroken script: %s", e)
 		printPlace(out, e.Place)
 	}
 	for _, p := range s.Playbooks {
 		r := p.Running
 		if r != nil && r.Lock != nil && r.Lock.Warning != "" {
 			l := r.Lock
-			say("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance works, or moonseal cancel %s",
+			line("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance works, or moonseal cancel %s",
 				p.Name, l.Name, l.Warning, l.Run, l.Playbook, when(l.Since), l.Run, l.Run)
 		}
 		switch {
 		case r != nil && r.Status == journal.Parked:
-			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
+			line("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
 		case r != nil && strings.HasPrefix(r.WaitsFor, run.WaitApproval):
-			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
+			line("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
 		case r != nil && r.Error != nil:
-			say("\n%s keeps failing: %s\n  moonseal run %s   tries again now, once it is fixed; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
+			line("\n%s keeps failing: %s\n  moonseal run %s   tries again now, once it is fixed; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
 		case r == nil && p.Gone:
-			say("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   removes it from the status", p.Name, p.Name)
+			line("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   removes it from the status", p.Name, p.Name)
 		case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0:
-			say("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
+			line("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
 				p.Name, strings.Join(p.LastRun.Left, "; "), p.Name, p.LastRun.ID)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
-			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s starts another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
+			line("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s starts another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}
 	}
 	if s.Cleanups > 0 {
-		say("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
+		line("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
 	}
 }

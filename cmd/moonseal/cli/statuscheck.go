@@ -23,7 +23,7 @@ const (
 
 const checkFlag = "check"
 
-// checks reports whether the command line asks for status --check, with whatever arguments.
+// checks reports whether the command line has status --check, with any other arguments.
 func (a *app) checks() bool {
 	return slices.Contains(a.args, "status") && slices.Contains(a.args, "--"+checkFlag)
 }
@@ -53,7 +53,7 @@ func (a *app) checkStatus(ctx context.Context, asJSON bool) error {
 // checkLine returns the state in one line, with the numbers that a monitor keeps after the bar.
 func checkLine(s *api.Status, expiring time.Duration, now time.Time) (code int, line string) {
 	word := "OK"
-	needs := map[string]bool{} // playbooks, and what is no playbook's
+	needs := map[string]bool{} // playbooks, and the keys of other problems
 	counts := map[string]int{}
 	for _, p := range s.Problems {
 		key := p.Playbook

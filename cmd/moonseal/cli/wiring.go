@@ -32,7 +32,7 @@ import (
 // workerCommand makes the program a run's child.
 const workerCommand = "worker"
 
-// worker is the child of a run: it speaks with its parent over the pair.
+// worker is the child of a run: it talks to its parent over the pair.
 func (a *app) worker() int {
 	pair, err := worker.Inherited(a.trace != nil)
 	if err != nil {
@@ -66,7 +66,7 @@ type wiring struct {
 	stderr   io.Writer
 	build    string
 	childEnv []string
-	traced   bool // children tell each point that they pass; see app.trace
+	traced   bool // children report each point that they pass; see app.trace
 }
 
 // wire returns the wiring for a config.
@@ -94,7 +94,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 		if !ok || into == nil {
 			return nil, &problem.Error{
 				Kind: problem.Usage, Target: fmt.Sprintf("%s:%d", cfg.Path, node.Line),
-				Message: "there are no settings for a module " + name + suggest.Phrase(name, names),
+				Message: "unknown module " + name + suggest.Phrase(name, names),
 			}
 		}
 		if err := config.DecodeNode(&node, into, cfg.Path); err != nil {
@@ -118,7 +118,7 @@ func knownModules(cfg *config.Config, names []string) error {
 	return nil
 }
 
-// job returns a job with everything that the config says.
+// job returns a job with everything that the config sets.
 func job(cfg *config.Config) (worker.Job, error) {
 	j := worker.Job{
 		Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts,
@@ -178,8 +178,7 @@ func (w *wiring) environment() []string {
 	return env
 }
 
-// secrets looks in systemd's credentials, then in the environment, then where
-// the config says.
+// secrets looks in systemd's credentials, then in the environment, then in the config.
 func (w *wiring) secrets() secret.Source {
 	var chain secret.Chain
 	for _, s := range w.secretSources() {
@@ -188,7 +187,7 @@ func (w *wiring) secrets() secret.Source {
 	return chain
 }
 
-// secretSource is a place where secrets are, and what people call it.
+// secretSource is a source of secrets, and its name for users.
 type secretSource struct {
 	name   string
 	source secret.Source
@@ -203,7 +202,7 @@ func (w *wiring) secretSources() []secretSource {
 	}
 }
 
-// configured is where the config says that secrets are.
+// configured is the secrets section of the config.
 type configured struct {
 	secrets     map[string]config.Secret
 	environment secret.Source
