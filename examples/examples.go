@@ -8,3 +8,8 @@ import _ "embed" // the config is a file, to be read where it stands
 //
 //go:embed moonseal.yaml
 var Config []byte
+
+// Schema is the JSON Schema of a moonseal.yaml, for editors.
+//
+//go:embed moonseal.schema.json
+var Schema []byte

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+	"time"
 
 	"moonseal/runtime/bind"
 	"moonseal/runtime/journal"
@@ -120,15 +121,36 @@ func all[T any](list *[]T, err error) ([]T, error) {
 	return *list, nil
 }
 
-// Alive reports whether a daemon listens, or may: where the socket cannot be reached
-// for want of rights, the next call says so.
-func (c *Client) Alive(ctx context.Context) bool {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+// answerTime is how long a daemon has to answer anything at all.
+const answerTime = 5 * time.Second
+
+// Reach returns nil if a daemon answers on the socket, else why none does. It is nil too
+// if the socket cannot be used, for want of rights for instance: the next request returns
+// that error. The connection is kept for that request.
+func (c *Client) Reach(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(bounded, http.MethodGet, "http://moonseal/", nil)
 	if err != nil {
-		return errors.Is(err, fs.ErrPermission)
+		return err
 	}
-	_ = conn.Close()
-	return true
+	res, err := c.http.Do(req)
+	switch {
+	case err == nil: // even that there is no such page is an answer
+		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxLine))
+		return res.Body.Close()
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case bounded.Err() != nil:
+		return &problem.Error{
+			Kind: problem.Timeout, Target: c.socket, Message: "the daemon does not answer within " + answerTime.String(), Cause: err,
+			Hint: "systemctl status moonseal shows whether it is stopped or overloaded",
+		}
+	}
+	if err := c.failed(err); problem.HasCode(err, problem.NeedsDaemon) {
+		return err
+	}
+	return nil
 }
 
 // Pause pauses a playbook, or all.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/plain"
@@ -19,24 +18,23 @@ func (a *app) backupCommand() *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Copy the journal, also while the daemon runs",
 		Long: `Writes a copy of the journal, as it is at one moment, to FILE (0600). The files under
-accounts/ in the state folder, account keys among them, are not in it: copy them
-with what you back files up with.`,
+accounts/ in the state directory, account keys among them, are not in it: copy them
+with your usual backup of files.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.reachConfig(cmd.Context())
-			if err != nil {
+			ctx := cmd.Context()
+			return a.with(ctx, decides, func(op operator) error {
+				if err := backup(ctx, op, args[0]); err != nil {
+					return err
+				}
+				_, err := plain.Fprintf(a.stdout, "the journal is copied to %s\n", args[0])
 				return err
-			}
-			if err := a.backup(cmd.Context(), cfg, args[0]); err != nil {
-				return err
-			}
-			_, _ = plain.Fprintf(a.stdout, "the journal is copied to %s\n", args[0])
-			return nil
+			})
 		},
 	}
 }
 
-func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err error) {
+func backup(ctx context.Context, op operator, path string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + problem.Reason(err), Cause: err}
@@ -47,11 +45,6 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, path string) (err 
 			_ = os.Remove(path) // half a copy must not look like a whole one
 		}
 	}()
-	op, err := a.operator(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, op.Close()) }()
 	return errors.Join(op.Backup(ctx, f), f.Sync())
 }
 
@@ -59,9 +52,9 @@ func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Restore the journal into an empty state directory",
-		Long: `Puts a copy that "moonseal backup" wrote into the state folder, which must hold no
-journal. Runs that were unfinished then are parked: what they have done since,
-nobody can tell from the copy.`,
+		Long: `Restores a copy that "moonseal backup" wrote into the state directory, which must hold
+no journal. Runs that were unfinished then are parked: the copy cannot tell what they
+have done since.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.loadConfig()

@@ -26,7 +26,7 @@ func TestTheHeartbeatSendsARefusedPasswordOnce(t *testing.T) {
 	cfg := &config.Config{Proxy: "http://user:hunter2@" + strings.TrimPrefix(proxy.URL, "http://")}
 	cfg.Alerts.Heartbeat = "BEAT"
 	for configs := int64(1); configs <= 2; configs++ {
-		beat := a.beat(cfg)
+		beat := a.wire(cfg).beat()
 		for range 3 {
 			if e := problem.From(beat(t.Context())); e == nil || e.Kind != problem.Auth || !strings.HasPrefix(e.Target, "proxy ") {
 				t.Errorf("%+v", e)

@@ -142,7 +142,7 @@ func BenchmarkSpawnToFirstStep(b *testing.B) {
 	}
 	work.Files = tree.Files
 	work.Playbook = "start"
-	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}, Jail: &worker.Jail{Write: []string{cfg.State}}}}
+	spawner := &timedSpawner{Spawner: worker.Exec{Path: w.exe, Args: []string{workerCommand}, Env: a.wire(cfg).environment(), Limits: worker.Limits{Memory: int64(cfg.Limits.Memory)}, Jail: &worker.Jail{Write: []string{cfg.State}}}}
 	var took, floor []time.Duration
 	p := &worker.Parent{
 		Journal: j, Build: unreleased + " " + buildID(w.exe), Control: control.New(j, a.clock), Spawner: spawner, Secrets: secret.Map{}, Redactor: &secret.Redactor{}, Embedded: scripts.Embedded(), Clock: a.clock,

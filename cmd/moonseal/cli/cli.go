@@ -1,5 +1,6 @@
-// Package cli is moonseal's command line: one file for each command, of which each asks
-// for what it needs and shows what comes back. What a person can do is the operator's.
+// Package cli is moonseal's command line: one file for each command, which parses its
+// flags, calls the operator, and shows the result. What a person can do is the operator's:
+// see operator.go.
 package cli
 
 import (
@@ -47,9 +48,8 @@ type app struct {
 	getenv         func(string) string
 	clock          clockwork.Clock
 	trace          func(run.Point, string) // for tests; nil
-	childEnv       []string                // that children get beside the usual; for tests
+	childEnv       []string                // added to the environment of children; for tests
 	build          string                  // see thisBuild
-	differs        bool                    // it was said that the daemon is of another build
 
 	config string // --config
 }
@@ -78,15 +78,15 @@ func (a *app) main() int {
 	if a.checks() {
 		return a.unknown(err)
 	}
-	a.printError(err)
+	printError(a.stderr, err)
 	if e := problem.From(err); e.Kind == problem.Usage && e.Place == nil { // a script that is wrong has failed
 		return exitUsage
 	}
 	return exitFailed
 }
 
-// exitCode ends the program when everything was said already.
-type exitCode int //nolint:errname // it is no error of anybody
+// exitCode ends the program when everything is printed already.
+type exitCode int //nolint:errname // it carries a code, and no message
 
 func (exitCode) Error() string { return "" }
 
@@ -96,17 +96,17 @@ func (a *app) root() *cobra.Command {
 		Short: "Renews TLS certificates on appliances that cannot run an ACME client",
 		Long: `moonseal renews TLS certificates on appliances that cannot run an ACME client:
 Cisco Unified Communications Manager clusters first of all. What a renewal does
-is a playbook: a Lua script in the scripts folder.
+is a playbook: a Lua script in the scripts directory.
 
   moonseal demo           watch one, with everything simulated
-  moonseal check          are the scripts in order?
-  moonseal run NAME       renew now, or go on where it was interrupted
+  moonseal check          find errors in the scripts
+  moonseal run NAME       renew now, or continue what was interrupted
   moonseal serve          the daemon: runs each when it is due
-  moonseal status         what is served, what is next, what waits for whom
+  moonseal status         what is served, what is next, what needs a person
 
 Exit codes: 0 done, or nothing to do; 1 failed, or something is wrong; 2 wrong use;
-3 not due, where --detailed-exitcode asks for it; 4 parked: a person has to look;
-5 waiting: it goes on later.`,
+3 not due, with --detailed-exitcode; 4 parked: a person must look; 5 waiting: it
+continues later.`,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -114,7 +114,7 @@ Exit codes: 0 done, or nothing to do; 1 failed, or something is wrong; 2 wrong u
 	root.PersistentFlags().StringVar(&a.config, "config", "", "config `file` (default: moonseal.yaml, then /etc/moonseal/moonseal.yaml)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		message := err.Error()
-		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok { // its own words are those of strconv
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok { // its own message is that of strconv
 			what := map[string]string{"int": "a whole number", "duration": "a duration such as 30s", "bool": "true or false"}[bad.GetFlag().Value.Type()]
 			message = fmt.Sprintf("--%s takes %s, not %q", bad.GetFlag().Name, what, bad.GetValue())
 		}
@@ -124,18 +124,18 @@ Exit codes: 0 done, or nothing to do; 1 failed, or something is wrong; 2 wrong u
 	return root
 }
 
-// addCommands adds the commands, sorted by when one needs them.
+// addCommands adds the commands, grouped by when they are needed.
 func (a *app) addCommands(root *cobra.Command) {
 	for _, g := range []struct {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"look", "See how things are:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
-		{"act", "Do something about it:", []*cobra.Command{
+		{"look", "Inspect:", []*cobra.Command{a.statusCommand(), a.runsCommand(), a.logsCommand(), a.doctorCommand(), a.checkCommand()}},
+		{"act", "Operate:", []*cobra.Command{
 			a.runCommand(), a.approveCommand(), a.denyCommand(), a.resumeCommand(), a.cancelCommand(), a.unlockCommand(), a.cleanupCommand(), a.forgetCommand(),
 			a.pauseCommand(true), a.pauseCommand(false), a.reloadCommand(),
 		}},
-		{"set", "Set it up, and keep it:", []*cobra.Command{
+		{"set", "Set up and maintain:", []*cobra.Command{
 			a.initCommand(), a.secretCommand(), a.trustCommand(), a.alertCommand(), a.serveCommand(), a.backupCommand(), a.restoreCommand(),
 		}},
 		{"try", "Rehearse, and write playbooks:", []*cobra.Command{a.demoCommand(), a.labCommand(), a.stubsCommand()}},
@@ -153,7 +153,7 @@ func (a *app) addCommands(root *cobra.Command) {
 // which the first least must be there: cobra's own errors name no hint.
 func arguments(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		e := &problem.Error{Kind: problem.Usage, Hint: "it is called as " + cmd.UseLine()}
+		e := &problem.Error{Kind: problem.Usage, Hint: "usage: " + cmd.UseLine()}
 		switch {
 		case len(args) < least:
 			e.Message = "missing argument " + strings.Fields(cmd.Use)[1+len(args)]
@@ -166,7 +166,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// subcommand refuses what is no command below cmd.
+// subcommand refuses what is not a command below cmd.
 func subcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -9,7 +9,7 @@ import (
 )
 
 // completion returns the words that a shell offers for a command's first argument.
-// An error offers none: nobody asked for it.
+// After an error there are none.
 type completion func(ctx context.Context) ([]string, error)
 
 // first makes c what completes a command's first argument.
@@ -26,41 +26,36 @@ func first(c completion) cobra.CompletionFunc {
 	}
 }
 
-// completePlaybooks offers the playbooks that the scripts folder has.
+// completePlaybooks offers the playbooks of the scripts directory.
 func (a *app) completePlaybooks(ctx context.Context) ([]string, error) {
-	cfg, err := a.loadConfig()
-	if err != nil {
-		return nil, err
-	}
-	var report checked
-	if err := a.check(ctx, cfg, cfg.Scripts, &report); err != nil {
-		return nil, err
-	}
 	var names []string
-	for _, p := range report.Playbooks {
-		names = append(names, p.Name)
-	}
-	return names, nil
+	err := a.strictly(ctx, func(op operator) error {
+		report, err := op.Scripts(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range report.Playbooks {
+			names = append(names, p.Name)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // completeRuns offers the latest runs, with playbook and status.
 func (a *app) completeRuns(unfinished bool) completion {
 	const latest = 50
 	return func(ctx context.Context) ([]string, error) {
-		cfg, err := a.loadConfig()
-		if err != nil {
-			return nil, err
-		}
-		runs, _, err := a.listRuns(ctx, cfg, journal.Filter{Limit: latest})
-		if err != nil {
-			return nil, err
-		}
 		var words []string
-		for _, r := range runs {
-			if !unfinished || r.Ended.IsZero() {
-				words = append(words, cobra.CompletionWithDesc(r.ID, r.Playbook+", "+r.status()))
+		err := a.strictly(ctx, func(op operator) error {
+			runs, _, err := listRuns(ctx, op, journal.Filter{Limit: latest})
+			for _, r := range runs {
+				if !unfinished || r.Ended.IsZero() {
+					words = append(words, cobra.CompletionWithDesc(r.ID, r.Playbook+", "+r.status()))
+				}
 			}
-		}
-		return words, nil
+			return err
+		})
+		return words, err
 	}
 }

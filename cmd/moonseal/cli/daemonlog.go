@@ -14,7 +14,7 @@ import (
 // liveLog is a log handler whose level and format can change while it is used.
 type liveLog struct {
 	current *atomic.Pointer[slog.Handler]
-	with    []func(slog.Handler) slog.Handler // what loggers were given since
+	with    []func(slog.Handler) slog.Handler // what loggers have added since
 }
 
 func newLiveLog() *liveLog { return &liveLog{current: &atomic.Pointer[slog.Handler]{}} }
@@ -52,17 +52,17 @@ func (l *liveLog) and(with func(slog.Handler) slog.Handler) slog.Handler {
 	return &liveLog{l.current, append(slices.Clip(l.with), with)}
 }
 
-// logHandler is what the daemon's log lines go to: under systemd with journald's
-// levels and without the time, which journald knows.
-func (a *app) logHandler(cfg *config.Config) slog.Handler {
-	opts := &slog.HandlerOptions{Level: cfg.Log.Level}
-	form := func(w io.Writer, opts *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, opts) }
-	if cfg.Log.Format == config.LogJSON {
-		form = func(w io.Writer, opts *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, opts) }
+// logHandler returns the handler of the daemon's log: under systemd with journald's
+// levels and without the time, which journald adds.
+func (w *wiring) logHandler() slog.Handler {
+	opts := &slog.HandlerOptions{Level: w.cfg.Log.Level}
+	form := func(out io.Writer, opts *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(out, opts) }
+	if w.cfg.Log.Format == config.LogJSON {
+		form = func(out io.Writer, opts *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(out, opts) }
 	}
-	w := plain.Raw(a.stderr) // both forms escape by themselves
-	if a.getenv("JOURNAL_STREAM") == "" {
-		return form(w, opts)
+	raw := plain.Raw(w.stderr) // both forms escape by themselves
+	if w.getenv("JOURNAL_STREAM") == "" {
+		return form(raw, opts)
 	}
-	return newJournald(w, opts, form)
+	return newJournald(raw, opts, form)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"moonseal/scripts"
 )
 
-// demoPlaybook is what the demo runs, and demoNode where it renews.
+// demoPlaybook is what the demo runs, and demoNode the node that it renews.
 const (
 	demoPlaybook = "cucm-tomcat"
 	demoNode     = "cucm01-pub." + lab.Domain
@@ -28,14 +29,14 @@ func (a *app) demoCommand() *cobra.Command {
 	var outage time.Duration
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Watch a renewal from beginning to end, with everything simulated",
+		Short: "Watch a whole renewal, with everything simulated",
 		Long: `Starts a lab in this process, an ACME CA, DNS servers and a CUCM cluster on the
-loopback address, and runs the playbook cucm-tomcat against it: the very script,
-CA protocol, DNS, REST API and SSH prompt that a real renewal meets.`,
+loopback address, and runs the playbook cucm-tomcat against it: the script,
+CA protocol, DNS, REST API and SSH prompt of a real renewal.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), dir, outage) },
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "keep config, scripts, state and logs in this folder")
+	cmd.Flags().StringVar(&dir, "dir", "", "keep config, scripts, state and logs in this directory")
 	cmd.Flags().DurationVar(&outage, "outage", 3*time.Second, "how long the simulated restart takes")
 	return cmd
 }
@@ -65,20 +66,30 @@ func (a *app) demo(ctx context.Context, dir string, outage time.Duration) (err e
 	_, _ = plain.Fprintf(a.stdout, "An ACME CA, DNS for %s and a CUCM cluster are up; %s runs against them.\n\n", lab.Domain, filepath.Base(demoPlaybook+".lua"))
 	demo := *a
 	demo.getenv = func(name string) string { return cmp.Or(world.Env(name), a.getenv(name)) }
-	code, err := demo.run(ctx, cfg, demoPlaybook, runOptions{force: true, interrupted: "moonseal demo begins anew"})
-	if err != nil || code != exitDone {
-		return ended(code, err)
+	if err := demo.renew(ctx, cfg); err != nil {
+		return err
 	}
 	after, err := world.Ledger(ctx)
 	if err != nil {
 		return err
 	}
-	return a.demoResult(before, after)
+	return demoResult(a.stdout, before, after)
 }
 
-// demoResult shows what the world says of it.
-func (a *app) demoResult(before, after *lab.Ledger) error {
-	w := a.stdout
+// renew runs the demo's playbook here, whatever daemon this machine has.
+func (a *app) renew(ctx context.Context, cfg *config.Config) (err error) {
+	p := a.newProgress(false, cfg.Log.Level)
+	defer p.close()
+	l := a.local(cfg)
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return ended(l.Run(ctx, demoPlaybook, runOptions{force: true, interrupted: "moonseal demo starts over"}, p))
+}
+
+// demoResult shows the result as the lab's ledger has it.
+func demoResult(w io.Writer, before, after *lab.Ledger) error {
 	_, _ = plain.Fprintf(w, "\n%s served before  %s\n", demoNode, before.Served[demoNode])
 	_, _ = plain.Fprintf(w, "%s serves now     %s\n", demoNode, after.Served[demoNode])
 	_, _ = plain.Fprintf(w, "TXT records left: %d\n", len(after.TXT.Present))

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// hosts compares with its pins what each further host shows that is trusted.
+// hosts compares what each further trusted host shows with its pins.
 func (e *examination) hosts(ctx context.Context) {
 	accounts := filepath.Join(e.cfg.State, "accounts")
 	var files []string
@@ -23,7 +23,7 @@ func (e *examination) hosts(ctx context.Context) {
 		files = append(files, found...)
 	}
 	if len(files) == 0 {
-		e.add("hosts", "none is trusted yet: moonseal trust HOST pins what one shows", nil)
+		e.add("hosts", "no host is trusted yet: moonseal trust HOST pins what a host shows", nil)
 	}
 	for _, file := range files {
 		host, tenant := filepath.Base(filepath.Dir(file)), ""
@@ -36,11 +36,11 @@ func (e *examination) hosts(ctx context.Context) {
 			e.addFor(tenant, "host "+host, "", err)
 			continue
 		}
-		said := tenant + "\x00node " + host
-		if len(pins.TLS) > 0 && !e.said[said+" REST"] {
+		key := tenant + "\x00node " + host
+		if len(pins.TLS) > 0 && !e.reported[key+" REST"] {
 			e.addFor(tenant, "host "+host+" REST", "shows the pinned certificate", e.shown(ctx, store, host, pins))
 		}
-		if len(pins.SSH) > 0 && !e.said[said+" SSH"] {
+		if len(pins.SSH) > 0 && !e.reported[key+" SSH"] {
 			e.addFor(tenant, "host "+host+" SSH", "shows the pinned key", e.key(ctx, store, host, pins))
 		}
 	}

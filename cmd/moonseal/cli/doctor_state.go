@@ -14,20 +14,18 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// state looks at the state folder: the daemon, the journal, and the modes of files.
+// state checks the state directory: the daemon, the journal, and the modes of files.
 func (e *examination) state(ctx context.Context) {
-	c := e.app.daemon(e.cfg)
-	runs := c.Alive(ctx)
+	_, err := e.op.Status(ctx)
+	runs := !problem.HasCode(err, problem.NeedsDaemon)
 	if runs {
-		_, err := c.Status(ctx)
 		e.add("daemon", "listens on "+e.cfg.Listen.Socket, err)
 	} else {
-		e.add("daemon", "none runs", nil)
+		e.add("daemon", "not running", nil)
 	}
 	if _, err := os.ReadDir(e.cfg.State); runs && errors.Is(err, fs.ErrPermission) {
-		_, err := c.Records().Runs(ctx, journal.Filter{Limit: 1})
-		e.add("journal", "the daemon reads it", err)
-		e.add("modes of files", "not looked at: the state folder is the daemon's user's alone, and only that one sees into it", nil)
+		e.add("journal", "the daemon reads it", e.recordsRead(ctx))
+		e.add("modes of files", "not checked: only the daemon's user may read the state directory", nil)
 		e.apart = true
 		return
 	}
@@ -40,23 +38,32 @@ func (e *examination) state(ctx context.Context) {
 		_, err := j.Runs(ctx, journal.Filter{Limit: 1})
 		e.add("journal", e.cfg.State, errors.Join(err, j.Close()))
 	}
-	e.add("modes of files", "nobody else can use them", e.modes())
+	e.add("modes of files", "only their owner can use them", e.modes())
 	e.add("socket", "for "+cmp.Or(e.cfg.Listen.Group, "its owner"), e.socket())
 }
 
-// socket refuses one that the group which is to use it cannot reach.
+// recordsRead reads from the journal as the operator has it.
+func (e *examination) recordsRead(ctx context.Context) error {
+	records, err := e.op.Records(ctx)
+	if err == nil {
+		_, err = records.Runs(ctx, journal.Filter{Limit: 1})
+	}
+	return err
+}
+
+// socket refuses one that its group cannot reach.
 func (e *examination) socket() error {
 	l := e.cfg.Listen
 	if rel, err := filepath.Rel(e.cfg.State, l.Socket); l.Group == "" || err != nil || strings.HasPrefix(rel, "..") {
 		return nil //nolint:nilerr // it is elsewhere
 	}
 	return &problem.Error{
-		Kind: problem.Usage, Target: l.Socket, Message: "group " + l.Group + " cannot reach it: the state folder is its owner's alone",
+		Kind: problem.Usage, Target: l.Socket, Message: "group " + l.Group + " cannot reach it: the state directory is its owner's alone",
 		Hint: "listen: { socket: /run/moonseal/moonseal.sock, group: " + l.Group + " }",
 	}
 }
 
-// modes refuses what others can read or write below the state folder, and what is
+// modes refuses what others can read or write below the state directory, and what is
 // not its owner's.
 func (e *examination) modes() error {
 	var open, strange []string
@@ -92,7 +99,7 @@ func (e *examination) modes() error {
 	}
 	if len(strange) > 0 {
 		return &problem.Error{
-			Kind: problem.Usage, Target: strange[0], Message: fmt.Sprintf("it is not %s's, as the state folder is, and %d more", userName(owner), len(strange)-1),
+			Kind: problem.Usage, Target: strange[0], Message: fmt.Sprintf("not owned by %s, as the state directory is, and %d more", userName(owner), len(strange)-1),
 			Hint: fmt.Sprintf("chown -R %s: %s", userName(owner), e.cfg.State),
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,33 +23,37 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// systemDir is where the config of a machine's daemon is looked for.
+// systemDir has the config of a machine's daemon.
 const systemDir = "/etc/moonseal"
 
 func (a *app) initCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Write a commented config and a first playbook",
-		Long: `Writes into DIR, this folder unless named, moonseal.yaml with every setting explained,
-scripts/first.lua with mode = "ask" (nothing is changed before you approve), and the
-editor's definition files. Files that are there already are left alone.`,
+		Long: `Writes into DIR, by default the current directory, moonseal.yaml with every setting
+explained, scripts/first.lua with mode = "ask" (nothing is changed before you approve),
+and for editors the config's schema and the definition files of all modules. Files that
+exist are kept.`,
 		Args: arguments(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir := "."
 			if len(args) > 0 {
 				dir = args[0]
 			}
-			return a.init(dir)
+			return initialize(a.stdout, dir)
 		},
 	}
 }
 
-func (a *app) init(dir string) error {
+func initialize(w io.Writer, dir string) error {
 	text := shipped.Config
-	if filepath.Clean(dir) == systemDir { // all who read it are to find the one daemon
+	if filepath.Clean(dir) == systemDir { // every user of it must reach the one daemon
 		text = bytes.Replace(text, []byte("\n# state: "), []byte("\nstate: "), 1)
 	}
-	if err := a.writeNew(filepath.Join(dir, "moonseal.yaml"), text); err != nil {
+	if err := writeNew(w, filepath.Join(dir, "moonseal.yaml"), text); err != nil {
+		return err
+	}
+	if err := writeNew(w, filepath.Join(dir, "moonseal.schema.json"), shipped.Schema); err != nil {
 		return err
 	}
 	for _, f := range []struct{ from, to string }{{"templates/first.lua", "scripts/first.lua"}, {"templates/luarc.json", "scripts/.luarc.json"}} {
@@ -56,7 +61,7 @@ func (a *app) init(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := a.writeNew(filepath.Join(dir, f.to), data); err != nil {
+		if err := writeNew(w, filepath.Join(dir, f.to), data); err != nil {
 			return err
 		}
 	}
@@ -64,14 +69,14 @@ func (a *app) init(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.writeStubs(reg, filepath.Join(dir, "scripts", ".stubs")); err != nil {
+	if err := writeStubs(w, reg, filepath.Join(dir, "scripts", ".stubs")); err != nil {
 		return err
 	}
 	config := ""
-	if clean := filepath.Clean(dir); clean != "." && clean != systemDir { // these are looked into anyway
+	if clean := filepath.Clean(dir); clean != "." && clean != systemDir { // these are searched anyway
 		config = " --config " + filepath.Join(dir, "moonseal.yaml")
 	}
-	_, _ = plain.Fprintf(a.stdout, `next:
+	_, _ = plain.Fprintf(w, `next:
   edit      %[2]s: host, domain, zone, address
   check     moonseal check%[1]s
   secrets   moonseal secret test%[1]s
@@ -82,8 +87,8 @@ func (a *app) init(dir string) error {
 	return nil
 }
 
-// writeNew writes a file that is not there yet.
-func (a *app) writeNew(path string, data []byte) (err error) {
+// writeNew writes a file unless it exists.
+func writeNew(w io.Writer, path string, data []byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot write it: " + problem.Reason(err), Cause: err}
@@ -94,7 +99,7 @@ func (a *app) writeNew(path string, data []byte) (err error) {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // as above
 	if errors.Is(err, fs.ErrExist) {
-		_, _ = plain.Fprintf(a.stdout, "kept   %s\n", path)
+		_, _ = plain.Fprintf(w, "kept   %s\n", path)
 		return nil
 	}
 	if err != nil {
@@ -104,6 +109,6 @@ func (a *app) writeNew(path string, data []byte) (err error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	_, _ = plain.Fprintf(a.stdout, "wrote  %s\n", path)
+	_, _ = plain.Fprintf(w, "wrote  %s\n", path)
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // journald writes lines as journald reads them from a service's stderr: each
-// begins with its syslog level (sd-daemon(3)) and leaves the time out.
+// starts with its syslog level (sd-daemon(3)), and has no time.
 type journald struct {
 	mu   *sync.Mutex
 	w    io.Writer

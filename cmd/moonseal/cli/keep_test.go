@@ -42,16 +42,16 @@ func TestWhatWasRemovedIsSaid(t *testing.T) {
 	look := func() {
 		t.Helper()
 		horizon := clock.Now().Add(-40 * day).Local().Format(time.DateOnly)
-		if out := w.moonseal(exitDone, "runs"); !strings.Contains(out, ids[1]) || !strings.Contains(out, "what ended before "+horizon+" was removed, but for the last of each playbook: keep.runs is 40d\n") {
+		if out := w.moonseal(exitDone, "runs"); !strings.Contains(out, ids[1]) || !strings.Contains(out, "runs that ended before "+horizon+" are pruned, except the last of each playbook: keep.runs is 40d\n") {
 			t.Errorf("runs: %s", out)
 		}
-		if out := w.moonseal(exitDone, "runs", "--limit", "1"); strings.Contains(out, "was removed") {
+		if out := w.moonseal(exitDone, "runs", "--limit", "1"); strings.Contains(out, "pruned") {
 			t.Errorf("runs --limit: %s", out)
 		}
-		if out := w.moonseal(exitDone, "logs", ids[1]); !strings.Contains(out, "the log of run "+ids[1]+" was removed: keep.logs is 7d, and it ended ") {
+		if out := w.moonseal(exitDone, "logs", ids[1]); !strings.Contains(out, "the log of run "+ids[1]+" is pruned: keep.logs is 7d, and the run ended ") {
 			t.Errorf("logs: %s", out)
 		}
-		if out := w.moonseal(exitDone, "logs", ids[2]); !strings.Contains(out, "it was so") || strings.Contains(out, "removed") {
+		if out := w.moonseal(exitDone, "logs", ids[2]); !strings.Contains(out, "it was so") || strings.Contains(out, "pruned") {
 			t.Errorf("logs of the last run: %s", out)
 		}
 		want := fmt.Sprintf("run %s: it is not there: what ended before %s was removed", ids[0], horizon)

@@ -13,22 +13,22 @@ import (
 	"moonseal/runtime/reload"
 )
 
-// loadedScripts is a scripts folder as a daemon would have it live.
+// loadedScripts is a scripts directory as a daemon would have it live.
 type loadedScripts struct {
 	*reload.Snapshot
 
 	secrets map[string]bool // that scripts name while they are loaded
 }
 
-// loadScripts loads a scripts folder in children, and checks what is in it as the
+// loadScripts loads a scripts directory in children, and checks what is in it as the
 // daemon does. A script that ends its child is one of the problems, and costs no
-// other. only, if it is not nil, says which scripts to load.
-func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string, only func(file string) bool) (*loadedScripts, error) {
-	work, err := job(cfg)
+// other. only, if it is not nil, selects the scripts to load.
+func (w *wiring) loadScripts(ctx context.Context, dir string, only func(file string) bool) (*loadedScripts, error) {
+	work, err := job(w.cfg)
 	if err != nil {
 		return nil, err
 	}
-	parent, err := a.parent(cfg, nil, nil, nil)
+	parent, err := w.parent(nil, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string, o
 		work.Files = files
 		loaded, err := parent.Load(ctx, work)
 		if err == nil {
-			err = daemon.Check(loaded, files, cfg.Blackouts, a.clock.Now())
+			err = daemon.Check(loaded, files, w.cfg.Blackouts, w.clock.Now())
 		}
 		if err != nil {
 			return nil, err
@@ -47,14 +47,14 @@ func (a *app) loadScripts(ctx context.Context, cfg *config.Config, dir string, o
 		}
 		return &reload.Loaded{Playbooks: loaded.Playbooks, Problems: loaded.Problems}, nil
 	}
-	o := reload.Options{Dir: dir, Hooks: hooksFor(cfg, dir), Clock: a.clock, Log: slog.New(slog.DiscardHandler), Load: load}
+	o := reload.Options{Dir: dir, Hooks: hooksFor(w.cfg, dir), Clock: w.clock, Log: slog.New(slog.DiscardHandler), Load: load}
 	if out.Snapshot, err = reload.Once(ctx, o, only); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// hooksFor is the folder that the config has for the hooks of its own scripts folder.
+// hooksFor returns the config's directory of hooks if dir is the config's scripts directory.
 func hooksFor(cfg *config.Config, dir string) string {
 	if dir == cfg.Scripts {
 		return cfg.Hooks
@@ -62,7 +62,7 @@ func hooksFor(cfg *config.Config, dir string) string {
 	return ""
 }
 
-// playbooks are those that are in order.
+// playbooks returns those that are in order.
 func (l *loadedScripts) playbooks() []*bundle.Playbook {
 	var out []*bundle.Playbook
 	for _, p := range l.Playbooks {
@@ -71,7 +71,7 @@ func (l *loadedScripts) playbooks() []*bundle.Playbook {
 	return out
 }
 
-// files are the sources of the playbooks that are in order.
+// files returns the sources of the playbooks that are in order.
 func (l *loadedScripts) files() map[string]string {
 	out := map[string]string{}
 	for _, p := range l.Playbooks {
@@ -80,7 +80,7 @@ func (l *loadedScripts) files() map[string]string {
 	return out
 }
 
-// secretNames are the secrets that scripts and config name, each once.
+// secretNames returns the secrets that scripts and config name, each once.
 func (l *loadedScripts) secretNames(cfg *config.Config) []string {
 	names := slices.AppendSeq(cfg.SecretNames(), maps.Keys(l.secrets))
 	slices.Sort(names)
@@ -90,11 +90,11 @@ func (l *loadedScripts) secretNames(cfg *config.Config) []string {
 // findPlaybook returns the playbook called name. Its script is looked for by its
 // name first, so that the scripts beside it cost nothing; one that is called
 // otherwise is looked for in all.
-func (a *app) findPlaybook(ctx context.Context, cfg *config.Config, name string) (*reload.Playbook, error) {
+func (w *wiring) findPlaybook(ctx context.Context, name string) (*reload.Playbook, error) {
 	var problems []*problem.Error
 	var names []string
 	for _, only := range []func(string) bool{func(file string) bool { return bundle.ScriptName(file) == name }, nil} {
-		loaded, err := a.loadScripts(ctx, cfg, cfg.Scripts, only)
+		loaded, err := w.loadScripts(ctx, w.cfg.Scripts, only)
 		if err != nil {
 			return nil, err
 		}

@@ -3,24 +3,53 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"os"
 
-	"moonseal/modules"
 	"moonseal/runtime/api"
 	"moonseal/runtime/bind"
-	"moonseal/runtime/bundle"
 	"moonseal/runtime/config"
-	"moonseal/runtime/control"
-	"moonseal/runtime/daemon"
 	"moonseal/runtime/journal"
-	"moonseal/runtime/run"
+	"moonseal/runtime/problem"
 )
 
-// operator is what a person can decide: through the daemon, or here if none runs. Both
-// do the same, and refuse the same with the same codes.
+// operator is everything that a person can do with a moonseal. It has two
+// implementations: remote, the daemon's client, and local, the engine in this process.
+// [app.operator] chooses one for a command, once. Both do the same, and refuse the same
+// with the same codes.
 type operator interface {
-	Records() api.Records
+	viewer
+	decider
+	// Config returns the config; of a daemon whose config file is broken, only what is
+	// needed to reach it.
+	Config() *config.Config
+	// Run starts a run of a playbook, or continues its unfinished one, shows it on p, and
+	// returns the exit code.
+	Run(ctx context.Context, playbook string, o runOptions, p *progress) (int, error)
+	Reload(ctx context.Context) (*api.ReloadReply, error)
+	TestAlerts(ctx context.Context) (*api.AlertReply, error)
+	Backup(ctx context.Context, w io.Writer) error
+	Close() error
+}
+
+// viewer is what there is to see. Nothing here needs the lock of the state directory.
+type viewer interface {
+	// Status is the daemon's; without one the error is why there is none.
+	Status(ctx context.Context) (*api.Status, error)
+	Records(ctx context.Context) (api.Records, error)
+	// Interrupted reports whether a run that is running has lost its process.
+	Interrupted(r journal.Run) (bool, error)
+	// Scripts returns what the scripts directory has, as it is on disk if this user may
+	// read it.
+	Scripts(ctx context.Context) (*checked, error)
+	SecretNames(ctx context.Context) ([]string, error)
+	Secret(ctx context.Context, name string) api.SecretState
+	// Examine checks what the playbooks name, and changes nothing.
+	Examine(ctx context.Context) ([]bind.Finding, error)
+}
+
+// decider is what a person can decide.
+type decider interface {
 	Approve(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
 	Deny(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
 	Resume(ctx context.Context, run string, d api.Decision) (*journal.Run, error)
@@ -32,178 +61,117 @@ type operator interface {
 	Pause(ctx context.Context, r api.PauseRequest) error
 	// ForgetPlaybook drops what is known of a playbook whose script is gone.
 	ForgetPlaybook(ctx context.Context, r api.ForgetRequest) error
-	Backup(ctx context.Context, w io.Writer) error
-	// Continues says how a run continues that is free to.
+	// Continues describes how a run continues once nothing holds it up.
 	Continues(r *journal.Run) string
-	Close() error
 }
 
-// operator returns the daemon's client, or if no daemon listens, what works in the
-// state directory.
-func (a *app) operator(ctx context.Context, cfg *config.Config) (operator, error) {
-	if c := a.daemon(cfg); c.Alive(ctx) {
-		return remote{c}, nil
+// access is what a command needs of the state directory.
+type access int
+
+const (
+	reads   access = iota // needs no lock: it works beside a foreground run
+	decides               // needs the lock, unless a daemon has it
+)
+
+// operator reads the config and chooses the operator. If the config is broken, and a daemon
+// continues with the one that it has, that daemon is still reached, and the error is only
+// shown.
+func (a *app) operator(ctx context.Context, needs access) (operator, error) {
+	cfg, err := a.loadConfig()
+	if err == nil {
+		return a.choose(ctx, cfg, needs)
 	}
-	j, err := a.openJournal(ctx, cfg)
-	if err != nil {
+	where, lost := config.Where(a.config, a.getenv)
+	if lost != nil {
 		return nil, err
 	}
-	reg, err := bind.NewRegistry(modules.All()...)
-	if err != nil {
-		return nil, errors.Join(err, j.Close())
-	}
-	return &local{app: a, cfg: cfg, journal: j, control: control.New(j, a.clock).Knowing(reg)}, nil
-}
-
-// remote lets the daemon do it.
-type remote struct{ *api.Client }
-
-// Cancel waits until the run has ended, or its process cannot end it.
-func (r remote) Cancel(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
-	now, err := r.Client.Cancel(ctx, id, d)
-	for err == nil && now.Ended.IsZero() {
-		now, err = r.Follow(ctx, now.ID, func(journal.Record) {})
-		if err == nil && now.Status == journal.Parked {
-			break
-		}
-	}
-	return now, err
-}
-
-func (remote) Continues(*journal.Run) string { return "it continues now" }
-
-func (remote) Close() error { return nil }
-
-// local works in a state directory that no daemon has.
-type local struct {
-	app     *app
-	cfg     *config.Config
-	journal *journal.Journal
-	control *control.Control
-}
-
-func (l *local) Close() error { return l.journal.Close() }
-
-func (l *local) Records() api.Records { return l.journal }
-
-func (l *local) decision(d api.Decision) control.Decision {
-	return daemon.Decision(l.app.who(), d)
-}
-
-// who names the person at the terminal, as the daemon would.
-func (a *app) who() string { return api.Who(os.Getuid(), a.getenv("SUDO_USER")) }
-
-func (l *local) Approve(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
-	return orNil(l.control.Approve(ctx, id, l.decision(d)))
-}
-
-func (l *local) Deny(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
-	return orNil(l.control.Deny(ctx, id, l.decision(d)))
-}
-
-func (l *local) Resume(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
-	return orNil(l.control.Resume(ctx, id, l.decision(d)))
-}
-
-func (l *local) Cancel(ctx context.Context, id string, d api.Decision) (*journal.Run, error) {
-	r, err := l.control.Cancel(ctx, id, l.decision(d))
-	if err != nil {
+	r := a.remote(where)
+	if r.Reach(ctx) != nil {
 		return nil, err
 	}
-	if err := l.work(ctx, r.ID, run.Cancel); err != nil {
-		return nil, err
+	printError(a.stderr, err)
+	_, _ = fmt.Fprintln(a.stderr, "the daemon continues with the config that it has")
+	return r, nil
+}
+
+// choose returns the daemon's client if the daemon answers. Otherwise the process that has
+// the lock of the state directory is the local engine: what decides takes the lock now,
+// what only reads never does. The socket is tried before the lock, because only the socket
+// names the daemon: the config may name no state directory, or another one than
+// the daemon was started with. If the lock turns out to be taken, a socket that nothing
+// listened on is tried once more, in case a daemon has just started.
+func (a *app) choose(ctx context.Context, cfg *config.Config, needs access) (operator, error) {
+	r := a.remote(cfg)
+	absent := r.Reach(ctx)
+	if absent == nil {
+		return r, nil
 	}
-	return orNil(l.journal.Run(ctx, r.ID))
+	l := a.local(cfg)
+	l.absent = absent
+	if needs == reads {
+		return l, nil
+	}
+	err := l.lock(ctx)
+	switch {
+	case err == nil:
+		return l, nil
+	case !errors.Is(err, journal.ErrLocked):
+		return nil, err
+	case problem.HasCode(absent, problem.NeedsDaemon) && r.Reach(ctx) == nil:
+		return r, nil
+	}
+	return nil, inUse(err, cfg.Listen.Socket)
 }
 
-func (l *local) Unlock(ctx context.Context, id string, d api.Decision) ([]string, error) {
-	return l.control.Unlock(ctx, id, l.decision(d))
+// inUse is the error of a state directory whose lock another process has, and that no
+// daemon answers for.
+func inUse(err error, socket string) error {
+	e := *problem.From(err)
+	e.Code, e.Message = problem.StateInUse, e.Message+", and no daemon answers on "+socket
+	e.Hint = "if a daemon is starting or stopping, try again in a moment; else wait until the process has ended, or stop it"
+	return &e
 }
 
-func (l *local) Cleanup(ctx context.Context, id string) error {
-	r, err := l.control.Cleanup(ctx, id, l.decision(api.Decision{}))
+// with calls do with the operator, and closes it.
+func (a *app) with(ctx context.Context, needs access, do func(operator) error) error {
+	op, err := a.operator(ctx, needs)
+	return using(op, err, do)
+}
+
+// strictly is with for a command that only reads, and that a broken config ends though a
+// daemon may run.
+func (a *app) strictly(ctx context.Context, do func(operator) error) error {
+	cfg, err := a.loadConfig()
 	if err != nil {
 		return err
 	}
-	return l.work(ctx, r.ID, run.Cleanup)
+	op, err := a.choose(ctx, cfg, reads)
+	return using(op, err, do)
 }
 
-func (l *local) Forget(ctx context.Context, id string) ([]journal.Undo, error) {
-	return l.control.Forget(ctx, id, l.decision(api.Decision{}))
-}
-
-func (l *local) Pause(ctx context.Context, r api.PauseRequest) error {
-	if !r.Paused {
-		return l.control.Unpause(ctx, r.Playbook, l.decision(api.Decision{}))
+func using(op operator, err error, do func(operator) error) error {
+	if err != nil {
+		return err
 	}
-	if r.Playbook != "" {
-		if err := l.app.knownPlaybook(ctx, l.cfg, r.Playbook); err != nil {
+	return errors.Join(do(op), op.Close())
+}
+
+// onRun calls do with the operator and the run that id names.
+func (a *app) onRun(ctx context.Context, id string, do func(operator, journal.Run) error) error {
+	return a.with(ctx, decides, func(op operator) error {
+		r, err := runOf(ctx, op, id)
+		if err != nil {
 			return err
 		}
-	}
-	return l.control.Pause(ctx, r.Playbook, l.decision(api.Decision{}))
+		return do(op, r)
+	})
 }
 
-func (l *local) ForgetPlaybook(ctx context.Context, r api.ForgetRequest) error {
-	loaded, err := l.app.loadScripts(ctx, l.cfg, l.cfg.Scripts, nil)
+// runOf returns the run that id names.
+func runOf(ctx context.Context, op operator, id string) (journal.Run, error) {
+	records, err := op.Records(ctx)
 	if err != nil {
-		return err
+		return journal.Run{}, err
 	}
-	for _, p := range loaded.Playbooks {
-		if p.Name == r.Playbook {
-			return control.ScriptExists(r.Playbook, p.File)
-		}
-	}
-	for _, e := range loaded.Problems { // a broken script's playbook may be called as its file
-		if e.Place != nil && bundle.ScriptName(e.Place.File) == r.Playbook {
-			return control.ScriptExists(r.Playbook, e.Place.File)
-		}
-	}
-	return l.control.ForgetPlaybook(ctx, r.Playbook, l.decision(api.Decision{Ticket: r.Ticket, Reason: r.Reason}))
-}
-
-func (l *local) Backup(ctx context.Context, w io.Writer) error { return l.journal.Backup(ctx, w) }
-
-func (*local) Continues(r *journal.Run) string {
-	return "moonseal run " + r.Playbook + " continues it: no daemon is running"
-}
-
-// work takes a run up in a child of this process.
-func (l *local) work(ctx context.Context, id string, mode run.Mode) error {
-	parent, err := l.app.parent(l.cfg, l.journal, l.control, nil)
-	if err != nil {
-		return err
-	}
-	work, err := job(l.cfg)
-	if err != nil {
-		return err
-	}
-	work.Mode = mode
-	_, err = parent.Resume(ctx, work, id)
-	return err
-}
-
-func orNil(r journal.Run, err error) (*journal.Run, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &r, nil
-}
-
-// operate calls do with an operator and the run that was named.
-func (a *app) operate(ctx context.Context, id string, do func(operator, journal.Run) error) (err error) {
-	cfg, err := a.reachConfig(ctx)
-	if err != nil {
-		return err
-	}
-	op, err := a.operator(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, op.Close()) }()
-	r, err := findRun(ctx, op.Records(), id)
-	if err != nil {
-		return err
-	}
-	return do(op, r)
+	return findRun(ctx, records, id)
 }

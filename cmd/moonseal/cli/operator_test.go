@@ -86,6 +86,7 @@ func desks() []desk {
 		{"left", sleeps, nil, left},
 		{"holds", sleeps, []string{"cluster:dfw"}, holds},
 		{"waits", sleeps, nil, waits},
+		{"again", sleeps, nil, waits},
 	}
 }
 
@@ -168,10 +169,10 @@ func TestOperators(t *testing.T) {
 		{"cleanup retry =ended", exitDone, "nothing of run =ended is left to clean up"},
 		{"pause nosuch", exitUsage, `moonseal: there is no playbook "nosuch";hint: there are .*`},
 		{"pause ask", exitUsage, `moonseal: there is no playbook "ask";hint: did you mean asks\?`},
-		{"pause waits", exitDone, "waits: nothing begins by schedule until moonseal unpause waits; unfinished runs go on"},
-		{"pause", exitDone, "all: nothing begins by schedule until moonseal unpause; unfinished runs go on"},
-		{"unpause", exitDone, "all: runs begin by schedule again;but for waits, which is paused by itself: moonseal unpause waits"},
-		{"unpause waits", exitDone, "waits: runs begin by schedule again"},
+		{"pause waits", exitDone, "waits: scheduled runs are paused until moonseal unpause waits; unfinished runs continue"},
+		{"pause", exitDone, "all: scheduled runs are paused until moonseal unpause; unfinished runs continue"},
+		{"unpause", exitDone, "all: scheduled runs are resumed;except waits, which is paused by name: moonseal unpause waits"},
+		{"unpause waits", exitDone, "waits: scheduled runs are resumed"},
 		{"forget nosuch", exitUsage, `moonseal: no playbook "nosuch" has ever run;hint: .*`},
 		{"forget ended", exitFailed, "moonseal: ended: its script exists: ended.lua;hint: .*"},
 		{"forget gonewaits", exitFailed, "moonseal: gonewaits: its run =gonewaits has not ended;hint: moonseal cancel =gonewaits ends it"},
@@ -183,13 +184,21 @@ func TestOperators(t *testing.T) {
 		{"unlock =holds", exitFailed, "moonseal: run =holds: it holds no lock;hint: .*"},
 		{"cancel =holds --reason enough", exitDone, "run =holds of holds is cancelled;left: cucm.Node:upload may have happened"},
 		{"cancel =waits", exitDone, "run =waits of waits is cancelled"},
+		{"cancel =again --retry", exitDone, `run =again of again is cancelled;again: run \w+;  changing +done .*;  completed +done`},
+		{"run ended", exitDone, `ended: run \w+;  changing +done .*;  completed +done`},
+		{"run again", exitDone, `again: run \w+;  changing +done .*;  completed +done`},
+		{"run nosuch", exitUsage, `moonseal: there is no playbook "nosuch";hint: .*`},
+		{"runs --playbook waits", exitDone, `RUN +PLAYBOOK .*;=waits +waits +cancelled .*`},
+		{"logs 0000000000", exitUsage, `moonseal: there is no run "0000000000";hint: .*`},
+		{"secret test NOSUCH", exitFailed, `NOSUCH +missing +not found in systemd credentials, environment or config;hint: .*`},
+		{"check", exitDone, `ok .*;8 playbooks ok, 0 scripts broken`},
 		{"cleanup forget =left", exitDone, "run =left: forgot _acme-challenge.a.example"},
 		{"cleanup forget =left", exitDone, "nothing of run =left is left to clean up"},
 		{"backup BACKUP", exitDone, "the journal is copied to .*"},
 	}
 	decided := map[string][]string{
 		"asks": {"approve CHG1 tested"}, "asks2": {"deny no"}, "parked": {"resume again"}, "holds": {"unlock CHG2", "cancel enough"},
-		"waits": {"cancel"}, "left": {"forget"}, "ended": nil,
+		"waits": {"cancel"}, "again": {"cancel"}, "left": {"forget"}, "ended": nil,
 	}
 	for name, with := range map[string]struct {
 		daemon    bool

@@ -12,12 +12,12 @@ import (
 // mostUnread is how many bytes an outbox holds for a reader that does not read.
 const mostUnread = 1 << 20
 
-// outbox is a writer that nobody waits for: a reader that stops reading, or goes away,
-// must not stop the run that it reads of. What does not fit is left out, and that is
-// said.
+// outbox is a writer that never blocks: a reader that stops reading, or goes away, must
+// not stop the run that it follows. What does not fit is left out, and a line reports
+// that.
 type outbox struct {
 	w    io.Writer
-	lost func(w io.Writer, lines int) // says that as many were left out
+	lost func(w io.Writer, lines int) // reports the number of lines left out
 	pipe chan os.Signal               // takes SIGPIPE, which would end the process
 
 	mu      sync.Mutex

@@ -123,7 +123,7 @@ func TestOutboxSaysWhatIsLeftOut(t *testing.T) {
 		_, _ = io.WriteString(o, "the end\n")
 		o.close()
 		out := w.String()
-		if strings.Count(out, line) != mostUnread/len(line)+1 || !strings.Contains(out, "7 lines left out: they were not read in time") || !strings.HasSuffix(out, "the end\n") {
+		if strings.Count(out, line) != mostUnread/len(line)+1 || !strings.Contains(out, "7 lines left out: the reader was too slow") || !strings.HasSuffix(out, "the end\n") {
 			t.Errorf("%d lines, then %q", strings.Count(out, line), out[max(0, len(out)-200):])
 		}
 	}

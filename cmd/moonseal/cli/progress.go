@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"golang.org/x/term"
 
 	"moonseal/runtime/journal"
@@ -20,16 +21,17 @@ import (
 	"moonseal/runtime/run"
 )
 
-// progress shows a run while it is under way. On a terminal the step that runs is a
-// line that is written again and again; into a pipe there is a line for each
-// thing that happened; with --json that line is JSON.
+// progress shows a run while it is under way. On a terminal the running step is a line
+// that is redrawn; into a pipe there is a line for each thing that happened; with --json
+// that line is JSON.
 type progress struct {
-	app  *app
-	out  *outbox  // text is escaped before it gets there
-	file *os.File // what it leads to, if that is a terminal
-	json bool
-	live bool
-	min  slog.Level // of the log lines that are shown
+	out    *outbox // text is escaped before it gets there
+	stderr io.Writer
+	clock  clockwork.Clock
+	file   *os.File // what out leads to, if that is a terminal
+	json   bool
+	live   bool
+	min    slog.Level // of the log lines that are shown
 
 	mu       sync.Mutex
 	steps    map[int]*shownStep
@@ -49,13 +51,14 @@ type shownStep struct {
 
 const tick = 100 * time.Millisecond
 
-// eraseLine goes to the begin of the terminal's line and erases it.
+// eraseLine moves to the start of the terminal's line and erases it.
 const eraseLine = "\r\x1b[K"
 
 func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
 	raw := plain.Raw(a.stdout)
 	p := &progress{
-		app: a, out: newOutbox(raw, leftOut(asJSON)), json: asJSON, min: level, steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
+		out: newOutbox(raw, leftOut(asJSON)), stderr: a.stderr, clock: a.clock, json: asJSON, min: level,
+		steps: map[int]*shownStep{}, left: map[int]*problem.Error{}, stop: make(chan struct{}),
 	}
 	if f, ok := raw.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) {
 		p.live, p.file = true, f
@@ -64,12 +67,12 @@ func (a *app) newProgress(asJSON bool, level slog.Level) *progress {
 	return p
 }
 
-// leftOut says that lines were left out, as the others are written.
+// leftOut returns what reports left-out lines, in the form of the others.
 func leftOut(asJSON bool) func(io.Writer, int) {
 	return func(w io.Writer, lines int) {
-		text := fmt.Sprintf("%d lines left out: they were not read in time", lines)
+		text := fmt.Sprintf("%d lines left out: the reader was too slow", lines)
 		if asJSON {
-			_ = writeJSON(w, event{Event: "left_out", Message: text})
+			writeEvent(w, event{Event: "left_out", Message: text})
 			return
 		}
 		_, _ = fmt.Fprintln(w, "… "+text)
@@ -105,14 +108,14 @@ func (p *progress) draw() {
 		return
 	}
 	s := p.current
-	text := fmt.Sprintf("  %-26s … %s%s", plain.Line(s.name), shortTime(p.app.clock.Since(s.since)), s.again())
+	text := fmt.Sprintf("  %-26s … %s%s", plain.Line(s.name), shortTime(p.clock.Since(s.since)), s.again())
 	if width, _, err := term.GetSize(int(p.file.Fd())); err == nil && width > 0 {
 		text = string([]rune(text)[:min(len([]rune(text)), width-1)])
 	}
 	_, _ = io.WriteString(p.out, eraseLine+text)
 }
 
-// again names the attempt, from the second on.
+// again returns the attempt, from the second on.
 func (s *shownStep) again() string {
 	if s.attempt < 2 {
 		return ""
@@ -120,7 +123,7 @@ func (s *shownStep) again() string {
 	return fmt.Sprintf("  (attempt %d)", s.attempt)
 }
 
-// shortTime returns seconds, as long as these say something.
+// shortTime returns a duration in seconds, or rounded to seconds if it is long.
 func shortTime(d time.Duration) string {
 	if d < 100*time.Second {
 		return fmt.Sprintf("%.1f s", d.Seconds())
@@ -139,31 +142,15 @@ func (p *progress) line(format string, args ...any) {
 	p.draw()
 }
 
-// event is a line of --json.
-type event struct {
-	Event   string          `json:"event"`
-	Run     string          `json:"run,omitempty"`
-	Name    string          `json:"playbook,omitempty"`
-	Step    string          `json:"step,omitempty"`
-	Status  string          `json:"status,omitempty"`
-	Attempt int             `json:"attempt,omitempty"`
-	Seconds float64         `json:"seconds,omitempty"`
-	Level   string          `json:"level,omitempty"`
-	Message string          `json:"message,omitempty"`
-	Fields  json.RawMessage `json:"fields,omitempty"`
-	Until   *time.Time      `json:"until,omitempty"`
-	Error   *problem.Error  `json:"error,omitempty"`
-}
-
 func (p *progress) begin(playbook, id string, resumed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	verb := "run"
+	verb, status := "run", "new"
 	if resumed {
-		verb = "going on with run"
+		verb, status = "continuing run", "resumed"
 	}
 	if p.json {
-		_ = writeJSON(p.out, event{Event: "begin", Run: id, Name: playbook, Status: map[bool]string{true: "resumed", false: "new"}[resumed]})
+		writeEvent(p.out, event{Event: "begin", Run: id, Name: playbook, Status: status})
 		return
 	}
 	p.line("%s: %s %s", playbook, verb, id)
@@ -216,12 +203,12 @@ func (p *progress) done(r journal.StepDone) {
 	}
 }
 
-// show shows how a step stands at an instant; with e.Until it is attempted again then.
+// show shows the state of a step at an instant; with e.Until it is attempted again then.
 func (p *progress) show(s *shownStep, e event, at time.Time) {
 	took := at.Sub(s.since)
 	if p.json {
 		e.Event, e.Step, e.Attempt, e.Seconds = "step", s.name, s.attempt, took.Seconds()
-		_ = writeJSON(p.out, e)
+		writeEvent(p.out, e)
 		return
 	}
 	again := ""
@@ -232,7 +219,7 @@ func (p *progress) show(s *shownStep, e event, at time.Time) {
 }
 
 // failed shows an attempt that failed. Its error is shown when the run continues;
-// where it is what the run ends with, the outcome shows it.
+// if the run ends with it, the outcome shows it.
 func (p *progress) failed(r journal.StepFailed) {
 	s := p.steps[r.Step]
 	if s == nil {
@@ -292,10 +279,10 @@ func (p *progress) logged(r journal.Logged) {
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(r.Level)); err != nil || level < p.min || fields[run.EventKey] != nil {
-		return // what the other records tell is shown already
+		return // the other records show it already
 	}
 	if p.json {
-		_ = writeJSON(p.out, event{Event: "log", Step: r.Step, Level: r.Level, Message: r.Message, Fields: r.Fields})
+		writeEvent(p.out, event{Event: "log", Step: r.Step, Level: r.Level, Message: r.Message, Fields: r.Fields})
 		return
 	}
 	p.line("    %s: %s%s", r.Level, r.Message, fieldText(r.Fields))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,19 +25,19 @@ func (a *app) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume RUN",
 		Short: "Resume a parked run",
-		Long: `Lets a parked run go on. Where nobody can tell whether a change has happened, look
-at the appliance and say --as done or --as again. With --as look the run asks the
-appliance itself once more, which does no harm: right where it could not be reached.
-If several calls are unclear, say it of each by its name: --as 3.1=done --as 3.2=again.
-What a call returned that has happened, the run asks the appliance; if it cannot, it
-parks again, and --result JSON, or --result 3.1=JSON, says it. Without --as, what is
-known is shown first and you are asked.`,
+		Long: `Resumes a parked run. If it is not known whether a change has happened, look at the
+appliance, and use --as done or --as again. With --as look the run asks the appliance
+itself once more, which does no harm: right if it could not be reached. If several
+calls are unclear, name each: --as 3.1=done --as 3.2=again. The run asks the appliance
+what a call that has happened returned; if it cannot, it parks again, and needs
+--result JSON, or --result 3.1=JSON. Without --as, you are shown what is known, and
+asked.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: first(a.completeRuns(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if len(as) == 0 {
-				answers, err := a.askAs(ctx, args[0])
+				answers, err := a.askAs(ctx, args[0]) // which needs no lock while a person thinks
 				if err != nil {
 					return err
 				}
@@ -45,29 +46,30 @@ known is shown first and you are asked.`,
 			if err := verdicts(&d, as, results); err != nil {
 				return err
 			}
-			return a.operate(ctx, args[0], func(op operator, r journal.Run) error {
+			return a.onRun(ctx, args[0], func(op operator, r journal.Run) error {
 				now, err := op.Resume(ctx, r.ID, d)
 				if err != nil {
 					return err
 				}
-				return a.decided(op, now, "resumed")
+				return decided(a.stdout, op, now, "resumed")
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&as, "as", nil, "done: it has happened; again: it has not, do it again; look: ask once more; CALL=… if several are unclear")
+	cmd.Flags().StringArrayVar(&as, "as", nil, "done: it has happened; again: it has not, so do it again; look: ask the appliance once more; CALL=… if several are unclear")
 	cmd.Flags().StringArrayVar(&results, "result", nil, "with --as done: what the call returned, as JSON; CALL=JSON if several are unclear")
 	why(cmd, &d)
 	return cmd
 }
 
-// verdicts puts what is said of calls, with their name before it or without, into a decision.
+// verdicts puts the verdicts on calls, with the call's name before each or without, into a
+// decision.
 func verdicts(d *api.Decision, as, results []string) error {
 	d.Calls = map[string]api.Verdict{}
 	set := func(flag, text string, put func(*api.Verdict, string) (again bool)) error {
 		name, value := callAndRest(text)
 		v := d.Calls[name]
 		if put(&v, value) {
-			return &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("--%s %s: it is given twice for one call", flag, text), Work: problem.NotDone}
+			return &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("--%s %s: given twice for one call", flag, text), Work: problem.NotDone}
 		}
 		d.Calls[name] = v
 		return nil
@@ -95,7 +97,7 @@ func verdicts(d *api.Decision, as, results []string) error {
 	for name, v := range d.Calls {
 		if len(v.Result) > 0 && !json.Valid(v.Result) { // which could not be sent
 			return &problem.Error{
-				Kind: problem.Usage, Message: strings.TrimSpace("--result "+name) + ": it is not valid JSON", Work: problem.NotDone,
+				Kind: problem.Usage, Message: strings.TrimSpace("--result "+name) + ": not valid JSON", Work: problem.NotDone,
 				Hint: `quote it for the shell: --result '{"id": 1}'`,
 			}
 		}
@@ -116,45 +118,29 @@ func callAndRest(text string) (name, rest string) {
 
 // askAs shows what is known of a parked run and asks how its unclear calls count, for
 // the flag --as; nothing if there are none.
-func (a *app) askAs(ctx context.Context, id string) (_ []string, err error) {
-	cfg, err := a.reachConfig(ctx)
-	if err != nil {
-		return nil, err
-	}
-	j, _, closeIt, err := a.records(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer closeIt()
-	h, err := j.History(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	unclear := run.Unclear(h)
-	if h.Run.Status != journal.Parked || len(unclear) == 0 {
-		return nil, nil
-	}
-	a.showUnclear(h, unclear)
-	in := bufio.NewReader(a.stdin)
-	if len(unclear) == 1 {
-		answer, err := a.askOne(in, "")
-		return []string{answer}, err
-	}
-	var answers []string
-	for _, e := range unclear {
-		name := run.CallName(e)
-		answer, err := a.askOne(in, name+" "+e.Fn+": ")
+func (a *app) askAs(ctx context.Context, id string) (answers []string, err error) {
+	err = a.with(ctx, reads, func(op operator) error {
+		j, err := op.Records(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		answers = append(answers, name+"="+answer)
-	}
-	return answers, nil
+		h, err := j.History(ctx, id)
+		if err != nil {
+			return err
+		}
+		unclear := run.Unclear(h)
+		if h.Run.Status != journal.Parked || len(unclear) == 0 {
+			return nil
+		}
+		showUnclear(a.stdout, h, unclear)
+		answers, err = verdictDialogue{bufio.NewReader(a.stdin), a.stdout}.ask(unclear)
+		return err
+	})
+	return answers, err
 }
 
 // showUnclear shows what is known of a run with calls that are unclear.
-func (a *app) showUnclear(h *journal.History, unclear []journal.Effect) {
-	w := a.stdout
+func showUnclear(w io.Writer, h *journal.History, unclear []journal.Effect) {
 	_, _ = plain.Fprintf(w, "run %s of %s is parked: %s\n", h.Run.ID, h.Run.Playbook, h.Run.Reason)
 	for _, s := range h.Steps {
 		if s.State == journal.StepIsDone {
@@ -162,12 +148,12 @@ func (a *app) showUnclear(h *journal.History, unclear []journal.Effect) {
 		}
 	}
 	for _, e := range unclear {
-		_, _ = plain.Fprintf(w, "  asked for    %s at %s (call %s)\n", e.Fn, when(e.Marked), run.CallName(e))
+		_, _ = plain.Fprintf(w, "  unclear      %s at %s (call %s)\n", e.Fn, when(e.Marked), run.CallName(e))
 		if text := brief(e.Args); text != "" {
-			_, _ = plain.Fprintf(w, "  with         %s\n", text)
+			_, _ = plain.Fprintf(w, "  arguments    %s\n", text)
 		}
 		if text := brief(e.Progress); text != "" {
-			_, _ = plain.Fprintf(w, "  came as far  %s\n", text)
+			_, _ = plain.Fprintf(w, "  progress     %s\n", text)
 		}
 	}
 	if e := lastError(h); e != nil {
@@ -180,21 +166,45 @@ func (a *app) showUnclear(h *journal.History, unclear []journal.Effect) {
 or stop here (Ctrl-C): a parked run does no harm. `)
 }
 
-func (a *app) askOne(in *bufio.Reader, what string) (string, error) {
-	_, _ = plain.Fprintf(a.stdout, "%sdone, again or look: ", what)
-	answer, err := in.ReadString('\n')
+// verdictDialogue asks the person at the terminal how unclear calls count.
+type verdictDialogue struct {
+	in  *bufio.Reader
+	out io.Writer
+}
+
+// ask returns the answers for the flag --as: of several calls each with its name.
+func (d verdictDialogue) ask(unclear []journal.Effect) ([]string, error) {
+	if len(unclear) == 1 {
+		answer, err := d.askOne("")
+		return []string{answer}, err
+	}
+	var answers []string
+	for _, e := range unclear {
+		name := run.CallName(e)
+		answer, err := d.askOne(name + " " + e.Fn + ": ")
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, name+"="+answer)
+	}
+	return answers, nil
+}
+
+func (d verdictDialogue) askOne(what string) (string, error) {
+	_, _ = plain.Fprintf(d.out, "%sdone, again or look: ", what)
+	answer, err := d.in.ReadString('\n')
 	switch answer = strings.TrimSpace(answer); {
 	case slices.Contains([]string{run.AsDone, run.AsAgain, run.AsLook}, answer):
 		return answer, nil
 	case answer == "" && err != nil:
-		_, _ = fmt.Fprintln(a.stdout)
-		return "", &problem.Error{Kind: problem.Usage, Message: "nobody answers: there is no terminal", Hint: "give --as done, --as again or --as look"}
+		_, _ = fmt.Fprintln(d.out)
+		return "", &problem.Error{Kind: problem.Usage, Message: "stdin is not a terminal, and --as is missing", Hint: "use --as done, --as again or --as look"}
 	}
-	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("%q is none of done, again and look; nothing is changed", answer)}
+	return "", &problem.Error{Kind: problem.Usage, Message: fmt.Sprintf("expected done, again or look, got %q; nothing is changed", answer)}
 }
 
-// lastError returns what a parked run met last: its own error, or that of the step that
-// has not ended.
+// lastError returns a parked run's last error: its own, or that of the step that has not
+// ended.
 func lastError(h *journal.History) *problem.Error {
 	if h.Run.Error != nil {
 		return h.Run.Error
@@ -207,8 +217,8 @@ func lastError(h *journal.History) *problem.Error {
 	return nil
 }
 
-// brief returns what a call noted of how far it came in one short line: without
-// whole certificates.
+// brief returns a call's arguments or progress in one short line: without whole
+// certificates.
 func brief(raw json.RawMessage) string {
 	var v any
 	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {

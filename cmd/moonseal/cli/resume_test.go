@@ -29,7 +29,7 @@ func TestVerdictFlags(t *testing.T) {
 		{[]string{"done", "again"}, nil, api.Decision{}, "given twice"},
 		{[]string{"3.1=done", "3.1=again"}, nil, api.Decision{}, "given twice"},
 		{[]string{"done"}, []string{"1", "2"}, api.Decision{}, "given twice"},
-		{[]string{"done"}, []string{"{id: 1}"}, api.Decision{}, "--result: it is not valid JSON"},
+		{[]string{"done"}, []string{"{id: 1}"}, api.Decision{}, "--result: not valid JSON"},
 		{[]string{"3.1=done"}, []string{"3.1="}, api.Decision{Calls: map[string]api.Verdict{"3.1": {As: "done", Result: raw("")}}}, ""},
 	} {
 		var d api.Decision

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -27,11 +28,7 @@ func (a *app) runsCommand() *cobra.Command {
 		Args:  arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if filter.Limit < 1 {
-				return &problem.Error{Kind: problem.Usage, Message: "--limit takes a whole number from 1 on", Hint: "moonseal runs --help"}
-			}
-			cfg, err := a.reachConfig(cmd.Context())
-			if err != nil {
-				return err
+				return &problem.Error{Kind: problem.Usage, Message: "--limit takes a whole number, 1 or more", Hint: "moonseal runs --help"}
 			}
 			if s := string(filter.Status); s != "" && !slices.Contains(statuses(), s) {
 				return &problem.Error{
@@ -39,31 +36,30 @@ func (a *app) runsCommand() *cobra.Command {
 					Hint: "there are " + strings.Join(statuses(), ", "),
 				}
 			}
-			runs, horizon, err := a.listRuns(cmd.Context(), cfg, filter)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				if runs == nil {
-					runs = []shownRun{}
+			return a.with(cmd.Context(), reads, func(op operator) error {
+				runs, horizon, err := listRuns(cmd.Context(), op, filter)
+				if err != nil {
+					return err
 				}
-				return writeJSON(a.stdout, runs)
-			}
-			if err := a.showRuns(runs); err != nil || len(runs) >= filter.Limit {
-				return err
-			}
-			return a.showHorizon(horizon, cfg.Keep)
+				if asJSON {
+					return writeJSON(a.stdout, each(runs, runOut))
+				}
+				if err := showRuns(a.stdout, runs); err != nil || len(runs) >= filter.Limit {
+					return err
+				}
+				return showHorizon(a.stdout, horizon, op.Config().Keep)
+			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&filter.Playbook, "playbook", "", "only runs of this playbook")
 	f.StringVar((*string)(&filter.Status), "status", "", "only runs that are "+strings.Join(statuses(), ", "))
-	f.IntVar(&filter.Limit, "limit", 20, "how many")
+	f.IntVar(&filter.Limit, "limit", 20, "at most this many")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// statuses are those that a run can have.
+// statuses returns those that a run can have.
 func statuses() []string {
 	var out []string
 	for _, s := range []journal.Status{
@@ -77,46 +73,40 @@ func statuses() []string {
 // shownRun is a run, and whether its process is gone.
 type shownRun struct {
 	journal.Run
-	Interrupted bool `json:"interrupted,omitempty"` // "running", and no process works on it
+
+	Interrupted bool // "running", and no process works on it
 }
 
-// listRuns reads the runs; none where nothing has run yet.
-func (a *app) listRuns(ctx context.Context, cfg *config.Config, filter journal.Filter) (out []shownRun, horizon journal.Horizon, err error) {
-	j, byDaemon, closeIt, err := a.records(ctx, cfg)
-	if err != nil {
-		return nil, horizon, orNothing(err)
+// listRuns reads the runs; none if nothing has run yet.
+func listRuns(ctx context.Context, op operator, filter journal.Filter) (out []shownRun, horizon journal.Horizon, err error) {
+	records, err := op.Records(ctx)
+	if nothingYet(err) {
+		return nil, horizon, nil
 	}
-	defer closeIt()
-	runs, err := j.Runs(ctx, filter)
+	if err != nil {
+		return nil, horizon, err
+	}
+	runs, err := records.Runs(ctx, filter)
 	if err == nil {
-		horizon, err = j.Horizon(ctx)
+		horizon, err = records.Horizon(ctx)
 	}
 	if err != nil {
 		return nil, horizon, err
 	}
 	for _, r := range runs {
-		shown := shownRun{Run: r}
-		if r.Status == journal.Running && !byDaemon { // a daemon knows at once when a process is gone
-			held, err := journal.RunLocked(cfg.State, r.ID)
-			if err != nil {
-				return nil, horizon, err
-			}
-			shown.Interrupted = !held
+		interrupted, err := op.Interrupted(r)
+		if err != nil {
+			return nil, horizon, err
 		}
-		out = append(out, shown)
+		out = append(out, shownRun{r, interrupted})
 	}
 	return out, horizon, nil
 }
 
-// orNothing drops the error of a journal that is not there yet.
-func orNothing(err error) error {
-	if problem.From(err).Kind == problem.NotFound {
-		return nil
-	}
-	return err
-}
+// nothingYet reports whether err is that of a journal that does not exist yet.
+func nothingYet(err error) bool { return err != nil && problem.From(err).Kind == problem.NotFound }
 
-// findRun returns the run that a person named, or the error that names near ones.
+// findRun returns the run that id names, or an error that names similar ones.
 func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error) {
 	r, err := j.Run(ctx, id)
 	if err == nil {
@@ -150,10 +140,10 @@ func findRun(ctx context.Context, j api.Records, id string) (journal.Run, error)
 	return r, e
 }
 
-// showHorizon says what is not there because it is old.
-func (a *app) showHorizon(h journal.Horizon, keep config.Keeping) error {
+// showHorizon names what was pruned because it is old.
+func showHorizon(w io.Writer, h journal.Horizon, keep config.Keeping) error {
 	if h.Skipped.After(h.Runs) {
-		if _, err := plain.Fprintf(a.stdout, "what had nothing to do and ended before %s was removed, but for the last of each playbook: keep.skipped is %s\n",
+		if _, err := plain.Fprintf(w, "runs that had nothing to do and ended before %s are pruned, except the last of each playbook: keep.skipped is %s\n",
 			h.Skipped.Local().Format(time.DateOnly), keep.Skipped); err != nil {
 			return err
 		}
@@ -161,18 +151,18 @@ func (a *app) showHorizon(h journal.Horizon, keep config.Keeping) error {
 	if h.Runs.IsZero() {
 		return nil
 	}
-	_, err := plain.Fprintf(a.stdout, "what ended before %s was removed, but for the last of each playbook: keep.runs is %s\n",
+	_, err := plain.Fprintf(w, "runs that ended before %s are pruned, except the last of each playbook: keep.runs is %s\n",
 		h.Runs.Local().Format(time.DateOnly), keep.Runs)
 	return err
 }
 
-func (a *app) showRuns(runs []shownRun) error {
+func showRuns(out io.Writer, runs []shownRun) error {
 	if len(runs) == 0 {
-		_, err := fmt.Fprintln(a.stdout, "no runs")
+		_, err := fmt.Fprintln(out, "no runs")
 		return err
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "RUN\tPLAYBOOK\tSTATUS\tBEGUN\tENDED\tWHY")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "RUN\tPLAYBOOK\tSTATUS\tSTARTED\tENDED\tWHY")
 	for _, r := range runs {
 		_, _ = plain.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Playbook, r.status(), when(r.Created), when(r.Ended), r.why())
 	}
@@ -193,11 +183,11 @@ func (r shownRun) status() string {
 	return string(r.Status)
 }
 
-// why says in one line what a run waits for or ended with.
+// why returns in one line what a run waits for or ended with.
 func (r shownRun) why() string {
 	switch {
 	case r.Interrupted:
-		return "moonseal run " + r.Playbook + " goes on"
+		return "moonseal run " + r.Playbook + " continues it"
 	case r.Status == journal.Waiting && r.WakeAt.IsZero():
 		return r.WaitFor
 	case r.Status == journal.Waiting:

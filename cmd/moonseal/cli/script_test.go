@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,28 +21,47 @@ import (
 
 	"moonseal/modules/faults"
 	"moonseal/modules/lab"
+	"moonseal/runtime/api"
+	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/scripts"
 )
 
+// TestScripts runs the scripts in testdata, and those that commandTests marks so once more
+// with a daemon in the background.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true, Cmds: scriptCommands(),
+	testscript.Run(t, scriptParams("", nil))
+	t.Run("daemon", func(t *testing.T) {
+		testscript.Run(t, scriptParams("daemon", twiceScripts()))
+	})
+}
+
+// scriptParams are for the files, or all of testdata if there are none. In the mode
+// "daemon" the command daemon starts one, and else does nothing.
+func scriptParams(mode string, files []string) testscript.Params {
+	dir := "testdata"
+	if len(files) > 0 {
+		dir = ""
+	}
+	return testscript.Params{
+		Dir: dir, Files: files, RequireExplicitExec: true, RequireUniqueNames: true, Cmds: scriptCommands(),
 		Condition: func(name string) (bool, error) {
 			switch name {
 			case "root":
-				return os.Geteuid() == 0, nil // who is root reads everything
+				return os.Geteuid() == 0, nil // root reads everything
 			case "race":
 				return raceDetector, nil // its processes have no limit of memory
+			case "daemon":
+				return mode == name, nil
 			}
 			return false, fmt.Errorf("there is no condition %q", name)
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv(raceVariable, os.Getenv(raceVariable))
-			e.Values[worldKey{}] = &scriptWorld{}
+			e.Values[worldKey{}] = &scriptWorld{withDaemon: mode == "daemon"}
 			return nil
 		},
-	})
+	}
 }
 
 // scriptCommands are what the scripts in testdata have beside testscript's own.
@@ -56,12 +78,14 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"code":    plain(2, "code N COMMAND…: exec, with this exit code", code),
 		"lab":     plain(0, "lab", startScriptLab),
+		"daemon":  plain(1, "daemon CONFIG, daemon stop: starts the daemon, again with the environment as it is now; only in the mode with a daemon", scriptDaemon),
 		"env-of":  plain(1, "env-of DIR", envOf),
 		"fault":   plain(1, "fault CALL KIND [TIMES [CODE]], fault held, fault clear", fault),
 		"node":    plain(2, "node HOST CHANGE.json", changeNode),
 		"ledger":  plain(3, "ledger DIR txt|orders|certificates|uploads|csrs|logins-refused|tomcat-restarts N", ledgerCount),
 		"renewed": plain(2, "renewed DIR HOST", renewed),
 		"lastrun": plain(1, "lastrun STATE: sets RUN to the latest run's id, and NEARRUN to one that is not there", latestRun),
+		"schema":  plain(1, "schema NAME: validates each line of stdout", checkSchema),
 		"waitfor": plain(1, "waitfor FILE", waitForFile),
 		"version": plain(2, "version STATE N: sets the journal's version", journalVersion),
 	}
@@ -74,6 +98,9 @@ type worldKey struct{}
 type scriptWorld struct {
 	world *lab.World
 	fault int // the latest one's id
+
+	withDaemon bool
+	stop       func() // ends the daemon that runs; nil if none does
 }
 
 // bounded is a context for one command of a script.
@@ -93,6 +120,50 @@ func startScriptLab(ts *testscript.TestScript, w *scriptWorld, _ []string) {
 	ts.Defer(func() { ts.Check(world.Close()) })
 	w.world = world
 	setAll(ts, world.Environ())
+}
+
+// scriptDaemon starts a daemon with the script's environment, in place of the one that runs.
+func scriptDaemon(ts *testscript.TestScript, w *scriptWorld, args []string) {
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+	if !w.withDaemon || args[0] == "stop" {
+		return
+	}
+	cfg, err := config.Load(ts.MkAbs(args[0]), ts.Getenv)
+	ts.Check(err)
+	program, err := exec.LookPath("moonseal")
+	ts.Check(err)
+	ts.Check(ts.Exec("env", "-0"))
+	cmd := exec.Command(program, "serve", "--config", ts.MkAbs(args[0]))
+	cmd.Dir, cmd.Env = ts.MkAbs("."), strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\x00"), "\x00")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	ts.Check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	w.stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		if err := <-ended; err != nil {
+			ts.Logf("the daemon ended: %v", err)
+		}
+		ts.Logf("[daemon]\n%s", log.String())
+	})
+	ts.Defer(w.stop)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	ctx := bounded(ts)
+	client := api.Dial(cfg.Listen.Socket)
+	for client.Reach(ctx) != nil {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			ts.Fatalf("the daemon does not answer")
+		}
+	}
 }
 
 // code is exec for a command that ends with a certain exit code.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/modules"
-	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/bind"
 	"moonseal/runtime/config"
@@ -33,8 +31,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Run the daemon: schedule, run and watch over all playbooks",
 		Long: `Runs in the foreground, as systemd expects it: loads the scripts, reloads them as
 they change, and runs each playbook when it is due. SIGHUP reads config and scripts
-again. SIGTERM stops: running steps get stop_timeout to end, and what they do not
-end goes on at the next start. A second signal stops at once.`,
+again. SIGTERM stops: running steps get stop_timeout to end; unfinished runs continue
+at the next start. A second signal stops at once.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.loadConfig()
@@ -51,10 +49,10 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	if cfg.Path != "" {
-		a.config = cfg.Path // where that is gone at a reload, no other is meant, and not the defaults
+		a.config = cfg.Path // if it is gone at a reload, neither another one nor the defaults replace it
 	}
 	lines := newLiveLog()
-	lines.use(a.logHandler(cfg))
+	lines.use(a.wire(cfg).logHandler())
 	log := slog.New(lines)
 	reg, err := bind.NewRegistry(modules.All()...)
 	if err != nil {
@@ -62,7 +60,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	d, err := daemon.Open(ctx, daemon.Options{
 		Functions: reg, Config: cfg, LoadConfig: a.loadConfig, Parts: a.parts(lines),
-		Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: a.notify,
+		Clock: a.clock, Log: log, Version: version(), Build: a.build, Embedded: scripts.Embedded(), Notify: notify,
 	})
 	if err != nil {
 		return err
@@ -73,13 +71,13 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer a.signals(ctx, d, log)()
-	defer a.watchdog(ctx, d)()
+	defer signals(ctx, d, log)()
+	defer watchdog(ctx, d)()
 	return d.Serve(ctx, l)
 }
 
-// parts returns what makes a config's parts: the first parent of children, and those
-// that come after it, which share what is the process's.
+// parts returns what makes a config's parts: the first parent of children, and its
+// successors, which share what the process has once.
 func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (daemon.Parts, error) {
 	var first *worker.Parent
 	return func(cfg *config.Config, j *journal.Journal, c *control.Control, observe func(journal.Record)) (daemon.Parts, error) {
@@ -90,28 +88,29 @@ func (a *app) parts(lines *liveLog) func(*config.Config, *journal.Journal, *cont
 		if err != nil {
 			return daemon.Parts{}, err
 		}
+		w := a.wire(cfg)
 		if first == nil {
-			first, err = a.parent(cfg, j, c, observe)
+			first, err = w.parent(j, c, observe)
 			if err != nil {
 				return daemon.Parts{}, err
 			}
 		}
 		spawner := first.Spawner
 		if exec, ok := spawner.(worker.Exec); ok {
-			exec.Limits, exec.Jail, exec.Log = limits(cfg), a.jail(cfg), slog.New(lines)
+			exec.Limits, exec.Jail, exec.Log = w.limits(), w.jail(), slog.New(lines)
 			spawner = exec
 		}
 		return daemon.Parts{
-			Job: work, Executor: first.With(spawner, a.secrets(cfg)), Send: a.alerts(cfg), Beat: a.beat(cfg),
-			Secret: func(ctx context.Context, name string) api.SecretState { return a.lookUpHere(ctx, cfg, name) },
-			Begin:  func() { lines.use(a.logHandler(cfg)) },
+			Job: work, Executor: first.With(spawner, w.secrets()), Send: w.alerts(), Beat: w.beat(),
+			Secret: func(ctx context.Context, name string) api.SecretState { return w.lookUp(ctx, name) },
+			Begin:  func() { lines.use(w.logHandler()) },
 		}, nil
 	}
 }
 
 // signals reloads at SIGHUP, and ends the process at the second signal to stop.
 // The function that it returns waits for its goroutine.
-func (a *app) signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) func() {
+func signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) func() {
 	hup, again := make(chan os.Signal, 1), make(chan os.Signal, 2)
 	signal.Notify(hup, syscall.SIGHUP)
 	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
@@ -123,7 +122,7 @@ func (a *app) signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) f
 			select {
 			case <-hup:
 				if _, err := d.Reload(ctx); err != nil {
-					log.Error("reload failed; all goes on as before", "error", err.Error(), "hint", problem.From(err).Hint)
+					log.Error("reload failed; config and scripts stay as they were", "error", err.Error(), "hint", problem.From(err).Hint)
 				}
 			case <-again:
 				if stops++; stops > 1 {
@@ -142,12 +141,12 @@ func (a *app) signals(ctx context.Context, d *daemon.Daemon, log *slog.Logger) f
 	}
 }
 
-// notify tells the service manager a state, where there is one.
-func (a *app) notify(state string) { _, _ = sd.SdNotify(false, state) }
+// notify sends a state to the service manager, if there is one.
+func notify(state string) { _, _ = sd.SdNotify(false, state) }
 
-// watchdog tells systemd, twice in its interval, that the daemon is alive: that
-// it answers a question about its own state.
-func (a *app) watchdog(ctx context.Context, d *daemon.Daemon) func() {
+// watchdog notifies systemd, twice in its interval, that the daemon is alive: that
+// it answers a query of its own state.
+func watchdog(ctx context.Context, d *daemon.Daemon) func() {
 	interval, err := sd.SdWatchdogEnabled(false)
 	if err != nil || interval <= 0 {
 		return func() {}
@@ -161,7 +160,7 @@ func (a *app) watchdog(ctx context.Context, d *daemon.Daemon) func() {
 			select {
 			case <-t.C:
 				if d.Healthy(ctx) {
-					a.notify(sd.SdNotifyWatchdog)
+					notify(sd.SdNotifyWatchdog)
 				}
 			case <-quit:
 				return
@@ -171,48 +170,5 @@ func (a *app) watchdog(ctx context.Context, d *daemon.Daemon) func() {
 	return func() {
 		close(quit)
 		<-done
-	}
-}
-
-// alerts sends to the services whose URLs the config's secrets hold; nil where
-// there are none.
-func (a *app) alerts(cfg *config.Config) alert.Send {
-	if len(cfg.Alerts.URLs) == 0 {
-		return nil
-	}
-	secrets := a.secrets(cfg)
-	return alert.Shoutrrr(func(ctx context.Context) ([]alert.Service, error) {
-		var services []alert.Service
-		for _, name := range cfg.Alerts.URLs {
-			url, err := secrets.Value(ctx, name)
-			if err != nil {
-				return nil, err
-			}
-			services = append(services, alert.Service{Name: name, URL: url})
-		}
-		return services, nil
-	})
-}
-
-// beat asks for the heartbeat's URL; nil where there is none.
-func (a *app) beat(cfg *config.Config) func(context.Context) error {
-	if cfg.Alerts.Heartbeat == "" {
-		return nil
-	}
-	secrets := a.secrets(cfg)
-	opt := cfg.Network()
-	opt.Denied = &grant.Denials{} // a wrong password is sent once, not with each beat
-	return func(ctx context.Context) error {
-		network, err := grant.New(opt)
-		if err != nil {
-			return err
-		}
-		url, err := secrets.Value(ctx, cfg.Alerts.Heartbeat)
-		if err != nil {
-			return err
-		}
-		transport := network.Transport()
-		defer transport.CloseIdleConnections()
-		return alert.Heartbeat(ctx, &http.Client{Transport: transport}, url)
 	}
 }

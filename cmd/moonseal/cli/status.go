@@ -2,8 +2,8 @@ package cli
 
 import (
 	"cmp"
-	"context"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"moonseal/runtime/api"
-	"moonseal/runtime/config"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/plain"
 	"moonseal/runtime/run"
@@ -21,9 +20,9 @@ func (a *app) statusCommand() *cobra.Command {
 	var asJSON, check bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show each playbook: what is served, what is next, what waits for whom",
-		Long: `Shows each playbook: until when its certificate is served, and by whom it was issued,
-what is next, and below that what needs a person, with the command to type.
+		Short: "Show each playbook: what is served, what is next, what needs a person",
+		Long: `Shows each playbook: when its certificate ends, and who issued it, what is next, and
+below that what needs a person, with the command to type.
 
 --check prints one line for a monitor, and exits with the monitors' codes: 0 OK; 1
 warning; 2 critical: parked, the state directory cannot be written, or less than 7 days
@@ -33,18 +32,17 @@ left; 3 unknown: no daemon answers, or wrong use.`,
 			if check {
 				return a.checkStatus(cmd.Context(), asJSON)
 			}
-			c, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
-			s, err := c.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.stdout, s)
-			}
-			return a.showStatus(s)
+			ctx := cmd.Context()
+			return a.with(ctx, reads, func(op operator) error {
+				s, err := op.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(a.stdout, statusOut(s))
+				}
+				return showStatus(a.stdout, s, a.clock.Now())
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -52,58 +50,17 @@ left; 3 unknown: no daemon answers, or wrong use.`,
 	return cmd
 }
 
-// client returns a client for the config's daemon.
-func (a *app) client(ctx context.Context) (*api.Client, error) {
-	cfg, err := a.reachConfig(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return a.daemon(cfg), nil
-}
-
-// reachConfig reads the config for what the daemon does. Where it is wrong, and a
-// daemon continues with what it was, it says so, and knows no more than where that is.
-func (a *app) reachConfig(ctx context.Context) (*config.Config, error) {
-	cfg, err := a.loadConfig()
-	if err == nil {
-		return cfg, nil
-	}
-	where, lost := config.Where(a.config, a.getenv)
-	if lost != nil || !a.daemon(where).Alive(ctx) {
-		return nil, err
-	}
-	a.printError(err)
-	_, _ = fmt.Fprintln(a.stderr, "the daemon goes on with the config as it was")
-	return where, nil
-}
-
-// daemon returns a client that speaks for the user behind sudo.
-func (a *app) daemon(cfg *config.Config) *api.Client {
-	return api.Dial(cfg.Listen.Socket).As(a.getenv("SUDO_USER")).Of(a.build, a.otherBuild)
-}
-
-// otherBuild says that the daemon is of another build: what both know works.
-func (a *app) otherBuild(daemon string) {
-	if a.differs {
-		return
-	}
-	a.differs = true
-	_, _ = plain.Fprintf(a.stderr, "moonseal: the daemon is moonseal %s, this command is moonseal %s\nhint: restart the daemon: systemctl restart moonseal\n",
-		cmp.Or(daemon, "of an older version"), a.build)
-}
-
-func (a *app) showStatus(s *api.Status) error {
-	now := a.clock.Now()
+func showStatus(out io.Writer, s *api.Status, now time.Time) error {
 	if e := s.State; e != nil {
-		_, _ = plain.Fprintf(a.stdout, "cannot write to the state directory: %s\n", e)
+		_, _ = plain.Fprintf(out, "cannot write to the state directory: %s\n", e)
 		if e.Hint != "" {
-			_, _ = plain.Fprintf(a.stdout, "hint: %s\n", e.Hint)
+			_, _ = plain.Fprintf(out, "hint: %s\n", e.Hint)
 		}
 	}
 	if s.Paused {
-		_, _ = fmt.Fprintln(a.stdout, "all playbooks are paused: moonseal unpause lets them go on")
+		_, _ = fmt.Fprintln(out, "all playbooks are paused: moonseal unpause resumes them")
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "PLAYBOOK\tSERVED UNTIL\tDAYS\tISSUER\tNEXT CHECK\tLAST RUN\tNOW")
 	for _, p := range s.Playbooks {
 		until, days, issuer := servedUntil(p, now)
@@ -116,12 +73,12 @@ func (a *app) showStatus(s *api.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	a.showTrouble(s)
+	showTrouble(out, s)
 	return nil
 }
 
-// servedUntil says until when the first of a playbook's certificates is served that ends,
-// in how many days that is, and who has issued it. A certificate that the node has signed
+// servedUntil returns when the first of a playbook's certificates ends, in how many days
+// that is, and its issuer. A certificate that the node has signed
 // itself is to be replaced, however long it lasts.
 func servedUntil(p api.PlaybookStatus, now time.Time) (until, days, issuer string) {
 	ends, ok := p.FirstEnd()
@@ -147,12 +104,12 @@ func lastOutcome(l *api.LastRun) string {
 	return fmt.Sprintf("%s %s", l.Status, when(l.Ended))
 }
 
-// nowDoing says in a few words what a playbook is at.
+// nowDoing returns in a few words what a playbook is doing.
 func nowDoing(p api.PlaybookStatus) string {
 	var parts []string
 	if r := p.Running; r != nil {
 		switch {
-		case r.Status == journal.Parked: // why stands below the table, and how it continues
+		case r.Status == journal.Parked: // the reason is below the table
 			parts = append(parts, r.ID+": parked")
 		case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 			parts = append(parts, r.ID+": waits for approval")
@@ -187,40 +144,40 @@ func nowDoing(p api.PlaybookStatus) string {
 	return cmp.Or(strings.Join(parts, "; "), "-")
 }
 
-// showTrouble says below the table what someone has to look at, and how.
-func (a *app) showTrouble(s *api.Status) {
-	say := func(format string, args ...any) { _, _ = plain.Fprintf(a.stdout, format+"\n", args...) }
+// showTrouble prints below the table what needs a person, with the command to type.
+func showTrouble(out io.Writer, s *api.Status) {
+	line := func(format string, args ...any) { _, _ = plain.Fprintf(out, format+"\n", args...) }
 	if s.Config != nil {
-		say("\nthe config is wrong, and the daemon goes on with the one before: %s\n  moonseal reload   once it is mended", s.Config)
+		line("\nthe config is broken, and the daemon continues with the one before: %s\n  moonseal reload   once it is fixed", s.Config)
 	}
 	for _, e := range s.Scripts {
-		say("\nbroken script: %s", e)
-		printPlace(a.stdout, e.Place)
+		line("\nbroken script: %s", e)
+		printPlace(out, e.Place)
 	}
 	for _, p := range s.Playbooks {
 		r := p.Running
 		if r != nil && r.Lock != nil && r.Lock.Warning != "" {
 			l := r.Lock
-			say("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance is in order, or moonseal cancel %s",
+			line("\n%s waits for lock %s %s: run %s of %s holds it since %s\n  moonseal unlock %s   once the appliance works, or moonseal cancel %s",
 				p.Name, l.Name, l.Warning, l.Run, l.Playbook, when(l.Since), l.Run, l.Run)
 		}
 		switch {
 		case r != nil && r.Status == journal.Parked:
-			say("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
+			line("\n%s is parked: %s\n  moonseal resume %s   or   moonseal cancel %s", p.Name, strings.TrimPrefix(r.WaitsFor, "a person: "), r.ID, r.ID)
 		case r != nil && strings.HasPrefix(r.WaitsFor, run.WaitApproval):
-			say("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
+			line("\n%s waits for %s\n  moonseal approve %s   or   moonseal deny %s", p.Name, r.WaitsFor, r.ID, r.ID)
 		case r != nil && r.Error != nil:
-			say("\n%s goes on failing: %s\n  moonseal run %s   tries again now, once it is mended; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
+			line("\n%s keeps failing: %s\n  moonseal run %s   tries again now, once it is fixed; moonseal logs %s shows the whole run", p.Name, r.Error, p.Name, r.ID)
 		case r == nil && p.Gone:
-			say("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   takes it off this page", p.Name, p.Name)
+			line("\n%s: its script is gone, and nothing of it runs\n  moonseal forget %s   removes it from the status", p.Name, p.Name)
 		case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0:
-			say("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
+			line("\n%s was cancelled, and left: %s\n  look at the appliance, then moonseal run %s; moonseal logs %s shows the whole run",
 				p.Name, strings.Join(p.LastRun.Left, "; "), p.Name, p.LastRun.ID)
 		case r == nil && p.LastRun != nil && p.LastRun.Error != nil:
-			say("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s begins another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
+			line("\n%s failed: %s\n  moonseal logs %s shows the whole run, moonseal run %s starts another", p.Name, p.LastRun.Error, p.LastRun.ID, p.Name)
 		}
 	}
 	if s.Cleanups > 0 {
-		say("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
+		line("\n%s could not be undone: moonseal cleanup list shows it", count(s.Cleanups, "change"))
 	}
 }

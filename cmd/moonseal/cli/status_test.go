@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jonboulle/clockwork"
-
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
@@ -17,17 +15,16 @@ import (
 func TestStatusOfAHeldLock(t *testing.T) {
 	now := time.Date(2026, 11, 28, 19, 0, 0, 0, time.UTC)
 	var out bytes.Buffer
-	a := &app{stdout: &out, clock: clockwork.NewFakeClockAt(now)}
 	waits := func(warning string) *api.Running {
 		lock := &api.Lock{Name: "cluster:dfw", Run: "r1", Playbook: "first", Since: now, Warning: warning}
 		return &api.Running{ID: "r2", Status: journal.Waiting, WaitsFor: "lock cluster:dfw, held by run r1 of first", Lock: lock}
 	}
 	s := &api.Status{Playbooks: []api.PlaybookStatus{{Name: "second", Running: waits("for 5h0m0s")}, {Name: "third", Running: waits("")}}}
-	if err := a.showStatus(s); err != nil {
+	if err := showStatus(&out, s, now); err != nil {
 		t.Fatal(err)
 	}
 	want := "\nsecond waits for lock cluster:dfw for 5h0m0s: run r1 of first holds it since " + when(now) +
-		"\n  moonseal unlock r1   once the appliance is in order, or moonseal cancel r1\n"
+		"\n  moonseal unlock r1   once the appliance works, or moonseal cancel r1\n"
 	if !strings.Contains(out.String(), want) || strings.Contains(out.String(), "\nthird waits") {
 		t.Errorf("shown:\n%s", out.String())
 	}

@@ -23,12 +23,12 @@ const (
 
 const checkFlag = "check"
 
-// checks reports whether the command line asks for status --check, be it right or wrong.
+// checks reports whether the command line has status --check, with any other arguments.
 func (a *app) checks() bool {
 	return slices.Contains(a.args, "status") && slices.Contains(a.args, "--"+checkFlag)
 }
 
-// unknown prints why a check cannot tell how things are.
+// unknown prints why a check has no result.
 func (a *app) unknown(err error) int {
 	_, _ = plain.Fprintf(a.stdout, "UNKNOWN: %s\n", problem.From(err))
 	return checkUnknown
@@ -39,23 +39,21 @@ func (a *app) checkStatus(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return &problem.Error{Kind: problem.Usage, Message: "--check and --json exclude each other"}
 	}
-	cfg, err := a.reachConfig(ctx)
-	if err != nil {
-		return err
-	}
-	s, err := a.daemon(cfg).Status(ctx)
-	if err != nil {
-		return err
-	}
-	code, line := checkLine(s, time.Duration(cfg.Alerts.Expiring), a.clock.Now())
-	_, _ = plain.Fprintf(a.stdout, "%s\n", line)
-	return ended(code, nil)
+	return a.with(ctx, reads, func(op operator) error {
+		s, err := op.Status(ctx)
+		if err != nil {
+			return err
+		}
+		code, line := checkLine(s, time.Duration(op.Config().Alerts.Expiring), a.clock.Now())
+		_, _ = plain.Fprintf(a.stdout, "%s\n", line)
+		return ended(code, nil)
+	})
 }
 
-// checkLine says how things are, with the numbers that a monitor keeps after the bar.
+// checkLine returns the state in one line, with the numbers that a monitor keeps after the bar.
 func checkLine(s *api.Status, expiring time.Duration, now time.Time) (code int, line string) {
 	word := "OK"
-	needs := map[string]bool{} // playbooks, and what is no playbook's
+	needs := map[string]bool{} // playbooks, and the keys of other problems
 	counts := map[string]int{}
 	for _, p := range s.Problems {
 		key := p.Playbook

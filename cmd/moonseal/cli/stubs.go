@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,9 +20,9 @@ func (a *app) stubsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stubs [DIR]",
 		Short: "Write the editor's definition files",
-		Long: `Writes, for the Lua language server, what each module offers, so that an editor
-completes and checks playbooks. By default into .stubs in the scripts folder,
-which moonseal leaves alone; name the folder in .luarc.json as
+		Long: `Writes definition files of all modules for the Lua language server, so that an editor
+completes and checks playbooks. By default into .stubs in the scripts directory,
+which moonseal does not load; name that directory in .luarc.json as
 { "workspace.library": [".stubs"] }.`,
 		Args: arguments(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -34,13 +35,13 @@ which moonseal leaves alone; name the folder in .luarc.json as
 				return err
 			}
 			if len(args) > 0 {
-				return a.writeStubs(reg, args[0])
+				return writeStubs(a.stdout, reg, args[0])
 			}
 			cfg, err := a.loadConfig()
 			if err != nil {
 				return err
 			}
-			return a.writeStubs(reg, filepath.Join(cfg.Scripts, ".stubs"))
+			return writeStubs(a.stdout, reg, filepath.Join(cfg.Scripts, ".stubs"))
 		},
 	}
 	cmd.Flags().BoolVar(&reference, "reference", false, "print the modules' reference in Markdown instead")
@@ -56,7 +57,7 @@ func stubFiles(reg *bind.Registry) map[string]string {
 	return files
 }
 
-func (a *app) writeStubs(reg *bind.Registry, dir string) error {
+func writeStubs(w io.Writer, reg *bind.Registry, dir string) error {
 	failed := func(err error) error {
 		return &problem.Error{Kind: problem.Usage, Target: dir, Message: "cannot write the stubs: " + problem.Reason(err), Cause: err}
 	}
@@ -69,6 +70,6 @@ func (a *app) writeStubs(reg *bind.Registry, dir string) error {
 			return failed(err)
 		}
 	}
-	_, _ = plain.Fprintf(a.stdout, "wrote %d files to %s\n", len(files), dir)
+	_, _ = plain.Fprintf(w, "wrote %d files to %s\n", len(files), dir)
 	return nil
 }

@@ -35,37 +35,41 @@ const (
 )
 
 func (a *app) trustCommand() *cobra.Command {
-	t := truster{app: a}
+	t := truster{in: a.stdin, out: a.stdout}
 	cmd := &cobra.Command{
 		Use:   "trust HOST",
 		Short: "Show a host's certificate and SSH key, and pin them",
 		Long: `Shows the certificate and the SSH host key with which HOST identifies itself, asks,
 and pins them: from then on moonseal talks to that host only while it shows them,
 or a certificate that a trusted CA issued. Compare both with what the appliance
-shows on its console before you say yes.`,
+shows on its console before you answer yes.`,
 		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error { return t.trust(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			return t.trust(cmd.Context(), cfg, args[0])
+		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&t.port, "port", 443, "port of the REST API")
-	f.IntVar(&t.sshPort, "ssh-port", 22, "port of the SSH prompt; 0 leaves SSH out")
-	f.StringVar(&t.tenant, "tenant", "", "for the playbooks of this folder of the scripts")
+	f.IntVar(&t.sshPort, "ssh-port", 22, "port of the SSH prompt; 0 skips SSH")
+	f.StringVar(&t.tenant, "tenant", "", "for the playbooks of this tenant: a directory in the scripts directory")
 	f.BoolVar(&t.yes, "yes", false, "do not ask")
 	return cmd
 }
 
+// truster shows what a host shows, asks, and pins it.
 type truster struct {
-	app           *app
+	in            io.Reader
+	out           io.Writer
 	port, sshPort int
 	tenant        string
 	yes           bool
 }
 
-func (t *truster) trust(ctx context.Context, host string) error {
-	cfg, err := t.app.loadConfig()
-	if err != nil {
-		return err
-	}
+func (t *truster) trust(ctx context.Context, cfg *config.Config, host string) error {
 	if err := ownState(cfg); err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func (t *truster) trust(ctx context.Context, host string) error {
 	if err := store.SavePins(host, pins); err != nil {
 		return err
 	}
-	_, _ = plain.Fprintf(t.app.stdout, "%s is trusted as shown\n", host)
+	_, _ = plain.Fprintf(t.out, "%s is trusted as shown\n", host)
 	return nil
 }
 
@@ -126,7 +130,7 @@ func fingerprint(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// look shows what the host shows.
+// look connects to the host, and prints what it shows.
 func (t *truster) look(ctx context.Context, network *grant.Network, host string) (account.Pins, error) {
 	var seen account.Pins
 	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
@@ -137,7 +141,7 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 		return seen, err
 	}
 	seen.TLS = []string{fingerprint(leaf)}
-	w := t.app.stdout
+	w := t.out
 	_, _ = plain.Fprintf(w, "%s shows the certificate\n  sha256    %s\n  subject   %s\n  issuer    %s\n  valid     %s to %s\n", addr, colons(seen.TLS[0]),
 		quoted(leaf.Subject.String()), quoted(leaf.Issuer.String()), leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
 	if t.sshPort == 0 {
@@ -153,7 +157,7 @@ func (t *truster) look(ctx context.Context, network *grant.Network, host string)
 	return seen, nil
 }
 
-// quoted quotes what a peer says of itself, which is not verified yet. It is cut, so
+// quoted quotes what a peer claims of itself, which is not verified yet. It is cut, so
 // that it cannot push the fingerprint off the screen.
 func quoted(s string) string {
 	const most = 200
@@ -163,7 +167,7 @@ func quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// compare says what is pinned already: that it changed is what a person must see.
+// compare prints how that differs from the pins: a person must see a change.
 func (t *truster) compare(old, seen account.Pins) {
 	for _, c := range []struct {
 		what      string
@@ -176,15 +180,15 @@ func (t *truster) compare(old, seen account.Pins) {
 		switch {
 		case len(c.old) == 0 || len(c.seen) == 0:
 		case slices.Contains(c.old, c.seen[0]):
-			_, _ = plain.Fprintf(t.app.stdout, "the %s is the one that is pinned\n", c.what)
+			_, _ = plain.Fprintf(t.out, "the %s is the one that is pinned\n", c.what)
 		default:
-			_, _ = plain.Fprintf(t.app.stdout, "the %s DIFFERS from the pinned one: %s\n", c.what, c.show(c.old[0]))
+			_, _ = plain.Fprintf(t.out, "the %s DIFFERS from the pinned one: %s\n", c.what, c.show(c.old[0]))
 		}
 	}
 }
 
-// knownTenant refuses a tenant that is no folder of the scripts: no playbook would
-// ever look at its pins.
+// knownTenant refuses a tenant that is not a directory of the scripts: no playbook would
+// ever use its pins.
 func knownTenant(cfg *config.Config, tenant string) error {
 	if tenant == "" {
 		return nil
@@ -206,7 +210,7 @@ func knownTenant(cfg *config.Config, tenant string) error {
 	if slices.Contains(tenants, tenant) {
 		return nil
 	}
-	e := &problem.Error{Kind: problem.Usage, Target: cfg.Scripts, Message: fmt.Sprintf("there is no tenant %q", tenant), Hint: "a tenant is a folder in the scripts folder"}
+	e := &problem.Error{Kind: problem.Usage, Target: cfg.Scripts, Message: fmt.Sprintf("there is no tenant %q", tenant), Hint: "a tenant is a directory in the scripts directory"}
 	if near := suggest.Closest(tenant, tenants); near != "" {
 		e.Hint = "did you mean " + near + "?"
 	}
@@ -214,9 +218,9 @@ func knownTenant(cfg *config.Config, tenant string) error {
 }
 
 func (t *truster) ask(store *account.Store, host string) (bool, error) {
-	w := t.app.stdout
+	w := t.out
 	_, _ = plain.Fprintf(w, "Trust %s as shown? Type yes: ", host)
-	answer, err := bufio.NewReader(io.LimitReader(t.app.stdin, maxAnswer)).ReadString('\n')
+	answer, err := bufio.NewReader(io.LimitReader(t.in, maxAnswer)).ReadString('\n')
 	if strings.TrimSpace(answer) == "yes" {
 		return true, nil
 	}
@@ -227,8 +231,8 @@ func (t *truster) ask(store *account.Store, host string) (bool, error) {
 			yes = " --ssh-port 0 --yes"
 		}
 		return false, &problem.Error{
-			Kind: problem.Usage, Target: host, Message: "not pinned: nobody answers, there is no terminal",
-			Hint: "compare what is shown with the host's own console, then: " + store.TrustCommand(host, t.port, t.sshPort) + yes,
+			Kind: problem.Usage, Target: host, Message: "not pinned: stdin is not a terminal",
+			Hint: "compare it with the host's own console, then: " + store.TrustCommand(host, t.port, t.sshPort) + yes,
 		}
 	}
 	_, _ = fmt.Fprintln(w, "nothing is changed")

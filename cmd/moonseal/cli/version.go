@@ -34,8 +34,8 @@ func version() string {
 	return unreleased
 }
 
-// thisBuild tells this program from other builds of it: by its version, and if that is
-// of no commit also by what the linker made of its contents.
+// thisBuild distinguishes this program from other builds of it: by its version, and, if that
+// is not of a commit, also by the linker's hash of its contents.
 func thisBuild() string {
 	v := version()
 	if v != unreleased && !strings.HasSuffix(v, "+dirty") {
@@ -47,7 +47,7 @@ func thisBuild() string {
 	return v
 }
 
-// idLength is how much of a build id tells builds apart.
+// idLength is how many characters of a build id are enough to distinguish builds.
 const idLength = 10
 
 // buildID returns a short form of a program's build id, "" if it has none.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jonboulle/clockwork"
 	"gopkg.in/yaml.v3"
 
 	"moonseal/modules"
@@ -30,11 +32,14 @@ import (
 // workerCommand makes the program a run's child.
 const workerCommand = "worker"
 
-// worker is the child of a run: it speaks with its parent over the pair.
+// worker is the child of a run: it talks to its parent over the pair.
 func (a *app) worker() int {
 	pair, err := worker.Inherited(a.trace != nil)
 	if err != nil {
-		a.printError(&problem.Error{Kind: problem.Usage, Message: "this command is for moonseal itself", Hint: "if a daemon of another version started it: systemctl restart moonseal"})
+		printError(a.stderr, &problem.Error{
+			Kind: problem.Usage, Message: "this command is for moonseal itself",
+			Hint: "if a daemon of another version started it: systemctl restart moonseal",
+		})
 		return exitUsage
 	}
 	setup := worker.Setup{
@@ -46,10 +51,27 @@ func (a *app) worker() int {
 		},
 	}
 	if err := worker.Serve(context.Background(), pair, setup); err != nil {
-		a.printError(err)
+		printError(a.stderr, err)
 		return exitFailed
 	}
 	return exitDone
+}
+
+// wiring makes what runs, scripts and the log need, out of a config and what surrounds
+// the process.
+type wiring struct {
+	cfg      *config.Config
+	getenv   func(string) string
+	clock    clockwork.Clock
+	stderr   io.Writer
+	build    string
+	childEnv []string
+	traced   bool // children report each point that they pass; see app.trace
+}
+
+// wire returns the wiring for a config.
+func (a *app) wire(cfg *config.Config) *wiring {
+	return &wiring{cfg: cfg, getenv: a.getenv, clock: a.clock, stderr: a.stderr, build: a.build, childEnv: a.childEnv, traced: a.trace != nil}
 }
 
 // loadConfig reads the config and checks the settings of the modules.
@@ -72,7 +94,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 		if !ok || into == nil {
 			return nil, &problem.Error{
 				Kind: problem.Usage, Target: fmt.Sprintf("%s:%d", cfg.Path, node.Line),
-				Message: "there are no settings for a module " + name + suggest.Phrase(name, names),
+				Message: "unknown module " + name + suggest.Phrase(name, names),
 			}
 		}
 		if err := config.DecodeNode(&node, into, cfg.Path); err != nil {
@@ -82,7 +104,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 	return cfg, knownModules(cfg, names)
 }
 
-// knownModules refuses a grant of a module that there is not.
+// knownModules refuses a grant of a module that does not exist.
 func knownModules(cfg *config.Config, names []string) error {
 	for playbook, g := range cfg.Grants {
 		for _, name := range g.Modules {
@@ -96,7 +118,7 @@ func knownModules(cfg *config.Config, names []string) error {
 	return nil
 }
 
-// job returns a job with everything that the config says.
+// job returns a job with everything that the config sets.
 func job(cfg *config.Config) (worker.Job, error) {
 	j := worker.Job{
 		Network: cfg.Network(), State: cfg.State, Grants: cfg.Grants, Settings: map[string]string{}, Blackouts: cfg.Blackouts,
@@ -117,71 +139,70 @@ func job(cfg *config.Config) (worker.Job, error) {
 
 // parent returns the parent of children with the config's limits and secrets. j and c
 // may be nil, for loads.
-func (a *app) parent(cfg *config.Config, j *journal.Journal, c *control.Control, observe func(journal.Record)) (*worker.Parent, error) {
-	accounts := filepath.Join(cfg.State, "accounts")
+func (w *wiring) parent(j *journal.Journal, c *control.Control, observe func(journal.Record)) (*worker.Parent, error) {
+	accounts := filepath.Join(w.cfg.State, "accounts")
 	if j != nil { // the children cannot make it themselves
 		if err := os.MkdirAll(accounts, 0o700); err != nil {
-			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the folder: " + problem.Reason(err), Cause: err}
+			return nil, &problem.Error{Kind: problem.Usage, Target: accounts, Message: "cannot make the directory: " + problem.Reason(err), Cause: err}
 		}
 	}
-	log := slog.New(a.logHandler(cfg))
+	log := slog.New(w.logHandler())
 	redactor := &secret.Redactor{}
-	redactor.LearnPair(cfg.Network().ProxyUser())
+	redactor.LearnPair(w.cfg.Network().ProxyUser())
 	return &worker.Parent{
-		Journal: j, Control: c, Clock: a.clock, Observe: observe, Embedded: scripts.Embedded(),
-		Redactor: redactor, Secrets: a.secrets(cfg), Build: a.build,
+		Journal: j, Control: c, Clock: w.clock, Observe: observe, Embedded: scripts.Embedded(),
+		Redactor: redactor, Secrets: w.secrets(), Build: w.build,
 		Spawner: worker.Exec{
-			Path: worker.Self, Name: "moonseal", Args: []string{workerCommand}, Env: a.environment(), Log: log, Groups: worker.OpenGroups(log),
-			Limits: limits(cfg), Jail: a.jail(cfg),
+			Path: worker.Self, Name: "moonseal", Args: []string{workerCommand}, Env: w.environment(), Log: log, Groups: worker.OpenGroups(log),
+			Limits: w.limits(), Jail: w.jail(),
 		},
 	}, nil
 }
 
-func limits(cfg *config.Config) worker.Limits {
-	return worker.Limits{Memory: int64(cfg.Limits.Memory), Files: cfg.Limits.Files, CPU: float64(cfg.Limits.CPU)}
+func (w *wiring) limits() worker.Limits {
+	return worker.Limits{Memory: int64(w.cfg.Limits.Memory), Files: w.cfg.Limits.Files, CPU: float64(w.cfg.Limits.CPU)}
 }
 
-func (a *app) jail(cfg *config.Config) *worker.Jail {
-	return &worker.Jail{Write: []string{filepath.Join(cfg.State, "accounts")}, Read: []string{cfg.CABundle}, Signals: a.trace != nil}
+func (w *wiring) jail() *worker.Jail {
+	return &worker.Jail{Write: []string{filepath.Join(w.cfg.State, "accounts")}, Read: []string{w.cfg.CABundle}, Signals: w.traced}
 }
 
 // environment is what a child inherits: nothing that could be a secret.
-func (a *app) environment() []string {
-	env := append([]string(nil), a.childEnv...)
+func (w *wiring) environment() []string {
+	env := append([]string(nil), w.childEnv...)
 	for _, name := range []string{"PATH", "TZ", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if v := a.getenv(name); v != "" {
+		if v := w.getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
 	}
 	return env
 }
 
-// secrets looks in systemd's credentials, then in the environment, then where
-// the config says.
-func (a *app) secrets(cfg *config.Config) secret.Source {
+// secrets looks in systemd's credentials, then in the environment, then in the config.
+func (w *wiring) secrets() secret.Source {
 	var chain secret.Chain
-	for _, s := range a.secretSources(cfg) {
+	for _, s := range w.secretSources() {
 		chain = append(chain, s.source)
 	}
 	return chain
 }
 
-// secretSource is a place where secrets are, and what people call it.
+// secretSource is a source of secrets, and its name for users.
 type secretSource struct {
 	name   string
 	source secret.Source
 }
 
-func (a *app) secretSources(cfg *config.Config) []secretSource {
-	environment := secret.Environment(func(name string) (string, bool) { v := a.getenv(name); return v, v != "" })
+func (w *wiring) secretSources() []secretSource {
+	environment := secret.Environment(func(name string) (string, bool) { v := w.getenv(name); return v, v != "" })
 	return []secretSource{
-		{"systemd credential", secret.Directory(a.getenv("CREDENTIALS_DIRECTORY"))},
+		{"systemd credential", secret.Directory(w.getenv("CREDENTIALS_DIRECTORY"))},
 		{"environment", environment},
-		{"config", configured{cfg.Secrets, environment}},
+		{"config", configured{w.cfg.Secrets, environment}},
 	}
 }
 
-// configured is where the config says that secrets are.
+// configured is the secrets section of the config.
 type configured struct {
 	secrets     map[string]config.Secret
 	environment secret.Source

@@ -127,7 +127,7 @@ func TestTerminalInterrupt(t *testing.T) {
 	if !ok || exit.ExitCode() != exitFailed {
 		t.Errorf("ended with %v", exit)
 	}
-	want := regexp.MustCompile(`(?m)^  requesting_certificate +interrupted  [0-9.]+ s\nmoonseal: interrupted\nhint: moonseal run cucm-tomcat goes on from there$`)
+	want := regexp.MustCompile(`(?m)^  requesting_certificate +interrupted  [0-9.]+ s\nmoonseal: interrupted\nhint: moonseal run cucm-tomcat continues from there$`)
 	if !want.MatchString(rest) {
 		t.Errorf("left:\n%s", rest)
 	}
