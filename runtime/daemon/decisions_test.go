@@ -383,7 +383,7 @@ func TestBrokenScript(t *testing.T) {
 	if p := s.Playbooks[0]; p.Error == nil || p.Error.Place.File != "a.lua" || p.NextRun == nil {
 		t.Errorf("got %+v", p)
 	}
-	if n := len(h.log.of("a script is broken; its last good version goes on")); n != 1 {
+	if n := len(h.log.of("a script is broken; its last good version runs")); n != 1 {
 		t.Errorf("it was logged %d times", n)
 	}
 	h.passes(2 * time.Hour)
