@@ -41,7 +41,7 @@ func TestServeCancelsAStoppedRun(t *testing.T) {
 	}
 	d.is(stopped, journal.Cancelled)
 	d.is(next, journal.Done)
-	if out := w.moonseal(exitDone, "logs", stopped); !strings.Contains(out, "it was stopped (SIGSTOP), and was killed for it") {
+	if out := w.moonseal(exitDone, "logs", stopped); !strings.Contains(out, "it was stopped (SIGSTOP), and therefore killed") {
 		t.Errorf("logs: %s", out)
 	}
 	if alive(children[0]) {
