@@ -176,7 +176,7 @@ func (b *binding) account() *bind.Func {
 			"The account's key is on disk before the CA hears of it.",
 		Returns: "the account",
 		Example: `local acct = ca:account()`,
-		Impl: bind.Method(bind.Effect[CA, none, none, *Account]{
+		Impl: bind.Effectful(bind.Effect[CA, none, none, *Account]{
 			Look: func(c *bind.Call, ca *CA, _ *none) (none, **Account, error) {
 				client, err := b.client(c, ca)
 				if err != nil {

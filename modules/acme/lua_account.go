@@ -17,7 +17,7 @@ func (b *binding) order() *bind.Func {
 			"`replaces` is sent where the CA knows that certificate (RFC 9773), and exempts the order from rate limits.",
 		Returns: "the order, with the challenges of the names that are still to be proven",
 		Example: `local order = acct:order { csr = csr, replaces = installed }`,
-		Impl: bind.Method(bind.Effect[Account, OrderRequest, none, *Order]{
+		Impl: bind.Effectful(bind.Effect[Account, OrderRequest, none, *Order]{
 			Look: func(c *bind.Call, acct *Account, a *OrderRequest) (none, **Order, error) {
 				client, err := b.of(c, acct)
 				if err == nil {
@@ -118,7 +118,7 @@ func (b *binding) validate() *bind.Func {
 		Example: `ctx:step("completing_validation", { retry = 3 }, function() return acct:validate(order) end)`,
 		// No probe: Validate looks first itself, and an order that has failed is
 		// that error rather than a question that nobody can answer.
-		Impl: bind.Method(bind.Effect[Account, orderArgs, none, *Order]{
+		Impl: bind.Effectful(bind.Effect[Account, orderArgs, none, *Order]{
 			Look: func(c *bind.Call, acct *Account, a *orderArgs) (none, **Order, error) {
 				done, err := b.validated(c, acct, a)
 				return none{}, found(done), err
@@ -156,7 +156,7 @@ func (b *binding) finalize() *bind.Func {
 		Returns: "the certificate, with its chain split into leaf, intermediates and root",
 		Example: `local cert = acct:finalize(order, csr)`,
 		// No probe, for the same reason as validate.
-		Impl: bind.Method(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
+		Impl: bind.Effectful(bind.Effect[Account, finalizeArgs, none, *x509.Certificate]{
 			Look: func(c *bind.Call, acct *Account, a *finalizeArgs) (none, **x509.Certificate, error) {
 				done, err := b.finalized(c, acct, a)
 				return none{}, found(done), err

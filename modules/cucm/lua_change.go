@@ -21,8 +21,8 @@ func (b *binding) csr() *bind.Func {
 			"The request may hold the node's name, `common_name`, `alt_names`, `members` and `names`, and for multi-server the domains of the nodes; any other name is a `mismatch`.",
 		Returns: "the signing request",
 		Example: `local csr = ctx:step("generating_csr", function() return node:csr { service = "tomcat" } end)`,
-		Impl: bind.Method(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
-			Guarded: true,
+		Impl: bind.Effectful(bind.Effect[Node, CSRRequest, CSRLook, *x509.CSR]{
+			WindowBound: true,
 			Check: func(n *Node, a *CSRRequest) error {
 				if err := mayChange(cmp.Or(a.Service, "tomcat"), n.AllowPhoneLockout); err != nil {
 					return err
@@ -113,8 +113,8 @@ func (b *binding) upload() *bind.Func {
 			"It is served after `restart`. An upload cannot be rolled back: no key leaves the node.",
 		Returns: "what was uploaded",
 		Example: `ctx:step("uploading_certificate", function() return node:upload("tomcat", cert) end)`,
-		Impl: bind.Method(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
-			Guarded: true, Disruptive: true,
+		Impl: bind.Effectful(bind.Effect[Node, uploadArgs, UploadLook, *Uploaded]{
+			WindowBound: true, Disruptive: true,
 			Look: func(c *bind.Call, n *Node, a *uploadArgs) (UploadLook, **Uploaded, error) {
 				client, err := b.client(c, n)
 				if err != nil {
@@ -183,8 +183,8 @@ func (b *binding) restart() *bind.Func {
 			"If an earlier run began this restart for `expect` and Tomcat still serves another certificate, nothing is restarted: the run parks and says what is served.",
 		Returns: "what was restarted",
 		Example: `ctx:step("restarting_services", function() return node:restart("tomcat", { expect = cert }) end)`,
-		Impl: bind.Method(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
-			Guarded: true, Disruptive: true, Half: restartedHalf,
+		Impl: bind.Effectful(bind.Effect[Node, restartArgs, RestartLook, *Restarted]{
+			WindowBound: true, Disruptive: true, Half: restartedHalf,
 			Check: func(n *Node, a *restartArgs) error {
 				if err := mayChange(a.Service, n.AllowPhoneLockout); err != nil {
 					return err

@@ -112,7 +112,7 @@ func (s *script) newCall(f *bind.Func) *bind.Call {
 	return &bind.Call{
 		Context: s.t.Context(), Clock: clockwork.NewRealClock(), Log: slog.New(s.redactor.Handler(s.logs.handler())), Network: s.net, Account: s.store,
 		Secrets: secret.Map(map[string]string{"USER": admin, "PASS": password, "WRONG": "wrong-1"}), Redactor: s.redactor, Run: s.name, Function: f.Full(),
-		Earlier: s.progress, Concerns: func(string) {},
+		Earlier: s.progress, LogHost: func(string) {},
 		Progress: func(v any) error {
 			raw, err := json.Marshal(v)
 			if err != nil {

@@ -114,7 +114,7 @@ func (n *Node) checkNames() error {
 
 // client makes a client for the node as a run reaches it.
 func (b *binding) client(c *bind.Call, n *Node) (*Client, error) {
-	c.Concerns(n.Host)
+	c.LogHost(n.Host)
 	username, err := userName(c, n.Username)
 	if err != nil {
 		return nil, err

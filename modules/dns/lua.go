@@ -137,7 +137,7 @@ func (b *binding) present() *bind.Func {
 			"If none of the zone's servers can be reached though they have to show the records, nothing is written. When the run has ended, or at `ctx:undo`, the values are removed again.",
 		Returns: "the records, as the provider knows them",
 		Example: `ctx:step("creating_dns_challenge", { retry = 5 }, function() return zone:present(order.challenges) end)`,
-		Impl: bind.Method(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
+		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, *Plan, []Record]{
 			Look: func(c *bind.Call, z *Zone, a *challengesArgs) (*Plan, *[]Record, error) {
 				if err := a.granted(c); err != nil {
 					return nil, nil, err
@@ -157,7 +157,7 @@ func (b *binding) present() *bind.Func {
 			Undo: func(c *bind.Call, z *Zone, a *challengesArgs, records *[]Record) error {
 				return b.undo(c, z, a, records)
 			},
-			Holds:      func(_ *Zone, a *challengesArgs) []string { return a.holds() },
+			UndoKeys:   func(_ *Zone, a *challengesArgs) []string { return a.holds() },
 			Repeatable: true,
 		}),
 	}
@@ -166,9 +166,9 @@ func (b *binding) present() *bind.Func {
 // undo leaves what another unfinished run still needs.
 func (b *binding) undo(c *bind.Call, z *Zone, a *challengesArgs, records *[]Record) error {
 	held := map[string]string{}
-	if c.Held != nil {
+	if c.HeldElsewhere != nil {
 		var err error
-		if held, err = c.Held(a.holds()); err != nil {
+		if held, err = c.HeldElsewhere(a.holds()); err != nil {
 			return err
 		}
 	}
@@ -228,7 +228,7 @@ func (b *binding) remove() *bind.Func {
 		Doc: "Removes the values of challenges, exactly these, and nothing else at their names. What is gone already is no error. " +
 			"What `present` wrote is removed without it, when the run has ended.",
 		Example: `ctx:step("removing_records", function() zone:remove(order.challenges) end)`,
-		Impl: bind.Method(bind.Effect[Zone, challengesArgs, any, any]{
+		Impl: bind.Effectful(bind.Effect[Zone, challengesArgs, any, any]{
 			Look: func(c *bind.Call, _ *Zone, a *challengesArgs) (any, *any, error) { return nil, nil, a.granted(c) },
 			Do: func(c *bind.Call, z *Zone, a *challengesArgs, _ any) (any, error) {
 				return nil, b.client(c).Remove(c.Context, *z, a.Challenges, nil, nil)

@@ -68,7 +68,7 @@ func (s *script) Invoke(inv *bind.Invocation) (any, error) {
 	c := &bind.Call{
 		Context: s.t.Context(), Clock: s.clock, Log: slog.New(slog.DiscardHandler), Network: s.net, Secrets: secret.Map(s.secrets),
 		Redactor: &secret.Redactor{}, Run: "r1", Function: inv.Func.Full(),
-		Held: func(values []string) (map[string]string, error) {
+		HeldElsewhere: func(values []string) (map[string]string, error) {
 			out := map[string]string{}
 			for _, v := range values {
 				if run, ok := s.held[v]; ok {

@@ -38,7 +38,7 @@ func crates[C, P any](t *testing.T) *bind.Registry {
 	reg, err := bind.NewRegistry(&bind.Module{Name: "yard", Doc: "Has crates.", Types: []*bind.Type{
 		bind.Handle[C]("yard.Crate", 1, "A crate.", &bind.Func{
 			Name: "put", Doc: "Puts things in.", Example: "x",
-			Impl: bind.Method(bind.Effect[C, P, any, any]{Do: func(*bind.Call, *C, *P, any) (any, error) { return nil, nil }}),
+			Impl: bind.Effectful(bind.Effect[C, P, any, any]{Do: func(*bind.Call, *C, *P, any) (any, error) { return nil, nil }}),
 		}),
 	}})
 	if err != nil {
@@ -120,9 +120,9 @@ func TestGivenResult(t *testing.T) {
 		return &bind.Func{Name: name, Doc: "Takes.", Returns: "it", Example: "x", Impl: impl}
 	}
 	reg, err := bind.NewRegistry(&bind.Module{Name: "yard", Doc: "Has crates.", Types: []*bind.Type{bind.Handle[newCrate]("yard.Crate", 1, "A crate.",
-		returns("handle", bind.Method(bind.Effect[newCrate, none, any, *newCrate]{})),
-		returns("list", bind.Method(bind.Effect[newCrate, none, any, []oldCrate]{})),
-		&bind.Func{Name: "nothing", Doc: "Drops.", Example: "x", Impl: bind.Method(bind.Effect[newCrate, none, any, any]{})},
+		returns("handle", bind.Effectful(bind.Effect[newCrate, none, any, *newCrate]{})),
+		returns("list", bind.Effectful(bind.Effect[newCrate, none, any, []oldCrate]{})),
+		&bind.Func{Name: "nothing", Doc: "Drops.", Example: "x", Impl: bind.Effectful(bind.Effect[newCrate, none, any, any]{})},
 	)}})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@
 //				Table: true, Impl: bind.Pure(newZone),
 //			}},
 //			Types: []*bind.Type{bind.Handle[Zone]("dns.Zone", 1, "A DNS zone.", &bind.Func{
-//				Name: "present", …, Impl: bind.Method(bind.Effect[Zone, presentArgs, presentLook, []Record]{Look: …, Do: …, Probe: …, Undo: …}),
+//				Name: "present", …, Impl: bind.Effectful(bind.Effect[Zone, presentArgs, presentLook, []Record]{Look: …, Do: …, Probe: …, Undo: …}),
 //			})},
 //		}
 //	}

@@ -6,20 +6,20 @@ import (
 	"reflect"
 )
 
-// Where says in which phase of a script a function may be called.
-type Where int
+// Phase is the part of a script's life in which a function may be called.
+type Phase int
 
-// The places.
+// The phases.
 const (
-	Anywhere Where = iota // while loading too
+	Anywhere Phase = iota // while loading too
 	InRun                 // in a run's body and in steps
 	InStep                // in a step's function
 )
 
 // Impl is a function's implementation with its types erased. Build one with
-// [Pure], [Free], [Read], [Method…] or [Effect].
+// [Pure], [Free], [Read] or [Effectful].
 type Impl struct {
-	Where              Where
+	Phase              Phase
 	Recv, Args, Result reflect.Type               // Recv is nil for a function; Result may be an interface
 	Check              func(recv, args any) error // of arguments, before the call; nil: none
 	Run                func(c *Call, recv, args any) (any, error)
@@ -28,21 +28,21 @@ type Impl struct {
 
 // ErasedEffect is an [Effect] with its types erased; what Look saw travels as JSON.
 type ErasedEffect struct {
-	Look       func(c *Call, recv, args any) (look json.RawMessage, result any, done bool, err error)
-	Do         func(c *Call, recv, args any, look json.RawMessage) (any, error)
-	Probe      func(c *Call, recv, args any, look json.RawMessage) (any, bool, error) // nil: none
-	Undo       func(c *Call, recv, args, result any) error                            // nil: nothing to clean up; result is nil when unknown
-	Holds      func(recv, args any) []string
-	Half       func(recv, args any, progress json.RawMessage) string // nil: progress speaks for itself
-	Repeatable bool
-	Guarded    bool
-	Disruptive bool
+	Look        func(c *Call, recv, args any) (look json.RawMessage, result any, done bool, err error)
+	Do          func(c *Call, recv, args any, look json.RawMessage) (any, error)
+	Probe       func(c *Call, recv, args any, look json.RawMessage) (any, bool, error) // nil: none
+	Undo        func(c *Call, recv, args, result any) error                            // nil: nothing to clean up; result is nil when unknown
+	UndoKeys    func(recv, args any) []string
+	Half        func(recv, args any, progress json.RawMessage) string // nil: progress speaks for itself
+	Repeatable  bool
+	WindowBound bool
+	Disruptive  bool
 }
 
 // Pure is a function that only computes.
 func Pure[A, R any](run func(*A) (R, error)) Impl {
 	return Impl{
-		Where: Anywhere, Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](),
+		Phase: Anywhere, Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](),
 		Run: func(_ *Call, _, args any) (any, error) { return run(args.(*A)) },
 	}
 }
@@ -50,7 +50,7 @@ func Pure[A, R any](run func(*A) (R, error)) Impl {
 // Free is a function that a run may call anywhere, and that changes nothing.
 func Free[A any](run func(*Call, *A) error) Impl {
 	return Impl{
-		Where: InRun, Args: reflect.TypeFor[A](), Result: nil,
+		Phase: InRun, Args: reflect.TypeFor[A](), Result: nil,
 		Run: func(c *Call, _, args any) (any, error) { return nil, run(c, args.(*A)) },
 	}
 }
@@ -58,7 +58,7 @@ func Free[A any](run func(*Call, *A) error) Impl {
 // Read is a method of T that looks at the outside world and changes nothing.
 func Read[T, A, R any](run func(*Call, *T, *A) (R, error)) Impl {
 	return Impl{
-		Where: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](),
+		Phase: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](),
 		Run: func(c *Call, recv, args any) (any, error) { return run(c, recv.(*T), args.(*A)) },
 	}
 }
@@ -80,25 +80,25 @@ type Effect[T, A, L, R any] struct {
 	Probe func(c *Call, recv *T, args *A, look L) (R, bool, error)
 	// Undo cleans up, idempotently; result is nil when the answer was lost. May be nil.
 	Undo func(c *Call, recv *T, args *A, result *R) error
-	// Holds names what the undo would take away, so that one run does not take
+	// UndoKeys names what the undo would take away, so that one run does not take
 	// from another. May be nil.
-	Holds func(recv *T, args *A) []string
+	UndoKeys func(recv *T, args *A) []string
 	// Half says in a few words how far a call has come that is half done, from what it
 	// reported last. May be nil.
 	Half func(recv *T, args *A, progress json.RawMessage) string
 	// Repeatable says that doing it twice does no harm.
 	Repeatable bool
-	// Guarded says that it changes the appliance itself: only within the
+	// WindowBound says that it changes the appliance itself: only within the
 	// playbook's window.
-	Guarded bool
+	WindowBound bool
 	// Disruptive says that users of the appliance may notice it: the run needs all
 	// locks of its playbook from the first such call to its end.
 	Disruptive bool
 }
 
-// Method erases an effect.
-func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
-	erased := &ErasedEffect{Repeatable: e.Repeatable, Guarded: e.Guarded, Disruptive: e.Disruptive}
+// Effectful erases the types of an effect.
+func Effectful[T, A, L, R any](e Effect[T, A, L, R]) Impl {
+	erased := &ErasedEffect{Repeatable: e.Repeatable, WindowBound: e.WindowBound, Disruptive: e.Disruptive}
 	erased.Look = func(c *Call, recv, args any) (json.RawMessage, any, bool, error) {
 		if e.Look == nil {
 			return nil, nil, false, nil
@@ -138,14 +138,14 @@ func Method[T, A, L, R any](e Effect[T, A, L, R]) Impl {
 			return e.Undo(c, recv.(*T), args.(*A), &r)
 		}
 	}
-	if e.Holds != nil {
-		erased.Holds = func(recv, args any) []string { return e.Holds(recv.(*T), args.(*A)) }
+	if e.UndoKeys != nil {
+		erased.UndoKeys = func(recv, args any) []string { return e.UndoKeys(recv.(*T), args.(*A)) }
 	}
 	if e.Half != nil {
 		erased.Half = func(recv, args any, progress json.RawMessage) string { return e.Half(recv.(*T), args.(*A), progress) }
 	}
 	impl := Impl{
-		Where: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](), Effect: erased,
+		Phase: InStep, Recv: reflect.TypeFor[T](), Args: reflect.TypeFor[A](), Result: reflect.TypeFor[R](), Effect: erased,
 	}
 	if e.Check != nil {
 		impl.Check = func(recv, args any) error { return e.Check(recv.(*T), args.(*A)) }

@@ -49,7 +49,7 @@ func (f *Func) effectText() string {
 	default:
 		parts = append(parts, "After a lost answer or a crash the run parks.")
 	}
-	if e.Guarded {
+	if e.WindowBound {
 		parts = append(parts, "Only within the playbook's window.")
 	}
 	if e.Disruptive {

@@ -91,16 +91,16 @@ type Call struct {
 	// outside of a poll. A wait that is counted from it survives a crash.
 	PollBegan time.Time
 
-	// Concerns says which host the run works on: its log lines, from the run's
+	// LogHost says which host the run works on: its log lines, from the run's
 	// first, are written into that host's renewal.log too.
-	Concerns func(host string)
+	LogHost func(host string)
 	// Progress journals, synced, how far a change has come; Earlier is what an
 	// earlier process journaled last, nil if nothing. Effects only.
 	Progress func(v any) error
 	Earlier  json.RawMessage
-	// Held tells which of these values another unfinished run still needs, and
+	// HeldElsewhere tells which of these values another unfinished run still needs, and
 	// which run that is. Undo only.
-	Held func(values []string) (map[string]string, error)
+	HeldElsewhere func(values []string) (map[string]string, error)
 }
 
 // Secret returns a function that looks h up when it is called, and makes the

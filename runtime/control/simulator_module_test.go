@@ -99,7 +99,7 @@ func change[T, A any](w *simWorld, fn string, e bind.Effect[T, A, string, made])
 	e.Do = func(c *bind.Call, t *T, a *A, _ string) (made, error) {
 		return w.do(c, fn, any(t).(named), any(a).(interface{ data() string }).data())
 	}
-	return &bind.Func{Name: fn, Doc: fn, Returns: "what was made", Example: "x", Impl: bind.Method(e)}
+	return &bind.Func{Name: fn, Doc: fn, Returns: "what was made", Example: "x", Impl: bind.Effectful(e)}
 }
 
 func probe[T, A any](w *simWorld, fn string) func(*bind.Call, *T, *A, string) (made, bool, error) {

@@ -114,8 +114,8 @@ func (b *bulky) module() *bind.Module {
 		Name: "bulky", Doc: "x",
 		Functions: []*bind.Func{{Name: "one", Doc: "x", Returns: "it", Example: "x", Table: true, Impl: bind.Pure(func(o *one) (*one, error) { return o, nil })}},
 		Types: []*bind.Type{bind.Handle[one]("bulky.One", 1, "x",
-			&bind.Func{Name: "call", Doc: "x", Returns: "much", Example: "x", Table: true, Impl: bind.Method(bind.Effect[one, amount, string, string]{Do: do, Undo: undo})},
-			&bind.Func{Name: "known", Doc: "x", Returns: "much", Example: "x", Table: true, Impl: bind.Method(bind.Effect[one, amount, string, string]{Do: do, Undo: undo, Probe: probe})},
+			&bind.Func{Name: "call", Doc: "x", Returns: "much", Example: "x", Table: true, Impl: bind.Effectful(bind.Effect[one, amount, string, string]{Do: do, Undo: undo})},
+			&bind.Func{Name: "known", Doc: "x", Returns: "much", Example: "x", Table: true, Impl: bind.Effectful(bind.Effect[one, amount, string, string]{Do: do, Undo: undo, Probe: probe})},
 		)},
 	}
 }

@@ -88,30 +88,30 @@ func (r *Run) Invoke(inv *bind.Invocation) (any, error) {
 	if ctx == nil {
 		ctx = context.Background() // while loading, and only pure functions run then
 	}
-	defer r.heed(ctx, f.Full())()
+	defer r.watchdog(ctx, f.Full())()
 	if f.Impl.Effect != nil {
 		defer r.work.call()()
 		return r.effect(ctx, inv)
 	}
-	if f.Impl.Where == bind.InStep && r.opt.Reach != nil {
+	if f.Impl.Phase == bind.InStep && r.opt.Reach != nil {
 		if err := r.opt.Reach(); err != nil {
 			return nil, &control{stop: err}
 		}
 	}
-	if f.Impl.Where == bind.InRun && r.current == nil && !r.hook && r.replaying() {
+	if f.Impl.Phase == bind.InRun && r.current == nil && !r.hook && r.replaying() {
 		return nil, nil // said already, the first time
 	}
 	return f.Impl.Run(r.call(ctx, f), inv.Recv, inv.Args)
 }
 
 func (r *Run) mayCall(f *bind.Func) error {
-	where := f.Impl.Where
+	phase := f.Impl.Phase
 	switch {
-	case where == bind.Anywhere:
+	case phase == bind.Anywhere:
 		return nil
 	case r.loading:
 		return ErrLoading(f)
-	case where == bind.InRun:
+	case phase == bind.InRun:
 		return nil
 	case r.hook && f.Impl.Effect == nil:
 		return nil
@@ -134,7 +134,7 @@ func (r *Run) call(ctx context.Context, f *bind.Func) *bind.Call {
 	c := &bind.Call{
 		Context: ctx, Clock: r.opt.Clock, Log: r.scriptLog, Network: r.opt.Network, Account: r.opt.Account,
 		Secrets: r.opt.Secrets, Redactor: r.opt.Redactor, Run: r.id, Function: f.Full(), Force: r.opt.History.Run.Force,
-		Concerns: r.concerns, Progress: func(any) error { return nil },
+		LogHost: r.logHost, Progress: func(any) error { return nil },
 	}
 	if s := r.current; s != nil && s.kind == kindPoll { // its deadline follows a clock that was set back
 		c.PollBegan = s.deadline.Add(-s.options.Within)
@@ -221,8 +221,8 @@ func (r *Run) lookAndDo(c *bind.Call, inv *bind.Invocation, s *step, e *effect) 
 	var added *undo
 	if spec.Undo != nil && !r.ending { // what clean-up makes stays
 		added = &undo{n: len(r.undos), step: s.n, effect: e, fn: e.fn, args: e.args, label: s.label()}
-		if spec.Holds != nil {
-			added.holds = spec.Holds(inv.Recv, inv.Args)
+		if spec.UndoKeys != nil {
+			added.holds = spec.UndoKeys(inv.Recv, inv.Args)
 		}
 		rec.Undo = &journal.UndoSpec{N: added.n, Fn: added.fn, Args: added.args, Holds: added.holds}
 	}

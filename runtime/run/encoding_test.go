@@ -55,8 +55,8 @@ func post[P, A any](sent map[string]int, halves *int) *bind.Module {
 			Impl: bind.Pure(func(p *P) (*P, error) { return p, nil }),
 		}},
 		Types: []*bind.Type{bind.Handle[P]("post.Parcel", 1, "A parcel.",
-			&bind.Func{Name: "send", Doc: "sends", Returns: "a receipt", Example: "x", Impl: bind.Method(bind.Effect[P, A, any, string]{Do: do, Probe: probe})},
-			&bind.Func{Name: "throw", Doc: "sends blindly", Returns: "a receipt", Example: "x", Impl: bind.Method(bind.Effect[P, A, any, string]{Do: do})},
+			&bind.Func{Name: "send", Doc: "sends", Returns: "a receipt", Example: "x", Impl: bind.Effectful(bind.Effect[P, A, any, string]{Do: do, Probe: probe})},
+			&bind.Func{Name: "throw", Doc: "sends blindly", Returns: "a receipt", Example: "x", Impl: bind.Effectful(bind.Effect[P, A, any, string]{Do: do})},
 		)},
 	}
 }

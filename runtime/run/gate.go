@@ -50,7 +50,7 @@ func (r *Run) mayChange(ctx context.Context, inv *bind.Invocation) error {
 		}
 	}
 	w := r.opt.Window
-	if w == nil || !inv.Func.Impl.Effect.Guarded {
+	if w == nil || !inv.Func.Impl.Effect.WindowBound {
 		return nil
 	}
 	now := r.opt.Clock.Now()

@@ -110,7 +110,7 @@ func (w *world) meet(c *bind.Call, t *thing, _ *none) (string, error) {
 	case <-c.Context.Done():
 		return "", c.Context.Err()
 	}
-	c.Concerns(t.Name + ".example.com")
+	c.LogHost(t.Name + ".example.com")
 	c.Log.With("who", t.Name).Info("met " + t.Name)
 	if t.Name == "panic" {
 		panic("a meeting")
@@ -124,7 +124,7 @@ func (w *world) meet(c *bind.Call, t *thing, _ *none) (string, error) {
 func (w *world) module() *bind.Module {
 	look := func(*bind.Call, *thing, *none) (string, *map[string]any, error) { return "seen", nil, nil }
 	method := func(name string, e bind.Effect[thing, none, string, map[string]any]) *bind.Func {
-		return &bind.Func{Name: name, Doc: name, Returns: "what was made", Example: "t:" + name + "()", Impl: bind.Method(e)}
+		return &bind.Func{Name: name, Doc: name, Returns: "what was made", Example: "t:" + name + "()", Impl: bind.Effectful(e)}
 	}
 	return &bind.Module{
 		Name: "world", Doc: "A test's outside.",
@@ -140,11 +140,11 @@ func (w *world) module() *bind.Module {
 			"world.Thing", 1, "A thing.",
 			method("make", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Undo: w.undo}),
 			method("blindly", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make}),
-			method("guarded", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, Guarded: true}),
+			method("guarded", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Probe: w.probe, WindowBound: true}),
 			method("renew", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Undo: w.undo, Repeatable: true}),
 			method("again", bind.Effect[thing, none, string, map[string]any]{Look: look, Do: w.make, Repeatable: true}),
 			&bind.Func{Name: "host", Doc: "concerns", Returns: "it", Example: "x", Impl: bind.Read(func(c *bind.Call, t *thing, _ *none) (string, error) {
-				c.Concerns(t.Name + ".example.com")
+				c.LogHost(t.Name + ".example.com")
 				return t.Name, nil
 			})},
 			&bind.Func{Name: "meet", Doc: "waits for the others", Returns: "its name", Example: "x", Impl: bind.Read(w.meet)},
@@ -171,21 +171,21 @@ func (w *world) module() *bind.Module {
 
 // lab is one journal and one world, in which a script is run by process after process.
 type lab struct {
-	t        *testing.T
-	world    *world
-	journal  *journal.Journal
-	dir      string
-	clock    *jumping
-	id       string
-	source   string
-	log      strings.Builder
-	trace    func(run.Point, string)
-	mode     run.Mode
-	patience time.Duration
-	window   run.Window
-	grace    time.Duration
-	hurry    context.Context
-	modules  []*bind.Module // beside the world's
+	t           *testing.T
+	world       *world
+	journal     *journal.Journal
+	dir         string
+	clock       *jumping
+	id          string
+	source      string
+	log         strings.Builder
+	trace       func(run.Point, string)
+	mode        run.Mode
+	gracePeriod time.Duration
+	window      run.Window
+	grace       time.Duration
+	hurry       context.Context
+	modules     []*bind.Module // beside the world's
 }
 
 // jumping is a clock that is always where its timers want it.
@@ -314,7 +314,7 @@ func (l *lab) process(ctx context.Context) (out *run.Outcome, err error) {
 		r := run.New(state, run.Options{
 			Registry: reg, History: h, Journal: l.journal, Clock: l.clock, Network: network, Account: account.Open(l.dir, ""),
 			Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&l.log), nil)), Secrets: secret.Map{}, Redactor: &secret.Redactor{},
-			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window, Patience: l.patience,
+			Jitter: func() float64 { return 0.5 }, Trace: l.trace, Mode: l.mode, Window: l.window, GracePeriod: l.gracePeriod,
 			Grace: l.grace, Hurry: l.hurry,
 		})
 		for _, m := range reg.Modules {

@@ -42,9 +42,9 @@ func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
 			line.Fields = scriptFields(raw)
 		}
 	}
-	said := spoken{h: h, rec: rec, line: line}
-	if h.run.held != nil {
-		*h.run.held = append(*h.run.held, said)
+	said := logLine{h: h, rec: rec, line: line}
+	if h.run.buffered != nil {
+		*h.run.buffered = append(*h.run.buffered, said)
 		return nil
 	}
 	if h.script && !h.run.room.take(line) {
@@ -56,15 +56,15 @@ func (h *logHandler) Handle(ctx context.Context, rec slog.Record) error {
 	return said.pass(ctx)
 }
 
-// spoken is a line that is, or will be, in the journal.
-type spoken struct {
+// logLine is a line that is, or will be, in the journal.
+type logLine struct {
 	h    *logHandler
 	rec  slog.Record
 	line journal.Logged
 }
 
 // pass returns the line to those who listen beside the journal.
-func (s spoken) pass(ctx context.Context) error {
+func (s logLine) pass(ctx context.Context) error {
 	s.h.run.renewalLog(s.line)
 	if !s.h.next.Enabled(ctx, s.rec.Level) {
 		return nil
@@ -120,13 +120,13 @@ const (
 // Warn writes into the run's log why it does less than it should.
 func (r *Run) Warn(message string, why error) { r.logger.Warn(message, "error", why.Error()) }
 
-// conclude journals how a step ended and, in the same commit, the log line that
+// commitStep journals how a step ended and, in the same commit, the log line that
 // tells of it.
-func (r *Run) conclude(ctx context.Context, s *step, rec journal.Record, level slog.Level, what string, args ...any) error {
-	var lines []spoken
-	r.held = &lines
-	r.tell(s, level, what, args...)
-	r.held = nil
+func (r *Run) commitStep(ctx context.Context, s *step, rec journal.Record, level slog.Level, what string, args ...any) error {
+	var lines []logLine
+	r.buffered = &lines
+	r.logStep(s, level, what, args...)
+	r.buffered = nil
 	recs := []journal.Record{rec}
 	for _, l := range lines {
 		recs = append(recs, l.line)
@@ -140,8 +140,8 @@ func (r *Run) conclude(ctx context.Context, s *step, rec journal.Record, level s
 	return nil
 }
 
-// tell logs what became of a step.
-func (r *Run) tell(s *step, level slog.Level, what string, args ...any) {
+// logStep logs what became of a step.
+func (r *Run) logStep(s *step, level slog.Level, what string, args ...any) {
 	current := r.current
 	r.current = s
 	r.logger.Log(context.Background(), level, what, append([]any{EventKey, EventStep}, args...)...)

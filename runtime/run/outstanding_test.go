@@ -18,7 +18,7 @@ func slow(end func(*bind.Call) (bool, error), probe func() (bool, error), undone
 	return &bind.Module{Name: "slow", Doc: "x", Functions: []*bind.Func{{
 		Name: "thing", Doc: "x", Returns: "x", Example: "x", Table: true, Impl: bind.Pure(func(t *slowThing) (*slowThing, error) { return t, nil }),
 	}}, Types: []*bind.Type{bind.Handle[slowThing]("slow.Thing", 1, "x", &bind.Func{
-		Name: "change", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[slowThing, none, any, bool]{
+		Name: "change", Doc: "x", Returns: "true", Example: "x", Impl: bind.Effectful(bind.Effect[slowThing, none, any, bool]{
 			Do: func(c *bind.Call, _ *slowThing, _ *none, _ any) (bool, error) {
 				return end(c)
 			},
@@ -171,7 +171,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 func TestCancelBeforeACall(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	made := 0
-	change := bind.Method(bind.Effect[slowThing, none, string, bool]{
+	change := bind.Effectful(bind.Effect[slowThing, none, string, bool]{
 		Look: func(*bind.Call, *slowThing, *none) (string, *bool, error) {
 			cancel(run.ErrCancelled)
 			return "seen", nil, nil

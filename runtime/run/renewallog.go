@@ -28,8 +28,8 @@ type earlyLine struct {
 	mark string // what is marked once it is written; ""
 }
 
-// concerns implements [bind.Call.Concerns].
-func (r *Run) concerns(host string) {
+// logHost implements [bind.Call.LogHost].
+func (r *Run) logHost(host string) {
 	if slices.Contains(r.hosts, host) {
 		return
 	}

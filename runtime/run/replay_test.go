@@ -52,7 +52,7 @@ func TestCancelNeedsNoScript(t *testing.T) {
 		l := newLab(t, script(makeTwo))
 		l.killAt(run.AfterStep, "two", 1)
 		_, _ = l.process(t.Context())
-		l.trace, l.source, l.mode, l.patience = nil, script(body), run.Cancel, 20*time.Millisecond
+		l.trace, l.source, l.mode, l.gracePeriod = nil, script(body), run.Cancel, 20*time.Millisecond
 		if out := l.must(l.process(t.Context())); out.Status != journal.Cancelled || len(l.world.there) != 0 {
 			t.Errorf("%s: %+v, there %v", body, out, l.world.there)
 		}

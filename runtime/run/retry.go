@@ -53,7 +53,7 @@ func (r *Run) attemptFailed(ctx context.Context, s *step, round int, err error) 
 				return err
 			}
 			s.state = journal.StepRetrying
-			r.tell(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
+			r.logStep(s, slog.LevelWarn, "retrying", "attempt", s.attempt, "in", wait.Round(time.Millisecond).String(), "error", e.Error())
 			r.runHook(ctx, "retry", attemptEvent(s, e))
 			return r.wait(ctx, wait)
 		}

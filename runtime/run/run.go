@@ -56,12 +56,12 @@ type Options struct {
 	// Reach is called before a function may reach outside, which can end the
 	// process; its error ends the run. May be nil.
 	Reach func() error
-	// Stuck is told of a function that continues for Patience after its context has
+	// OnHang is told of a function that continues for GracePeriod after its context has
 	// ended; it ends the process. May be nil.
-	Stuck func(call string)
-	// Patience also bounds the body of a run that is ending: it only returns the deferred
+	OnHang func(call string)
+	// GracePeriod also bounds the body of a run that is ending: it only returns the deferred
 	// functions back. 0 is no bound.
-	Patience time.Duration
+	GracePeriod time.Duration
 }
 
 // Mode says what Execute does with the run.
@@ -134,7 +134,7 @@ type Run struct {
 	work       *workTimer
 	hosts      []string    // that the run works on
 	early      []earlyLine // of renewal.log, from before the first of them was known
-	held       *[]spoken   // takes the log lines that go with a record; see conclude
+	buffered   *[]logLine  // takes the log lines that go with a record; see commitStep
 	logBroken  bool        // a renewal.log cannot be written, which was said
 	logger     *slog.Logger
 	scriptLog  *slog.Logger // of what scripts and modules say
@@ -260,11 +260,11 @@ func (r *Run) body(ctx context.Context) error {
 	}
 	ctx, stop := r.work.context(ctx)
 	defer stop()
-	if r.ending && r.opt.Patience > 0 {
+	if r.ending && r.opt.GracePeriod > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer r.opt.Clock.AfterFunc(r.opt.Patience, cancel).Stop()
+		defer r.opt.Clock.AfterFunc(r.opt.GracePeriod, cancel).Stop()
 	}
 	_, err := r.state.Call(ctx, r.state.L, r.playbook.Run, r.ctxValue)
 	if used := r.work.used(ctx); used != nil && err != nil && !isControl(err) {

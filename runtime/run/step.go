@@ -250,7 +250,7 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 	if e := r.fits("ctx:"+s.kind, fmt.Sprintf("step %q", s.label()), rec); e != nil {
 		return nil, r.failedForGood(ctx, s, e)
 	}
-	if err := r.conclude(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
+	if err := r.commitStep(ctx, s, rec, slog.LevelInfo, "done", "attempt", s.attempt, "seconds", rec.At.Sub(s.started).Seconds()); err != nil {
 		return nil, err
 	}
 	s.state, s.result, s.ended, r.now = journal.StepIsDone, raw, rec.At, rec.At
@@ -265,7 +265,7 @@ func (r *Run) done(ctx context.Context, s *step, result any) (lua.LValue, error)
 // failedForGood journals the step's error and returns it.
 func (r *Run) failedForGood(ctx context.Context, s *step, e *problem.Error) error {
 	rec := journal.StepFailed{Stamp: r.stamp(), Step: s.n, Attempt: s.attempt, Error: e, Final: true}
-	if err := r.conclude(ctx, s, rec, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error()); err != nil {
+	if err := r.commitStep(ctx, s, rec, slog.LevelError, "failed", "attempt", s.attempt, "error", e.Error()); err != nil {
 		return err
 	}
 	s.state, s.err, s.ended, r.now = journal.StepIsFailed, e, rec.At, rec.At

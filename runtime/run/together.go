@@ -31,8 +31,8 @@ func (r *Run) InvokeTogether(invs []*bind.Invocation) ([]any, []error) {
 		inv := invs[i]
 		call := r.call(inv.Context, inv.Func)
 		call.Log = slog.New(&laterHandler{&notes[i], r.scriptLog.Handler()})
-		call.Concerns = func(host string) { notes[i].add(func() { r.concerns(host) }) }
-		defer r.heed(inv.Context, inv.Func.Full())()
+		call.LogHost = func(host string) { notes[i].add(func() { r.logHost(host) }) }
+		defer r.watchdog(inv.Context, inv.Func.Full())()
 		defer func() { panics[i] = recover() }()
 		results[i], errs[i] = inv.Func.Impl.Run(call, inv.Recv, inv.Args)
 		return errs[i] == nil
@@ -78,7 +78,7 @@ func turns(invs []*bind.Invocation) [][]int {
 
 // mayLook refuses what may not be called now, or not beside other calls.
 func (r *Run) mayLook(f *bind.Func) error {
-	if f.Impl.Effect != nil || f.Impl.Where != bind.InStep {
+	if f.Impl.Effect != nil || f.Impl.Phase != bind.InStep {
 		return misuse(f.Full(), "called by together", "together only asks: what changes something is a call of its own")
 	}
 	return r.mayCall(f)

@@ -110,7 +110,7 @@ func (r *Run) keepUndo(ctx context.Context, u *undo, failed *problem.Error) erro
 func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
-	defer r.heed(ctx, "undo of "+u.fn)()
+	defer r.watchdog(ctx, "undo of "+u.fn)()
 	if u.fn == deferFn {
 		return r.undoDeferred(ctx, u)
 	}
@@ -134,7 +134,7 @@ func (r *Run) undoOnce(ctx context.Context, u *undo) error {
 			return err
 		}
 	}
-	c.Held = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
+	c.HeldElsewhere = func(values []string) (map[string]string, error) { return r.opt.Journal.HeldBy(ctx, values, r.id) }
 	return problem.At(spec.Undo(c, inv.Recv, inv.Args, result), "undo of "+u.fn, "")
 }
 

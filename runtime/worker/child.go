@@ -36,10 +36,10 @@ type Setup struct {
 	// Gone is called when the pair closes before the job is done; a process of
 	// its own exits here, whatever it is at. May be nil.
 	Gone func()
-	// Stuck is called when a function continues for long after it was told to end;
+	// OnHang is called when a function continues for long after it was cancelled;
 	// a process of its own exits here. May be nil.
-	Stuck    func(call string)
-	Patience time.Duration // how long that is; [run.DefaultPatience] unless set
+	OnHang      func(call string)
+	GracePeriod time.Duration // how long that is; [run.DefaultGracePeriod] unless set
 }
 
 // Result is how a child ended its job.
@@ -231,7 +231,7 @@ type loadOnly struct {
 func (l loadOnly) SecretNamed(name string) { l.secrets[name] = true }
 
 func (l loadOnly) Invoke(inv *bind.Invocation) (any, error) {
-	if inv.Func.Impl.Where != bind.Anywhere {
+	if inv.Func.Impl.Phase != bind.Anywhere {
 		return nil, run.ErrLoading(inv.Func)
 	}
 	v, err := inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
@@ -275,7 +275,7 @@ func (w *work) run(ctx context.Context, h *journal.History) (*run.Outcome, error
 		Account: account.Open(w.job.State, playbook.Tenant()), Secrets: w.link, Redactor: w.redactor(),
 		Logger: slog.New(slog.DiscardHandler), // the journal's lines reach the parent's log
 		Jitter: rand.Float64, Trace: w.setup.Trace, Mode: w.job.Mode, Drain: w.link.drained, Grace: w.job.Grace, Hurry: w.link.hurried, Window: window, Reach: w.link.flush,
-		Stuck: w.setup.Stuck, Patience: cmp.Or(w.setup.Patience, run.DefaultPatience),
+		OnHang: w.setup.OnHang, GracePeriod: cmp.Or(w.setup.GracePeriod, run.DefaultGracePeriod),
 	})
 	w.opening = r
 	defer func() { w.opening = nil }()

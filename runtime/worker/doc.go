@@ -34,7 +34,7 @@
 // # Deaths
 //
 // A child that ends without a result has died: of its memory limit, of a bug, of a signal
-// from outside, of its own watchdog because a function hung ([Setup.Stuck]), or killed by
+// from outside, of its own watchdog because a function hung ([Setup.OnHang]), or killed by
 // its parent because it was stopped (SIGSTOP) for long or its run was cancelled. A new
 // child resumes the run; after [MaxDeaths] in one step it parks, with the reason of the
 // last death.

@@ -111,7 +111,7 @@ func (w *work) examine(ctx context.Context) (*Result, error) {
 		c := &bind.Call{
 			Context: ctx, Clock: w.setup.Clock, Log: slog.New(slog.DiscardHandler), Network: w.network,
 			Account: account.Open(w.job.State, bundle.Tenant(w.job.Playbook)), Secrets: w.link, Redactor: redactor,
-			Function: ref.Type.Name, Concerns: func(string) {}, Progress: func(any) error { return nil },
+			Function: ref.Type.Name, LogHost: func(string) {}, Progress: func(any) error { return nil },
 		}
 		for _, f := range ref.Type.Look(c, ref.Ptr, w.job.Examine.Names) {
 			if f.Error != nil {

@@ -243,7 +243,7 @@ func TestEndlessLoopCanBeCancelled(t *testing.T) {
 
 // A stopped process holds up neither its parent, when that lets go of it, nor
 // any other.
-func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
+func TestStoppedProcessHurtsNoOther(t *testing.T) {
 	w := newWorld(t)
 	beside := w.bystander()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		err = worker.Serve(context.Background(), pair, worker.Setup{
 			Modules: modules, Clock: clockwork.NewRealClock(), Gone: func() { os.Exit(3) },
-			Stuck: func(call string) { log.Fatalf("%s did not return", call) }, Patience: 200 * time.Millisecond,
+			OnHang: func(call string) { log.Fatalf("%s did not return", call) }, GracePeriod: 200 * time.Millisecond,
 		})
 	}
 	if err != nil {
@@ -61,7 +61,7 @@ type said struct {
 // modules are what the test's scripts do outside: write to a file, and die.
 func modules() []*bind.Module {
 	method := func(name string, do func(*bind.Call, *target) error) *bind.Func {
-		return &bind.Func{Name: name, Doc: name, Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
+		return &bind.Func{Name: name, Doc: name, Returns: "true", Example: "x", Impl: bind.Effectful(bind.Effect[target, none, bool, bool]{
 			Do:    func(c *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, do(c, t) },
 			Probe: func(*bind.Call, *target, *none, bool) (bool, bool, error) { return false, false, nil },
 		})}
@@ -75,11 +75,11 @@ func modules() []*bind.Module {
 			"outside.Target", 1, "x",
 			attempt(), pause(), connect(), echo(),
 			method("append", func(_ *bind.Call, t *target) error { return appendLine(t.File) }),
-			&bind.Func{Name: "guarded", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
-				Do:      func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
-				Guarded: true,
+			&bind.Func{Name: "guarded", Doc: "x", Returns: "true", Example: "x", Impl: bind.Effectful(bind.Effect[target, none, bool, bool]{
+				Do:          func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
+				WindowBound: true,
 			})},
-			&bind.Func{Name: "keep", Doc: "x", Returns: "true", Example: "x", Impl: bind.Method(bind.Effect[target, none, bool, bool]{
+			&bind.Func{Name: "keep", Doc: "x", Returns: "true", Example: "x", Impl: bind.Effectful(bind.Effect[target, none, bool, bool]{
 				Do:   func(_ *bind.Call, t *target, _ *none, _ bool) (bool, error) { return true, appendLine(t.File) },
 				Undo: func(_ *bind.Call, t *target, _ *none, _ *bool) error { return os.Remove(t.File) },
 			})},

@@ -40,7 +40,7 @@ func (a *app) worker() int {
 	setup := worker.Setup{
 		Modules: modules.All, Embedded: scripts.Embedded(), Build: a.build, Clock: a.clock, Trace: a.trace,
 		Gone: func() { os.Exit(exitFailed) },
-		Stuck: func(call string) {
+		OnHang: func(call string) {
 			_, _ = plain.Fprintf(a.stderr, "%s did not return when its time was up\n", call)
 			os.Exit(exitFailed)
 		},
