@@ -38,7 +38,10 @@ func storeError(path string, err error) error {
 	if err == nil || errors.As(err, &done) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	e := &problem.Error{Kind: problem.Unavailable, Call: "journal", Target: path, Message: "cannot use the journal: " + problem.Reason(err), Cause: err}
+	e := &problem.Error{
+		Kind: problem.Unavailable, Code: problem.StateFailed, Call: "journal", Target: path,
+		Message: "cannot use the journal: " + problem.Reason(err), Cause: err,
+	}
 	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL:
 		e.Message, e.Hint = "the disk is full", "free some space; the run goes on where it was"
