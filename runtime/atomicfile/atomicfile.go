@@ -137,7 +137,7 @@ func Explain(op, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
 		e.Kind = problem.Usage
-		e.Hint = "the user that runs moonseal must be able to read and write the state folder"
+		e.Hint = "the user that runs moonseal must be able to read and write the state directory"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		e.Hint = "free some space"
 	}

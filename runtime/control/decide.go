@@ -91,7 +91,7 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 // continues it when it is back.
 func (c *Control) settle(ctx context.Context, h *journal.History, what string, d Decision, decide func(journal.Stamp) ([]journal.Record, error)) (journal.Run, error) {
 	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
-	err := c.journal.Settle(ctx, h.Run, func(s journal.Stamp) ([]journal.Record, error) {
+	err := c.journal.DecideRun(ctx, h.Run, func(s journal.Stamp) ([]journal.Record, error) {
 		recs, err := decide(s)
 		decided := c.decided(what, h.Run.ID, d)
 		decided.Stamp = s
@@ -115,7 +115,7 @@ func (c *Control) Retry(ctx context.Context, id string, d Decision) (r journal.R
 		return r, r.Status != journal.Parked && r.Status != journal.Waiting, nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	err = c.journal.Settle(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
+	err = c.journal.DecideRun(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
 		decided := c.decided(journal.DecidedRetry, r.ID, d)
 		decided.Stamp = s
 		return []journal.Record{decided, journal.RunWaiting{Stamp: s, For: r.WaitFor, Until: s.At, Error: r.Error}}, nil

@@ -14,7 +14,7 @@
 // A decision is a row of the journal, written in the transaction that it takes effect
 // in: who, what, when, the ticket and the reason ([journal.Decided]). One about a run
 // that no process works on adopts the run, and only if the run is still the one that
-// was read ([journal.Journal.Settle]): of two people who answer at once one is
+// was read ([journal.Journal.DecideRun]): of two people who answer at once one is
 // refused with code [problem.StaleEpoch], and a process that has taken the run up
 // keeps it. What is refused changes nothing.
 //

@@ -52,7 +52,7 @@ func parkAll(ctx context.Context, dir string, jo journal.Options, d Decision) (p
 		if r.Status == journal.Parked || r.Status == journal.Ending {
 			continue
 		}
-		err := j.Settle(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
+		err := j.DecideRun(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
 			decided := c.decided(journal.DecidedRestore, r.ID, d)
 			decided.Stamp = s
 			return []journal.Record{decided, journal.RunParked{Stamp: s, Reason: "restored from a copy: what it has done since then is not known"}}, nil

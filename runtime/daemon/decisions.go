@@ -111,7 +111,10 @@ func (d *Daemon) Follow(ctx context.Context, id string, each func(journal.Record
 			}
 			if stops(rec) {
 				r, err := d.journal.Run(ctx, r.ID)
-				return &r, err
+				if err != nil {
+					return nil, err
+				}
+				return &r, nil
 			}
 		case <-tick.Chan():
 			r, err := d.journal.Run(ctx, r.ID)

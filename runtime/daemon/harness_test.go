@@ -453,7 +453,7 @@ func (l *lines) of(message string) []line {
 	return out
 }
 
-// house is a state folder, a scripts folder, and the daemon that lives there.
+// house is a state directory, a scripts folder, and the daemon that lives there.
 type house struct {
 	t      *testing.T
 	clock  *setClock

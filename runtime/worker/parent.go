@@ -195,7 +195,7 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	}
 	// An old child that still lives ends within moments, since its parent is gone, or is
 	// killed.
-	lock, err := journal.TakeRun(ctx, p.Journal.Dir(), r.ID, grace)
+	lock, err := journal.TakeOverRun(ctx, p.Journal.Dir(), r.ID, grace)
 	if err != nil {
 		return nil, err
 	}
