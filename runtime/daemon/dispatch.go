@@ -38,9 +38,9 @@ func (d *dispatcher) due(ctx context.Context, name string, why schedule.Reason) 
 		return
 	}
 	args := []any{"playbook", name}
-	begun, err := d.begin(ctx, name, d.planner.early(name, why), "")
+	created, err := d.begin(ctx, name, d.planner.early(name, why), "")
 	if err == nil {
-		args = append(args, "run", begun.Run.ID, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
+		args = append(args, "run", created.Run.ID, "why", string(why.Cause), "due", why.Slot.UTC().Format(time.RFC3339))
 	}
 	switch {
 	case err != nil && (ctx.Err() != nil || errors.Is(err, queue.ErrClosed)): // the next start catches it up
@@ -51,7 +51,7 @@ func (d *dispatcher) due(ctx context.Context, name string, why schedule.Reason) 
 		d.storage.report(err)
 	case err != nil:
 		d.log.Error("a due run cannot start", append(args, "error", err.Error())...)
-	case begun.Unfinished:
+	case created.Unfinished:
 		d.log.Debug("run skipped: the last one is unfinished", args...)
 	default:
 		d.log.Info("run started", args...)
@@ -66,17 +66,17 @@ func (d *dispatcher) paused(ctx context.Context, playbook string) bool {
 
 // begin creates and queues a run of the playbook on the current scripts, unless one is
 // unfinished.
-func (d *dispatcher) begin(ctx context.Context, name string, force bool, by string) (control.Begun, error) {
+func (d *dispatcher) begin(ctx context.Context, name string, force bool, by string) (control.Started, error) {
 	book := d.scripts.Current().Find(name)
 	if book == nil {
 		open, err := d.journal.Unfinished(ctx, name)
 		switch {
 		case err != nil:
-			return control.Begun{}, err
+			return control.Started{}, err
 		case len(open) == 0:
-			return control.Begun{}, noPlaybook(d.scripts.Current(), name)
+			return control.Started{}, noPlaybook(d.scripts.Current(), name)
 		}
-		return control.Begun{Run: open[0], Unfinished: true}, nil // its script is gone
+		return control.Started{Run: open[0], Unfinished: true}, nil // its script is gone
 	}
 	b := control.Beginning{
 		Playbook: name, Bundle: book.Hash, Locks: book.Locks, Shared: d.settings.config().SharedLocks, Force: force, By: by,
@@ -89,11 +89,11 @@ func (d *dispatcher) begin(ctx context.Context, name string, force bool, by stri
 			b.Sources = append(b.Sources, journal.Source{Path: need, Body: []byte(text)})
 		}
 	}
-	begun, err := d.control.Begin(ctx, b)
-	if err == nil && begun.Run.Status == journal.Created { // an unfinished run may not have been queued
-		err = d.enqueue(ctx, begun.Run)
+	created, err := d.control.Begin(ctx, b)
+	if err == nil && created.Run.Status == journal.Created { // an unfinished run may not have been queued
+		err = d.enqueue(ctx, created.Run)
 	}
-	return begun, err
+	return created, err
 }
 
 // handOver is how long a playbook's next run waits until the worker of the one before,
