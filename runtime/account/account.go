@@ -1,6 +1,6 @@
 // Package account keeps the files that belong to appliances and CAs, below
-// <state>/accounts: a person may read and copy them, and other tools find them
-// by the names that acme.sh and certbot made usual.
+// <state>/accounts: users may read and copy them, and other tools find them by the usual
+// names of acme.sh and certbot.
 //
 //	accounts/<host>/<service>/{csr,certificate,chain}.pem
 //	accounts/<host>/<service>/restarted.json    the restarts started to have it served
@@ -9,7 +9,7 @@
 //	accounts/_acme/<ca>/<directory>/<email>.key and .url    <email>,<key id> with an external account binding
 //	accounts/_acme/<ca>/<directory>/renewal-info.json       until when the CA is not asked for renewal windows
 //
-// A tenant's files stand the same way below accounts/<tenant>. Files are 0600
+// A tenant's files are laid out the same way below accounts/<tenant>. Files are 0600
 // in folders of 0700; each is written whole and synced, or not at all. Several
 // processes may use one folder. Errors are *problem.Error.
 package account
@@ -28,8 +28,8 @@ type Store struct {
 	tenant string
 }
 
-// Open returns the files of a tenant, "" for the scripts at the top. It touches
-// nothing; a tenant's name that cannot be a folder fails the calls that use it.
+// Open returns the files of a tenant, "" for the scripts at the top. It accesses no file;
+// a tenant's name that cannot be a folder makes later calls fail.
 func Open(stateDir, tenant string) *Store {
 	dir := filepath.Join(stateDir, "accounts")
 	if tenant != "" {
@@ -41,8 +41,8 @@ func Open(stateDir, tenant string) *Store {
 const csrFile, chainFile, certificateFile = "csr.pem", "chain.pem", "certificate.pem"
 
 // SaveCSR keeps the CSR that host made for service. Its folder is synced with the
-// certificate's: if power fails before, the CSR before it may be there again, and where
-// its run comes to nothing the next one stops at a pending CSR that it does not know.
+// certificate's: if power fails before, the file may have the previous CSR again, and if
+// the run then fails the next one stops at a pending CSR that it does not know.
 func (s *Store) SaveCSR(host, service, pem string) error {
 	dir, err := s.service(host, service)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Store) SaveCSR(host, service, pem string) error {
 	return atomicfile.Replace(filepath.Join(dir, csrFile), []byte(pem))
 }
 
-// CSR returns the CSR that SaveCSR kept, "" where there is none.
+// CSR returns the CSR that SaveCSR kept, "" if there is none.
 func (s *Store) CSR(host, service string) (string, error) {
 	dir, err := s.service(host, service)
 	if err != nil {
@@ -62,8 +62,8 @@ func (s *Store) CSR(host, service string) (string, error) {
 }
 
 // SaveCertificate keeps a certificate and its chain, which is the leaf and its
-// intermediates. The certificate is written last: after a crash one that is found has its
-// chain beside it. If power fails it may have another one's.
+// intermediates. The certificate is written last, so that after a crash it has its chain
+// beside it. If power fails it may have another one's.
 func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
 	dir, err := s.service(host, service)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Store) SaveCertificate(host, service, leafPEM, chainPEM string) error {
 	return atomicfile.WriteFiles(dir, atomicfile.File{Name: chainFile, Data: []byte(chainPEM)}, atomicfile.File{Name: certificateFile, Data: []byte(leafPEM)})
 }
 
-// Certificate returns what SaveCertificate kept, "" where there is none.
+// Certificate returns what SaveCertificate kept, "" if there is none.
 func (s *Store) Certificate(host, service string) (leaf, chain string, err error) {
 	dir, err := s.service(host, service)
 	if err != nil {

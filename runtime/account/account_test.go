@@ -226,7 +226,7 @@ func TestHoldersAreApart(t *testing.T) {
 	}
 }
 
-// A state folder of an older version has one key for a whole host.
+// A state directory of an older version has one key for a whole host.
 func TestKeysOfAnOlderVersionAreTakenOver(t *testing.T) {
 	s := Open(t.TempDir(), "")
 	old := filepath.Join(s.dir, "_acme", "ca.example", "a@example.com")

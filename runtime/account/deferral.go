@@ -11,14 +11,14 @@ import (
 	"moonseal/runtime/atomicfile"
 )
 
-// Deferral is why, and until when, a CA is not asked for the renewal window of a
+// Deferral is why, and until when, a CA is not queried for the renewal window of a
 // certificate.
 type Deferral struct {
 	Until time.Time `json:"until"`
 	Error string    `json:"error"` // what the CA answered
 }
 
-// LongestDeferral is how long a CA is not asked at most (RFC 9773 section 4.3.3).
+// LongestDeferral is how long a CA is not queried at most (RFC 9773 section 4.3.3).
 const LongestDeferral = 6 * time.Hour
 
 const (
@@ -26,15 +26,15 @@ const (
 	longestDeferredID = 256 // bytes of a certificate's identifier
 )
 
-// holds reports whether d is to be kept to at now. One that ends later than any may was
-// made while the clock was wrong.
+// holds reports whether d is in force at now. One that ends later than LongestDeferral
+// allows was made while the clock was wrong.
 func (d Deferral) holds(now time.Time) bool {
 	return d.Until.After(now) && !d.Until.After(now.Add(LongestDeferral))
 }
 
 // Deferral returns what SaveDeferral kept for a certificate, by its ARI identifier, at a
 // CA's directory; the zero Deferral if nothing, or if it does not hold at now. A damaged
-// file counts as nothing: all that it saves is a question.
+// file counts as none: all that it saves is a query.
 func (s *Store) Deferral(directory, certificate string, now time.Time) (Deferral, error) {
 	path, err := s.deferrals(directory)
 	if err != nil {

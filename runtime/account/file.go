@@ -16,7 +16,7 @@ import (
 // most bounds a file that is read; a chain of certificates is some 10 KB.
 const most = 1 << 20
 
-// readFile returns a file's contents, nil where there is none.
+// readFile returns a file's contents, nil if there is none.
 func readFile(path string) ([]byte, error) {
 	b, _, err := safefile.Read(path, most)
 	switch {
@@ -35,8 +35,8 @@ func readFile(path string) ([]byte, error) {
 	return b, nil
 }
 
-// lock takes the lock file at path, waiting for whoever holds it. It is held
-// for the time of making one key, and the kernel frees it with its process.
+// lock locks the file at path, waiting for its holder. It is held while one key is made,
+// and the kernel frees it with its process.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

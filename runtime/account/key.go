@@ -12,23 +12,23 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Holder says which ACME account is meant. A host may have several directories, each
-// with accounts of its own; and at one directory each external account binding stands
-// for another contract.
+// Holder identifies an ACME account. A host may have several directories, each with
+// accounts of its own; and at one directory each external account binding is another
+// contract.
 type Holder struct {
 	Directory string // the URL of the CA's directory
 	KeyID     string // the key identifier of the external account binding, "" for none
 	Email     string // the contact address, "" for none
 }
 
-// AccountKey returns the private key, in PEM, of a holder's account; where there is none
-// it makes one with generate. Of several processes that ask at once, one makes it. The
-// key is on the disk before AccountKey returns, so that an account which was made with
+// AccountKey returns the private key, in PEM, of a holder's account; if there is none it
+// makes one with generate. Of several processes that call it at once, one makes the key.
+// The key is on the disk before AccountKey returns, so that an account which was made with
 // it is never lost.
 //
-// A key that an older version kept for the whole host is taken over, without the URL
-// of its account: at which directory that is, only the CA knows, which finds it by the
-// key. created is false then.
+// A key that an older version kept for the whole host is migrated, without the URL of its
+// account: only the CA knows at which directory that is, and finds it by the key. created
+// is false then.
 func (s *Store) AccountKey(holder Holder, generate func() ([]byte, error)) (pem []byte, created bool, err error) {
 	path, err := s.acme(holder)
 	if err != nil {
@@ -69,7 +69,7 @@ func damaged(path string) error {
 }
 
 // migrate copies the key that an older version kept by the CA's host to path, unless
-// this holder has been here before (its lock file stays), or another one of the same
+// this holder was migrated before (its lock file stays), or another one of the same
 // directory has that key: two bindings do not share an account.
 func (s *Store) migrate(holder Holder, path string) error {
 	old, err := s.byHost(holder)
@@ -120,8 +120,8 @@ func exists(path string) (bool, error) {
 	return err == nil, atomicfile.Explain("read", path, err)
 }
 
-// AccountURL returns the URL that SaveAccountURL kept, "" where there is none:
-// then the account has to be asked for by its key.
+// AccountURL returns the URL that SaveAccountURL kept, "" if there is none: then the
+// account must be looked up by its key.
 func (s *Store) AccountURL(holder Holder) (string, error) {
 	path, err := s.acme(holder)
 	if err != nil {

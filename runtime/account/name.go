@@ -13,8 +13,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// hostName returns host in the one form that names its folder: lower case,
-// without a last dot. It refuses what is neither a DNS name nor an IP address.
+// hostName returns host in the canonical form that names its folder: lower case, without a
+// trailing dot. It refuses what is neither a DNS name nor an IP address.
 func hostName(host string) (string, error) {
 	h := strings.ToLower(strings.TrimSuffix(host, "."))
 	if addr, err := netip.ParseAddr(h); err == nil && addr.Zone() == "" {
@@ -71,11 +71,11 @@ func holderName(holder Holder) (string, error) {
 }
 
 // longestName leaves room for an e-mail address of 200 bytes and an extension beside
-// it: file systems take 255.
+// it: file systems allow 255.
 const longestName = 44
 
-// fileName returns text as the name of a file, another for each text. What is long is
-// named by its hash, which no short one looks like: that has no "%_".
+// fileName returns text as the name of a file, a different one for each text. A long text
+// is named by its hash, which no short one can equal: that has no "%_".
 func fileName(text string) string {
 	name := url.PathEscape(text)
 	switch {
@@ -90,8 +90,8 @@ func fileName(text string) string {
 	return name
 }
 
-// noAddress names the account of a CA that was given no e-mail address. It is
-// no address itself, for it has no @.
+// noAddress names the account of a CA without an e-mail address. It is not an address
+// itself, since it has no @.
 const noAddress = "no-address"
 
 func emailName(email string) (string, error) {
@@ -133,10 +133,10 @@ func isWord(s string, most int, more string) bool {
 	return true
 }
 
-func badName(what, got, want string) error {
+func badName(what, got, expected string) error {
 	return &problem.Error{
 		Kind: problem.Usage, Work: problem.NotDone,
-		Message: fmt.Sprintf("%q is no name of a %s", got, what),
-		Hint:    "want " + want,
+		Message: fmt.Sprintf("%q is not a valid %s", got, what),
+		Hint:    "it must be " + expected,
 	}
 }

@@ -20,7 +20,7 @@ type Pins struct {
 	SSH []string `json:"ssh,omitempty"` // host keys as ssh-keygen -l prints them: "SHA256:…"
 }
 
-// Pins returns host's pins, the zero Pins where there are none.
+// Pins returns host's pins, the zero Pins if there are none.
 func (s *Store) Pins(host string) (Pins, error) {
 	dir, err := s.host(host)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Pins(host string) (Pins, error) {
 	if err := dec.Decode(&p); err != nil {
 		return Pins{}, &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "the pins are damaged: " + err.Error(), Work: problem.NotDone,
-			Hint: "move the file away and trust the host anew: " + s.TrustCommand(host, 0, 0),
+			Hint: "move the file away and trust the host again: " + s.TrustCommand(host, 0, 0),
 		}
 	}
 	return p, p.check()

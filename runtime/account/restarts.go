@@ -16,7 +16,7 @@ type Restarts struct {
 	Services map[string]Restart `json:"services"` // the latest of each service
 }
 
-// Restart is when a run began to restart a service.
+// Restart is when a run started to restart a service.
 type Restart struct {
 	Run string    `json:"run"`
 	At  time.Time `json:"at"`
@@ -40,7 +40,7 @@ func (s *Store) Restarts(host, service string) (Restarts, error) {
 	if err := dec.Decode(&r); err != nil {
 		return Restarts{}, &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "the record of restarts is damaged: " + err.Error(), Work: problem.NotDone,
-			Hint: "see whether the node serves its new certificate, then move the file away",
+			Hint: "check whether the node serves its new certificate, then move the file away",
 		}
 	}
 	return r, nil

@@ -42,7 +42,7 @@ type said struct {
 	Problem api.Problem `json:"problem,omitzero"`
 }
 
-// Open reads what was said from a file of the state folder.
+// Open reads what was said from a file of the state directory.
 func Open(state string, send Send, clock clockwork.Clock, log *slog.Logger) (*Alerter, error) {
 	a := &Alerter{path: filepath.Join(state, "alerts.json"), send: send, clock: clock, log: log, said: map[string]said{}}
 	data, err := os.ReadFile(a.path)

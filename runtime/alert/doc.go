@@ -3,5 +3,5 @@
 //
 // What is wrong is derived from the daemon's status ([Troubles]), so nothing has
 // to be reported by whoever meets it; what was said is kept in a file of the
-// state folder, so that a restart says nothing twice.
+// state directory, so that a restart says nothing twice.
 package alert

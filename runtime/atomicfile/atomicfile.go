@@ -1,6 +1,6 @@
-// Package atomicfile replaces files so that neither a crash nor a power failure
-// leaves half of one, in folders that others cannot write. Files are 0600, and
-// the folders that it makes 0700. Errors are *problem.Error.
+// Package atomicfile replaces files so that neither a crash nor a power failure leaves half
+// of one, in folders that others cannot write. Files are 0600, and folders that it creates
+// 0700. Errors are *problem.Error.
 package atomicfile
 
 import (
@@ -22,7 +22,7 @@ func WriteFile(path string, data []byte) error {
 	return WriteFiles(filepath.Dir(path), File{Name: filepath.Base(path), Data: data})
 }
 
-// File is a file of a folder, and what is to be in it.
+// File is a file of a folder, with its new contents.
 type File struct {
 	Name string
 	Data []byte
@@ -85,8 +85,8 @@ func syncDir(dir string) error {
 	return err
 }
 
-// MakeDir makes dir and what is missing above it, 0700, each synced into its
-// parent. It refuses a folder that others can write, as CheckDir does.
+// MakeDir creates dir and what is missing above it, 0700, each synced into its parent. It
+// refuses a folder that others can write, as CheckDir does.
 func MakeDir(dir string) error {
 	if err := CheckDir(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -109,8 +109,7 @@ func MakeDir(dir string) error {
 }
 
 // CheckDir refuses a folder that others can write: they could swap a file in it,
-// such as a pin. If there is nothing at dir, the error is an [fs.ErrNotExist] to
-// errors.Is.
+// such as a pin. If dir does not exist, the error is an [fs.ErrNotExist] to errors.Is.
 func CheckDir(dir string) error {
 	st, err := os.Stat(dir)
 	if err != nil {
@@ -127,8 +126,8 @@ func CheckDir(dir string) error {
 }
 
 // Explain returns the *problem.Error for err, which the operation op ("write")
-// on path returned; nil for nil. A full disk can be mended by waiting, missing
-// rights cannot.
+// on path returned; nil for nil. Waiting can fix a full disk, but not missing
+// permissions.
 func Explain(op, path string, err error) error {
 	if err == nil {
 		return nil
@@ -137,7 +136,7 @@ func Explain(op, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
 		e.Kind = problem.Usage
-		e.Hint = "the user that runs moonseal must be able to read and write the state folder"
+		e.Hint = "the user that runs moonseal must be able to read and write the state directory"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		e.Hint = "free some space"
 	}

@@ -252,12 +252,17 @@ func (b *Bundle) refuseDuplicates() {
 		if kept == p {
 			return false
 		}
-		b.report(p.File, &problem.Error{
-			Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q is in %s already (line %d)", p.Name, kept.File, kept.Line),
-			Hint: "give one of them another name", Place: &problem.Place{File: p.File, Line: p.Line},
-		})
+		b.report(p.File, NameTaken(p, kept))
 		return true
 	})
+}
+
+// NameTaken returns the problem of a playbook p whose name is owner's.
+func NameTaken(p, owner *Playbook) *problem.Error {
+	return &problem.Error{
+		Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q is already defined in %s (line %d)", p.Name, owner.File, owner.Line),
+		Hint: "rename one of them", Place: &problem.Place{File: p.File, Line: p.Line},
+	}
 }
 
 // Library reports whether file makes no playbooks: it is for require only, or its

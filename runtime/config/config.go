@@ -65,7 +65,7 @@ type Config struct {
 
 // Listen says where the daemon listens.
 type Listen struct {
-	Socket string `yaml:"socket"` // a unix socket; moonseal.sock in the state folder unless set
+	Socket string `yaml:"socket"` // a unix socket; moonseal.sock in the state directory unless set
 	Group  string `yaml:"group"`  // who may talk to it beside its owner
 }
 
@@ -139,7 +139,7 @@ const (
 
 // Load reads path. With path "" it reads ./moonseal.yaml, else
 // /etc/moonseal/moonseal.yaml; if there is neither the defaults hold: ./scripts and a
-// state folder of the user's. A ./moonseal.yaml that cannot be read counts as absent;
+// state directory of the user's. A ./moonseal.yaml that cannot be read counts as absent;
 // one that others can change is refused, because a config may name programs to run.
 func Load(path string, getenv func(string) string) (*Config, error) {
 	return load(path, getenv, Decode)

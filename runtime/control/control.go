@@ -13,7 +13,7 @@ import (
 	"moonseal/runtime/run"
 )
 
-// Control creates runs and settles decisions. It is safe for concurrent use.
+// Control creates runs and decides about them. It is safe for concurrent use.
 type Control struct {
 	journal   *journal.Journal
 	clock     clockwork.Clock
@@ -21,8 +21,8 @@ type Control struct {
 	beginning sync.Mutex // held while a run is created
 }
 
-// New returns the control of a journal that is open for writing. A journal has one:
-// call [TakeOver] before it is used. A nil clock is the real one.
+// New returns the Control of a journal that is open for writing. A journal has one; call
+// [TakeOver] before it is used. A nil clock is the real one.
 func New(j *journal.Journal, clock clockwork.Clock) *Control {
 	if clock == nil {
 		clock = clockwork.NewRealClock()
@@ -30,8 +30,8 @@ func New(j *journal.Journal, clock clockwork.Clock) *Control {
 	return &Control{journal: j, clock: clock}
 }
 
-// Knowing lets c check results that a person writes down, and tell which calls may be
-// repeated. Call it before c is used.
+// Knowing lets c check results that a user enters, and know which calls may be repeated.
+// Call it before c is used.
 func (c *Control) Knowing(f run.Functions) *Control {
 	c.functions = f
 	return c
@@ -46,29 +46,29 @@ type Beginning struct {
 	Locks    []string // names as the playbook has them
 	Shared   []string // lock names that all tenants share
 	Force    bool
-	By       string // who asked for it; "" for the schedule
+	By       string // the caller; "" for the schedule
 }
 
-// Begun is a run that was created, or the playbook's unfinished one.
-type Begun struct {
+// Started is a run that was created, or the playbook's unfinished one.
+type Started struct {
 	Run        journal.Run
-	Unfinished bool // it was there already
+	Unfinished bool // it existed already
 }
 
 // Begin creates a run on the given sources, unless one of the playbook is unfinished.
-func (c *Control) Begin(ctx context.Context, b Beginning) (Begun, error) {
+func (c *Control) Begin(ctx context.Context, b Beginning) (Started, error) {
 	c.beginning.Lock() // two callers must not create two runs of one playbook
 	defer c.beginning.Unlock()
 	open, err := c.journal.Unfinished(ctx, b.Playbook)
 	if err != nil {
-		return Begun{}, err
+		return Started{}, err
 	}
 	if len(open) > 0 {
-		return Begun{open[0], true}, nil
+		return Started{open[0], true}, nil
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := c.journal.SaveBundle(ctx, b.Bundle, b.Sources); err != nil {
-		return Begun{}, err
+		return Started{}, err
 	}
 	if b.Run == "" {
 		b.Run = c.journal.NewRunID()
@@ -80,19 +80,19 @@ func (c *Control) Begin(ctx context.Context, b Beginning) (Begun, error) {
 		recs = append(recs, journal.Decided{Stamp: stamp, What: journal.DecidedBegin, By: b.By})
 	}
 	if err := c.journal.Write(ctx, recs...); err != nil {
-		return Begun{}, err
+		return Started{}, err
 	}
-	return Begun{Run: journal.Run{
+	return Started{Run: journal.Run{
 		ID: b.Run, Playbook: b.Playbook, Bundle: b.Bundle, Status: journal.Created, Epoch: 1, Force: b.Force, Locks: created.Locks,
 		Created: stamp.At, Updated: stamp.At, Latest: stamp.At,
 	}}, nil
 }
 
-// Beginning is held while a run is created: a bundle that is removed meanwhile could
-// be the one of that run.
+// Beginning returns the lock that is held while a run is created: a bundle that is removed
+// meanwhile could be the one of that run.
 func (c *Control) Beginning() sync.Locker { return &c.beginning }
 
-// lockNames returns the names under which the journal knows a playbook's locks.
+// lockNames returns the names that a playbook's locks have in the journal.
 func lockNames(b Beginning) []string {
 	tenant, _, nested := strings.Cut(b.Playbook, "/")
 	var out []string
@@ -106,7 +106,7 @@ func lockNames(b Beginning) []string {
 	return slices.Compact(out)
 }
 
-// unended returns a run that has not ended, as the journal has it.
+// unended returns the history of a run, and refuses one that has ended.
 func (c *Control) unended(ctx context.Context, id string) (*journal.History, error) {
 	h, err := c.journal.History(ctx, id)
 	if err != nil {
@@ -118,7 +118,7 @@ func (c *Control) unended(ctx context.Context, id string) (*journal.History, err
 	return h, nil
 }
 
-// ended returns a run that has ended, and what of it is left to clean up.
+// ended returns a run that has ended, and its pending undos.
 func (c *Control) ended(ctx context.Context, id string) (journal.Run, []journal.Undo, error) {
 	r, err := c.journal.Run(ctx, id)
 	if err != nil {

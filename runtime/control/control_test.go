@@ -94,12 +94,12 @@ func TestBegin(t *testing.T) {
 		Run: d.journal.NewRunID(), Playbook: "dfw/renew", Bundle: "h1", Sources: []journal.Source{{Path: "a.lua", Body: []byte("return 1")}},
 		Locks: []string{"sub", "site", "pub", "sub"}, Shared: []string{"site"}, Force: true, By: "alice",
 	}
-	begun, err := d.Begin(ctx, b)
-	if err != nil || begun.Unfinished || begun.Run.ID != b.Run {
-		t.Fatalf("%+v, %v", begun, err)
+	created, err := d.Begin(ctx, b)
+	if err != nil || created.Unfinished || created.Run.ID != b.Run {
+		t.Fatalf("%+v, %v", created, err)
 	}
 	h := d.history(b.Run)
-	told, err := json.Marshal(begun.Run)
+	told, err := json.Marshal(created.Run)
 	d.must(err)
 	if kept, err := json.Marshal(h.Run); err != nil || string(told) != string(kept) {
 		t.Errorf("told %s, kept %s, %v", told, kept, err)
@@ -160,7 +160,7 @@ func TestManyBeginOneRun(t *testing.T) {
 	d := newDesk(t)
 	const callers = 32
 	var wg sync.WaitGroup
-	got := make([]Begun, callers)
+	got := make([]Started, callers)
 	for i := range callers {
 		wg.Go(func() {
 			var err error
@@ -428,7 +428,7 @@ func TestALateApprovalDoesNotTakeTheRun(t *testing.T) {
 	late := func(when string) {
 		t.Helper()
 		before := d.all(s.Run)
-		_, err := d.settle(ctx, read, journal.DecidedApprove, Decision{By: "bob"}, func(s journal.Stamp) ([]journal.Record, error) {
+		_, err := d.decide(ctx, read, journal.DecidedApprove, Decision{By: "bob"}, func(s journal.Stamp) ([]journal.Record, error) {
 			rec, _, err := run.DecideApproval(read, s, true, run.Approval{By: "bob", At: s.At})
 			return []journal.Record{rec}, err
 		})
@@ -609,7 +609,7 @@ func TestDecisionOfACallerThatIsGone(t *testing.T) {
 	gone()
 	d.must(d.Pause(ctx, "p", Decision{By: "alice"}))
 	if _, err := d.Begin(ctx, Beginning{Playbook: "p", Bundle: "h"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("begun: %v", err)
+		t.Errorf("created: %v", err)
 	}
 	if runs, err := d.journal.Runs(t.Context(), journal.Filter{}); err != nil || len(runs) > 0 {
 		t.Errorf("%+v, %v", runs, err)

@@ -11,13 +11,13 @@ import (
 	"moonseal/runtime/run"
 )
 
-// Decision is who decides, and why.
+// Decision is a decision about a run or playbook: by whom, and why.
 type Decision struct {
 	By     string // the user behind the socket or sudo
 	Ticket string // of a change-management system
 	Reason string
-	Now    bool // of [Control.Cancel]: the call under way is not waited for
-	// Verdicts are for [Control.Resume]: what became of the calls of which nobody can tell.
+	Now    bool // of [Control.Cancel]: do not wait for the call under way
+	// Verdicts are for [Control.Resume]: the outcomes of the calls that are unknown.
 	Verdicts run.Verdicts
 }
 
@@ -34,15 +34,15 @@ func (d Decision) verdict() string {
 	return strings.Join(words, " ")
 }
 
-// WaitWorker is what a run waits for that is free to continue.
+// WaitWorker is what a run waits for if it could continue.
 const WaitWorker = "a free worker"
 
-// Approve lets a run continue that waits for approval.
+// Approve approves a run that waits for approval, so that it continues.
 func (c *Control) Approve(ctx context.Context, id string, d Decision) (journal.Run, error) {
 	return c.answer(ctx, id, true, d)
 }
 
-// Deny makes the run fail that waits for approval.
+// Deny denies a run that waits for approval, so that it fails.
 func (c *Control) Deny(ctx context.Context, id string, d Decision) (journal.Run, error) {
 	return c.answer(ctx, id, false, d)
 }
@@ -56,7 +56,7 @@ func (c *Control) answer(ctx context.Context, id string, approve bool, d Decisio
 	if approve {
 		what = journal.DecidedApprove
 	}
-	return c.settle(ctx, h, what, d, func(s journal.Stamp) ([]journal.Record, error) {
+	return c.decide(ctx, h, what, d, func(s journal.Stamp) ([]journal.Record, error) {
 		a := run.Approval{By: d.By, Ticket: d.Ticket, Reason: d.Reason, At: s.At}
 		rec, asked, err := run.DecideApproval(h, s, approve, a)
 		if err == nil && (!asked || h.Run.Status != journal.Waiting) {
@@ -69,7 +69,7 @@ func (c *Control) answer(ctx context.Context, id string, approve bool, d Decisio
 	})
 }
 
-// Resume lets a parked run continue.
+// Resume resumes a parked run.
 func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Run, error) {
 	h, err := c.unended(ctx, id)
 	if err != nil {
@@ -77,22 +77,25 @@ func (c *Control) Resume(ctx context.Context, id string, d Decision) (journal.Ru
 	}
 	if h.Run.Status != journal.Parked {
 		return journal.Run{}, &problem.Error{
-			Kind: problem.Conflict, Code: problem.NotParked, Target: "run " + h.Run.ID, Message: "it is not parked: it is " + string(h.Run.Status), Work: problem.NotDone,
-			Hint: "moonseal run " + h.Run.Playbook + " makes a waiting run continue now",
+			Kind: problem.Conflict, Code: problem.NotParked, Target: "run " + h.Run.ID, Work: problem.NotDone,
+			Message: "it is not parked: it is " + string(h.Run.Status),
+			Hint:    "moonseal run " + h.Run.Playbook + " makes a waiting run continue now",
 		}
 	}
-	return c.settle(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
+	return c.decide(ctx, h, journal.DecidedResume, d, func(s journal.Stamp) ([]journal.Record, error) {
 		return run.DecideCalls(h, s, c.functions, d.Verdicts)
 	})
 }
 
-// settle writes a decision about a run that no process works on, with what decide
-// returns. From then on the run waits for a worker only: a daemon that is killed now
-// continues it when it is back.
-func (c *Control) settle(ctx context.Context, h *journal.History, what string, d Decision, decide func(journal.Stamp) ([]journal.Record, error)) (journal.Run, error) {
-	ctx = context.WithoutCancel(ctx) // whole or not at all, whoever waits for the answer
-	err := c.journal.Settle(ctx, h.Run, func(s journal.Stamp) ([]journal.Record, error) {
-		recs, err := decide(s)
+// decide writes a decision about a run that no process works on, with the records that
+// effect returns. From then on the run waits for a worker only: if the daemon is killed now
+// the next one continues it.
+func (c *Control) decide(
+	ctx context.Context, h *journal.History, what string, d Decision, effect func(journal.Stamp) ([]journal.Record, error),
+) (journal.Run, error) {
+	ctx = context.WithoutCancel(ctx) // all or nothing, even if the caller goes away
+	err := c.journal.DecideRun(ctx, h.Run, func(s journal.Stamp) ([]journal.Record, error) {
+		recs, err := effect(s)
 		decided := c.decided(what, h.Run.ID, d)
 		decided.Stamp = s
 		return append(recs, decided, journal.RunWaiting{Stamp: s, For: WaitWorker, Until: s.At}), err
@@ -104,7 +107,7 @@ func (c *Control) settle(ctx context.Context, h *journal.History, what string, d
 }
 
 // Retry makes a run that waits until a moment continue now, and reports whether it
-// does: one that waits for approval or for a lock is not due before that.
+// does: one that waits for approval or for a lock does not.
 func (c *Control) Retry(ctx context.Context, id string, d Decision) (r journal.Run, due bool, err error) {
 	h, err := c.unended(ctx, id)
 	if err != nil {
@@ -115,12 +118,12 @@ func (c *Control) Retry(ctx context.Context, id string, d Decision) (r journal.R
 		return r, r.Status != journal.Parked && r.Status != journal.Waiting, nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	err = c.journal.Settle(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
+	err = c.journal.DecideRun(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
 		decided := c.decided(journal.DecidedRetry, r.ID, d)
 		decided.Stamp = s
 		return []journal.Record{decided, journal.RunWaiting{Stamp: s, For: r.WaitFor, Until: s.At, Error: r.Error}}, nil
 	})
-	if problem.HasCode(err, problem.StaleEpoch) { // a process has just taken it up
+	if problem.HasCode(err, problem.StaleEpoch) { // a process has just resumed it
 		return r, true, nil
 	}
 	if err != nil {
@@ -130,8 +133,7 @@ func (c *Control) Retry(ctx context.Context, id string, d Decision) (r journal.R
 	return r, true, err
 }
 
-// Cancel asks a run to end. Its process, or the next one, undoes what it has to and
-// ends it.
+// Cancel cancels a run. Its process, or the next one, runs its undos and ends it.
 func (c *Control) Cancel(ctx context.Context, id string, d Decision) (journal.Run, error) {
 	h, err := c.unended(ctx, id)
 	if err != nil {
@@ -148,8 +150,8 @@ func (c *Control) Cancel(ctx context.Context, id string, d Decision) (journal.Ru
 	return c.journal.Run(ctx, h.Run.ID)
 }
 
-// Cleanup decides that what an ended run could not undo is tried again now. The caller
-// does that.
+// Cleanup decides that the pending undos of an ended run are retried now. The caller
+// retries them.
 func (c *Control) Cleanup(ctx context.Context, id string, d Decision) (journal.Run, error) {
 	r, _, err := c.ended(ctx, id)
 	if err != nil {
@@ -158,7 +160,7 @@ func (c *Control) Cleanup(ctx context.Context, id string, d Decision) (journal.R
 	return r, c.journal.Decide(ctx, c.decided(journal.DecidedCleanup, r.ID, d))
 }
 
-// Forget abandons what an ended run could not undo, and returns what that was.
+// Forget abandons the pending undos of an ended run, and returns them.
 func (c *Control) Forget(ctx context.Context, id string, d Decision) ([]journal.Undo, error) {
 	r, left, err := c.ended(ctx, id)
 	if err != nil {
@@ -168,7 +170,7 @@ func (c *Control) Forget(ctx context.Context, id string, d Decision) ([]journal.
 }
 
 // Unlock releases the locks of a run that waits or is parked, and returns their names.
-// Before its next disruptive change the run takes them again.
+// Before its next disruptive change the run acquires them again.
 func (c *Control) Unlock(ctx context.Context, id string, d Decision) ([]string, error) {
 	h, err := c.unended(ctx, id)
 	if err != nil {
@@ -177,15 +179,15 @@ func (c *Control) Unlock(ctx context.Context, id string, d Decision) ([]string, 
 	return c.journal.Unlock(context.WithoutCancel(ctx), c.decided(journal.DecidedUnlock, h.Run.ID, d))
 }
 
-// ForgetPlaybook drops what is known of a playbook whose script is gone, and which has
-// no unfinished run. Whether its script is gone the caller knows.
+// ForgetPlaybook forgets a playbook whose script is gone, and which has no unfinished run.
+// The caller must have checked that its script is gone.
 func (c *Control) ForgetPlaybook(ctx context.Context, playbook string, d Decision) error {
 	rec := c.decided(journal.DecidedForget, "", d)
 	rec.Playbook = playbook
 	return c.journal.ForgetPlaybook(context.WithoutCancel(ctx), rec)
 }
 
-// ScriptExists is the error of a playbook that cannot be forgotten.
+// ScriptExists returns the error of a playbook that cannot be forgotten.
 func ScriptExists(playbook, file string) error {
 	return &problem.Error{
 		Kind: problem.Conflict, Code: problem.HasScript, Target: playbook, Message: "its script exists: " + file, Work: problem.NotDone,
@@ -193,12 +195,12 @@ func ScriptExists(playbook, file string) error {
 	}
 }
 
-// Pause lets the playbook, or for "" every playbook, begin no runs by schedule.
+// Pause pauses the playbook's schedule, or for "" that of every playbook.
 func (c *Control) Pause(ctx context.Context, playbook string, d Decision) error {
 	return c.setPaused(ctx, playbook, journal.DecidedPause, d)
 }
 
-// Unpause ends that. A playbook that was paused by name must be unpaused by name.
+// Unpause ends a pause. A playbook that was paused by name must be unpaused by name.
 func (c *Control) Unpause(ctx context.Context, playbook string, d Decision) error {
 	return c.setPaused(ctx, playbook, journal.DecidedUnpause, d)
 }

@@ -10,10 +10,10 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// Restore puts a copy of a journal into the state directory dir, which must hold none,
-// and parks the runs that were unfinished when it was made: what they have done since
-// is not known. It returns how many that are. They are parked before the journal is in
-// its place: killed in between, it leaves no journal whose runs would continue.
+// Restore restores a copy of a journal into the state directory dir, which must have none,
+// and parks the runs that were unfinished when the copy was made: what they have done since
+// is not known. It returns how many it parked. They are parked before the journal is in its
+// place: if killed in between, it leaves no journal whose runs would continue.
 func Restore(ctx context.Context, dir, from string, jo journal.Options, d Decision) (parked int, err error) {
 	if err := atomicfile.MakeDir(dir); err != nil {
 		return 0, err
@@ -52,7 +52,7 @@ func parkAll(ctx context.Context, dir string, jo journal.Options, d Decision) (p
 		if r.Status == journal.Parked || r.Status == journal.Ending {
 			continue
 		}
-		err := j.Settle(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
+		err := j.DecideRun(ctx, r, func(s journal.Stamp) ([]journal.Record, error) {
 			decided := c.decided(journal.DecidedRestore, r.ID, d)
 			decided.Stamp = s
 			return []journal.Record{decided, journal.RunParked{Stamp: s, Reason: "restored from a copy: what it has done since then is not known"}}, nil

@@ -109,11 +109,11 @@ func (m *machine) add(b *book, locks []string) {
 }
 
 func (m *machine) begin(playbook string, b *book, locks []string) *simRun {
-	begun, err := m.control.Begin(m.t.Context(), control.Beginning{
+	created, err := m.control.Begin(m.t.Context(), control.Beginning{
 		Playbook: playbook, Bundle: playbook, Locks: locks, Sources: []journal.Source{{Path: "p.lua", Body: []byte(b.source)}},
 	})
 	m.must(err)
-	r := &simRun{id: begun.Run.ID, playbook: playbook, book: b, locks: locks, world: newSimWorld(m.clock, b), rounds: map[string]int{}}
+	r := &simRun{id: created.Run.ID, playbook: playbook, book: b, locks: locks, world: newSimWorld(m.clock, b), rounds: map[string]int{}}
 	r.world.unbooked = func(what string) { r.diverge(what) }
 	r.world.locked = func(string) string { return m.lockedBy(r) }
 	return r

@@ -35,14 +35,14 @@ const workLimit = 31 * time.Second
 
 // author writes a playbook.
 type author struct {
-	t     *rapid.T
-	out   strings.Builder
-	book  *book
-	names int
-	steps []string // that have a result, as variables
-	begun []string // names of all steps so far
-	depth int
-	frail bool // each failed attempt ends a round
+	t       *rapid.T
+	out     strings.Builder
+	book    *book
+	names   int
+	steps   []string // that have a result, as variables
+	started []string // names of all steps so far
+	depth   int
+	frail   bool // each failed attempt ends a round
 }
 
 func drawBook(t *rapid.T) *book {
@@ -94,7 +94,7 @@ func (a *author) item() {
 // step is a step with some calls, the last of which is its result.
 func (a *author) step() {
 	name := a.name("step")
-	a.begun = append(a.begun, name)
+	a.started = append(a.started, name)
 	var calls []*intent
 	for range rapid.SampledFrom([]int{1, 1, 2, 3, 0}).Draw(a.t, "calls") {
 		calls = append(calls, a.intent())
@@ -162,7 +162,7 @@ func (a *author) call(c *intent) {
 // loop is a step that continues after each call that fails.
 func (a *author) loop() {
 	name := a.name("step")
-	a.begun = append(a.begun, name)
+	a.started = append(a.started, name)
 	fn := rapid.SampledFrom([]string{"make", "blind", "keep", "again", "knock"}).Draw(a.t, "function")
 	a.line("world.at %q", name)
 	a.line("ctx:step(%q, function()", name)
@@ -179,7 +179,7 @@ func (a *author) loop() {
 // is of another function, and does not ask about that first.
 func (a *author) late() {
 	name := a.name("step")
-	a.begun = append(a.begun, name)
+	a.started = append(a.started, name)
 	a.line("world.at %q", name)
 	a.line("ctx:step(%q, function()", name)
 	a.line("local got")
@@ -193,7 +193,7 @@ func (a *author) late() {
 
 func (a *author) poll() {
 	name := a.name("poll")
-	a.begun, a.book.polls = append(a.begun, name), true
+	a.started, a.book.polls = append(a.started, name), true
 	every := rapid.SampledFrom([]string{"", `, every = "5s"`, `, every = "1h"`}).Draw(a.t, "every")
 	a.line("world.at %q", name)
 	a.line(`ctx:poll(%q, { within = "90d"%s }, function() return world.thing { name = %q }:ready() end)`, name, every, name)
@@ -206,7 +206,7 @@ func (a *author) changingPoll() {
 		return
 	}
 	name := a.name("poll")
-	a.begun, a.book.polls = append(a.begun, name), true
+	a.started, a.book.polls = append(a.started, name), true
 	c := &intent{fn: rapid.SampledFrom([]string{"make", "blind"}).Draw(a.t, "function"), name: a.name("thing")}
 	a.book.calls[c.name] = c
 	a.line("world.at %q", name)
@@ -220,11 +220,11 @@ func (a *author) sleep() {
 func (a *author) approve() { a.line("ctx:approve %q", a.name("gate")) }
 
 func (a *author) undo() {
-	if len(a.begun) == 0 || a.depth > 0 {
+	if len(a.started) == 0 || a.depth > 0 {
 		a.step()
 		return
 	}
-	a.line("ctx:undo(%q)", rapid.SampledFrom(a.begun).Draw(a.t, "undo"))
+	a.line("ctx:undo(%q)", rapid.SampledFrom(a.started).Draw(a.t, "undo"))
 }
 
 func (a *author) deferred() {
@@ -241,7 +241,7 @@ func (a *author) mutation() {
 		return
 	}
 	name := a.name("step")
-	a.begun, a.book.mutates = append(a.begun, name), true
+	a.started, a.book.mutates = append(a.started, name), true
 	a.line("local s_%s = {}", name)
 	a.line("world.at %q", name)
 	a.line("ctx:step(%q, function() %s end)", name, rapid.SampledFrom([]string{
@@ -262,11 +262,11 @@ func (a *author) branch() {
 }
 
 func (a *author) inside() {
-	steps, begun := slices.Clone(a.steps), slices.Clone(a.begun)
+	steps, started := slices.Clone(a.steps), slices.Clone(a.started)
 	a.depth++
 	a.items(rapid.IntRange(1, 2).Draw(a.t, "inside"))
 	a.depth--
-	a.steps, a.begun = steps, begun // what stands inside is unknown after it
+	a.steps, a.started = steps, started // what stands inside is unknown after it
 }
 
 // quote returns s as a Lua string.

@@ -21,8 +21,8 @@ const (
 	queueFile    = "queue.db"
 )
 
-// TakeOver writes what older versions kept in files beside the journal into it, and
-// removes the files. Killed in between, it does the same again.
+// TakeOver migrates what older versions kept in files beside the journal into it, and
+// removes the files. If killed in between, it does the same again.
 func TakeOver(ctx context.Context, j *journal.Journal) error {
 	var in journal.Inherited
 	found := false
@@ -32,7 +32,7 @@ func TakeOver(ctx context.Context, j *journal.Journal) error {
 	}{
 		{pauseFile, "what is paused", &in.Paused},
 		{cancelFile, "what was cancelled", &in.Cancelled},
-		{scheduleFile, "since when schedules are as they are", &in.Schedules},
+		{scheduleFile, "when schedules took effect", &in.Schedules},
 	} {
 		there, err := readOld(filepath.Join(j.Dir(), f.name), f.what, f.into)
 		if err != nil {

@@ -15,18 +15,18 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// stuckCleanup is an executor whose clean-ups take until they are told to end.
+// stuckCleanup is an executor whose clean-ups last until they are cancelled.
 type stuckCleanup struct {
 	*fakeExecutor
 
-	begun chan string
+	started chan string
 }
 
 func (s stuckCleanup) Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error) {
 	if job.Mode != run.Cleanup {
 		return s.fakeExecutor.Resume(ctx, job, id)
 	}
-	s.begun <- id
+	s.started <- id
 	<-ctx.Done()
 	return nil, context.Cause(ctx)
 }
@@ -35,15 +35,15 @@ func (s stuckCleanup) Resume(ctx context.Context, job worker.Job, id string) (*r
 func (h *house) left(playbook string) string {
 	h.t.Helper()
 	ctx := h.t.Context()
-	begun, err := h.daemon.control.Begin(ctx, control.Beginning{Playbook: playbook, Bundle: "h"})
+	created, err := h.daemon.control.Begin(ctx, control.Beginning{Playbook: playbook, Bundle: "h"})
 	h.check(err)
-	s := journal.Stamp{Run: begun.Run.ID, Epoch: begun.Run.Epoch, At: h.clock.Now().UTC()}
+	s := journal.Stamp{Run: created.Run.ID, Epoch: created.Run.Epoch, At: h.clock.Now().UTC()}
 	h.check(h.daemon.journal.Write(ctx, journal.RunResumed{Stamp: s},
 		journal.StepStarted{Stamp: s, Kind: "step", Name: "a", Attempt: 1},
 		journal.EffectMarked{Stamp: s, Fn: "f", Undo: &journal.UndoSpec{Fn: "g"}}, journal.EffectDone{Stamp: s}, journal.StepDone{Stamp: s},
 		journal.RunEnding{Stamp: s, Outcome: journal.Done},
 		journal.UndoFailed{Stamp: s, Error: &problem.Error{Kind: problem.Unavailable, Message: "no answer"}, NextAt: s.At}, journal.RunEnded{Stamp: s}))
-	return begun.Run.ID
+	return created.Run.ID
 }
 
 // Appliances that do not answer keep clean-ups from their end, and services that do not
@@ -69,9 +69,9 @@ func TestCleanupsAndAlertsHoldNothingUp(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		want[h.left(name)] = true
 	}
-	h.drifts(time.Hour, func() bool { return len(stuck.begun) == len(want) })
+	h.drifts(time.Hour, func() bool { return len(stuck.started) == len(want) })
 	for range len(want) {
-		if id := <-stuck.begun; !want[id] {
+		if id := <-stuck.started; !want[id] {
 			t.Errorf("cleaned up after %s", id)
 		}
 	}
@@ -86,7 +86,7 @@ func TestCleanupsAndAlertsHoldNothingUp(t *testing.T) {
 		}
 	})
 	h.stop()
-	if errs := h.log.of("left-over clean-up could not be looked for"); len(errs) > 0 {
+	if errs := h.log.of("cannot look for pending clean-ups"); len(errs) > 0 {
 		t.Errorf("%v", errs)
 	}
 }
@@ -96,7 +96,7 @@ func TestCancelledRunKeepsTheNextMoment(t *testing.T) {
 	h := newHouse(t, time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC))
 	h.script("p", script{Schedule: "0 3 1 1 *", Next: "30h"})
 	h.start()
-	h.daemon.due(t.Context(), "p", schedule.Reason{Cause: schedule.Due, Slot: h.clock.Now()})
+	h.daemon.runs.due(t.Context(), "p", schedule.Reason{Cause: schedule.Due, Slot: h.clock.Now()})
 	h.settle()
 	runs := h.runs()
 	if len(runs) != 1 || runs[0].Status != journal.Done {
@@ -105,7 +105,7 @@ func TestCancelledRunKeepsTheNextMoment(t *testing.T) {
 	h.daemon.schedule.SetNext("p", time.Time{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(run.ErrCancelled)
-	h.daemon.after(ctx, queue.Job{Run: runs[0].ID, Playbook: "p"}, &run.Outcome{Status: journal.Cancelled})
+	h.daemon.runs.after(ctx, queue.Job{Run: runs[0].ID, Playbook: "p"}, &run.Outcome{Status: journal.Cancelled})
 	if next := h.daemon.schedule.Next("p"); !next.Equal(runs[0].Ended.Add(30 * time.Hour).Truncate(time.Second)) {
 		t.Errorf("next at %s", next)
 	}
@@ -127,6 +127,6 @@ func TestCleanupFollowsACorrectedClock(t *testing.T) {
 	h.clock.set(year)
 	h.left("p")
 	h.clock.set(-year)
-	h.drifts(time.Hour, func() bool { return len(stuck.begun) == 1 })
+	h.drifts(time.Hour, func() bool { return len(stuck.started) == 1 })
 	h.stop()
 }

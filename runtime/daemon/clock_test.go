@@ -17,9 +17,9 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// The clock is wrong by a year, and then right again. A run that waits for a person
-// waits on, through a restart in the wrong time too; a certificate that seems to end
-// is told of, and that this is over; and nobody is told all the time.
+// The clock is wrong by a year, and then right again. A run that waits for a decision
+// keeps waiting, through a restart in the wrong time too; an alert for a certificate that
+// seems to end is sent, and that it is over; and alerts are not repeated all the time.
 func TestClockJumpsAreSeenThrough(t *testing.T) {
 	t.Parallel()
 	for name, by := range map[string]time.Duration{"ahead": year, "back": -year} {
@@ -29,7 +29,7 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 			h.cfg.Alerts.Expiring = config.Duration(14 * 24 * time.Hour)
 			var mu sync.Mutex
 			var sent []string
-			told := func(words ...string) (n int) {
+			alerts := func(words ...string) (n int) {
 				mu.Lock()
 				defer mu.Unlock()
 				for _, m := range sent {
@@ -49,30 +49,32 @@ func TestClockJumpsAreSeenThrough(t *testing.T) {
 			h.script("renewed", script{Schedule: "30 14 * * *"}) // when both alerts have surely been sent
 			h.start()
 			h.recorded("renewed", noon.Add(60*24*time.Hour))
-			asks := h.begun("asks")
+			asks := h.startRun("asks")
 			h.status(asks, journal.Waiting)
-			h.drifts(time.Hour, func() bool { return told("asks waits for approval") == 1 })
+			h.drifts(time.Hour, func() bool { return alerts("asks waits for approval") == 1 })
 
 			h.clock.set(by)
 			h.drifts(time.Hour, func() bool {
-				return by < 0 || told("[ACT] renewed, x: expired", "renewed: the certificate of x ends on") == 1
+				return by < 0 || alerts("[ACT] renewed, x: expired", "renewed: the certificate of x ends on") == 1
 			})
 			h.restart()
 			h.drifts(3*time.Hour, func() bool { return h.ran("renewed") })
 			before := len(h.runs())
 			h.clock.set(-by)
-			h.drifts(time.Hour, func() bool { return by < 0 || told("[OVER] renewed, x: expired", "x serves a certificate, until") == 1 })
+			h.drifts(time.Hour, func() bool {
+				return by < 0 || alerts("[OVER] renewed, x: expired", "x serves a certificate, until") == 1
+			})
 			h.drifts(26*time.Hour, func() bool { return len(h.runs()) > before })
 
 			if r := h.run(asks); r.Status != journal.Waiting {
 				t.Errorf("the run that waits for approval is %s: %v", r.Status, r.Error)
 			}
-			if by < 0 && told("the certificate of x ends on") > 0 {
+			if by < 0 && alerts("the certificate of x ends on") > 0 {
 				t.Error("a certificate seems to end while it is a year earlier")
 			}
 			// Once, once for each time the clock was set, and daily.
-			if n := told("asks waits for approval"); n > 6 {
-				t.Errorf("told %d times that an approval is waited for", n)
+			if n := alerts("asks waits for approval"); n > 6 {
+				t.Errorf("%d alerts that an approval is waited for", n)
 			}
 			h.check(failed(h.daemon.Approve(t.Context(), asks, "alice", api.Decision{})))
 			h.status(asks, journal.Done)
@@ -106,15 +108,15 @@ func (h *house) ran(playbook string) bool {
 	})
 }
 
-// The clock was ten minutes ahead when a run came to wait: it is taken up as soon as the
-// clock is right, to reckon anew how long it waits.
-func TestRunIsTakenUpWhenTheClockIsSetBack(t *testing.T) {
+// The clock was ten minutes ahead when a run started to wait: it is resumed as soon as the
+// clock is right, to compute again how long it waits.
+func TestRunResumesWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, noon)
 	h.script("waits", script{Does: "wait"})
 	h.start()
 	h.clock.set(10 * time.Minute)
-	id := h.begun("waits")
+	id := h.startRun("waits")
 	h.status(id, journal.Waiting)
 	h.clock.set(-10 * time.Minute)
 	h.drifts(5*time.Minute, func() bool { return h.run(id).Status == journal.Done })

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jonboulle/clockwork"
@@ -17,7 +16,6 @@ import (
 	"moonseal/runtime/config"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
-	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
 	"moonseal/runtime/reload"
 	"moonseal/runtime/run"
@@ -30,8 +28,8 @@ type Options struct {
 	Config *config.Config
 	// LoadConfig reads the config again, for a reload.
 	LoadConfig func() (*config.Config, error)
-	// Parts makes what a config says, at the start and at each change of it.
-	// Executors of one call after the other drain together.
+	// Parts makes the parts of a config, at the start and at each change of it. The
+	// Executors that successive calls return drain together.
 	Parts func(*config.Config, *journal.Journal, *control.Control, func(journal.Record)) (Parts, error)
 	// Functions are what playbooks can call.
 	Functions run.Functions
@@ -40,48 +38,49 @@ type Options struct {
 	Version   string
 	Build     string            // tells this program from other builds of it
 	Embedded  map[string]string // the scripts that children bring along
-	// Notify tells the service manager a state (sd_notify(3)); may be nil.
+	// Notify sends a state to the service manager (sd_notify(3)); may be nil.
 	Notify func(state string)
 }
 
-// Executor works on runs and loads scripts, in processes that it watches over.
+// Executor executes runs and loads scripts, in processes that it supervises.
 type Executor interface {
 	Resume(ctx context.Context, job worker.Job, id string) (*run.Outcome, error)
-	// Hurry lets a run that is being cancelled not wait for the call under way.
+	// Hurry makes a run that is being cancelled not wait for the call under way.
 	Hurry(id string)
 	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)
-	// Drain lets runs stop where their steps end, with status [run.Replaying].
+	// Drain makes runs stop at the end of their step, with status [run.Replaying].
 	Drain()
 }
 
-// Daemon is a running daemon.
+// Daemon is a running daemon: it wires its parts and starts and stops them in order.
 type Daemon struct {
 	opt      Options
 	log      *slog.Logger
+	since    time.Time
 	journal  *journal.Journal
 	control  *control.Control
 	queue    queue.Queue
 	schedule *schedule.Scheduler
 	reload   *reload.Reloader
 	hub      *hub
-	alerts   *alert.Alerter
-	watching sync.WaitGroup
-	since    time.Time
 
-	setup   atomic.Pointer[setup] // never nil once the daemon is open
-	reloads sync.Mutex            // held while config and scripts are read again
-	look    chan struct{}         // makes watch look now
-	storage storage
+	settings    *settings
+	storage     *storage
+	planner     *planner
+	runs        *dispatcher
+	status      *statusReader
+	cleaner     *cleaner
+	maintenance *maintenance
+	retention   *retention
 
-	mu        sync.Mutex
-	schedules map[string]journal.Scheduled // by playbook, as in the journal
-	tight     map[string]string            // by playbook: why its window may be too narrow
-	refused   *problem.Error               // why the config's file is not in force; nil: it is
+	wake       signal         // of maintenance
+	reloads    sync.Mutex     // held while config and scripts are read again
+	background sync.WaitGroup // maintenance, clean-up, retention
 }
 
-// Open opens the state folder and loads the scripts. Nothing works yet.
+// Open opens the state directory. Nothing runs yet.
 func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
-	d := &Daemon{opt: opt, log: opt.Log, hub: newHub(), look: make(chan struct{}, 1), since: opt.Clock.Now()}
+	d := &Daemon{opt: opt, log: opt.Log, since: opt.Clock.Now(), hub: newHub(), wake: newSignal()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -93,32 +92,67 @@ func Open(ctx context.Context, opt Options) (_ *Daemon, err error) {
 	if err = control.TakeOver(ctx, d.journal); err != nil {
 		return nil, err
 	}
-	d.control, d.tight = control.New(d.journal, opt.Clock).Knowing(opt.Functions), map[string]string{}
-	if d.schedules, err = d.journal.Schedules(ctx); err != nil {
-		return nil, err
-	}
-	s, err := d.parts(opt.Config)
+	d.control = control.New(d.journal, opt.Clock).Knowing(opt.Functions)
+	schedules, err := d.journal.Schedules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.use(s)
-	send := func(ctx context.Context, title, message string) error {
-		if now := d.now().Send; now != nil {
-			return now(ctx, title, message)
-		}
-		return nil
-	}
-	if d.alerts, err = alert.Open(opt.Config.State, send, opt.Clock, opt.Log); err != nil {
+	d.settings = &settings{build: func(cfg *config.Config) (Parts, error) { return opt.Parts(cfg, d.journal, d.control, d.observe) }}
+	s, err := d.settings.prepare(opt.Config)
+	if err != nil {
 		return nil, err
 	}
+	d.settings.use(s)
+	alerts, err := alert.Open(opt.Config.State, d.sendAlert, opt.Clock, opt.Log)
+	if err != nil {
+		return nil, err
+	}
+	d.wire(schedules, alerts)
 	if d.queue, err = queue.New(ctx, queue.Options{
-		Clock: opt.Clock, Log: opt.Log, Concurrency: opt.Config.Concurrency, Work: d.work, Unfinished: d.unfinished, Held: d.journal.Holders,
+		Clock: opt.Clock, Log: opt.Log, Concurrency: opt.Config.Concurrency, Work: d.runs.work, Unfinished: d.runs.unfinished, Held: d.journal.Holders,
 	}); err != nil {
 		return nil, err
 	}
-	d.schedule = schedule.New(schedule.Options{Clock: opt.Clock, Enqueue: d.due, Log: opt.Log})
-	d.reload = reload.New(reload.Options{Dir: opt.Config.Scripts, Hooks: opt.Config.Hooks, Clock: opt.Clock, Log: opt.Log, Load: d.load, Last: d.last, Apply: d.apply})
+	d.runs.queue, d.maintenance.queue = d.queue, d.queue
 	return d, nil
+}
+
+// wire makes the parts of the daemon, but for the queue.
+func (d *Daemon) wire(schedules map[string]journal.Scheduled, alerts *alert.Alerter) {
+	clock, cfg := d.opt.Clock, d.settings.config()
+	d.storage = &storage{journal: d.journal, dir: cfg.State, wake: d.wake, clock: clock, log: d.log}
+	d.planner = &planner{
+		journal: d.journal, settings: d.settings, clock: clock, log: d.log, since: d.since, schedules: schedules, tight: map[string]string{},
+	}
+	d.runs = &dispatcher{
+		journal: d.journal, control: d.control, planner: d.planner, settings: d.settings, storage: d.storage,
+		embedded: d.opt.Embedded, clock: clock, log: d.log,
+	}
+	d.schedule = schedule.New(schedule.Options{Clock: clock, Enqueue: d.runs.due, Log: d.log})
+	d.reload = reload.New(reload.Options{
+		Dir: cfg.Scripts, Hooks: cfg.Hooks, Clock: clock, Log: d.log, Load: d.load, Last: d.last, Apply: d.apply,
+	})
+	d.planner.scripts, d.planner.schedule, d.runs.scripts = d.reload, d.schedule, d.reload
+	d.status = &statusReader{
+		journal: d.journal, scripts: d.reload, schedule: d.schedule, planner: d.planner, settings: d.settings, storage: d.storage,
+		clock: clock, version: d.opt.Version, since: d.since,
+	}
+	d.maintenance = &maintenance{
+		schedule: d.schedule, settings: d.settings, storage: d.storage, start: d.runs.due, healthy: d.Healthy, wake: d.wake, clock: clock, log: d.log,
+		notifier: &notifier{
+			journal: d.journal, settings: d.settings, storage: d.storage, alerts: alerts, status: d.status.read, clock: clock, log: d.log,
+		},
+	}
+	d.cleaner = &cleaner{journal: d.journal, settings: d.settings, clock: clock, log: d.log}
+	d.retention = &retention{journal: d.journal, control: d.control, settings: d.settings, clock: clock, log: d.log}
+}
+
+// sendAlert sends an alert as the config says now.
+func (d *Daemon) sendAlert(ctx context.Context, title, message string) error {
+	if send := d.settings.now().Send; send != nil {
+		return send(ctx, title, message)
+	}
+	return nil
 }
 
 // Close closes what Open has opened, for a daemon that never served.
@@ -133,13 +167,13 @@ func (d *Daemon) Close() error {
 	return err
 }
 
-// Serve works until ctx ends, then stops in order. l is the socket; it is closed.
+// Serve works until ctx ends, then stops in order. l is the socket; Serve closes it.
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	defer func() {
 		err = errors.Join(err, d.Close())
 		d.log.Info("stopped")
 	}()
-	base := context.WithoutCancel(ctx) // what is under way at the stop ends in order, not with ctx
+	base := context.WithoutCancel(ctx) // what is under way must end in order, not with ctx
 	if err := d.queue.Start(base); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -150,33 +184,33 @@ func (d *Daemon) Serve(ctx context.Context, l net.Listener) (err error) {
 	if err := d.schedule.Start(base); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	watch, stopWatch := context.WithCancel(base)
-	d.watching.Go(func() { d.watch(watch) })
-	d.watching.Go(func() { d.clean(watch) })
-	d.watching.Go(func() { d.tidy(watch) })
-	defer d.watching.Wait()
-	defer stopWatch()
+	background, stopBackground := context.WithCancel(base)
+	for _, run := range []func(context.Context){d.maintenance.run, d.cleaner.run, d.retention.run} {
+		d.background.Go(func() { run(background) })
+	}
+	defer d.background.Wait()
+	defer stopBackground()
 	d.notify("READY=1\nSTATUS=" + d.summary())
 	live := d.reload.Current()
-	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.config().Scripts, "state", d.config().State,
-		"playbooks", len(live.Playbooks), "broken", files(lameScripts(live)))
+	d.log.Info("moonseal serves", "version", d.opt.Version, "scripts", d.settings.config().Scripts, "state", d.settings.config().State,
+		"playbooks", len(live.Playbooks), "broken", fileNames(unloadables(live)))
 	err = api.Serve(ctx, l, d, d.opt.Build, d.log)
-	d.queue.Halt() // from here on nothing begins, neither a run nor a step
-	d.now().Executor.Drain()
+	d.queue.Halt() // from here on neither a run nor a step starts
+	d.settings.now().Executor.Drain()
 	d.notify("STOPPING=1\nSTATUS=waiting for running steps")
-	d.log.Info("stopping", "timeout", time.Duration(d.config().StopTimeout))
+	d.log.Info("stopping", "timeout", time.Duration(d.settings.config().StopTimeout))
 	return errors.Join(err, d.schedule.Stop())
 }
 
-// Healthy reports whether the daemon answers a question about its own state.
+// Healthy reports whether the daemon can read its own state.
 func (d *Daemon) Healthy(ctx context.Context) bool {
 	_, err := d.journal.Unfinished(ctx, "")
 	return err == nil
 }
 
-// stopQueue returns the runs that are under way the stop timeout.
+// stopQueue stops the queue; the runs under way have the stop timeout to stop.
 func (d *Daemon) stopQueue() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(d.config().StopTimeout))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(d.settings.config().StopTimeout))
 	defer cancel()
 	return d.queue.Stop(ctx)
 }
@@ -187,7 +221,7 @@ func (d *Daemon) notify(state string) {
 	}
 }
 
-// summary is the line that systemctl status shows.
+// summary returns the line that systemctl status shows.
 func (d *Daemon) summary() string {
 	s := d.reload.Current()
 	text := fmt.Sprintf("%d playbooks", len(s.Playbooks))

@@ -71,7 +71,7 @@ func (d *day) live() {
 	d.to(d.begin.Add(6*time.Hour + 29*time.Minute))
 	d.crashInFlight(d.begin.Add(6*time.Hour+30*time.Minute), d.begin.Add(8*time.Hour+20*time.Minute))
 	d.to(d.begin.Add(12 * time.Hour))
-	d.mendSome()
+	d.fixSome()
 	d.to(d.begin.Add(15*time.Hour + 29*time.Minute))
 	d.crashInFlight(d.begin.Add(15*time.Hour+30*time.Minute), d.begin.Add(15*time.Hour+50*time.Minute))
 	d.to(d.end)
@@ -155,8 +155,8 @@ func (d *day) changeSome() {
 	}
 }
 
-// mendSome mends and removes scripts.
-func (d *day) mendSome() {
+// fixSome fixes and removes scripts.
+func (d *day) fixSome() {
 	for i := 1; i < playbooks/2; i += 10 {
 		d.publish(fmt.Sprintf("book%03d", i), &book{zone: "UTC", hours: []int{14, 18, 23}, minute: i % 60})
 	}
@@ -178,10 +178,10 @@ func (d *day) crashInFlight(from, to time.Time) {
 	for i := 9; i < playbooks/2; i += 10 {
 		release = append(release, d.exec.hold(fmt.Sprintf("book%03d", i)))
 	}
-	before := len(d.log.of("run begun"))
+	before := len(d.log.of("run started"))
 	d.advance(from)
 	d.due(before + len(release))
-	if n := len(d.log.of("run begun")); n < before+len(release) {
+	if n := len(d.log.of("run started")); n < before+len(release) {
 		d.t.Fatalf("%d runs are in flight, want %d", n-before, len(release))
 	}
 	d.stop()
@@ -208,15 +208,15 @@ func (d *day) everyRunOnce() {
 			d.t.Errorf("run %s of %s is %s: %s", r.ID, r.Playbook, r.Status, r.WaitFor)
 		}
 	}
-	begun := map[string]bool{}
-	for _, l := range d.log.of("run begun") {
-		if begun[l.args["run"]] {
+	created := map[string]bool{}
+	for _, l := range d.log.of("run started") {
+		if created[l.args["run"]] {
 			d.t.Errorf("run %s begins twice", l.args["run"])
 		}
-		begun[l.args["run"]] = true
+		created[l.args["run"]] = true
 	}
-	if len(begun) != len(runs) {
-		d.t.Errorf("%d runs begun, %d in the journal", len(begun), len(runs))
+	if len(created) != len(runs) {
+		d.t.Errorf("%d runs created, %d in the journal", len(created), len(runs))
 	}
 	changes := map[string]int{}
 	for _, c := range d.exec.calls {
@@ -230,18 +230,20 @@ func (d *day) everyRunOnce() {
 		}
 	}
 	d.t.Logf("%d runs", len(runs))
-	for _, message := range []string{"run stopped", "a run cannot go on", "a run that is due cannot begin", "cannot work on a run now", "the queue lacked a run that the journal has"} {
+	for _, message := range []string{
+		"run stopped", "a due run cannot start", "a due run cannot start yet", "cannot work on a run now", "cannot look for unfinished runs",
+	} {
 		if n := len(d.log.of(message)); n > 0 {
 			d.t.Errorf("%q was logged %d times: %v", message, n, d.log.of(message)[0])
 		}
 	}
 }
 
-// everySlotOnce checks that each moment that a cron schedule names began one run,
+// everySlotOnce checks that each moment that a cron schedule names started one run,
 // and those that passed while there was no daemon one together.
 func (d *day) everySlotOnce() {
 	got := map[string][]string{}
-	for _, l := range d.log.of("run begun") {
+	for _, l := range d.log.of("run started") {
 		if l.args["why"] != "asked for" {
 			got[l.args["playbook"]] = append(got[l.args["playbook"]], l.args["due"])
 		}

@@ -17,8 +17,8 @@ import (
 
 var noon = time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
 
-// begun begins a run of the playbook and returns its id.
-func (h *house) begun(playbook string) string {
+// startRun starts a run of the playbook and returns its id.
+func (h *house) startRun(playbook string) string {
 	h.t.Helper()
 	r, err := h.daemon.Run(h.t.Context(), "alice", api.RunRequest{Playbook: playbook})
 	h.check(err)
@@ -32,7 +32,7 @@ func (h *house) run(id string) journal.Run {
 	return r
 }
 
-// status waits until the run's status is the one that is wanted.
+// status waits until the run's status is the expected one.
 func (h *house) status(id string, want journal.Status) {
 	h.t.Helper()
 	h.exec.await(h.t, id+" is "+string(want), func() bool { return h.run(id).Status == want })
@@ -72,7 +72,7 @@ func TestApproval(t *testing.T) {
 		h := newHouse(t, noon)
 		h.script("a", script{Does: "approve"})
 		h.start()
-		id := h.begun("a")
+		id := h.startRun("a")
 		h.status(id, journal.Waiting)
 		h.clock.Advance(30 * 24 * time.Hour) // it waits as long as it takes
 		h.restart()
@@ -92,15 +92,15 @@ func TestApproval(t *testing.T) {
 		hist, err := h.daemon.journal.History(t.Context(), id)
 		h.check(err)
 		step := hist.Steps[0]
-		said := string(step.Result)
+		text := string(step.Result)
 		if step.Error != nil {
-			said = step.Error.Message
+			text = step.Error.Message
 		}
-		if step.State != c.state || !strings.Contains(said, "alice") || !strings.Contains(said, "tested") {
+		if step.State != c.state || !strings.Contains(text, "alice") || !strings.Contains(text, "tested") {
 			t.Errorf("%s: %+v", name, step)
 		}
-		if c.approve && !strings.Contains(said, `"ticket":"CHG1"`) {
-			t.Errorf("the ticket is not in %s", said)
+		if c.approve && !strings.Contains(text, `"ticket":"CHG1"`) {
+			t.Errorf("the ticket is not in %s", text)
 		}
 		kind(t, failed(h.daemon.Approve(t.Context(), id, "bob", api.Decision{})), problem.Conflict, "ended already")
 		h.sound()
@@ -113,7 +113,7 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 	h.script("waits", script{Does: "wait"})
 	h.script("parks", script{Does: "park"})
 	h.start()
-	waits, parks := h.begun("waits"), h.begun("parks")
+	waits, parks := h.startRun("waits"), h.startRun("parks")
 	h.status(waits, journal.Waiting)
 	h.status(parks, journal.Parked)
 	ctx := t.Context()
@@ -128,7 +128,7 @@ func TestDecideWhatWaitsForNobody(t *testing.T) {
 		t.Errorf("the run is %s", got.Status)
 	}
 	if h.run(parks).Epoch+h.run(waits).Epoch != epoch {
-		t.Error("what is refused takes a run away from whoever may work on it")
+		t.Error("a refused decision takes a run away from its worker")
 	}
 	_, err := h.daemon.Run(ctx, "alice", api.RunRequest{Playbook: "wait"})
 	kind(t, err, problem.Usage, `no playbook "wait"`)
@@ -143,7 +143,7 @@ func TestResumeOfAParkedRun(t *testing.T) {
 		h := newHouse(t, noon)
 		h.script("a", script{Does: "park"})
 		h.start()
-		id := h.begun("a")
+		id := h.startRun("a")
 		h.status(id, journal.Parked)
 		if reply, err := h.daemon.Run(t.Context(), "alice", api.RunRequest{Playbook: "a"}); err != nil || !reply.Resumed || reply.ID != id {
 			t.Errorf("asked to run: %+v, %v", reply, err)
@@ -180,7 +180,7 @@ func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
 	for range 3 {
 		linger := make(chan struct{})
 		h.exec.update(func() { h.exec.linger = linger })
-		parks, asks := h.begun("parks"), h.begun("asks")
+		parks, asks := h.startRun("parks"), h.startRun("asks")
 		h.exec.await(t, "both stop", func() bool {
 			return h.run(parks).Status == journal.Parked && h.run(asks).Status == journal.Waiting
 		})
@@ -193,13 +193,13 @@ func TestAnAnswerWhileTheWorkerLetsGo(t *testing.T) {
 		// And the next run begins the moment that the one before has ended.
 		linger = make(chan struct{})
 		h.exec.update(func() { h.exec.linger = linger })
-		first := h.begun("ends")
+		first := h.startRun("ends")
 		h.exec.await(t, "the first ends", func() bool { return h.run(first).Status == journal.Done })
 		late := time.AfterFunc(10*time.Millisecond, func() {
 			h.exec.update(func() { h.exec.linger = nil })
 			close(linger)
 		})
-		second := h.begun("ends")
+		second := h.startRun("ends")
 		if second == first || late.Stop() {
 			t.Fatal("the next run does not wait for the one before")
 		}
@@ -216,7 +216,7 @@ func TestAnAnswerTakesTheRunAway(t *testing.T) {
 	h.script("a", script{})
 	h.start()
 	h.exec.update(func() { h.exec.taken = true })
-	id := h.begun("a")
+	id := h.startRun("a")
 	h.status(id, journal.Done)
 	if lines := h.log.of("run stopped"); len(lines) > 0 {
 		t.Errorf("an error is logged: %v", lines)
@@ -234,9 +234,9 @@ func TestCancel(t *testing.T) {
 	h.start()
 	release := h.exec.hold("works")
 	defer release()
-	works := h.begun("works")
+	works := h.startRun("works")
 	for playbook, is := range map[string]journal.Status{"wait": journal.Waiting, "park": journal.Parked, "approve": journal.Waiting} {
-		id := h.begun(playbook)
+		id := h.startRun(playbook)
 		h.exec.await(t, playbook, func() bool { return h.run(id).Status == is })
 		h.check(failed(h.daemon.Cancel(t.Context(), id, "alice", api.Decision{})))
 		h.exec.await(t, playbook+" is cancelled", func() bool { return h.run(id).Status == journal.Cancelled })
@@ -256,7 +256,7 @@ func TestCancelOutlivesTheDaemon(t *testing.T) {
 		h.script(does, script{Does: does})
 	}
 	h.start()
-	wait, park := h.begun("wait"), h.begun("park")
+	wait, park := h.startRun("wait"), h.startRun("park")
 	h.status(wait, journal.Waiting)
 	h.status(park, journal.Parked)
 	h.stop()
@@ -286,7 +286,7 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 		t.Errorf("these ran: %v", runs)
 	}
 	// Someone who asks for it runs it all the same.
-	h.status(h.begun("a"), journal.Done)
+	h.status(h.startRun("a"), journal.Done)
 	h.check(h.daemon.Pause(ctx, "alice", api.PauseRequest{Paused: true}))
 	h.restart()
 	h.passes(24 * time.Hour)
@@ -305,7 +305,7 @@ func TestPauseOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
-// A run that waits for a decision is not taken up, even if the queue was synced with what
+// A run that waits for a decision is not resumed, even if the queue was synced with what
 // the journal had just before the run stopped.
 func TestAQueueThatIsBehind(t *testing.T) {
 	t.Parallel()
@@ -316,9 +316,9 @@ func TestAQueueThatIsBehind(t *testing.T) {
 	}
 	h.start()
 	for does, is := range stops {
-		id := h.begun(does)
+		id := h.startRun(does)
 		h.status(id, is)
-		_, err := h.daemon.queue.Enqueue(h.daemon.queued(t.Context(), h.run(id)), h.clock.Now())
+		_, err := h.daemon.queue.Enqueue(h.daemon.runs.job(t.Context(), h.run(id)), h.clock.Now())
 		h.check(err)
 		h.status(id, is)
 		h.calledOnce(id)
@@ -383,7 +383,7 @@ func TestBrokenScript(t *testing.T) {
 	if p := s.Playbooks[0]; p.Error == nil || p.Error.Place.File != "a.lua" || p.NextRun == nil {
 		t.Errorf("got %+v", p)
 	}
-	if n := len(h.log.of("a script is broken; its last good version goes on")); n != 1 {
+	if n := len(h.log.of("a script is broken; its last good version runs")); n != 1 {
 		t.Errorf("it was logged %d times", n)
 	}
 	h.passes(2 * time.Hour)
@@ -412,7 +412,7 @@ func TestScriptsFolderGone(t *testing.T) {
 	gone := h.cfg.Scripts + " moved"
 	h.check(os.Rename(h.cfg.Scripts, gone))
 	if _, err := h.daemon.Reload(t.Context()); err == nil {
-		t.Error("a folder that is gone is no error")
+		t.Error("a missing folder is not an error")
 	}
 	s, err := h.daemon.Status(t.Context())
 	h.check(err)
@@ -439,7 +439,7 @@ func TestClockJumps(t *testing.T) {
 		h.script("waits", script{Does: "wait"})
 		h.start()
 		h.passes(2 * time.Hour)
-		waits := h.begun("waits")
+		waits := h.startRun("waits")
 		h.status(waits, journal.Waiting)
 		for _, jump := range []time.Duration{by, -by} {
 			h.clock.set(jump)
@@ -462,9 +462,9 @@ func TestTheFirstToExpireCounts(t *testing.T) {
 	h := newHouse(t, noon)
 	h.script("a", script{})
 	h.start()
-	id := h.begun("a")
+	id := h.startRun("a")
 	h.status(id, journal.Done)
-	if at := h.daemon.expires(t.Context(), "a"); !at.IsZero() {
+	if at := h.daemon.runs.expires(t.Context(), "a"); !at.IsZero() {
 		t.Errorf("nothing was recorded, and it expires at %s", at)
 	}
 	id = h.daemon.journal.NewRunID()
@@ -478,7 +478,7 @@ func TestTheFirstToExpireCounts(t *testing.T) {
 		recs = append(recs, journal.Recorded{Stamp: stamp, Seq: i, Data: json.RawMessage(data)})
 	}
 	h.check(h.daemon.journal.Write(t.Context(), append(recs, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})...))
-	if at := h.daemon.expires(t.Context(), "a"); !at.Equal(time.Unix(3000, 0)) {
+	if at := h.daemon.runs.expires(t.Context(), "a"); !at.Equal(time.Unix(3000, 0)) {
 		t.Errorf("it expires at %s", at)
 	}
 }
@@ -522,29 +522,29 @@ func TestFollow(t *testing.T) {
 	}
 	release := h.exec.hold("first")
 	defer release()
-	first := h.begun("first")
+	first := h.startRun("first")
 	h.exec.await(t, "the first works", func() bool { return h.exec.active["run "+first] })
-	id := h.begun("works")
+	id := h.startRun("works")
 	end := followed(id)
 	h.drifts(time.Minute, func() bool {
 		h.daemon.hub.mu.Lock()
 		defer h.daemon.hub.mu.Unlock()
 		return len(h.daemon.hub.subs[id]) > 0
 	})
-	// The child has said that it resumes, and that is on its way to the disk.
+	// The child has sent that it resumes, and that is on its way to the disk.
 	h.daemon.hub.publish(journal.RunResumed{Stamp: journal.Stamp{Run: id}})
 	for range 5 {
 		h.clock.Advance(time.Second)
 		select {
 		case r := <-end:
-			t.Fatalf("a run that goes on ended as %s", r.Status)
+			t.Fatalf("a run that continues ended as %s", r.Status)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	release()
 	wait(end, journal.Done)
 	wait(followed(id), journal.Done) // it has ended long ago
-	id = h.begun("asks")
+	id = h.startRun("asks")
 	wait(followed(id), journal.Waiting)
 	wait(followed(id), journal.Waiting)
 }

@@ -16,23 +16,23 @@ import (
 	"moonseal/runtime/worker"
 )
 
-// Examiner looks at what handles stand for, in a process of its own.
+// Examiner examines what handles refer to, in a process of its own.
 type Examiner interface {
 	Load(ctx context.Context, job worker.Job) (*worker.Loaded, error)
 	Examine(ctx context.Context, job worker.Job) ([]bind.Finding, error)
 }
 
 const (
-	// atOnce is how many playbooks are examined at the same time.
-	atOnce = 4
-	// recentRuns are the runs of a playbook that are searched for what it names.
+	// examinedAtOnce is how many playbooks are examined at the same time.
+	examinedAtOnce = 4
+	// recentRuns is how many runs of a playbook are searched for what it names.
 	recentRuns = 20
 )
 
-// Examine looks at all that the playbooks in files name: nodes, zones, CAs. Nothing
-// is changed, and what several name is looked at once. What a script names only in
-// its run function is known from what its runs have journaled: records may be nil
-// where there is no journal.
+// Examine examines all that the playbooks in files name: nodes, zones, CAs. It changes
+// nothing, and examines once what several name. What a script names only in its run
+// function is read from what its runs have journaled; records may be nil if there is no
+// journal.
 func Examine(ctx context.Context, e Examiner, job worker.Job, files map[string]string, records api.Records) ([]bind.Finding, error) {
 	job.Files, job.Handles = files, true
 	loaded, err := e.Load(ctx, job)
@@ -88,8 +88,8 @@ func journaled(ctx context.Context, books []*bundle.Playbook, files map[string]b
 	return out, nil
 }
 
-// examineAll lets a child look at each script's handles, those of its tenant's scripts
-// before it left out.
+// examineAll examines each script's handles in a child, without those of its tenant's
+// scripts before it.
 func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.Loaded) ([]bind.Finding, error) {
 	books := slices.Clone(loaded.Playbooks)
 	slices.SortStableFunc(books, func(a, b *bundle.Playbook) int {
@@ -98,8 +98,8 @@ func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.
 	books = slices.CompactFunc(books, func(a, b *bundle.Playbook) bool { return a.File == b.File })
 	seen := map[string]bool{} // by tenant: each has pins, secrets and grants of its own
 	results := make([][]bind.Finding, len(books))
-	slots := make(chan struct{}, atOnce)
-	var looking sync.WaitGroup
+	slots := make(chan struct{}, examinedAtOnce)
+	var examining sync.WaitGroup
 	for i, p := range books {
 		its, named := job, false
 		its.Files, its.Journaled, its.Playbook, its.Examine = nil, nil, p.Name, &worker.Examination{}
@@ -117,10 +117,10 @@ func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.
 		switch {
 		case !named:
 			results[i] = []bind.Finding{{
-				What: "playbook " + p.Name, Note: "it names nothing at its top, and no run of it has changed anything yet: what it reaches was not looked at",
+				What: "playbook " + p.Name, Note: "it names nothing at its top, and no run of it has changed anything yet: what it reaches was not examined",
 			}}
 		case len(its.Examine.Handles) > 0:
-			looking.Go(func() {
+			examining.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				results[i] = examine(ctx, e, its)
@@ -130,7 +130,7 @@ func examineAll(ctx context.Context, e Examiner, job worker.Job, loaded *worker.
 			})
 		}
 	}
-	looking.Wait()
+	examining.Wait()
 	return slices.Concat(results...), ctx.Err()
 }
 
@@ -144,7 +144,7 @@ func examine(ctx context.Context, e Examiner, job worker.Job) []bind.Finding {
 
 // Examine implements [api.Daemon].
 func (d *Daemon) Examine(ctx context.Context) ([]bind.Finding, error) {
-	s := d.now()
+	s := d.settings.now()
 	e, ok := s.Executor.(Examiner)
 	if !ok {
 		return []bind.Finding{}, nil
@@ -152,7 +152,7 @@ func (d *Daemon) Examine(ctx context.Context) ([]bind.Finding, error) {
 	return Examine(ctx, e, s.Job, d.liveFiles(), d.journal)
 }
 
-// liveFiles are the sources of all that is live.
+// liveFiles returns the sources of all live playbooks.
 func (d *Daemon) liveFiles() map[string]string {
 	files := map[string]string{}
 	for _, p := range d.reload.Current().Playbooks {
@@ -165,7 +165,7 @@ func (d *Daemon) liveFiles() map[string]string {
 
 // SecretNames implements [api.Daemon].
 func (d *Daemon) SecretNames(ctx context.Context) ([]string, error) {
-	s := d.now()
+	s := d.settings.now()
 	job := s.Job
 	job.Files = d.liveFiles()
 	loaded, err := s.Executor.Load(ctx, job)

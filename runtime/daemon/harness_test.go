@@ -86,7 +86,7 @@ type fakeExecutor struct {
 	gates   map[string]chan struct{} // by playbook: its runs wait until it is closed
 	linger  chan struct{}            // not nil: what has stopped ends when it is closed
 	loadErr error
-	taken   bool // the next run is adopted by someone else as soon as it is taken up
+	taken   bool // the next run is adopted by another process as soon as it is resumed
 }
 
 func newFakeExecutor(clock clockwork.Clock) *fakeExecutor {
@@ -160,11 +160,11 @@ func parseScript(text string) (script, error) {
 	return s, err
 }
 
-// Resume takes a run up. What its script does is:
+// Resume resumes a run. What its script does is:
 //
 //	""         it changes something, within its window, and is done
 //	"approve"  it waits for approval first
-//	"park"     it makes a call of which nobody can tell whether it has happened
+//	"park"     it makes a call whose outcome cannot be known
 //	"wait"     it waits for a week
 //	"retry"    it waits for an hour after its change, and then makes another one
 //	"fail"     it fails
@@ -453,7 +453,7 @@ func (l *lines) of(message string) []line {
 	return out
 }
 
-// house is a state folder, a scripts folder, and the daemon that lives there.
+// house is a state directory, a scripts folder, and the daemon that lives there.
 type house struct {
 	t      *testing.T
 	clock  *setClock
@@ -651,7 +651,7 @@ func (h *house) advance(to time.Time) {
 
 // dues counts what the scheduler has enqueued so far.
 func (h *house) dues() int {
-	return len(h.log.of("run begun")) + len(h.log.of("due, and its run is unfinished"))
+	return len(h.log.of("run started")) + len(h.log.of("run skipped: the last one is unfinished"))
 }
 
 // due waits until so much was enqueued.

@@ -6,15 +6,15 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// hub hands the records of runs to those who follow them.
+// hub passes the records of runs to their followers.
 type hub struct {
 	mu   sync.Mutex
 	subs map[string]map[chan journal.Record]struct{}
 }
 
-// followed bounds what a slow follower may lag behind, in records; one that lags
-// more misses some. The journal has them all.
-const followed = 4096
+// followerBuffer is how many records a slow follower may lag behind; beyond that it misses
+// some. The journal has all of them.
+const followerBuffer = 4096
 
 func newHub() *hub { return &hub{subs: map[string]map[chan journal.Record]struct{}{}} }
 
@@ -31,7 +31,7 @@ func (h *hub) publish(rec journal.Record) {
 
 // subscribe returns the records of a run from now on, until stop is called.
 func (h *hub) subscribe(run string) (records <-chan journal.Record, stop func()) {
-	ch := make(chan journal.Record, followed)
+	ch := make(chan journal.Record, followerBuffer)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.subs[run] == nil {

@@ -10,10 +10,9 @@ import (
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/run"
-	"moonseal/runtime/schedule"
 )
 
-// waitsForLock reports whether a run has nothing to do until another releases a lock.
+// waitsForLock reports whether a run can do nothing until another releases a lock.
 func waitsForLock(r journal.Run) bool {
 	return r.Status == journal.Waiting && strings.HasPrefix(r.WaitFor, run.WaitLock) && r.CancelAsked.IsZero()
 }
@@ -26,32 +25,32 @@ func tenant(playbook string) string {
 	return folder
 }
 
-// showLocks says which locks an unfinished run holds, and which one it waits for now:
-// another run may have taken it since the run came to wait.
-func (d *Daemon) showLocks(r *api.Running, v *journal.Overview, locks []journal.Lock) {
+// showLocks adds which locks an unfinished run holds, and which one it waits for now:
+// another run may hold it than when it started to wait.
+func (r *statusReader) showLocks(shown *api.Running, v *journal.Overview, locks []journal.Lock) {
 	u := v.Unfinished
 	waits := waitsForLock(*u)
 	if waits {
-		r.WaitsFor = control.WaitWorker
+		shown.WaitsFor = control.WaitWorker
 	}
 	for _, l := range locks {
 		switch {
 		case l.Run == u.ID:
-			r.Locks = append(r.Locks, l.Name)
-		case waits && r.Lock == nil && slices.Contains(u.Locks, l.Name):
-			r.Lock = &api.Lock{Name: l.Name, Run: l.Run, Playbook: l.Playbook, Since: l.Taken, Warning: d.heldUp(u, v.Records, l)}
-			r.WaitsFor = fmt.Sprintf("%s%s, held by run %s of %s", run.WaitLock, l.Name, l.Run, l.Playbook)
+			shown.Locks = append(shown.Locks, l.Name)
+		case waits && shown.Lock == nil && slices.Contains(u.Locks, l.Name):
+			shown.Lock = &api.Lock{Name: l.Name, Run: l.Run, Playbook: l.Playbook, Since: l.Taken, Warning: r.heldUp(u, v.Records, l)}
+			shown.WaitsFor = fmt.Sprintf("%s%s, held by run %s of %s", run.WaitLock, l.Name, l.Run, l.Playbook)
 		}
 	}
 }
 
-// heldUp says why a run must not wait for a lock any longer; "" while it may.
-func (d *Daemon) heldUp(u *journal.Run, records []journal.RecordedRow, l journal.Lock) string {
-	now, since := d.opt.Clock.Now(), u.Updated
+// heldUp returns why a run must not wait for a lock any longer; "" while it may.
+func (r *statusReader) heldUp(u *journal.Run, records []journal.RecordedRow, l journal.Lock) string {
+	now, since := r.clock.Now(), u.Updated
 	if l.Taken.After(since) {
 		since = l.Taken
 	}
-	patience := time.Duration(d.config().LockPatience)
+	patience := time.Duration(r.settings.config().LockPatience)
 	if now.Sub(since) >= patience {
 		return fmt.Sprintf("for %s", now.Sub(since).Round(time.Minute))
 	}
@@ -62,34 +61,5 @@ func (d *Daemon) heldUp(u *journal.Run, records []journal.RecordedRow, l journal
 	if now.Add(patience).After(ends) {
 		return "and its certificate ends at " + ends.Format(time.RFC3339)
 	}
-	return d.lastWindow(u.Playbook, now, ends)
-}
-
-// lastWindow says that a playbook's last window before an instant is open or over; ""
-// if another one follows.
-func (d *Daemon) lastWindow(playbook string, now, ends time.Time) string {
-	book := d.reload.Current().Find(playbook)
-	if book == nil || book.Window == nil {
-		return ""
-	}
-	blackouts, err := schedule.ParseBlackouts(d.config().Blackouts)
-	if err != nil {
-		return ""
-	}
-	_, window, err := plan(&book.Playbook)
-	if err != nil {
-		return ""
-	}
-	window = window.Without(blackouts)
-	opens, closes := window.Next(now)
-	switch {
-	case opens.IsZero() || !opens.Before(ends):
-		return "and no window of it is left before its certificate ends at " + ends.Format(time.RFC3339)
-	case !window.Open(now), closes.IsZero():
-		return ""
-	}
-	if next, _ := window.Next(closes); next.IsZero() || !next.Before(ends) {
-		return "and its last window before its certificate ends closes at " + closes.Format(time.RFC3339)
-	}
-	return ""
+	return r.planner.lastWindow(u.Playbook, now, ends)
 }

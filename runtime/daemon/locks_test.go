@@ -72,9 +72,9 @@ func (h *house) held() []string {
 	return out
 }
 
-// takenUp counts how often the run was taken up, and how often that changed the
+// resumed counts how often the run was resumed, and how often that changed the
 // outside world.
-func (h *house) takenUp(id string) (calls, changes int) {
+func (h *house) resumed(id string) (calls, changes int) {
 	h.exec.mu.Lock()
 	defer h.exec.mu.Unlock()
 	for _, c := range h.exec.calls {
@@ -88,11 +88,11 @@ func (h *house) takenUp(id string) (calls, changes int) {
 	return calls, changes
 }
 
-// calledOnce checks that the run was taken up once and has no worker.
+// calledOnce checks that the run was resumed once and has no worker.
 func (h *house) calledOnce(id string) {
 	h.t.Helper()
-	if n, _ := h.takenUp(id); n != 1 {
-		h.t.Errorf("run %s was taken up %d times, want 1", id, n)
+	if n, _ := h.resumed(id); n != 1 {
+		h.t.Errorf("run %s was resumed %d times, want 1", id, n)
 	}
 	for _, r := range h.daemon.queue.Running() {
 		if r.Job.Run == id {
@@ -126,7 +126,7 @@ func TestApprovalHoldsNoLock(t *testing.T) {
 	h.script("asks", script{Does: "approve", Locks: cluster})
 	h.script("neighbour", script{Schedule: "0 13 * * *", Locks: cluster})
 	h.start()
-	asks := h.begun("asks")
+	asks := h.startRun("asks")
 	h.status(asks, journal.Waiting)
 	h.passes(8 * 24 * time.Hour)
 	renewed := 0
@@ -144,7 +144,7 @@ func TestApprovalHoldsNoLock(t *testing.T) {
 
 	// Approved while the neighbour is in the middle of its change.
 	release := h.exec.hold("neighbour")
-	neighbour := h.begun("neighbour")
+	neighbour := h.startRun("neighbour")
 	h.exec.await(t, "the neighbour has the lock", func() bool { return h.exec.holds["cluster"] == neighbour })
 	h.check(failed(h.daemon.Approve(t.Context(), asks, "alice", api.Decision{})))
 	h.waitsForHolder(asks, "cluster", neighbour)
@@ -165,10 +165,10 @@ func TestLockIsKept(t *testing.T) {
 			h.script("holder", script{Does: does, Locks: cluster})
 			h.script("waiter", script{Locks: cluster})
 			h.start()
-			holder := h.begun("holder")
+			holder := h.startRun("holder")
 			h.status(holder, is)
 			taken := h.clock.Now()
-			waiter := h.begun("waiter")
+			waiter := h.startRun("waiter")
 			h.waitsForHolder(waiter, "cluster", holder)
 			h.idle()
 			h.clock.Advance(29 * time.Minute)
@@ -222,10 +222,10 @@ func TestUnlockedRunTakesItsLocksAgain(t *testing.T) {
 	h.script("holder", script{Does: "park", Locks: cluster})
 	h.script("waiter", script{Locks: cluster})
 	h.start()
-	holder := h.begun("holder")
+	holder := h.startRun("holder")
 	h.status(holder, journal.Parked)
 	release := h.exec.hold("waiter")
-	waiter := h.begun("waiter")
+	waiter := h.startRun("waiter")
 	h.waitsForHolder(waiter, "cluster", holder)
 	h.unlock(holder)
 	h.exec.await(t, "the waiter has the lock", func() bool { return h.exec.holds["cluster"] == waiter })
@@ -277,9 +277,9 @@ func TestLockBeforeTheCertificateEnds(t *testing.T) {
 			h.script("holder", script{Does: "park", Locks: cluster})
 			h.script("waiter", script{Locks: cluster, Window: c.window, Ends: c.ends})
 			h.start()
-			holder := h.begun("holder")
+			holder := h.startRun("holder")
 			h.status(holder, journal.Parked)
-			waiter := h.begun("waiter")
+			waiter := h.startRun("waiter")
 			h.waitsForHolder(waiter, "cluster", holder)
 			h.idle()
 			h.clock.Advance(c.after)
@@ -307,7 +307,7 @@ func TestOverlappingLocks(t *testing.T) {
 	for range 3 {
 		var ids []string
 		for i := range sets {
-			ids = append(ids, h.begun(fmt.Sprint("book", i)))
+			ids = append(ids, h.startRun(fmt.Sprint("book", i)))
 		}
 		h.drifts(24*time.Hour, func() bool {
 			return !slices.ContainsFunc(ids, func(id string) bool { return h.run(id).Status != journal.Done })
@@ -331,15 +331,15 @@ func TestWaitersGoByExpiry(t *testing.T) {
 	}
 	h.start()
 	for i := range days { // so that it is known what expires when
-		h.status(h.begun(fmt.Sprint("book", i)), journal.Done)
+		h.status(h.startRun(fmt.Sprint("book", i)), journal.Done)
 	}
-	holder := h.begun("holder")
+	holder := h.startRun("holder")
 	h.status(holder, journal.Parked)
 	ids := make([]string, len(days))
 	release := make([]func(), len(days))
 	for i := range days {
 		release[i] = h.exec.hold(fmt.Sprint("book", i))
-		ids[i] = h.begun(fmt.Sprint("book", i))
+		ids[i] = h.startRun(fmt.Sprint("book", i))
 		h.waitsForHolder(ids[i], "cluster", holder)
 	}
 	h.idle()
@@ -368,14 +368,14 @@ func TestLockThatAnotherWaitsFor(t *testing.T) {
 	h.script("both", script{Locks: []string{"a", "b"}})
 	h.script("one", script{Locks: []string{"b"}})
 	h.start()
-	parks, retries := h.begun("parks"), h.begun("retries")
+	parks, retries := h.startRun("parks"), h.startRun("retries")
 	h.status(parks, journal.Parked)
 	h.exec.await(t, "retries holds b", func() bool { return h.exec.holds["b"] == retries })
-	both := h.begun("both")
+	both := h.startRun("both")
 	h.waitsForHolder(both, "a", parks)
 	h.idle()
 	h.clock.Advance(time.Minute)
-	one := h.begun("one")
+	one := h.startRun("one")
 	h.waitsForHolder(one, "b", retries)
 	h.drifts(2*time.Hour, func() bool { return h.run(retries).Status == journal.Done })
 	h.status(one, journal.Done)
@@ -397,13 +397,13 @@ func TestLocksOutliveTheDaemon(t *testing.T) {
 	h.start()
 	ids := map[string]string{}
 	for _, playbook := range []string{"parks", "retries"} {
-		ids[playbook] = h.begun(playbook)
+		ids[playbook] = h.startRun(playbook)
 		h.exec.await(t, playbook, func() bool { return slices.Contains(h.held(), h.run(ids[playbook]).Locks[0]+" "+ids[playbook]) })
 	}
 	h.idle()
 	for _, c := range [][2]string{{"one", "parks"}, {"two", "retries"}, {"both", "parks"}} {
 		playbook, holder := c[0], c[1]
-		ids[playbook] = h.begun(playbook)
+		ids[playbook] = h.startRun(playbook)
 		h.waitsForHolder(ids[playbook], h.run(ids[holder]).Locks[0], ids[holder])
 	}
 	h.idle()
@@ -434,7 +434,7 @@ func TestLocksOutliveTheDaemon(t *testing.T) {
 	h.check(failed(h.daemon.Resume(t.Context(), ids["parks"], "alice", api.Decision{As: "done"})))
 	h.status(ids["parks"], journal.Done)
 	for playbook, id := range ids {
-		if _, n := h.takenUp(id); n != 1 {
+		if _, n := h.resumed(id); n != 1 {
 			t.Errorf("%s changed something %d times", playbook, n)
 		}
 	}
@@ -467,9 +467,9 @@ func TestLocksOfTenants(t *testing.T) {
 			h.script(c.first, script{Does: "park", Locks: cluster})
 			h.script(c.second, script{Locks: cluster})
 			h.start()
-			first := h.begun(c.first)
+			first := h.startRun(c.first)
 			h.status(first, journal.Parked)
-			second := h.begun(c.second)
+			second := h.startRun(c.second)
 			if c.waits == "" {
 				h.status(second, journal.Done)
 				return
@@ -498,9 +498,9 @@ func TestCancelWithLocks(t *testing.T) {
 			if does == "" {
 				defer h.exec.hold("holder")()
 			}
-			holder := h.begun("holder")
+			holder := h.startRun("holder")
 			h.exec.await(t, "the holder has the lock", func() bool { return h.exec.holds["cluster"] == holder })
-			waiter, another := h.begun("waiter"), h.begun("another")
+			waiter, another := h.startRun("waiter"), h.startRun("another")
 			h.waitsForHolder(waiter, "cluster", holder)
 			h.waitsForHolder(another, "cluster", holder)
 			h.check(failed(h.daemon.Cancel(t.Context(), waiter, "alice", api.Decision{})))
@@ -531,7 +531,7 @@ func TestFairShares(t *testing.T) {
 		}
 	}
 	h.start()
-	begin := func(name string) { ids[name] = h.begun(name) }
+	begin := func(name string) { ids[name] = h.startRun(name) }
 	works := func(names ...string) {
 		t.Helper()
 		h.exec.await(t, fmt.Sprint(names, " work"), func() bool {
@@ -575,9 +575,9 @@ func TestRunThatWaitsForALock(t *testing.T) {
 	h.script("holder", script{Does: "park", Locks: cluster})
 	h.script("waiter", script{Locks: cluster})
 	h.start()
-	holder := h.begun("holder")
+	holder := h.startRun("holder")
 	h.status(holder, journal.Parked)
-	waiter := h.begun("waiter")
+	waiter := h.startRun("waiter")
 	h.waitsForHolder(waiter, "cluster", holder)
 	h.idle()
 	epoch := h.run(waiter).Epoch

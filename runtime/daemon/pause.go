@@ -13,7 +13,7 @@ import (
 // Pause implements [api.Daemon].
 func (d *Daemon) Pause(ctx context.Context, by string, r api.PauseRequest) error {
 	if r.Playbook != "" && r.Paused && d.reload.Current().Find(r.Playbook) == nil {
-		return d.noPlaybook(r.Playbook)
+		return noPlaybook(d.reload.Current(), r.Playbook)
 	}
 	set := d.control.Unpause
 	if r.Paused {
@@ -22,16 +22,16 @@ func (d *Daemon) Pause(ctx context.Context, by string, r api.PauseRequest) error
 	if err := set(ctx, r.Playbook, control.Decision{By: by}); err != nil {
 		return err
 	}
-	d.reschedule(d.reload.Current())
+	d.planner.update(d.reload.Current())
 	return nil
 }
 
 // ForgetPlaybook implements [api.Daemon].
 func (d *Daemon) ForgetPlaybook(ctx context.Context, by string, r api.ForgetRequest) error {
 	s := d.reload.Current()
-	for _, l := range lameScripts(s) {
-		if l.name == r.Playbook {
-			return control.ScriptExists(r.Playbook, l.file)
+	for _, u := range unloadables(s) {
+		if u.name == r.Playbook {
+			return control.ScriptExists(r.Playbook, u.file)
 		}
 	}
 	if book := s.Find(r.Playbook); book != nil {
@@ -40,13 +40,7 @@ func (d *Daemon) ForgetPlaybook(ctx context.Context, by string, r api.ForgetRequ
 	return d.control.ForgetPlaybook(ctx, r.Playbook, control.Decision{By: by, Ticket: r.Ticket, Reason: r.Reason})
 }
 
-// isPaused reports whether the playbook, or all for "", begins no runs by schedule.
-func (d *Daemon) isPaused(ctx context.Context, playbook string) bool {
-	paused, err := d.journal.Paused(ctx)
-	return err == nil && paused.Has(playbook)
-}
-
-// reloading is what systemd expects at the begin of a reload (sd_notify(3),
+// reloading returns what systemd expects at the start of a reload (sd_notify(3),
 // RELOADING=1): with the monotonic clock, so that it can tell one reload from the next.
 func reloading() string {
 	var ts unix.Timespec

@@ -12,30 +12,31 @@ import (
 	"moonseal/runtime/run"
 )
 
-// observe tells those who follow a run, and the daemon's log, of a record.
+// observe passes a record to the followers of its run and, if it is a log line, to the
+// daemon's log.
 func (d *Daemon) observe(rec journal.Record) {
 	d.hub.publish(rec)
 	if line, ok := rec.(journal.Logged); ok {
-		d.logged(line)
+		logLine(d.log, line)
 	}
 }
 
-// logged writes a line of a run into the daemon's log. How a run ended, and of
-// what, the daemon says itself; that a step has ended, well or not, is debug here.
-func (d *Daemon) logged(line journal.Logged) {
+// logLine writes a line of a run into the daemon's log. The outcome of a run is left out:
+// the daemon logs it itself. The end of a step, good or bad, is debug here.
+func logLine(log *slog.Logger, line journal.Logged) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(line.Level)); err != nil {
 		return
 	}
 	ctx := context.Background()
-	quiet := !d.log.Enabled(ctx, slog.LevelDebug)
-	if !d.log.Enabled(ctx, level) || quiet && level <= slog.LevelInfo && bytes.Contains(line.Fields, []byte(`"`+run.EventKey+`":`)) {
-		return // known without a look at what it says: there is one for each step
+	quiet := !log.Enabled(ctx, slog.LevelDebug)
+	if !log.Enabled(ctx, level) || quiet && level <= slog.LevelInfo && bytes.Contains(line.Fields, []byte(`"`+run.EventKey+`":`)) {
+		return // decided without decoding the line: there is one for each step
 	}
 	var fields map[string]any
 	dec := json.NewDecoder(bytes.NewReader(line.Fields))
 	dec.UseNumber()         // 1000000 is not 1e+06
-	_ = dec.Decode(&fields) // none where there are none
+	_ = dec.Decode(&fields) // a line may have none
 	switch event := fields[run.EventKey]; {
 	case event == run.EventRun:
 		return
@@ -43,7 +44,7 @@ func (d *Daemon) logged(line journal.Logged) {
 		level = slog.LevelDebug
 	}
 	delete(fields, run.EventKey)
-	if !d.log.Enabled(ctx, level) {
+	if !log.Enabled(ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("run", line.Run)}
@@ -53,5 +54,5 @@ func (d *Daemon) logged(line journal.Logged) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		attrs = append(attrs, slog.Any(name, fields[name]))
 	}
-	d.log.LogAttrs(ctx, level, line.Message, attrs...)
+	log.LogAttrs(ctx, level, line.Message, attrs...)
 }

@@ -30,41 +30,41 @@ func TestRunsLogToTheDaemonsLog(t *testing.T) {
 		"the clock is slow":           {"level": "WARN", "run": "r1", "step": "uploading", "host": "cucm01", "by": "3000000"},
 		"a step is done":              {"level": "DEBUG", "run": "r1"}, // many, and status shows them
 		"retrying":                    {"level": "WARN", "attempt": "2"},
-		"failed":                      {"level": "DEBUG"}, // the daemon says that the run has failed, and of what
+		"failed":                      {"level": "DEBUG"}, // the daemon logs that the run has failed, and why
 		"clean-up failed; it is kept": {"level": "ERROR"},
 		"the run's process died":      {"level": "ERROR", "run": "r1"},
 	} {
-		said := h.log.of(message)
-		if len(said) != 1 {
-			t.Fatalf("%q was logged %d times", message, len(said))
+		lines := h.log.of(message)
+		if len(lines) != 1 {
+			t.Fatalf("%q was logged %d times", message, len(lines))
 		}
 		for key, value := range want {
-			if got := said[0].args[key]; got != value {
+			if got := lines[0].args[key]; got != value {
 				t.Errorf("%q: %s is %q, want %q", message, key, got, value)
 			}
 		}
-		if _, ok := said[0].args["_event"]; ok {
+		if _, ok := lines[0].args["_event"]; ok {
 			t.Errorf("%q shows what is for readers of the journal", message)
 		}
 	}
-	if said := h.log.of("run done"); len(said) > 0 {
-		t.Errorf("the daemon says it itself: %v", said)
+	if lines := h.log.of("run done"); len(lines) > 0 {
+		t.Errorf("the daemon logs it itself: %v", lines)
 	}
 }
 
-// The log says which runs a stop has interrupted, and that nothing is lost.
-func TestStopSaysWhatGoesOn(t *testing.T) {
+// The log names the runs that a stop has interrupted, and that they continue.
+func TestStopLogsWhatContinues(t *testing.T) {
 	h := newHouse(t, time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
 	h.start()
 	stopping, stop := context.WithCancel(t.Context())
 	stop()
-	h.daemon.after(stopping, queue.Job{Run: "r1", Playbook: "dfw"}, &run.Outcome{Status: run.Replaying})
-	h.daemon.stopped(stopping, queue.Job{Run: "r2", Playbook: "lab"}, context.Canceled)
-	said := h.log.of("run interrupted; it goes on at the next start")
-	if len(said) != 2 || said[0].args["run"] != "r1" || said[0].args["playbook"] != "dfw" || said[1].args["run"] != "r2" || said[1].args["level"] != "INFO" {
-		t.Errorf("it says: %v", said)
+	h.daemon.runs.after(stopping, queue.Job{Run: "r1", Playbook: "dfw"}, &run.Outcome{Status: run.Replaying})
+	h.daemon.runs.stopped(stopping, queue.Job{Run: "r2", Playbook: "lab"}, context.Canceled)
+	lines := h.log.of("run interrupted; it continues at the next start")
+	if len(lines) != 2 || lines[0].args["run"] != "r1" || lines[0].args["playbook"] != "dfw" || lines[1].args["run"] != "r2" || lines[1].args["level"] != "INFO" {
+		t.Errorf("logged: %v", lines)
 	}
-	if said := h.log.of("run replaying"); len(said) > 0 {
-		t.Error("it says what only the engine understands")
+	if lines := h.log.of("run replaying"); len(lines) > 0 {
+		t.Error("it logs what only the engine understands")
 	}
 }

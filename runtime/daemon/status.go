@@ -8,13 +8,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jonboulle/clockwork"
+
 	"moonseal/runtime/alert"
 	"moonseal/runtime/api"
 	"moonseal/runtime/control"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
 	"moonseal/runtime/queue"
+	"moonseal/runtime/reload"
 	"moonseal/runtime/run"
+	"moonseal/runtime/schedule"
 )
 
 // Records implements [api.Daemon].
@@ -22,34 +26,48 @@ func (d *Daemon) Records() api.Records { return d.journal }
 
 // Secret implements [api.Daemon].
 func (d *Daemon) Secret(ctx context.Context, name string) api.SecretState {
-	return d.now().Secret(ctx, name)
+	return d.settings.now().Secret(ctx, name)
+}
+
+// statusReader assembles the status from the journal, the scripts, the schedule and the
+// state directory.
+type statusReader struct {
+	journal  *journal.Journal
+	scripts  *reload.Reloader
+	schedule *schedule.Scheduler
+	planner  *planner
+	settings *settings
+	storage  *storage
+	clock    clockwork.Clock
+	version  string
+	since    time.Time // the daemon's start
 }
 
 // Status implements [api.Daemon].
-func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
-	views, err := d.journal.Overviews(ctx)
+func (d *Daemon) Status(ctx context.Context) (*api.Status, error) { return d.status.read(ctx) }
+
+func (r *statusReader) read(ctx context.Context) (*api.Status, error) {
+	views, err := r.journal.Overviews(ctx)
 	if err != nil {
 		return nil, err
 	}
-	undos, err := d.journal.Undos(ctx, journal.UndoPending)
+	undos, err := r.journal.Undos(ctx, journal.UndoPending)
 	if err != nil {
 		return nil, err
 	}
-	paused, err := d.journal.Paused(ctx)
+	paused, err := r.journal.Paused(ctx)
 	if err != nil {
 		return nil, err
 	}
-	locks, err := d.journal.Locks(ctx)
+	locks, err := r.journal.Locks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	snapshot := d.reload.Current()
+	snapshot := r.scripts.Current()
 	s := &api.Status{
-		Version: d.opt.Version, Since: d.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Scripts: orEmpty(snapshot.Problems),
+		Version: r.version, Since: r.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Scripts: orEmpty(snapshot.Problems),
+		Config: r.settings.refusal(), State: r.storage.trouble.Load(),
 	}
-	d.mu.Lock()
-	s.Config = d.refused
-	d.mu.Unlock()
 	for _, u := range undos {
 		if u.Error != nil {
 			s.Cleanups++
@@ -59,9 +77,9 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 	for _, p := range snapshot.Playbooks {
 		names[p.Name] = true
 	}
-	broken := map[string]lame{}
-	for _, l := range lameScripts(snapshot) {
-		names[l.name], broken[l.name] = true, l
+	broken := map[string]unloadable{}
+	for _, u := range unloadables(snapshot) {
+		names[u.name], broken[u.name] = true, u
 	}
 	gone := map[string]bool{}
 	for name := range views {
@@ -69,27 +87,30 @@ func (d *Daemon) Status(ctx context.Context) (*api.Status, error) {
 		names[name] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		p := d.playbookStatus(name, views[name])
+		p := r.playbook(snapshot, name, views[name])
 		p.Paused, p.Gone = paused.Has(name), gone[name]
 		if p.Running != nil {
-			d.showLocks(p.Running, views[name], locks)
+			r.showLocks(p.Running, views[name], locks)
 		}
-		if l, is := broken[name]; is {
-			p.Script, p.Error = l.file, l.error
+		if u, is := broken[name]; is {
+			p.Script, p.Error = u.file, u.error
 		}
 		s.Playbooks = append(s.Playbooks, p)
 	}
-	s.State = d.storage.trouble.Load()
-	s.Problems = alert.Troubles(s, d.limits(), d.opt.Clock.Now())
+	s.Problems = alert.Troubles(s, r.limits(), r.clock.Now())
 	return s, nil
 }
 
-func (d *Daemon) playbookStatus(name string, v *journal.Overview) api.PlaybookStatus {
-	p := api.PlaybookStatus{Name: name, Warning: d.warning(name)}
-	snapshot := d.reload.Current()
+func (r *statusReader) limits() alert.Limits {
+	a := r.settings.config().Alerts
+	return alert.Limits{Expiring: time.Duration(a.Expiring), Waiting: time.Duration(a.Waiting)}
+}
+
+func (r *statusReader) playbook(snapshot *reload.Snapshot, name string, v *journal.Overview) api.PlaybookStatus {
+	p := api.PlaybookStatus{Name: name, Warning: r.planner.warning(name)}
 	if book := snapshot.Find(name); book != nil {
-		p.Script, p.Bundle, p.Error = book.File, book.Hash, d.brokenScript(name)
-		if next := d.schedule.Next(name); !next.IsZero() {
+		p.Script, p.Bundle, p.Error = book.File, book.Hash, brokenScript(snapshot, name)
+		if next := r.schedule.Next(name); !next.IsZero() {
 			p.NextRun = &next
 		}
 	}
@@ -124,12 +145,12 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
 	case journal.Created:
 		r.WaitsFor = control.WaitWorker
-	default: // waits for nothing
+	default: // it waits for nothing
 	}
 	return r
 }
 
-// found is what a script put on record about one subject.
+// found is what a script recorded about one subject.
 type found struct {
 	Subject  string
 	SHA256   string // served
@@ -141,7 +162,7 @@ type found struct {
 	Next       *time.Time
 }
 
-// seen reads a record as ctx:record wrote it.
+// seen decodes a record that ctx:record wrote.
 func seen(rec journal.RecordedRow) found {
 	type certificate struct {
 		SHA256     string  `json:"sha256"`
@@ -156,7 +177,7 @@ func seen(rec journal.RecordedRow) found {
 		Next      float64      `json:"next"`
 	}
 	if err := json.Unmarshal(rec.Data, &r); err != nil {
-		return found{} // what a script puts there need not be certificates
+		return found{} // a script may record other things than certificates
 	}
 	f := found{Subject: r.Subject}
 	if r.Installed != nil {
@@ -181,7 +202,7 @@ func fromUnix(seconds float64) time.Time {
 	return time.UnixMicro(int64(seconds * 1e6)).UTC()
 }
 
-// servedOf returns what was seen last of each subject, in the order of the records.
+// servedOf returns what each subject served last, in the order of the records.
 func servedOf(records []journal.RecordedRow) []api.Served {
 	var out []api.Served
 	for _, rec := range records {
@@ -203,8 +224,8 @@ func servedOf(records []journal.RecordedRow) []api.Served {
 	return out
 }
 
-// outcomeLine says in the log how a run ended or stopped.
-func (d *Daemon) outcomeLine(j queue.Job, out *run.Outcome) (slog.Level, []any) {
+// outcomeLine returns level and arguments of the log line of a run that ended or stopped.
+func outcomeLine(j queue.Job, out *run.Outcome) (slog.Level, []any) {
 	args := []any{"run", j.Run, "playbook", j.Playbook}
 	if out.Reason != "" {
 		args = append(args, "reason", out.Reason)

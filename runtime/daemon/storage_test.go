@@ -33,7 +33,7 @@ func TestDueWhileTheDiskIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.check(f.Close())
-	h.drifts(2*time.Hour, func() bool { return len(h.log.of("a run that is due cannot begin yet")) > 0 })
+	h.drifts(2*time.Hour, func() bool { return len(h.log.of("a due run cannot start yet")) > 0 })
 	h.drifts(time.Hour, func() bool { return h.daemon.storage.trouble.Load() != nil })
 	if s, err := h.daemon.Status(t.Context()); err != nil || s.State == nil || len(h.runs()) > 0 {
 		t.Errorf("status %+v, %v; runs %v", s, err, h.runs())

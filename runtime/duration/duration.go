@@ -1,4 +1,4 @@
-// Package duration reads and writes time spans as scripts and the config have
+// Package duration reads and writes time spans as scripts and the config write
 // them: "30d", "1h30m", "1.5h" or "500ms". Units are ms, s, m (minutes), h, d
 // (24 hours) and w (7 days). The package imports nothing of moonseal and does
 // nothing at init: every run's process links it, and must start in milliseconds.

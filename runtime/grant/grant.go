@@ -1,6 +1,6 @@
-// Package grant is the only way out: the one dialer and the one http.Transport
-// that modules use. It knows the CA bundle, the proxy, the map of hosts, and which
-// hosts, secrets and modules a playbook may reach ([Rules]).
+// Package grant is the only way out: the one dialer and the one http.Transport that
+// modules use. It applies the CA bundle, the proxy, the map of hosts, and the hosts,
+// secrets and modules that a playbook may reach ([Rules]).
 package grant
 
 import (
@@ -20,8 +20,7 @@ import (
 	"moonseal/runtime/safefile"
 )
 
-// Options say how the outside world is reached. It travels to the run's process
-// as JSON.
+// Options say how the outside world is reached. They are sent to the run's process as JSON.
 type Options struct {
 	// Hosts sends a connection for "host:port" to another "address:port", as
 	// curl's --connect-to does; names in certificates are checked as before.
@@ -33,8 +32,8 @@ type Options struct {
 	// NoProxy are hosts that are reached directly though there is a proxy, as patterns
 	// of the kind that grants have.
 	NoProxy []string `json:"no_proxy,omitempty"`
-	// Denied is what the proxy has refused already; nil is nothing. Networks that follow
-	// one another with one config share it.
+	// Denied is what the proxy has refused already; nil is nothing. Successive networks of
+	// one config share it.
 	Denied *Denials `json:"-"`
 	// Allowed is what the playbook may reach; nil is all.
 	Allowed *Allowed `json:"allowed,omitempty"`
@@ -51,8 +50,8 @@ type Network struct {
 	opt    Options
 	dialer net.Dialer
 	extra  []*stdx509.Certificate
-	pool   func() *stdx509.CertPool // read once, when it is asked for first
-	system func() [][]byte          // the system's roots, DER; read once, when they are asked for first
+	pool   func() *stdx509.CertPool // read once, at the first use
+	system func() [][]byte          // the system's roots, DER; read once, at the first use
 	proxy  *url.URL
 	denied *Denials // shared with what Granted returns
 }
@@ -88,15 +87,15 @@ func New(opt Options) (*Network, error) {
 			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "cannot be read: " + problem.Reason(err), Cause: err}
 		}
 		if n.extra = parseBundle(data); len(n.extra) == 0 {
-			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "no certificate in it"}
+			return nil, &problem.Error{Kind: problem.Usage, Target: "ca_bundle " + opt.CABundle, Message: "it has no certificate"}
 		}
 	}
 	n.pool = sync.OnceValue(func() *stdx509.CertPool { return makePool(n.system(), n.extra) })
 	return n, nil
 }
 
-// Roots are the roots that peers are verified against: the system's and the
-// bundle's. Nobody may add to them.
+// Roots returns the roots that peers are verified against: the system's and the bundle's.
+// The pool must not be changed.
 func (n *Network) Roots() *stdx509.CertPool { return n.pool() }
 
 // Bundle returns the roots of the CA bundle.
@@ -117,7 +116,7 @@ func (n *Network) Granted(granted []byte) (*Network, error) {
 	other := *n
 	other.opt.Allowed = nil
 	if err := json.Unmarshal(granted, &other.opt.Allowed); err != nil {
-		return nil, fmt.Errorf("what was granted: %w", err)
+		return nil, fmt.Errorf("the journaled grant: %w", err)
 	}
 	return &other, nil
 }
@@ -141,12 +140,12 @@ func (n *Network) DialConfigured(ctx context.Context, network, addr string) (net
 	return n.dialer.DialContext(ctx, network, addr)
 }
 
-// DialDNS is Dial for the name servers of a zone, which need no grant: a lookup asks
+// DialDNS is Dial for the name servers of a zone, which need no grant: a lookup queries
 // the servers of any zone. Since the zone's owner chooses them, it reaches port 53
 // and no other.
 func (n *Network) DialDNS(ctx context.Context, network, addr string) (net.Conn, error) {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port != "53" {
-		return nil, &problem.Error{Kind: problem.Refused, Work: problem.NotDone, Target: addr, Message: "name servers are asked on port 53 only"}
+		return nil, &problem.Error{Kind: problem.Refused, Work: problem.NotDone, Target: addr, Message: "name servers are queried on port 53 only"}
 	}
 	return n.DialConfigured(ctx, network, addr)
 }

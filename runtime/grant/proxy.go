@@ -95,7 +95,7 @@ type Denials struct {
 	hosts  map[string]*problem.Error // by "host:port"
 }
 
-// maxDenied bounds the hosts that are remembered.
+// maxDenied bounds the recorded hosts.
 const maxDenied = 256
 
 func (d *Denials) of(addr string) *problem.Error {
@@ -108,13 +108,13 @@ func (d *Denials) of(addr string) *problem.Error {
 	if found == nil {
 		return nil
 	}
-	again := *found
-	again.Message += ", and is not asked again"
-	return &again
+	repeated := *found
+	repeated.Message += "; not retried"
+	return &repeated
 }
 
-// note remembers a refusal, of everything if addr is "".
-func (d *Denials) note(addr string, e *problem.Error) {
+// add records a refusal, of everything if addr is "".
+func (d *Denials) add(addr string, e *problem.Error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if addr == "" {
@@ -136,8 +136,8 @@ func (n *Network) dialProxy(ctx context.Context, network, addr string) (net.Conn
 	return n.Dial(ctx, network, addr)
 }
 
-// connected takes the place of net/http's error for a refused CONNECT, which repeats
-// the proxy's own words: they may hold the credentials that it was sent.
+// connected replaces net/http's error for a refused CONNECT, which repeats the proxy's own
+// words: they may hold the credentials that it was sent.
 func (n *Network) connected(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
@@ -150,13 +150,13 @@ func (n *Network) connected(_ context.Context, proxy *url.URL, connect *http.Req
 	case http.StatusProxyAuthRequired, http.StatusUnauthorized:
 		e.Hint = "set the name and the password in the config: proxy: http://USER:PASSWORD@" + proxy.Host
 		if proxy.User != nil {
-			e.Hint = "it does not take the name and the password of proxy in the config"
+			e.Hint = "it does not accept the name and the password of proxy in the config"
 		}
-		n.denied.note("", e)
+		n.denied.add("", e)
 	case http.StatusForbidden:
 		host, _, _ := net.SplitHostPort(addr)
 		e.Hint = fmt.Sprintf("have the proxy allow %s, or reach it directly: no_proxy: [%q]", addr, cmp.Or(host, addr))
-		n.denied.note(addr, e)
+		n.denied.add(addr, e)
 	}
 	return e
 }
@@ -166,7 +166,8 @@ func withPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), schemePort(u.Scheme)))
 }
 
-// schemePort returns the port of a scheme, "" for one that no proxy and no peer has.
+// schemePort returns the default port of a scheme, "" for one that neither proxies nor
+// peers use.
 func schemePort(scheme string) string {
 	return map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[scheme]
 }

@@ -115,7 +115,7 @@ func TestARefusedPasswordIsSentOnce(t *testing.T) {
 	server := httptest.NewServer(proxy)
 	defer server.Close()
 	at := strings.TrimPrefix(server.URL, "http://")
-	for user, hint := range map[string]string{"user:hunter2@": "does not take the name", "": "http://USER:PASSWORD@" + at} {
+	for user, hint := range map[string]string{"user:hunter2@": "does not accept the name", "": "http://USER:PASSWORD@" + at} {
 		denied := &Denials{}
 		proxy.asked.Store(0)
 		for range 2 { // Networks that follow one another

@@ -14,16 +14,16 @@ import (
 )
 
 // Rules are the grants of the config, by the playbooks that they are for: a name,
-// a pattern such as "lab/*" for a tenant's, or "*" for all. Where there is none
-// every playbook may reach all. Once there is one, what no rule grants is refused.
+// a pattern such as "lab/*" for a tenant's, or "*" for all. Without rules every playbook
+// may reach all; with rules, what none of them grants is refused.
 type Rules map[string]Grant
 
-// Grant is what a playbook may reach. Secrets, hosts and modules that are left out
-// are none.
+// Grant is what a playbook may reach. Lists of secrets, hosts and modules that are left
+// out grant none.
 type Grant struct {
 	Secrets []string `json:"secrets,omitempty" yaml:"secrets"` // names, or patterns such as "CUCM_*"
 	// Hosts are "host", "*.example.com" for all names below, "10.0.0.0/8", or "*",
-	// each as it stands or with a port: "host:22".
+	// each without or with a port: "host:22".
 	Hosts   []string `json:"hosts,omitempty"   yaml:"hosts"`
 	Modules []string `json:"modules,omitempty" yaml:"modules"` // names, or "*"
 	// Names are the DNS names that certificates may be ordered for: a name,
@@ -38,13 +38,13 @@ type Allowed struct {
 	Grant
 }
 
-// Check refuses rules that could fit nothing.
+// Check refuses rules that could match nothing.
 func (r Rules) Check() error {
 	for _, playbook := range slices.Sorted(maps.Keys(r)) {
 		g := r[playbook]
 		for _, pattern := range slices.Concat([]string{playbook}, g.Secrets, g.Modules) {
 			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-				return fmt.Errorf("grants.%s: %q is no name and no pattern", playbook, pattern)
+				return fmt.Errorf("grants.%s: %q is not a valid name or pattern", playbook, pattern)
 			}
 		}
 		for _, host := range g.Hosts {
@@ -125,7 +125,7 @@ func (a *Allowed) refused(what, name, key string) error {
 	return &problem.Error{
 		Kind: problem.Refused, Work: problem.NotDone, Target: what + " " + name,
 		Message: fmt.Sprintf("the config does not grant it to the playbook %s", a.Playbook),
-		Hint:    fmt.Sprintf("if it shall have it, add to the config: grants: { %q: { %s: [%q] } }", a.Playbook, key, name),
+		Hint:    fmt.Sprintf("to grant it, add to the config: grants: { %q: { %s: [%q] } }", a.Playbook, key, name),
 	}
 }
 
@@ -141,7 +141,7 @@ func fits(pattern, name string) bool {
 	return ok && err == nil
 }
 
-// parseHost parts a granted host from its port, "" where it names none.
+// parseHost splits a granted host from its port, "" if it has none.
 func parseHost(granted string) (host, port string, err error) {
 	host = granted
 	if h, p, err := net.SplitHostPort(granted); err == nil {
@@ -155,15 +155,15 @@ func parseHost(granted string) (host, port string, err error) {
 	if host == "*" || prefixErr == nil || addrErr == nil || (rest != "" && !strings.ContainsAny(rest, "*/:@ ")) {
 		return host, port, nil
 	}
-	return "", "", fmt.Errorf(`%q is no host: it is a name, "*.example.com", an address, "10.0.0.0/8" or "*", each with a port or without`, granted)
+	return "", "", fmt.Errorf(`%q is not a valid host: it must be a name, "*.example.com", an address, "10.0.0.0/8" or "*", each with a port or without`, granted)
 }
 
 func fitsHost(granted, host, port string) bool {
-	want, at, err := parseHost(granted)
+	allowed, at, err := parseHost(granted)
 	if err != nil || (at != "" && at != port) {
 		return false
 	}
-	if fitsName(want, host) {
+	if fitsName(allowed, host) {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
@@ -171,10 +171,10 @@ func fitsHost(granted, host, port string) bool {
 		return false
 	}
 	addr = addr.Unmap()
-	if prefix, err := netip.ParsePrefix(want); err == nil {
+	if prefix, err := netip.ParsePrefix(allowed); err == nil {
 		return prefix.Contains(addr)
 	}
-	same, err := netip.ParseAddr(want)
+	same, err := netip.ParseAddr(allowed)
 	return err == nil && same.Unmap() == addr
 }
 

@@ -11,9 +11,10 @@ import (
 	"strings"
 )
 
-// Where Linux systems keep their roots, as crypto/x509 looks for them. It reads and
-// parses each up to three times, in every process: as a part of the bundle, of the bundle
-// again because that is in the folder, and as a file there. Here each is read once.
+// systemBundles returns where Linux systems keep their roots, as crypto/x509 searches for
+// them. It reads and parses each up to three times, in every process: as a part of the
+// bundle, of the bundle again because that is in the folder, and as a file there. Here each
+// is read once.
 func systemBundles() []string {
 	if file := os.Getenv("SSL_CERT_FILE"); file != "" {
 		return []string{file}
@@ -62,14 +63,14 @@ func readSystem() [][]byte {
 			if path == read || e.Type()&fs.ModeSymlink != 0 && elsewhere(path, read != "") {
 				continue
 			}
-			_ = add(path) // what cannot be read holds no root
+			_ = add(path) // a file that cannot be read has no root
 		}
 	}
 	return out
 }
 
-// elsewhere reports whether what a link leads to is read by another name, or is in the
-// bundle because update-ca-certificates made both.
+// elsewhere reports whether a link's target is read by another name, or is in the bundle
+// because update-ca-certificates made both.
 func elsewhere(link string, bundle bool) bool {
 	to, err := os.Readlink(link)
 	if err != nil {
@@ -112,9 +113,8 @@ func makePool(system [][]byte, roots []*stdx509.Certificate) *stdx509.CertPool {
 	return pool
 }
 
-// SystemRootsOf returns the system's roots that may have issued one of chain: their
-// name is its issuer's. Only those are parsed, because all of them take longer
-// than a whole order.
+// SystemRootsOf returns the system's roots that may have issued one of chain: their name is
+// its issuer's. Only those are parsed: parsing all takes longer than a whole order.
 func (n *Network) SystemRootsOf(chain []*stdx509.Certificate) []*stdx509.Certificate {
 	var out []*stdx509.Certificate
 	for _, der := range n.system() {

@@ -12,8 +12,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Backup writes a copy of the journal as it is at one moment to w, while others
-// write. It is a whole SQLite file.
+// Backup writes a copy of the journal as of one moment to w, while others write. It is a
+// complete SQLite file.
 func (j *Journal) Backup(ctx context.Context, w io.Writer) (err error) {
 	dir, err := os.MkdirTemp(j.dir, "backup-") // 0700
 	if err != nil {
@@ -38,8 +38,8 @@ func (j *Journal) Backup(ctx context.Context, w io.Writer) (err error) {
 	return err
 }
 
-// Restore puts a copy that Backup wrote into the state folder dir, which must
-// hold no journal and be in use by no process.
+// Restore restores a copy that Backup wrote into the state directory dir, which must have
+// no journal and be in use by no process.
 func Restore(ctx context.Context, dir, from string) (err error) {
 	if err := makeState(dir); err != nil {
 		return err
@@ -52,8 +52,8 @@ func Restore(ctx context.Context, dir, from string) (err error) {
 	path := filepath.Join(dir, fileName)
 	if _, err := os.Lstat(path); err == nil {
 		return &problem.Error{
-			Kind: problem.Conflict, Target: path, Message: "there is a journal already", Work: problem.NotDone,
-			Hint: "restore into an empty state folder, or move that journal away first",
+			Kind: problem.Conflict, Target: path, Message: "a journal exists already", Work: problem.NotDone,
+			Hint: "restore into an empty state directory, or move that journal away first",
 		}
 	}
 	steps, err := migrations()
@@ -83,7 +83,7 @@ func Restore(ctx context.Context, dir, from string) (err error) {
 	case err != nil:
 		return storeError(from, err)
 	case sound != "ok" || have == 0:
-		return &problem.Error{Kind: problem.Usage, Target: from, Message: "it is no whole copy of a journal", Work: problem.NotDone}
+		return &problem.Error{Kind: problem.Usage, Target: from, Message: "not a complete copy of a journal", Work: problem.NotDone}
 	case have > len(steps):
 		return tooNew(from, have, len(steps))
 	}
@@ -91,7 +91,8 @@ func Restore(ctx context.Context, dir, from string) (err error) {
 	if err != nil {
 		return storeError(from, err)
 	}
-	// A log that is left here is another journal's, and would be played into this one.
+	// A write-ahead log that is left here is another journal's, and would be replayed into
+	// this one.
 	for _, beside := range []string{"-wal", "-shm"} {
 		if err := os.Remove(path + beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return storeError(path+beside, err)

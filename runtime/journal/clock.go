@@ -8,7 +8,7 @@ import (
 
 // setBack moves what a run waits for to an earlier instant if the clock is behind the
 // run's latest record: then the clock was wrong before, and so is every instant that
-// was reckoned from it. No wait is longer than it was meant to be.
+// was computed from it. No wait is longer than intended.
 func (w *conn) setBack(s Stamp) error {
 	var latest int64
 	err := w.row(`SELECT `+latestColumn+` FROM runs WHERE id = $1`, s.Run).Scan(&latest)
@@ -25,12 +25,12 @@ func (w *conn) setBack(s Stamp) error {
 	return err
 }
 
-// latestColumn is Run.Latest. The end of a step is not part of it: that stays as it is,
-// since a replay sees it.
+// latestColumn computes Run.Latest. The end of a step is not part of it: it must not be
+// changed, since a replay sees it.
 const latestColumn = `max(updated_at, COALESCE((SELECT max(attempt_at) FROM steps WHERE run = runs.id AND state IN ('started', 'retrying')), 0))`
 
-// workload knows the work of the processes that have runs now. With this process it is
-// lost, and the instants of the records must do.
+// workload measures the work of the processes that have runs now. It is lost with this
+// process; then the instants of the records are used.
 type workload struct {
 	clock  clockwork.Clock
 	stints map[string]*stint // by run
@@ -38,30 +38,30 @@ type workload struct {
 
 // stint is the work of one process on a run.
 type stint struct {
-	begun  time.Time     // with a monotonic reading
+	start  time.Time     // with a monotonic reading
 	worked time.Duration // as its latest record has it
 }
 
-// begins notes that a process adopts the run.
-func (l workload) begins(run string) {
-	l.stints[run] = &stint{begun: l.clock.Now()}
+// adopted starts to measure a process that has adopted the run.
+func (l workload) adopted(run string) {
+	l.stints[run] = &stint{start: l.clock.Now()}
 }
 
-// saw notes the work that a record tells of.
-func (l workload) saw(s Stamp) {
+// observe stores the work that a record reports.
+func (l workload) observe(s Stamp) {
 	if p := l.stints[s.Run]; p != nil {
 		p.worked = max(p.worked, s.Worked)
 	}
 }
 
-// stops returns the work of a process that lets go of its run.
-func (l workload) stops(s Stamp) time.Duration {
+// stopped returns the work of a process that stops working on its run.
+func (l workload) stopped(s Stamp) time.Duration {
 	defer delete(l.stints, s.Run)
 	return l.bound(s.Run, s.Worked)
 }
 
-// died returns the work of a process that did not tell: byRecords is what there is between
-// its first record and its last.
+// died returns the work of a process that died: byRecords is the time between its first
+// record and its last.
 func (l workload) died(run string, byRecords time.Duration) time.Duration {
 	if p := l.stints[run]; p != nil {
 		byRecords = p.worked
@@ -69,10 +69,10 @@ func (l workload) died(run string, byRecords time.Duration) time.Duration {
 	return l.bound(run, byRecords)
 }
 
-// bound bounds the work of a process by the time that it had.
+// bound limits the work of a process to the time that it had.
 func (l workload) bound(run string, worked time.Duration) time.Duration {
 	if p := l.stints[run]; p != nil {
-		worked = min(worked, l.clock.Since(p.begun))
+		worked = min(worked, l.clock.Since(p.start))
 	}
 	return max(worked, 0)
 }

@@ -9,18 +9,18 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// fault says which part of a batch could not be applied.
+// fault is the part of a batch that could not be applied.
 type fault struct {
 	r     *request // nil: none of it, the commit itself failed
 	at    int      // index into r's lazy records and then its others
-	begun bool     // false: not even the transaction began
+	began bool     // false: the transaction did not begin
 	err   error
 }
 
-// commit writes batch in one transaction and answers everyone who waits. What
-// cannot be is taken out, and the rest is written without it; when the disk
-// fails, each request is tried alone, so that a large one does not sink a small
-// one. It returns the lazy records that are to be tried again.
+// commit writes batch in one transaction and answers every waiting caller. Invalid records
+// are removed and the rest is written without them; if the disk fails, each request is
+// tried alone, so that a small one succeeds when a large one does not fit. It returns the
+// lazy records to retry.
 func (w *writer) commit(batch []*request) (again []*request) {
 	for len(batch) > 0 {
 		f := w.transact(batch)
@@ -33,7 +33,7 @@ func (w *writer) commit(batch []*request) (again []*request) {
 			continue
 		}
 		w.setLast(f.err)
-		if len(batch) > 1 && f.begun {
+		if len(batch) > 1 && f.began {
 			for _, r := range batch {
 				again = append(again, w.commit([]*request{r})...)
 			}
@@ -92,7 +92,7 @@ func (w *writer) without(batch []*request, f *fault) []*request {
 	return slices.DeleteFunc(batch, func(q *request) bool { return q == r && len(r.lazy) == 0 })
 }
 
-// complain tells of a lazy record that was refused: nobody waits for it.
+// complain logs that a lazy record was refused: no caller waits for it.
 func (w *writer) complain(r *request, err error) {
 	if len(r.lazy) > 0 {
 		w.log.Error("a record was refused", "run", r.run, "epoch", r.epoch, "error", err)
@@ -125,17 +125,17 @@ func (w *writer) transact(batch []*request) *fault {
 	}
 	for _, r := range batch {
 		if at, err := w.conn.applyRequest(r); err != nil {
-			return w.abort(&fault{r: r, at: at, begun: true, err: err})
+			return w.abort(&fault{r: r, at: at, began: true, err: err})
 		}
 	}
 	if _, err := w.conn.exec("COMMIT"); err != nil {
-		return w.abort(&fault{begun: true, err: err})
+		return w.abort(&fault{began: true, err: err})
 	}
 	return nil
 }
 
-// unsynced reports whether nobody waits for anything in batch: it is written where others
-// read it, and synced with the next commit that someone does wait for.
+// unsynced reports whether no caller waits for anything in batch: it is written so that
+// others can read it, and synced with the next commit that a caller waits for.
 func (w *writer) unsynced(batch []*request) bool {
 	w.mu.Lock()
 	closed := w.closed
@@ -143,32 +143,32 @@ func (w *writer) unsynced(batch []*request) bool {
 	return !closed && !slices.ContainsFunc(batch, func(r *request) bool { return r.done != nil })
 }
 
-// syncAgain has the next commit synced, with all that was written before it.
+// syncAgain makes the next commit sync, with all that was written before it.
 func (w *writer) syncAgain() {
 	if w.conn == nil {
 		return // the next connection syncs
 	}
 	if err := w.conn.synced(true); err != nil {
-		w.log.Error("the journal's connection is opened again: it cannot be had to sync", "error", err)
+		w.log.Error("reopening the journal's connection: it cannot be made to sync", "error", err)
 		w.conn.close()
 		w.conn = nil
 	}
 }
 
-// synced says whether a commit waits until it is on the disk. The log is in order without
-// that, too: a power cut takes the last commits, and none before them.
+// synced sets whether a commit waits until it is on the disk. Without that the log stays
+// consistent too: a power cut loses the last commits, and none before them.
 func (w *conn) synced(on bool) error {
 	mode := "NORMAL"
 	if on {
 		mode = "FULL"
 	}
-	// Not prepared: SQLite obeys it when it is compiled.
+	// Not prepared: SQLite applies it when it compiles it.
 	_, err := w.c.ExecContext(w.ctx, "PRAGMA synchronous = "+mode)
 	return err
 }
 
-// abort ends the transaction. SQLite may have ended it by itself: that another
-// can begin shows that the connection is still of use.
+// abort ends the transaction. SQLite may have ended it by itself: if another can begin, the
+// connection is still usable.
 func (w *writer) abort(f *fault) *fault {
 	clear(w.conn.runs)
 	clear(w.conn.parts)
@@ -192,9 +192,8 @@ func refused(err error) bool {
 	return errors.Is(err, ErrMisuse) || errors.Is(err, ErrStaleEpoch) || errors.Is(err, ErrLockHeld)
 }
 
-// applyRequest runs r's statements. It sets r.err where r is stale, and then
-// has run none; any other error is that of r's at'th record and spoils the
-// transaction.
+// applyRequest runs r's statements. If r is stale it sets r.err and runs none; any other
+// error is that of r's at'th record and spoils the transaction.
 func (w *conn) applyRequest(r *request) (at int, err error) {
 	r.err = nil
 	if r.fn != nil {
@@ -215,7 +214,7 @@ func (w *conn) applyRequest(r *request) (at int, err error) {
 				return i, err
 			}
 		}
-		w.work.saw(rec.Stamped())
+		w.work.observe(rec.Stamped())
 		if err := rec.apply(w); err != nil {
 			return i, err
 		}
@@ -223,15 +222,15 @@ func (w *conn) applyRequest(r *request) (at int, err error) {
 	return 0, nil
 }
 
-// known is what the writer remembers of a run, to spare a look. Nobody else
-// writes; after a transaction that was ended everything is forgotten.
+// known is what the writer caches of a run, to save a query. There is no other writer;
+// after an aborted transaction the cache is dropped.
 type known struct {
 	epoch int64
-	clean bool           // runs.failures and runs.error are surely empty
-	parts map[int64]bool // shared parts that it surely holds
+	clean bool           // runs.failures and runs.error are known to be empty
+	parts map[int64]bool // shared parts that it is known to hold
 }
 
-// remember returns what is known of a run, from the table the first time.
+// remember returns what is cached of a run, from the table the first time.
 func (w *conn) remember(run string) (*known, error) {
 	if k := w.runs[run]; k != nil {
 		return k, nil
@@ -262,6 +261,6 @@ func (w *conn) guard(s Stamp) error {
 func stale(run string) error {
 	return &problem.Error{
 		Kind: problem.Conflict, Code: problem.StaleEpoch, Call: "journal", Target: "run " + run, Message: ErrStaleEpoch.Error(),
-		Work: problem.NotDone, Cause: ErrStaleEpoch, Hint: "look at it again: moonseal status",
+		Work: problem.NotDone, Cause: ErrStaleEpoch, Hint: "moonseal status shows what it does now",
 	}
 }

@@ -12,12 +12,12 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// backupPath is where the journal at path is copied to before it leaves a version.
+// backupPath returns where the journal at path is copied to before its upgrade.
 func backupPath(path string, version int) string { return fmt.Sprintf("%s.v%d-backup", path, version) }
 
-// copyBefore copies the journal beside itself before it is brought up to date: there
-// is no way back but [Restore] of that copy. It returns the copy's path. One of the same
-// version, from a start before, is replaced.
+// copyBefore copies the journal to a file beside it before its upgrade: [Restore] of that
+// copy is the only way back. It returns the copy's path. A copy of the same version, from
+// an earlier start, is replaced.
 func copyBefore(ctx context.Context, conn *sql.Conn, path string, version int) (string, error) {
 	backup := backupPath(path, version)
 	half := backup + ".new"
@@ -32,12 +32,12 @@ func copyBefore(ctx context.Context, conn *sql.Conn, path string, version int) (
 	e := *problem.From(storeError(backup, err))
 	e.Target, e.Message, e.Work = backup, "cannot copy the journal before the upgrade: "+e.Message, problem.NotDone
 	if e.Kind == problem.Unavailable {
-		e.Hint = "nothing was changed, and the version before still starts; the copy needs as much space as the journal"
+		e.Hint = "nothing was changed, and the previous version still starts; the copy needs as much space as the journal"
 	}
 	return "", &e
 }
 
-// copyInto copies the journal into half, and renames it to a whole one.
+// copyInto copies the journal into half, and renames it once it is complete.
 func copyInto(ctx context.Context, conn *sql.Conn, half, whole string) error {
 	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a start that was killed
 		return err

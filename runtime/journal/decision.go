@@ -11,7 +11,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// What a person can decide.
+// The decisions.
 const (
 	DecidedBegin   = "begin"   // a run was started by hand
 	DecidedApprove = "approve" //
@@ -20,22 +20,22 @@ const (
 	DecidedRetry   = "retry"   // a waiting run continues now
 	DecidedCancel  = "cancel"  //
 	DecidedCleanup = "cleanup" // what an ended run left is undone now
-	DecidedForget  = "forget"  // what an ended run left is given up; or, of a playbook, that it ever ran
+	DecidedForget  = "forget"  // what an ended run left is given up; or a playbook's runs are forgotten
 	DecidedUnlock  = "unlock"  //
 	DecidedPause   = "pause"   //
 	DecidedUnpause = "unpause" //
 	DecidedRestore = "restore" // the journal is a copy; the run was parked
 )
 
-// VerdictNow is the verdict of a cancel that waits for no call.
+// VerdictNow is the verdict of a cancel that does not wait for the call under way.
 const VerdictNow = "now"
 
-// Decided is a person's decision about a run, or about a playbook where Run is "".
-// Records of a run's process cannot be of this type.
+// Decided is a user's decision about a run, or about a playbook if Run is "". A run's
+// process cannot write this type.
 type Decided struct {
 	Stamp
 	What     string `json:"what"`
-	Playbook string `json:"playbook,omitempty"` // filled in for a decision about a run; "" for all playbooks
+	Playbook string `json:"playbook,omitempty"` // filled in for a decision about a run; "" is all playbooks
 	By       string `json:"by"`                 // the user behind the socket or sudo
 	Ticket   string `json:"ticket,omitempty"`   // of a change-management system
 	Reason   string `json:"reason,omitempty"`
@@ -61,8 +61,8 @@ func (d Decided) apply(w *conn) error {
 	return line.apply(w)
 }
 
-// Logged returns the decision as a line of its run's log, which is written together
-// with it; false if it makes none.
+// Logged returns the decision as a line of its run's log, which is written together with
+// it; false if it has none.
 func (d Decided) Logged() (Logged, bool) {
 	what := map[string]string{
 		DecidedApprove: "approved", DecidedDeny: "denied", DecidedResume: "resumed", DecidedCancel: "cancel requested", DecidedUnlock: "locks released",
@@ -83,7 +83,7 @@ func (d Decided) Logged() (Logged, bool) {
 	return line, err == nil
 }
 
-// Decisions returns what was decided about a run, or for "" all decisions, the oldest first.
+// Decisions returns the decisions about a run, all decisions for "", the oldest first.
 func (j *Journal) Decisions(ctx context.Context, run string) ([]Decided, error) {
 	if run == "" {
 		return list(ctx, j, j.reads, scanDecided, decisionQuery+` ORDER BY seq`)
@@ -99,10 +99,10 @@ func scanDecided(scan func(...any) error) (Decided, error) {
 	return d, err
 }
 
-// Settle adopts a run for whoever decided about it, and writes what decide returns, in
-// one transaction: only if read is still the run as it is. Else, and if a process has
-// adopted the run since, it returns ErrStaleEpoch and changes nothing.
-func (j *Journal) Settle(ctx context.Context, read Run, decide func(Stamp) ([]Record, error)) error {
+// DecideRun adopts a run for a decision about it, and writes what decide returns, in one
+// transaction. If the run is no longer as read, or a process has adopted it since, it
+// returns ErrStaleEpoch and changes nothing.
+func (j *Journal) DecideRun(ctx context.Context, read Run, decide func(Stamp) ([]Record, error)) error {
 	if j.w == nil {
 		return closed()
 	}
@@ -122,7 +122,7 @@ func (j *Journal) Settle(ctx context.Context, read Run, decide func(Stamp) ([]Re
 	}})
 }
 
-// same refuses a run that is not any more as it was read.
+// same refuses a run that is no longer as it was read.
 func (w *conn) same(read Run) error {
 	k, err := w.remember(read.ID)
 	if err != nil {
@@ -147,9 +147,9 @@ func (w *conn) applyAll(recs []Record) error {
 	return nil
 }
 
-// AskCancel notes that a run is to end. Its process is not asked: whoever works on it,
-// or takes it up next, ends it. A second time changes nothing, and is no
-// decision unless it says "now".
+// AskCancel records that a run must end. It does not reach the run's process: the one that
+// works on it, or resumes it next, ends it. A second time changes nothing, and is not a
+// decision unless its verdict is "now".
 func (j *Journal) AskCancel(ctx context.Context, d Decided) error {
 	if j.w == nil {
 		return closed()
@@ -191,7 +191,8 @@ func (j *Journal) Unlock(ctx context.Context, d Decided) (names []string, err er
 		default:
 			return &problem.Error{
 				Kind: problem.Conflict, Code: problem.RunWorking, Target: "run " + d.Run, Work: problem.NotDone, Cause: ErrMisuse,
-				Message: "only a run that waits or is parked can be unlocked; it is " + string(status), Hint: "moonseal cancel " + d.Run + " ends it, and releases its locks",
+				Message: "only a run that waits or is parked can be unlocked; it is " + string(status),
+				Hint:    "moonseal cancel " + d.Run + " ends it, and releases its locks",
 			}
 		}
 	})
@@ -201,8 +202,8 @@ func (j *Journal) Unlock(ctx context.Context, d Decided) (names []string, err er
 	return names, nil
 }
 
-// ForgetPlaybook drops what is known of a playbook that has no unfinished run: it is in
-// no overview until it runs again, and its last run is kept no longer than others.
+// ForgetPlaybook forgets a playbook that has no unfinished run: overviews leave it out
+// until it runs again, and its last run is kept no longer than others.
 func (j *Journal) ForgetPlaybook(ctx context.Context, d Decided) error {
 	return j.decide(ctx, d, func(w *conn) error {
 		var runs int
@@ -214,7 +215,7 @@ func (j *Journal) ForgetPlaybook(ctx context.Context, d Decided) error {
 		case runs == 0:
 			return &problem.Error{
 				Kind: problem.Usage, Code: problem.NoPlaybook, Message: fmt.Sprintf("no playbook %q has ever run", d.Playbook), Work: problem.NotDone, Cause: ErrMisuse,
-				Hint: "moonseal status lists them",
+				Hint: "moonseal status lists the playbooks",
 			}
 		case open.Valid:
 			return &problem.Error{
@@ -236,7 +237,7 @@ func (j *Journal) Decide(ctx context.Context, d Decided) error {
 	return j.decide(ctx, d, func(*conn) error { return nil })
 }
 
-// decide makes a change together with the decision that it follows from.
+// decide writes a decision together with the change that follows from it.
 func (j *Journal) decide(ctx context.Context, d Decided, change func(*conn) error) error {
 	if j.w == nil {
 		return closed()
@@ -249,7 +250,7 @@ func (j *Journal) decide(ctx context.Context, d Decided, change func(*conn) erro
 	}})
 }
 
-// unended returns the status of a run, and refuses one that is not there or has ended.
+// unended returns the status of a run, and refuses one that does not exist or has ended.
 func (w *conn) unended(run string) (status Status, err error) {
 	var ended sql.NullInt64
 	if err := w.row(`SELECT status, ended_at FROM runs WHERE id = $1`, run).Scan(&status, &ended); err != nil {
@@ -261,19 +262,19 @@ func (w *conn) unended(run string) (status Status, err error) {
 	return status, nil
 }
 
-// Ended is the error of what only an unfinished run can do.
+// Ended returns the error of what only an unfinished run can do.
 func Ended(r Run) error {
 	e := &problem.Error{
 		Kind: problem.Conflict, Code: problem.RunEnded, Target: "run " + r.ID, Message: "it has ended already: " + string(r.Status),
 		Work: problem.NotDone, Cause: ErrMisuse,
 	}
 	if r.Playbook != "" {
-		e.Hint = "moonseal run " + r.Playbook + " begins a new one"
+		e.Hint = "moonseal run " + r.Playbook + " starts a new one"
 	}
 	return e
 }
 
-// Paused is since when each playbook begins no runs by schedule; "" stands for all.
+// Paused holds since when each playbook starts no runs by schedule; "" is for all.
 type Paused map[string]time.Time
 
 // Has reports whether a playbook is paused, by name or with all others.
@@ -301,7 +302,7 @@ func (j *Journal) Paused(ctx context.Context) (Paused, error) {
 	return out, err
 }
 
-// Pause pauses d.Playbook, or all playbooks for "", or ends that, as d.What says.
+// Pause pauses d.Playbook, or all playbooks for "", or unpauses them, as d.What says.
 func (j *Journal) Pause(ctx context.Context, d Decided) error {
 	return j.decide(ctx, d, func(w *conn) error {
 		query := `INSERT INTO paused (playbook, since) VALUES ($1, $2) ON CONFLICT (playbook) DO NOTHING`
@@ -314,7 +315,7 @@ func (j *Journal) Pause(ctx context.Context, d Decided) error {
 	})
 }
 
-// Scheduled is a playbook's schedule as text, and since when it is that.
+// Scheduled is a playbook's schedule as text, and when it took effect.
 type Scheduled struct {
 	Schedule string    `json:"schedule"`
 	Since    time.Time `json:"since"`
@@ -338,8 +339,8 @@ func (j *Journal) Schedules(ctx context.Context) (map[string]Scheduled, error) {
 	return out, err
 }
 
-// SetSchedules keeps since when playbooks have their schedules, and drops those of
-// playbooks that are gone, in one transaction.
+// SetSchedules persists when playbooks' schedules took effect, and drops those of playbooks
+// that are gone, in one transaction.
 func (j *Journal) SetSchedules(ctx context.Context, set map[string]Scheduled, gone []string) error {
 	if j.w == nil {
 		return closed()
@@ -369,11 +370,11 @@ func (w *conn) setSchedules(set map[string]Scheduled, gone []string) error {
 // Inherited is what older versions kept in files beside the journal.
 type Inherited struct {
 	Paused    map[string]bool      // playbooks; "" for all
-	Cancelled map[string]bool      // runs that were asked to end
+	Cancelled map[string]bool      // runs that must end
 	Schedules map[string]Scheduled // by playbook
 }
 
-// Inherit takes over what older versions kept beside the journal, in one transaction.
+// Inherit imports what older versions kept beside the journal, in one transaction.
 func (j *Journal) Inherit(ctx context.Context, in Inherited) error {
 	if j.w == nil {
 		return closed()

@@ -27,7 +27,7 @@ func TestSettle(t *testing.T) {
 	old := newRun(t, j, "p")
 	must(t, j.Write(ctx, starts(old, 0), waiting(old)))
 	read := history(t, j, old.Run).Run
-	must(t, j.Settle(ctx, read, func(s Stamp) ([]Record, error) {
+	must(t, j.DecideRun(ctx, read, func(s Stamp) ([]Record, error) {
 		if s.Run != old.Run || s.Epoch != 2 || s.At.IsZero() {
 			t.Errorf("the stamp is %+v", s)
 		}
@@ -97,16 +97,16 @@ func TestRefusedSettleChangesNothing(t *testing.T) {
 				tt.since(t, j, s)
 			}
 			before := everything(t, j)
-			if err := j.Settle(t.Context(), read, tt.decide); !tt.want(err) {
+			if err := j.DecideRun(t.Context(), read, tt.decide); !tt.want(err) {
 				t.Errorf("got %v", err)
 			}
 			same(t, j, before)
 			s.Epoch = history(t, j, s.Run).Run.Epoch
-			must(t, j.Write(t.Context(), Logged{Stamp: s, Message: "it goes on"}))
+			must(t, j.Write(t.Context(), Logged{Stamp: s, Message: "it continues"}))
 		})
 	}
 	j := openTest(t, t.TempDir())
-	if err := j.Settle(t.Context(), Run{ID: "0123456789"}, fine); !problem.HasCode(err, problem.NoRun) {
+	if err := j.DecideRun(t.Context(), Run{ID: "0123456789"}, fine); !problem.HasCode(err, problem.NoRun) {
 		t.Errorf("no run: %v", err)
 	}
 }
@@ -128,7 +128,7 @@ func TestOneOfManySettles(t *testing.T) {
 		for i := range answers {
 			wg.Go(func() {
 				<-start
-				errs[i] = j.Settle(t.Context(), read, func(s Stamp) ([]Record, error) {
+				errs[i] = j.DecideRun(t.Context(), read, func(s Stamp) ([]Record, error) {
 					return []Record{by(s, DecidedRetry, fmt.Sprint(i)), RunWaiting{Stamp: s, For: fmt.Sprint(i), Until: t0}}, nil
 				})
 			})
@@ -326,7 +326,7 @@ func TestReadOnlyDecidesNothing(t *testing.T) {
 	_, unlock := j.Unlock(ctx, d)
 	for name, err := range map[string]error{
 		"cancel": j.AskCancel(ctx, d), "decide": j.Decide(ctx, d), "pause": j.Pause(ctx, d), "unlock": unlock, "forget": j.Forget(ctx, Run{ID: s.Run}, d),
-		"settle":    j.Settle(ctx, Run{ID: s.Run, Epoch: 1, Status: Running}, func(Stamp) ([]Record, error) { return nil, nil }),
+		"settle":    j.DecideRun(ctx, Run{ID: s.Run, Epoch: 1, Status: Running}, func(Stamp) ([]Record, error) { return nil, nil }),
 		"schedules": j.SetSchedules(ctx, nil, []string{"p"}), "inherit": j.Inherit(ctx, Inherited{}),
 	} {
 		if !errors.Is(err, ErrClosed) {

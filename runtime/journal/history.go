@@ -43,7 +43,7 @@ type Effect struct {
 	Ended    time.Time       `json:"ended,omitzero"`
 }
 
-// Undo is the row of a clean-up, with what its effect gave back.
+// Undo is the row of a clean-up, with what its effect returned.
 type Undo struct {
 	Run      string          `json:"run"`
 	N        int             `json:"n"`
@@ -112,7 +112,7 @@ type Leftover struct {
 	Left []string `json:"left"`
 }
 
-// EventField marks the log lines that tell what the journal's other records tell too.
+// EventField marks the log lines that repeat what the journal's other records say.
 const EventField = "_event"
 
 // History returns a run with all that belongs to it, as of one instant.
@@ -140,12 +140,12 @@ func (j *Journal) EachRow(ctx context.Context, id string, each func(Row) error) 
 	if err != nil {
 		return storeError(j.path, err)
 	}
-	begun, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	raw, err := j.reads.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return storeError(j.path, err)
 	}
-	defer func() { _ = begun.Rollback() }()
-	tx := preparedTx{begun, &j.statements}
+	defer func() { _ = raw.Rollback() }()
+	tx := preparedTx{raw, &j.statements}
 	r, err := j.oneRun(ctx, tx, id)
 	if err != nil {
 		return err
@@ -226,7 +226,7 @@ func (j *Journal) Undos(ctx context.Context, state UndoState) ([]Undo, error) {
 	}
 }
 
-// leftBefore returns what the run that ended before r left, nil for nothing.
+// leftBefore returns the leftovers of the run that ended before r, nil for none.
 func (j *Journal) leftBefore(ctx context.Context, tx querier, r Run) (*Leftover, error) {
 	before, err := list(ctx, j, tx, func(scan func(...any) error) (Leftover, error) {
 		var l Leftover
@@ -246,7 +246,7 @@ func (j *Journal) Forget(ctx context.Context, read Run, d Decided) error {
 	if err != nil {
 		return err
 	}
-	return j.Settle(ctx, read, func(s Stamp) ([]Record, error) {
+	return j.DecideRun(ctx, read, func(s Stamp) ([]Record, error) {
 		d.Stamp = s
 		recs := []Record{d}
 		for _, u := range undos {
@@ -305,8 +305,8 @@ const undoQuery = `SELECT undos.run, undos.n, undos.step, COALESCE(undos.effect,
 	undos.next_at, undos.error, undos.added_at, undos.ended_at, undos.granted, effects.state, effects.look, effects.progress, effects.result
 	FROM undos LEFT JOIN effects ON effects.run = undos.run AND effects.step = undos.step AND effects.n = undos.effect`
 
-// The state is in the text: the planner takes the index of those that are pending only
-// if it knows that they are meant.
+// The state is in the text: the planner uses the partial index of pending undos only if
+// the query says so.
 const pendingUndosQuery = undoQuery + ` WHERE undos.state = 'pending' ORDER BY undos.run, undos.n`
 
 func scanUndo(scan func(...any) error) (Undo, error) {

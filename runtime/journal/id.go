@@ -21,8 +21,8 @@ const (
 	idMost     = 1<<(5*idLength) - 1
 )
 
-// NewRunID returns an id that is larger than every one in the journal and every
-// one that was given before, whatever the clock does.
+// NewRunID returns an id that is larger than every one in the journal and every one
+// returned before, whatever the clock does.
 func (j *Journal) NewRunID() string {
 	var b [2]byte
 	if _, err := io.ReadFull(j.rand, b[:]); err != nil {
@@ -49,13 +49,13 @@ func formatID(id uint64) string {
 	return string(out[:])
 }
 
-// ParseRunID returns the id that a person typed in its one form: capitals are
-// small, o is 0, i and l are 1.
+// ParseRunID returns a typed id in its canonical form: lower case, with 0 for o and 1 for i
+// and l.
 func ParseRunID(s string) (string, error) {
 	id := strings.NewReplacer("o", "0", "i", "1", "l", "1").Replace(strings.ToLower(strings.TrimSpace(s)))
 	if len(id) != idLength || strings.Trim(id, idAlphabet) != "" {
 		return "", &problem.Error{
-			Kind: problem.Usage, Message: fmt.Sprintf("%q is no run", s), Work: problem.NotDone,
+			Kind: problem.Usage, Message: fmt.Sprintf("%q is not a valid run id", s), Work: problem.NotDone,
 			Hint: "a run's id has 10 letters and digits; `moonseal runs` lists them",
 		}
 	}

@@ -19,17 +19,17 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Options are what Open may be given; the zero Options do for production.
+// Options are the options of Open; the zero Options are for production.
 type Options struct {
 	Clock clockwork.Clock // nil: the real one
 	Rand  io.Reader       // nil: crypto/rand; two bytes for each run's id
 	Log   *slog.Logger    // for lazy records that are refused, and for upgrades; nil: none
-	// Copied says that the journal is a copy itself, so that none is made of it before
-	// it is brought up to date.
+	// Copied says that the journal is a copy itself, so that it is not copied before an
+	// upgrade.
 	Copied bool
 }
 
-// Journal is the open journal of a state folder. It is safe for concurrent use.
+// Journal is the open journal of a state directory. It is safe for concurrent use.
 type Journal struct {
 	dir, path  string
 	lock       *fileLock // nil when read-only
@@ -44,12 +44,12 @@ type Journal struct {
 	lastID uint64
 }
 
-// readers is how many reads are under way at once.
+// readers is how many reads may be under way at once.
 const readers = 4
 
-// Open opens the journal in the state folder dir for writing, and makes both
-// where they are missing. A second process gets ErrLocked, with the process id
-// of the first; a journal that a newer moonseal wrote is ErrNewer.
+// Open opens the journal in the state directory dir for writing, and creates both if they
+// are missing. It returns ErrLocked, with the id of the other process, if one has it open,
+// and ErrNewer for a journal that a newer moonseal wrote.
 func Open(ctx context.Context, dir string, o Options) (_ *Journal, err error) {
 	steps, err := migrations()
 	if err != nil {
@@ -84,8 +84,8 @@ func open(ctx context.Context, dir string, o Options, steps []string) (_ *Journa
 	if err := makeFile(path); err != nil {
 		return nil, err
 	}
-	// A commit need not wait for timestamps: what SQLite does by itself where C
-	// compiles it. The setting is the process's.
+	// A commit need not sync the file's timestamps: SQLite does so by itself when C compiles
+	// it. The setting is the process's.
 	_, _ = sqlite.Fdatasync(true)
 	c, err := openConn(ctx, path, steps, o)
 	if err != nil {
@@ -110,7 +110,7 @@ func lastID(ctx context.Context, c *conn) (uint64, error) {
 }
 
 // OpenReadOnly opens the journal in dir for reading, while another process may
-// write. The methods that write give ErrClosed. A missing journal is NotFound.
+// write. The methods that write return ErrClosed. A missing journal is NotFound.
 func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 	steps, err := migrations()
 	if err != nil {
@@ -135,8 +135,8 @@ func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 	case err == nil && have < len(steps):
 		err = &problem.Error{
 			Kind: problem.Usage, Target: path, Work: problem.NotDone,
-			Message: fmt.Sprintf("the journal is of version %d, this moonseal reads version %d", have, len(steps)),
-			Hint:    "start moonseal serve, or run any playbook with moonseal run: that brings it up to date; where an older moonseal still serves, restart it",
+			Message: fmt.Sprintf("the journal has version %d, this moonseal reads version %d", have, len(steps)),
+			Hint:    "start moonseal serve, or run any playbook with moonseal run: that upgrades it; if an older moonseal still serves, restart it",
 		}
 	}
 	if err != nil {
@@ -146,13 +146,13 @@ func OpenReadOnly(ctx context.Context, dir string) (*Journal, error) {
 	return j, nil
 }
 
-// Dir returns the state folder.
+// Dir returns the state directory.
 func (j *Journal) Dir() string { return j.dir }
 
-// Close writes what is queued and frees the state folder. It returns the error of
+// Close writes what is queued and frees the state directory. It returns the error of
 // lazy records that could not be written.
 func (j *Journal) Close() error {
-	err := j.reads.Close() // first: the last to close tidies the log away, and a reader cannot
+	err := j.reads.Close() // first: the last to close removes the log, and a reader cannot
 	if j.w != nil {
 		err = errors.Join(err, j.w.close())
 	}
@@ -162,23 +162,23 @@ func (j *Journal) Close() error {
 	return err
 }
 
-// Write returns when all of recs, which are of one run, are synced, or none is
-// written. When ctx ends first, they are taken back if that is still possible,
-// and the error is ctx's; it never leaves open whether they were written.
+// Write returns when all of recs, which are of one run, are synced, or none is written. If
+// ctx ends first, they are withdrawn if that is still possible, and the error is ctx's; it
+// is never unknown whether they were written.
 func (j *Journal) Write(ctx context.Context, recs ...Record) error {
 	return j.WriteAfter(ctx, nil, recs)
 }
 
-// WriteLazy queues records that need no sync of their own: they go with the next commit;
-// after LazyDelay they are written by themselves, without a sync. It waits only while very
-// many are queued. It returns no error of the writing itself, unless the queue is full
-// because the disk takes nothing.
+// WriteLazy queues records that need no sync of their own: they are written with the next
+// commit, or after LazyDelay by themselves, without a sync. It waits only while very many
+// are queued. It returns no error of the writing itself, unless the queue is full because
+// the disk cannot be written.
 func (j *Journal) WriteLazy(ctx context.Context, recs ...Record) error {
 	return j.WriteAfter(ctx, recs, nil)
 }
 
-// WriteAfter is WriteLazy of some records and Write of others, in one: what becomes
-// of the lazy ones is told to nobody, unless there are no others.
+// WriteAfter is WriteLazy of some records and Write of others, in one. It returns an error
+// of the lazy ones only if there are no others.
 func (j *Journal) WriteAfter(ctx context.Context, lazy, recs []Record) error {
 	if j.w == nil {
 		return closed()
@@ -197,10 +197,9 @@ func (j *Journal) WriteAfter(ctx context.Context, lazy, recs []Record) error {
 	}
 }
 
-// Adopt makes the caller the only one who may write about run, and returns the
-// epoch to do it with. It changes nothing else, so that the run can be read as
-// its last worker left it; take the run's lock first. The work of a process
-// that died is counted up to its last record.
+// Adopt makes the caller the only one that may write about run, and returns the epoch to
+// write with. It changes nothing else, so that the run can be read as its last worker left
+// it; lock the run first. The work of a process that died is counted up to its last record.
 func (j *Journal) Adopt(ctx context.Context, run string) (epoch int64, err error) {
 	if j.w == nil {
 		return 0, closed()
@@ -224,7 +223,7 @@ func (w *conn) adopt(run string) (epoch int64, err error) {
 	if !r.Resumed.IsZero() {
 		r.Worked += w.work.died(run, r.Updated.Sub(r.Resumed))
 	}
-	w.work.begins(run)
+	w.work.adopted(run)
 	k.epoch++
 	_, err = w.exec(`UPDATE runs SET epoch = $2, resumed_at = NULL, worked = $3 WHERE id = $1`, run, k.epoch, int64(r.Worked))
 	return k.epoch, err
@@ -237,7 +236,7 @@ func noRun(run string) error {
 	}
 }
 
-// noRunOr is noRun if err says that there is no row, else err.
+// noRunOr returns noRun if err says that there are no rows, else err.
 func noRunOr(run string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return noRun(run)
@@ -251,7 +250,7 @@ type Source struct {
 	Body []byte `json:"body"`
 }
 
-// SaveBundle keeps the sources of a bundle; one that is there already stays.
+// SaveBundle stores the sources of a bundle, unless the journal has it.
 func (j *Journal) SaveBundle(ctx context.Context, hash string, sources []Source) error {
 	if j.w == nil {
 		return closed()
@@ -275,7 +274,7 @@ func (j *Journal) SaveBundle(ctx context.Context, hash string, sources []Source)
 	}})
 }
 
-// Probe finds out whether anything can be written, by a commit that changes nothing.
+// Probe checks whether the journal can be written, by a commit that changes nothing.
 func (j *Journal) Probe(ctx context.Context) error {
 	if j.w == nil {
 		return closed()
@@ -290,7 +289,7 @@ func (j *Journal) Probe(ctx context.Context) error {
 // Stats counts what was written since Open.
 type Stats struct {
 	Commits  int64 // transactions, each with one sync
-	Unsynced int64 // further ones, of records that nobody waits for; the next commit syncs them
+	Unsynced int64 // further ones, of records that no caller waits for; the next commit syncs them
 	Records  int64
 	Refused  int64 // records and calls that were refused
 }
@@ -303,6 +302,6 @@ func (j *Journal) Stats() Stats {
 	return Stats{Commits: j.w.commits.Load(), Unsynced: j.w.quiet.Load(), Records: j.w.records.Load(), Refused: j.w.refused.Load()}
 }
 
-// LazyDelay is how long a lazy record waits at most for a commit to go with. After that
-// it is written, where others read it; only the next synced commit syncs it.
+// LazyDelay is how long a lazy record waits for a commit at most. After that it is written,
+// so that others can read it; only the next synced commit syncs it.
 const LazyDelay = 50 * time.Millisecond

@@ -237,11 +237,11 @@ func TestStaleEpoch(t *testing.T) {
 	must(t, j.Write(ctx, Logged{Stamp: now, Message: "newer"}))
 	logs, err := j.Logs(ctx, old.Run, 0, 0)
 	must(t, err)
-	var said []string
+	var messages []string
 	for _, l := range logs {
-		said = append(said, l.Message)
+		messages = append(messages, l.Message)
 	}
-	if got := strings.Join(said, ","); got != "alive,new,newer" {
+	if got := strings.Join(messages, ","); got != "alive,new,newer" {
 		t.Errorf("logs: %s", got)
 	}
 	if _, err := j.Adopt(ctx, "0123456789"); problem.From(err).Kind != problem.NotFound {

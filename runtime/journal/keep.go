@@ -16,18 +16,18 @@ type Keep struct {
 	Logs    time.Duration // the lines of their logs; 0: as long as the run
 	// Pause is between two transactions; others write meanwhile.
 	Pause time.Duration
-	// Begin is held while a bundle is removed. Whoever saves a bundle and then begins
-	// a run with it holds it for both. May be nil.
+	// Begin is held while a bundle is removed. A caller that saves a bundle and then creates
+	// a run with it must hold it for both. May be nil.
 	Begin sync.Locker
 }
 
 // Removed counts what a Purge removed.
 type Removed struct{ Runs, Logs, Bundles int }
 
-// Bounds of one transaction of a purge: it holds up whoever else writes.
+// Bounds of one transaction of a purge: it holds up other writers.
 const (
 	purgeTime = 2 * time.Millisecond
-	purgeRuns = 50  // where no time passes
+	purgeRuns = 50  // with a clock that does not advance
 	purgeRows = 200 // of one log
 )
 
@@ -35,10 +35,9 @@ const (
 // runs, then the bundles that no run needs any more. What is needed stays, however
 // old: unfinished runs, those with clean-up that is pending, and of each playbook the
 // run that ended last and the newest one that recorded anything, unless the playbook
-// was forgotten. It ends early, with
-// what it has removed until then, when ctx ends.
+// was forgotten. When ctx ends it stops early and returns what it has removed until then.
 //
-// The file does not shrink: the room is used again. A backup has only what is kept.
+// The file does not shrink: its space is reused. A backup has only what is kept.
 func (j *Journal) Purge(ctx context.Context, keep Keep) (Removed, error) {
 	p := &purge{j: j, keep: keep}
 	if j.w == nil {
@@ -144,8 +143,8 @@ func (p *purge) runs(ctx context.Context, what string, keep time.Duration, more 
 	})
 }
 
-// each calls remove for each id, again while it is not done, in transactions that
-// are short. It is on record first what is removed.
+// each calls remove for each id until it is done, in short transactions. The horizon is
+// recorded first.
 func (p *purge) each(ctx context.Context, what string, before time.Time, ids []string, remove func(w *conn, id string) (done bool, err error)) error {
 	err := p.write(ctx, func(w *conn) error {
 		_, err := w.exec(`INSERT INTO removed (what, before) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET before = max(before, excluded.before)`,
@@ -156,8 +155,8 @@ func (p *purge) each(ctx context.Context, what string, before time.Time, ids []s
 		counted, left := p.removed, ids
 		err = p.write(ctx, func(w *conn) error {
 			p.removed, left = counted, ids // it may be tried again
-			begun := p.j.clock.Now()
-			for n := 0; len(left) > 0 && n < purgeRuns && p.j.clock.Since(begun) < purgeTime; n++ {
+			start := p.j.clock.Now()
+			for n := 0; len(left) > 0 && n < purgeRuns && p.j.clock.Since(start) < purgeTime; n++ {
 				done, err := remove(w, left[0])
 				if err != nil {
 					return err
@@ -173,7 +172,7 @@ func (p *purge) each(ctx context.Context, what string, before time.Time, ids []s
 	return err
 }
 
-// bundles removes the sources that no run needs any more.
+// bundles removes the sources that no run needs any longer.
 func (p *purge) bundles(ctx context.Context) error {
 	hashes, err := list(ctx, p.j, p.j.reads, func(scan func(...any) error) (string, error) {
 		var s string
@@ -220,15 +219,14 @@ func (p *purge) write(ctx context.Context, fn func(*conn) error) error {
 	}
 }
 
-// Horizon is before which instant what has ended was removed; zero where nothing
-// was.
+// Horizon is the instant before which ended runs were removed; zero if none were.
 type Horizon struct {
 	Runs    time.Time `json:"runs,omitzero"`
 	Skipped time.Time `json:"skipped,omitzero"` // of those that had nothing to do
 	Logs    time.Time `json:"logs,omitzero"`
 }
 
-// Horizon tells what was removed so far.
+// Horizon returns what was removed so far.
 func (j *Journal) Horizon(ctx context.Context) (Horizon, error) {
 	type row struct {
 		what   string
@@ -253,29 +251,29 @@ func (j *Journal) Horizon(ctx context.Context) (Horizon, error) {
 	return h, err
 }
 
-// Gone explains why a run is not there that was removed; nil where it never was.
+// Gone returns the error of a run that was removed; nil if it never existed.
 func (h Horizon) Gone(id string) error {
 	run, err := ParseRunID(id)
 	if err != nil {
 		return nil //nolint:nilerr // no run has such an id
 	}
-	begun := runBegun(run)
+	created := runCreated(run)
 	what, before, key := "what", h.Runs, "runs"
-	if !begun.Before(before) {
+	if !created.Before(before) {
 		what, before, key = "what had nothing to do and", h.Skipped, "skipped"
 	}
-	if !begun.Before(before) {
+	if !created.Before(before) {
 		return nil
 	}
 	return &problem.Error{
 		Kind: problem.NotFound, Target: "run " + run, Work: problem.NotDone,
-		Message: fmt.Sprintf("it is not there: %s ended before %s was removed, and it would be of %s", what, before.Local().Format(time.DateOnly), begun.Local().Format(time.DateOnly)),
+		Message: fmt.Sprintf("not in the journal: %s ended before %s was removed, and it would be of %s", what, before.Local().Format(time.DateOnly), created.Local().Format(time.DateOnly)),
 		Hint:    "keep." + key + " in the config says how long runs are kept; a backup may have it",
 	}
 }
 
-// runBegun is the moment in a run's id.
-func runBegun(id string) time.Time {
+// runCreated returns the moment in a run's id.
+func runCreated(id string) time.Time {
 	ms := int64(idNumber(id) >> idRandom) // 41 bits
 	return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(ms) * time.Millisecond)
 }

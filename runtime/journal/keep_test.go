@@ -259,7 +259,7 @@ func BenchmarkPurge(b *testing.B) {
 			busy = append(busy, newRun(b, j, "busy"))
 		}
 		quiet := committing(b, j, busy, time.After(3*time.Second))
-		begun := time.Now()
+		started := time.Now()
 		var removed Removed
 		done := make(chan time.Time)
 		go func() {
@@ -271,7 +271,7 @@ func BenchmarkPurge(b *testing.B) {
 		if removed.Runs != oldRuns-200 {
 			b.Errorf("removed %+v", removed)
 		}
-		b.ReportMetric(time.Since(begun).Seconds(), "s/purge")
+		b.ReportMetric(time.Since(started).Seconds(), "s/purge")
 		for name, took := range map[string][]time.Duration{"quiet": quiet, "purging": during} {
 			journaltest.Spread(b, "ms-"+name+"-", took)
 		}
@@ -308,7 +308,7 @@ func committing(b *testing.B, j *Journal, runs []Stamp, until <-chan time.Time) 
 	return slices.Concat(took...)
 }
 
-// Runs that had nothing to do are kept as long as is said of them, the others longer.
+// Runs that had nothing to do are kept for a time of their own, the others longer.
 func TestPurgeOfSkippedRuns(t *testing.T) {
 	k := keeping(t)
 	skipped := func() string {

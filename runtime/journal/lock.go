@@ -21,8 +21,8 @@ import (
 // ends. The file holds the holder's process id.
 type fileLock struct{ f *os.File }
 
-// tryLock takes the lock at path, or returns ErrLocked and the holder's process
-// id, 0 where it is not known.
+// tryLock acquires the lock at path, or returns ErrLocked and the holder's process id, 0 if
+// it is not known.
 func tryLock(path string) (l *fileLock, holder int, err error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -91,7 +91,7 @@ func readPID(f *os.File) int {
 }
 
 func (l *fileLock) release() error {
-	_ = l.f.Truncate(0) // nobody may be named as holder any more
+	_ = l.f.Truncate(0) // the file must not name this process as holder any longer
 	return l.f.Close()
 }
 
@@ -109,19 +109,19 @@ func lockState(dir string) (*fileLock, error) {
 	}
 	return nil, &problem.Error{
 		Kind: problem.Conflict, Target: dir, Work: problem.NotDone, Cause: ErrLocked,
-		Message: "the state folder is in use by " + process(pid),
+		Message: "the state directory is in use by " + process(pid),
 		Hint:    "wait until it has ended, or stop it",
 	}
 }
 
-// RunLock says that its process works on a run. It ends with the process.
+// RunLock is held by the process that works on a run. It ends with the process.
 type RunLock struct{ l *fileLock }
 
-// lockPoll is how often LockRun looks again. The usual wait is for the child of
-// a process that was killed, which ends within milliseconds.
+// lockPoll is how often LockRun retries. Usually it waits for the child of a process that
+// was killed, which ends within milliseconds.
 const lockPoll = 5 * time.Millisecond
 
-// LockRun takes <dir>/runs/<id>.lock, dir being the state folder. While another
+// LockRun acquires <dir>/runs/<id>.lock, dir being the state directory. While another
 // process holds it, it waits until ctx ends, and then returns ErrLocked, inside a
 // *problem.Error that names the holder; with a ctx that has ended it tries once.
 func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
@@ -157,10 +157,9 @@ func LockRun(ctx context.Context, dir, id string) (*RunLock, error) {
 	}
 }
 
-// TakeRun is LockRun for who knows that the parent of whatever holds the lock is
-// gone: a holder that has not ended by itself after the grace, because it is
-// stopped or stuck, is killed.
-func TakeRun(ctx context.Context, dir, id string, grace time.Duration) (*RunLock, error) {
+// TakeOverRun is LockRun for a caller that knows that the holder's parent is gone: a holder
+// that has not ended by itself after the grace, because it is stopped or hangs, is killed.
+func TakeOverRun(ctx context.Context, dir, id string, grace time.Duration) (*RunLock, error) {
 	short, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	l, err := LockRun(short, dir, id)
@@ -173,9 +172,9 @@ func TakeRun(ctx context.Context, dir, id string, grace time.Duration) (*RunLock
 	return LockRun(ctx, dir, id)
 }
 
-// killHolder kills the process that holds the lock at path. The process is opened
-// before the lock is looked at again: as long as it is held the process id that
-// the file names is the holder's, and is nobody else's by now.
+// killHolder kills the process that holds the lock at path. The process is opened before
+// the lock is checked again: if it is still held, the process id in the file is the
+// holder's and was not reused.
 func killHolder(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -188,7 +187,7 @@ func killHolder(path string) error {
 	}
 	proc, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil // it has ended; whoever inherited the lock from it is unknown
+		return nil // it has ended; the process that inherited the lock from it is unknown
 	}
 	if err != nil {
 		return fmt.Errorf("pidfd_open: %w", err)
@@ -219,7 +218,7 @@ func RunLocked(dir, id string) (bool, error) {
 		return false, storeError(path, err)
 	}
 	defer func() { _ = f.Close() }()
-	// Shared, and for a moment only: whoever needs the lock asks again soon.
+	// Shared, and for a moment only: a process that needs the lock retries soon.
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return true, nil
@@ -227,15 +226,15 @@ func RunLocked(dir, id string) (bool, error) {
 	return false, storeError(path, err)
 }
 
-// File is the lock's open file. The lock is held as long as any process has it
-// open: give it to a child, then [RunLock.HandOver].
+// File returns the lock's open file. The lock is held as long as any process has it open:
+// pass it to a child, then call [RunLock.HandOver].
 func (r *RunLock) File() *os.File { return r.l.f }
 
 // HandOver leaves the lock to the process pid, which has inherited [RunLock.File].
 func (r *RunLock) HandOver(pid int) error { return errors.Join(r.l.writePID(pid), r.l.f.Close()) }
 
-// RemoveRunLock removes the lock's file of a run that has ended. Where someone
-// holds the lock the file stays: two would hold two files of one name.
+// RemoveRunLock removes the lock's file of a run that has ended. While a process holds
+// the lock the file stays: else two processes could hold two files of one name.
 func RemoveRunLock(dir, id string) error {
 	id, err := ParseRunID(id)
 	if err != nil {

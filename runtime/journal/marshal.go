@@ -6,7 +6,7 @@ import (
 )
 
 // Marshal is json.Marshal without its escapes for HTML, which would rewrite &, < and >
-// in raw JSON too: what a process journals comes back to the next one byte by byte.
+// in raw JSON too: the next process must read what was journaled byte by byte.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

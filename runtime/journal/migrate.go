@@ -57,7 +57,7 @@ func version(ctx context.Context, db querier, path string) (int, error) {
 	if app != applicationID && (app != 0 || version != 0 || tables != 0) {
 		return 0, &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "this is the database of another program", Work: problem.NotDone,
-			Hint: "move it away, or use another state folder",
+			Hint: "move it away, or use another state directory",
 		}
 	}
 	return version, nil
@@ -66,14 +66,14 @@ func version(ctx context.Context, db querier, path string) (int, error) {
 func tooNew(path string, have, know int) error {
 	return &problem.Error{
 		Kind: problem.Usage, Target: path, Work: problem.NotDone, Cause: ErrNewer,
-		Message: fmt.Sprintf("the journal is of version %d, this moonseal knows up to %d", have, know),
+		Message: fmt.Sprintf("the journal has version %d, this moonseal reads versions up to %d", have, know),
 		Hint:    "use the newer moonseal that wrote it",
 	}
 }
 
-// migrate brings the journal from version have to the newest, each step in a
-// transaction of its own. A step may replace a table that others refer to: what refers
-// to what is checked at its end.
+// migrate upgrades the journal from version have to the newest, each step in a transaction
+// of its own. A step may replace a table that others refer to: foreign keys are checked at
+// its end.
 func migrate(ctx context.Context, conn *sql.Conn, path string, have int, steps []string) error {
 	if have == len(steps) {
 		return nil

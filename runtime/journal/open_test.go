@@ -151,7 +151,7 @@ func TestMigrations(t *testing.T) {
 	must(t, j.Close())
 	bad := append(append([]string(nil), next...), "DELETE FROM more; CREATE TABLE runs (x)")
 	if _, err = open(t.Context(), dir, Options{}, bad); err == nil {
-		t.Fatal("a migration that fails is no error")
+		t.Fatal("a failed migration is not an error")
 	}
 	// One that leaves rows which refer to none.
 	loose := append(append([]string(nil), next...), "DELETE FROM bundles")
@@ -199,7 +199,7 @@ func TestDamagedJournal(t *testing.T) {
 	db, err := os.ReadFile(filepath.Join(whole, fileName))
 	must(t, err)
 	for name, content := range map[string]string{
-		"no database": strings.Repeat("this is no database ", 500),
+		"no database": strings.Repeat("not a database ", 500),
 		"cut":         string(db[:5000]),
 		"overwritten": string(db[:100]) + strings.Repeat("\xff", len(db)-100),
 	} {
@@ -293,7 +293,7 @@ func TestRunLock(t *testing.T) {
 }
 
 // An old process that does not end, because it is stopped, is ended.
-func TestTakeRunFromAStoppedProcess(t *testing.T) {
+func TestTakeOverRunFromAStoppedProcess(t *testing.T) {
 	dir, id := t.TempDir(), "0123456789"
 	l, err := LockRun(t.Context(), dir, id)
 	must(t, err)
@@ -302,7 +302,7 @@ func TestTakeRunFromAStoppedProcess(t *testing.T) {
 	must(t, cmd.Start())
 	must(t, l.HandOver(cmd.Process.Pid))
 	must(t, cmd.Process.Signal(syscall.SIGSTOP))
-	l, err = TakeRun(t.Context(), dir, id, 20*time.Millisecond)
+	l, err = TakeOverRun(t.Context(), dir, id, 20*time.Millisecond)
 	must(t, err)
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("it ended: %v", err)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Overview is what the journal knows of a playbook at one moment.
+// Overview is the state of a playbook in the journal at one moment.
 type Overview struct {
 	Last       *Run          // that ended last; nil: none has
 	Unfinished *Run          // nil: there is none
@@ -39,8 +39,8 @@ func (j *Journal) Overviews(ctx context.Context) (map[string]*Overview, error) {
 		}
 		return out[playbook]
 	}
-	// The unfinished ones first: a run that ends between the two looks is seen
-	// twice, not never.
+	// The unfinished ones first: a run that ends between the two queries is then seen twice,
+	// not never.
 	open, err := j.Unfinished(ctx, "")
 	if err != nil {
 		return nil, err
@@ -108,8 +108,8 @@ func (j *Journal) newestRecords(ctx context.Context, of func(string) *Overview) 
 	return err
 }
 
-// LastSources returns the sources of the newest run whose bundle has the script
-// path in it; nil where there is none.
+// LastSources returns the sources of the newest run whose bundle has the script path in it;
+// nil if there is none.
 func (j *Journal) LastSources(ctx context.Context, path string) (map[string]string, error) {
 	bundles, err := list(ctx, j, j.reads, func(scan func(...any) error) (string, error) {
 		var hash string

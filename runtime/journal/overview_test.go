@@ -55,7 +55,7 @@ func TestARunKeepsItsLocks(t *testing.T) {
 	}
 }
 
-// A run that ends while somebody looks is seen, as unfinished or as the last.
+// A run that ends during a read is seen, as unfinished or as the last.
 func TestOverviewsSeeARunThatEnds(t *testing.T) {
 	j := openTest(t, t.TempDir())
 	must(t, j.SaveBundle(t.Context(), "h", nil))
@@ -175,12 +175,12 @@ func TestUpgradeKeepsLogsAndParts(t *testing.T) {
 	must(t, j.Write(ctx, Logged{Stamp: Stamp{Run: "0000000002", Epoch: 1, At: time.Unix(0, 5)}, Level: "info", Message: "five"}))
 	logs, err := j.Logs(ctx, "0000000002", 0, 0)
 	must(t, err)
-	var said []string
+	var messages []string
 	for _, l := range logs {
-		said = append(said, l.Message)
+		messages = append(messages, l.Message)
 	}
-	if !slices.Equal(said, []string{"two", "four", "five"}) {
-		t.Errorf("the log is %q", said)
+	if !slices.Equal(messages, []string{"two", "four", "five"}) {
+		t.Errorf("the log is %q", messages)
 	}
 	if later, err := j.Logs(ctx, "0000000002", logs[0].Seq, 1); err != nil || len(later) != 1 || later[0].Message != "four" {
 		t.Errorf("behind the first line: %+v, %v", later, err)

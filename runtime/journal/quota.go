@@ -7,8 +7,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Bounds of what a run journals beside its log: a process that takes the run up has all
-// of it in memory.
+// Bounds of what a run journals beside its log: a process that resumes the run has all of
+// it in memory.
 const (
 	MostValue   = 1 << 20  // bytes of one value: a result, arguments, progress, a record, an error
 	MostName    = 4 << 10  // bytes of a step's name and key
@@ -23,21 +23,21 @@ const (
 	rowWeight = 256
 )
 
-// Purpose says what records are for: what begins something new is refused first.
+// Purpose says what records are for: those that start something new are refused first.
 type Purpose int64
 
 // The purposes, as the bytes beyond [MostHistory] that are left to each.
 const (
 	ToBegin Purpose = 0
 	ToEnd   Purpose = reserve / 2 // clean-up
-	ToKeep  Purpose = reserve     // whatever has happened: nobody may go beyond it
+	ToKeep  Purpose = reserve     // what has happened; the last bound
 )
 
 // Quota is how much of its bounds a run's history uses. The zero Quota is an empty
 // history's.
 type Quota struct {
 	used  int64
-	began int64 // what the journal had when the run was taken up
+	began int64 // what the journal had when the run was resumed
 	sizes map[slot]int64
 }
 
@@ -91,14 +91,14 @@ func (e *OverError) Error() string {
 	return fmt.Sprintf("%s has %d bytes, more than %d", e.What, e.Size, e.Most)
 }
 
-// QuotaOf returns the quota of a run that is taken up with history h.
+// QuotaOf returns the quota of a run that is resumed with history h.
 func QuotaOf(h *History) *Quota {
 	q := &Quota{}
 	h.rows(q.Row)
 	return q
 }
 
-// Row counts a row that the journal had when the run was taken up.
+// Row counts a row that the journal had when the run was resumed.
 func (q *Quota) Row(row Row) {
 	var parts [4]part
 	q.put(row.parts(parts[:0]))
@@ -147,8 +147,8 @@ func (q *Quota) put(parts []part) {
 	}
 }
 
-// most is the bound of the history. Only versions without these bounds have let a run
-// come beyond the reserve: such a run continues, and can be ended.
+// most returns the bound of the history. Only versions without these bounds let a run exceed
+// the reserve: such a run continues, and can be ended.
 func (q *Quota) most() int64 {
 	if q.began > MostHistory+reserve {
 		return q.began + reserve
@@ -169,7 +169,7 @@ func Size(r Record) int {
 	return int(size)
 }
 
-// parts appends the values of r. What only a parent or a person writes has none, and
+// parts appends the values of r. Records that only a parent or a user writes have none, and
 // neither has the log.
 func parts(out []part, r Record) []part {
 	switch r := r.(type) {
@@ -273,7 +273,7 @@ func errorPart(s slot, reason string, e *problem.Error) part {
 	if e != nil {
 		b, err := Marshal(e)
 		if err != nil {
-			size += MostValue // no journal takes it
+			size += MostValue // more than any bound
 		}
 		size += len(b)
 	}

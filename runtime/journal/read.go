@@ -23,8 +23,8 @@ type Run struct {
 	Locks        []string       `json:"locks,omitempty"`
 	Created      time.Time      `json:"created"`
 	Started      time.Time      `json:"started,omitzero"` // first worked on
-	Updated      time.Time      `json:"updated"`          // the last that is known of its work
-	Latest       time.Time      `json:"latest,omitzero"`  // its waits were reckoned no later than that; a clock that is behind it was set back
+	Updated      time.Time      `json:"updated"`          // the last change that is known
+	Latest       time.Time      `json:"latest,omitzero"`  // its waits were computed no later than that; a clock that is behind it was set back
 	Ended        time.Time      `json:"ended,omitzero"`
 	Outcome      Status         `json:"outcome,omitempty"` // known from RunEnding on
 	Reason       string         `json:"reason,omitempty"`
@@ -37,14 +37,14 @@ type Run struct {
 	Worked       time.Duration  `json:"worked,omitempty"` // nanoseconds, without waits, up to Resumed
 	Resumed      time.Time      `json:"resumed,omitzero"` // since when it is being worked on; zero while it waits
 	CancelAsked  time.Time      `json:"cancel_asked,omitzero"`
-	Left         []string       `json:"left,omitempty"` // what may have happened, or is half done, of one that was cancelled
+	Left         []string       `json:"left,omitempty"` // of a cancelled run: what may have happened, or is half done
 }
 
-// setBackBy is by how much a clock goes back before that is more than NTP's work.
+// setBackBy is how far a clock goes back if it is not just adjusted by NTP.
 const setBackBy = time.Minute
 
-// ClockSetBack reports whether the clock shows an earlier time than when the run came to
-// wait: whoever takes the run up now reckons anew how long it waits.
+// ClockSetBack reports whether the clock shows an earlier time than when the run started to
+// wait: the next process must compute again how long it waits.
 func (r Run) ClockSetBack(now time.Time) bool { return r.Latest.Sub(now) > setBackBy }
 
 // A step's records do not touch the run's row, which would make every commit
@@ -71,7 +71,7 @@ func scanRun(scan func(...any) error) (Run, error) {
 	return r, err
 }
 
-// Run returns a run; one that is not there is NotFound.
+// Run returns a run; NotFound if it does not exist.
 func (j *Journal) Run(ctx context.Context, id string) (Run, error) {
 	run, err := ParseRunID(id)
 	if err != nil {
@@ -88,14 +88,14 @@ func (j *Journal) oneRun(ctx context.Context, db querier, id string) (Run, error
 	return r, storeError(j.path, err)
 }
 
-// Filter narrows Runs; the zero Filter lets all through.
+// Filter narrows Runs; the zero Filter accepts all.
 type Filter struct {
 	Playbook string
 	Status   Status
 	Limit    int
 }
 
-// Runs returns the runs that f lets through, the newest first.
+// Runs returns the runs that f accepts, the newest first.
 func (j *Journal) Runs(ctx context.Context, f Filter) ([]Run, error) {
 	var where []string
 	var args []any
@@ -139,8 +139,8 @@ type Log struct {
 	Fields  json.RawMessage `json:"fields,omitempty"`
 }
 
-// Logs returns a run's log lines behind the one with seq after, in their order;
-// at most limit of them where that is not 0.
+// Logs returns a run's log lines behind the one with seq after, in their order; at most
+// limit of them, all if it is 0.
 func (j *Journal) Logs(ctx context.Context, run string, after int64, limit int) ([]Log, error) {
 	if limit <= 0 {
 		limit = -1
@@ -152,15 +152,14 @@ func (j *Journal) Logs(ctx context.Context, run string, after int64, limit int) 
 	}, `SELECT seq, run, at, level, step, message, fields FROM logs WHERE run = $1 AND seq > $2 ORDER BY seq LIMIT $3`, run, after, limit)
 }
 
-// Sources returns the files of a bundle, ordered by path. A bundle that is not
-// there is NotFound.
+// Sources returns the files of a bundle, ordered by path; NotFound if it does not exist.
 func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) {
 	var have int
 	if err := j.reads.QueryRowContext(ctx, `SELECT count(*) FROM bundles WHERE hash = $1`, bundle).Scan(&have); err != nil {
 		return nil, storeError(j.path, err)
 	}
 	if have == 0 {
-		return nil, &problem.Error{Kind: problem.NotFound, Message: "there is no bundle " + bundle + " in the journal", Work: problem.NotDone}
+		return nil, &problem.Error{Kind: problem.NotFound, Message: "bundle " + bundle + " is not in the journal", Work: problem.NotDone}
 	}
 	return list(ctx, j, j.reads, func(scan func(...any) error) (Source, error) {
 		var s Source
@@ -171,8 +170,8 @@ func (j *Journal) Sources(ctx context.Context, bundle string) ([]Source, error) 
 
 const lastRecordsQuery = `SELECT run, seq, at, data FROM records WHERE run = (SELECT recorded FROM playbooks WHERE playbook = $1) ORDER BY seq`
 
-// LastRecords returns what the newest run of playbook that recorded anything
-// recorded, in its order; none where none did.
+// LastRecords returns the records of the newest run of playbook that recorded anything, in
+// their order; none if no run did.
 func (j *Journal) LastRecords(ctx context.Context, playbook string) ([]RecordedRow, error) {
 	return list(ctx, j, j.reads, scanRecorded, lastRecordsQuery, playbook)
 }
@@ -184,7 +183,7 @@ func list[T any](ctx context.Context, j *Journal, db querier, scan func(func(...
 		out = append(out, v)
 		return nil
 	}, query, args...)
-	for i := range out { // now that the rows let go of their connection
+	for i := range out { // now that the rows have released their connection
 		if err == nil {
 			err = j.whole(ctx, db, &out[i])
 		}

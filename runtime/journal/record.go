@@ -24,10 +24,10 @@ type Record interface {
 // Stamp begins every record.
 type Stamp struct {
 	Run   string    `json:"run"`
-	Epoch int64     `json:"epoch"` // of the writer, as Adopt or RunCreated gave it
+	Epoch int64     `json:"epoch"` // of the writer, from Adopt or RunCreated
 	At    time.Time `json:"at"`
 	// Worked is how long the writer's process has worked on the run so far, without its
-	// waits, by a clock that nobody sets.
+	// waits, by a monotonic clock.
 	Worked time.Duration `json:"worked,omitempty"`
 }
 
@@ -55,7 +55,7 @@ func Encode(r Record) ([]byte, error) {
 func Decode(b []byte) (Record, error) {
 	var e envelope
 	if err := strict(b, &e); err != nil {
-		return nil, misuse("a record that is no record: %v", err)
+		return nil, misuse("a malformed record: %v", err)
 	}
 	of, ok := types[e.Type]
 	if !ok {
@@ -86,7 +86,7 @@ func Unpack(b []byte) (r Record, rest []byte, err error) {
 	body, b, whole := cut(b)
 	of, known := types[string(name)]
 	if !ok || !whole || !known {
-		return nil, nil, misuse("a packed record that is none, of type %q", name)
+		return nil, nil, misuse("a malformed packed record of type %q", name)
 	}
 	if r, err = of.unpack(body); err != nil {
 		return nil, nil, misuse("%s: %v", name, err)
@@ -94,7 +94,7 @@ func Unpack(b []byte) (r Record, rest []byte, err error) {
 	return r, b, nil
 }
 
-// cut takes bytes off b that begin with their number.
+// cut cuts bytes off b that begin with their number.
 func cut(b []byte) (part, rest []byte, ok bool) {
 	size, n := binary.Uvarint(b)
 	if n <= 0 {
@@ -157,7 +157,7 @@ func strict(b []byte, into any) error {
 		return err
 	}
 	if d.More() {
-		return errors.New("something follows it")
+		return errors.New("more data follows it")
 	}
 	return nil
 }
@@ -170,7 +170,7 @@ func nanos(t time.Time) any {
 	return t.UnixNano()
 }
 
-// text returns JSON for a column, NULL where there is none.
+// text returns JSON for a column, NULL if there is none.
 func text(raw json.RawMessage) any {
 	if len(raw) == 0 {
 		return nil

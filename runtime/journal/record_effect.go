@@ -7,29 +7,29 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// EffectState says what became of one call that changes something outside.
+// EffectState is the outcome of one call that changes something outside.
 type EffectState string
 
 // The states of an effect.
 const (
 	EffectOpen      EffectState = "open"     // it may or may not have happened
 	EffectIsDone    EffectState = "done"     //
-	EffectIsNotDone EffectState = "not_done" // it surely did not happen
+	EffectIsNotDone EffectState = "not_done" // it certainly did not happen
 )
 
-// UndoState is what an undo is at.
+// UndoState is the state of an undo.
 type UndoState string
 
 // The states of an undo.
 const (
 	UndoPending     UndoState = "pending"   //
 	UndoIsDone      UndoState = "done"      //
-	UndoVoid        UndoState = "void"      // what it would undo surely did not happen
-	UndoIsForgotten UndoState = "forgotten" // a person gave it up
+	UndoVoid        UndoState = "void"      // what it would undo certainly did not happen
+	UndoIsForgotten UndoState = "forgotten" // given up by a decision
 )
 
 // UndoSpec is a clean-up to come: everything that it needs besides what its
-// effect gave back.
+// effect returned.
 type UndoSpec struct {
 	N     int             `json:"n"`               // counts the run's undos from 0; they run from the last to the first
 	Fn    string          `json:"fn"`              //
@@ -40,10 +40,9 @@ type UndoSpec struct {
 	Granted json.RawMessage `json:"granted,omitempty"`
 }
 
-// EffectMarked comes before one call that changes something outside, in one
-// commit with the undo that the call's function names. A disruptive one takes the
-// run's locks in that commit; if another run holds one of them the record is refused
-// with ErrLockHeld.
+// EffectMarked precedes one call that changes something outside, in one commit with the undo
+// that the call's function names. A disruptive one acquires the run's locks in that commit;
+// if another run holds one of them the record is refused with ErrLockHeld.
 type EffectMarked struct {
 	Stamp
 	Step int             `json:"step"`
@@ -56,7 +55,7 @@ type EffectMarked struct {
 	Disruptive bool `json:"disruptive,omitempty"` // users of the appliance may notice it
 }
 
-// EffectProgress says: the call is half done, and this is how far it came.
+// EffectProgress records how far a call that is half done has come.
 type EffectProgress struct {
 	Stamp
 	Step     int             `json:"step"`
@@ -64,8 +63,8 @@ type EffectProgress struct {
 	Progress json.RawMessage `json:"progress"`
 }
 
-// EffectDone says: the call happened, and this is what came back. Its undo sees it. A
-// Result that is empty is not known; another EffectDone may tell it.
+// EffectDone records that the call happened, and its result, which its undo sees. An empty
+// Result is not known; another EffectDone may add it.
 type EffectDone struct {
 	Stamp
 	Step   int             `json:"step"`
@@ -73,8 +72,8 @@ type EffectDone struct {
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// EffectNotDone says: the call surely did not happen. VoidUndo says that its undo
-// has nothing to do; leave it where a part of the call may have happened.
+// EffectNotDone records that the call certainly did not happen. VoidUndo says that its undo
+// has nothing to do; leave it unset if a part of the call may have happened.
 type EffectNotDone struct {
 	Stamp
 	Step     int            `json:"step"`
@@ -83,20 +82,20 @@ type EffectNotDone struct {
 	VoidUndo bool           `json:"void_undo,omitempty"`
 }
 
-// UndoAdded says: a script asks for a clean-up of its own.
+// UndoAdded records a clean-up that a script registers itself.
 type UndoAdded struct {
 	Stamp
-	Step int      `json:"step"` // the step after which it was asked for
+	Step int      `json:"step"` // the step after which it was registered
 	Undo UndoSpec `json:"undo"`
 }
 
-// UndoDone says: undo N has done its work.
+// UndoDone records that undo N has done its work.
 type UndoDone struct {
 	Stamp
 	N int `json:"n"`
 }
 
-// UndoFailed says: an attempt at undo N failed, and another comes at NextAt.
+// UndoFailed records that an attempt at undo N failed, and is retried at NextAt.
 type UndoFailed struct {
 	Stamp
 	N      int            `json:"n"`
@@ -104,7 +103,7 @@ type UndoFailed struct {
 	NextAt time.Time      `json:"next_at,omitzero"`
 }
 
-// UndoForgotten says: a person gave undo N up.
+// UndoForgotten records that undo N was given up by a decision.
 type UndoForgotten struct {
 	Stamp
 	N int `json:"n"`
@@ -136,7 +135,7 @@ func (UndoForgotten) Type() string { return "undo_forgotten" }
 
 func (r EffectMarked) apply(w *conn) error {
 	if r.Disruptive {
-		if err := w.takeLocks(r.Run, r.At); err != nil {
+		if err := w.acquireLocks(r.Run, r.At); err != nil {
 			return err
 		}
 	}

@@ -39,9 +39,9 @@ func (j *Journal) Holders(ctx context.Context) (map[string]string, error) {
 	return out, err
 }
 
-// takeLocks takes all locks of a run, those that it does not hold yet, or none and
-// returns ErrLockHeld. Clean-up of a run that has ended takes none: it would keep them.
-func (w *conn) takeLocks(run string, at time.Time) error {
+// acquireLocks acquires all locks of a run that it does not hold yet, or none and returns
+// ErrLockHeld. The clean-up of a run that has ended acquires none: it would keep them.
+func (w *conn) acquireLocks(run string, at time.Time) error {
 	var names []string
 	var ended sql.NullInt64
 	if err := w.row(`SELECT locks, ended_at FROM runs WHERE id = $1`, run).Scan(parsed(&names), &ended); err != nil {
@@ -74,7 +74,7 @@ func (w *conn) releaseLocks(run string) error {
 	return err
 }
 
-// lockHeld can be mended by waiting.
+// lockHeld returns the error of a held lock. It is retryable.
 func lockHeld(name, run, playbook string) error {
 	return &problem.Error{
 		Kind: problem.Unavailable, Code: problem.LockHeld, Target: "lock " + name, Message: "held by run " + run + " of " + playbook,

@@ -69,7 +69,7 @@ func TestLocksAreTakenByTheFirstDisruptiveEffect(t *testing.T) {
 	j := openTest(t, dir)
 	ctx := t.Context()
 	a, b := needing(t, j, "first", "x", "y"), needing(t, j, "second", "z", "y")
-	holds(t, j, "begun")
+	holds(t, j, "starting")
 	must(t, j.Write(ctx, EffectMarked{Stamp: a, N: 0, Fn: "harmless"}))
 	holds(t, j, "after a harmless effect")
 	must(t, j.Write(ctx, disrupt(a, 1)))
@@ -77,7 +77,7 @@ func TestLocksAreTakenByTheFirstDisruptiveEffect(t *testing.T) {
 	holds(t, j, "after a disruptive effect", held...)
 	must(t, j.Write(ctx, disrupt(a.after(time.Hour), 2)))
 	if locks, err := j.Locks(ctx); err != nil || !locks[0].Taken.Equal(t0) || locks[0].Playbook != "first" {
-		t.Errorf("a second effect took them anew: %+v, %v", locks, err)
+		t.Errorf("a second effect acquired them again: %+v, %v", locks, err)
 	}
 
 	err := j.WriteAfter(ctx, []Record{starts(b, 1), Logged{Stamp: b, Message: "lazy"}}, []Record{Logged{Stamp: b, Message: "synced"}, disrupt(b, 0)})
@@ -333,7 +333,7 @@ func TestPurgeRemovesDecisions(t *testing.T) {
 	}
 }
 
-// oldJournal is one of version 3, the last without locks.
+// oldJournal is a journal of version 3, the last without locks.
 func oldJournal(t *testing.T, dir string, runs []oldRun) {
 	t.Helper()
 	steps, err := migrations()

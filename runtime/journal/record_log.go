@@ -11,16 +11,16 @@ type Logged struct {
 	Fields  json.RawMessage `json:"fields,omitempty"` // an object
 }
 
-// Recorded is what a script put on record about the world (ctx:record): Seq
-// counts the run's from 0, and one that is there already stays as it is.
+// Recorded is what a script recorded about the world (ctx:record). Seq counts the run's from
+// 0; an existing one is not replaced.
 type Recorded struct {
 	Stamp
 	Seq  int             `json:"seq"`
 	Data json.RawMessage `json:"data"`
 }
 
-// HookRan comes before a hook is run for an event, which Key names within its
-// run. A second one is ErrMisuse: a hook is run at most once.
+// HookRan precedes the execution of a hook for an event, which Key names within its run. A
+// second one is ErrMisuse: a hook is executed at most once.
 type HookRan struct {
 	Stamp
 	Key string `json:"key"`

@@ -6,15 +6,15 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Status is what a run is at.
+// Status is the status of a run.
 type Status string
 
 // The statuses of a run. The last four are outcomes too.
 const (
-	Created   Status = "created"   // nobody has worked on it yet
-	Running   Status = "running"   // some process works on it, or died while it did
+	Created   Status = "created"   // no process has worked on it yet
+	Running   Status = "running"   // a process works on it, or died while it did
 	Waiting   Status = "waiting"   // it continues by itself, at WakeAt
-	Parked    Status = "parked"    // it waits for a person
+	Parked    Status = "parked"    // it waits for a decision
 	Ending    Status = "ending"    // its outcome is known, undos are left
 	Done      Status = "done"      //
 	Skipped   Status = "skipped"   // there was nothing to do
@@ -27,55 +27,55 @@ func (s Status) Outcome() bool {
 	return s == Done || s == Skipped || s == Failed || s == Cancelled
 }
 
-// RunCreated begins a run. Its bundle must have been saved; its epoch, at least
-// 1, is what whoever created it may write with.
+// RunCreated creates a run. Its bundle must have been saved; its epoch, at least 1, is what
+// its creator may write with.
 type RunCreated struct {
 	Stamp
 	Playbook string `json:"playbook"`
 	Bundle   string `json:"bundle"`
 	Force    bool   `json:"force,omitempty"`
 	// Locks are names; of the runs that share one, one at a time may make disruptive
-	// changes. They are taken with the first such change, see [EffectMarked].
+	// changes. They are acquired with the first such change, see [EffectMarked].
 	Locks []string `json:"locks,omitempty"`
 }
 
-// RunResumed says: a process works on the run now, for the first time or again.
+// RunResumed records that a process works on the run now, for the first time or again.
 type RunResumed struct{ Stamp }
 
-// RunWaiting says: the run has freed its process, or does nothing, until an instant.
+// RunWaiting records that the run has freed its process, or does nothing, until an instant.
 type RunWaiting struct {
 	Stamp
-	For     string         `json:"for"`               // what for, such as "retry", "poll", "window"
+	For     string         `json:"for"`               // what it waits for, such as "retry", "poll", "window"
 	Until   time.Time      `json:"until"`             //
 	Failure bool           `json:"failure,omitempty"` // because a step failed: one more in Run.Failures
 	Error   *problem.Error `json:"error,omitempty"`   // the step's
 }
 
-// RunParked says: the run waits for a person.
+// RunParked records that the run waits for a decision.
 type RunParked struct {
 	Stamp
 	Reason string         `json:"reason"`
 	Error  *problem.Error `json:"error,omitempty"`
 }
 
-// RunDied says: the run's process ended without saying why, inside Step, or outside
-// any step where Step is negative. The next who adopts the run writes it.
+// RunDied records that the run's process ended without a result, inside Step, or outside any
+// step if Step is negative. The next adopter of the run writes it.
 type RunDied struct {
 	Stamp
 	Step int `json:"step"`
 }
 
-// RunEnding says: the run will end with Outcome, once its undos are done.
+// RunEnding records that the run will end with Outcome, once its undos are done.
 type RunEnding struct {
 	Stamp
 	Outcome Status         `json:"outcome"`
 	Reason  string         `json:"reason,omitempty"`
 	Error   *problem.Error `json:"error,omitempty"`
-	Left    []string       `json:"left,omitempty"` // what may have happened, or is half done, and what a person has to look at
+	Left    []string       `json:"left,omitempty"` // what may have happened, or is half done, and must be checked by hand
 }
 
-// RunEnded says: the run has ended, with Outcome, or with that of RunEnding where it
-// is "". Undos that are still pending stay for cleanup. Its locks are released.
+// RunEnded records that the run has ended, with Outcome, or with that of RunEnding if it is
+// "". Pending undos stay for cleanup. Its locks are released.
 type RunEnded struct {
 	Stamp
 	Outcome Status         `json:"outcome,omitempty"`
@@ -109,7 +109,7 @@ const stopClock = `worked = worked + CASE WHEN resumed_at IS NULL THEN 0 ELSE $3
 
 func (r RunCreated) apply(w *conn) error {
 	if r.Epoch < 1 {
-		return misuse("run %s begins with epoch %d", r.Run, r.Epoch)
+		return misuse("run %s starts with epoch %d", r.Run, r.Epoch)
 	}
 	if _, err := ParseRunID(r.Run); err != nil {
 		return misuse("%q cannot name a run", r.Run)
@@ -144,7 +144,7 @@ func (r RunWaiting) apply(w *conn) error {
 	}
 	return w.one(r, `UPDATE runs SET status = CASE status WHEN 'ending' THEN status ELSE 'waiting' END, wait_for = $4, wake_at = $5, error = $7,
 		failures = failures + $6, failing_since = CASE WHEN $6 > 0 THEN COALESCE(failing_since, $2) ELSE failing_since END, `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), r.For, nanos(r.Until), r.Failure, e)
+		WHERE id = $1 AND ended_at IS NULL`, r.Run, r.At.UnixNano(), w.work.stopped(r.Stamp), r.For, nanos(r.Until), r.Failure, e)
 }
 
 func (r RunParked) apply(w *conn) error {
@@ -157,7 +157,7 @@ func (r RunParked) apply(w *conn) error {
 		return err
 	}
 	return w.one(r, `UPDATE runs SET status = 'parked', wait_for = '', wake_at = NULL, reason = $4, error = $5, `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), r.Reason, e)
+		WHERE id = $1 AND ended_at IS NULL AND outcome IS NULL`, r.Run, r.At.UnixNano(), w.work.stopped(r.Stamp), r.Reason, e)
 }
 
 func (r RunDied) apply(w *conn) error {
@@ -178,7 +178,7 @@ func (r RunEnding) apply(w *conn) error {
 		return err
 	}
 	if !r.Outcome.Outcome() {
-		return misuse("no run ends as %q", r.Outcome)
+		return misuse("%q is not a valid outcome", r.Outcome)
 	}
 	left, err := listColumn(r.Left)
 	if err != nil {
@@ -195,7 +195,7 @@ func (r RunEnded) apply(w *conn) error {
 		return err
 	}
 	if r.Outcome != "" && !r.Outcome.Outcome() {
-		return misuse("no run ends as %q", r.Outcome)
+		return misuse("%q is not a valid outcome", r.Outcome)
 	}
 	var outcome any
 	if r.Outcome != "" {
@@ -203,7 +203,7 @@ func (r RunEnded) apply(w *conn) error {
 	}
 	err = w.one(r, `UPDATE runs SET status = COALESCE($4, outcome), outcome = COALESCE($4, outcome), ended_at = $2, wait_for = '', wake_at = NULL,
 		reason = CASE WHEN $5 = '' THEN reason ELSE $5 END, error = COALESCE($6, error), `+stopClock+`
-		WHERE id = $1 AND ended_at IS NULL AND COALESCE($4, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), w.work.stops(r.Stamp), outcome, r.Reason, e)
+		WHERE id = $1 AND ended_at IS NULL AND COALESCE($4, outcome) IS NOT NULL`, r.Run, r.At.UnixNano(), w.work.stopped(r.Stamp), outcome, r.Reason, e)
 	if err != nil {
 		return err
 	}
@@ -214,8 +214,8 @@ func (r RunEnded) apply(w *conn) error {
 	return w.releaseLocks(r.Run)
 }
 
-// one runs a statement that must change one row: a run that has ended, a step
-// that is done and the like are left alone by the statement's conditions.
+// one runs a statement that must change one row: its conditions exclude a run that has
+// ended, a step that is done and the like.
 func (w *conn) one(r Record, query string, args ...any) error {
 	n, err := w.exec(query, args...)
 	if err == nil && n != 1 {

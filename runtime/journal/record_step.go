@@ -7,20 +7,20 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// StepState is what a step is at.
+// StepState is the state of a step.
 type StepState string
 
 // The states of a step.
 const (
 	StepRunning  StepState = "started"  // an attempt is under way, or its process died
 	StepRetrying StepState = "retrying" // an attempt failed, another will come
-	StepIsDone   StepState = "done"     // its result stands
-	StepIsFailed StepState = "failed"   // its error stands
+	StepIsDone   StepState = "done"     // with its result
+	StepIsFailed StepState = "failed"   // with its error
 )
 
-// StepStarted says: an attempt at a step begins. Step counts the run's steps from 0
-// in the order of their first start. The first start of a step fixes its kind,
-// name and key, and its deadline where it has one.
+// StepStarted records that an attempt at a step starts. Step counts the run's steps from 0
+// in the order of their first start. The first start of a step fixes its kind, name and
+// key, and its deadline if it has one.
 type StepStarted struct {
 	Stamp
 	Step     int       `json:"step"`
@@ -31,15 +31,15 @@ type StepStarted struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 }
 
-// StepDone says: the step has its result.
+// StepDone records the step's result.
 type StepDone struct {
 	Stamp
 	Step   int             `json:"step"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// StepFailed says: an attempt failed. Another comes at NextAt, unless it is Final:
-// then the error is the step's outcome, for good.
+// StepFailed records a failed attempt. It is retried at NextAt, unless it is Final: then the
+// error is the step's outcome, for good.
 type StepFailed struct {
 	Stamp
 	Step    int            `json:"step"`
@@ -49,7 +49,7 @@ type StepFailed struct {
 	Final   bool           `json:"final,omitempty"`
 }
 
-// DeadlineSet returns a started step a deadline, unless it has one already.
+// DeadlineSet sets the deadline of a started step, unless it has one.
 type DeadlineSet struct {
 	Stamp
 	Step     int       `json:"step"`

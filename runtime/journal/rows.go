@@ -65,14 +65,14 @@ func AppendRow(b []byte, row Row) ([]byte, error) {
 	return append(b, body...), nil
 }
 
-// Collector puts a history together from the bytes that [AppendRow] made, which come in
-// pieces. The zero Collector is ready.
+// Collector assembles a history from the bytes that [AppendRow] made, which come in pieces.
+// The zero Collector is ready to use.
 type Collector struct {
 	history History
-	rest    []byte // of a row that has not come whole
+	rest    []byte // of a row that is not complete yet
 }
 
-// Add takes the next piece, and keeps nothing of it.
+// Add adds the next piece. It does not keep b.
 func (c *Collector) Add(piece []byte) error {
 	c.rest = append(c.rest, piece...)
 	at := c.rest
@@ -91,7 +91,7 @@ func (c *Collector) Add(piece []byte) error {
 	}
 }
 
-// History returns what has come, once all has, and forgets it.
+// History returns the history once all pieces were added, and resets c.
 func (c *Collector) History() (*History, error) {
 	if len(c.rest) > 0 {
 		return nil, misuse("a history that ends within a row")
@@ -101,7 +101,7 @@ func (c *Collector) History() (*History, error) {
 	return &h, nil
 }
 
-// row takes the row at the head of b and returns its length, 0 while it is not whole.
+// row decodes the row at the head of b and returns its length, 0 while it is not complete.
 func (c *Collector) row(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil

@@ -21,7 +21,7 @@ func at(t *time.Time) column {
 		case int64:
 			*t = time.Unix(0, n).UTC()
 		default:
-			return fmt.Errorf("%T is no instant", v)
+			return fmt.Errorf("%T is not an instant", v)
 		}
 		return nil
 	}
@@ -36,7 +36,7 @@ func bytesOf(v any) ([]byte, error) {
 	case []byte:
 		return append([]byte(nil), s...), nil
 	}
-	return nil, fmt.Errorf("%T is no text", v)
+	return nil, fmt.Errorf("%T is not text", v)
 }
 
 // raw reads JSON as it was written; NULL is nil.

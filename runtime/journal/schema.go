@@ -13,8 +13,8 @@ import (
 // object is a table, index, view or trigger of a database.
 type object struct{ kind, name string }
 
-// schema returns the statements that made what is in a database. What SQLite makes by
-// itself has none.
+// schema returns the statements that created the objects of a database. Those that SQLite
+// creates by itself have none.
 func schema(ctx context.Context, db querier) (map[object]string, error) {
 	rows, err := db.QueryContext(ctx, `SELECT type, name, coalesce(sql, '') FROM sqlite_schema`)
 	if err != nil {
@@ -33,24 +33,24 @@ func schema(ctx context.Context, db querier) (map[object]string, error) {
 	return out, rows.Err()
 }
 
-// checkSchema refuses a database that has more, less or other than the migrations up to
-// its version make: a trigger would be executed by whoever writes the journal.
+// checkSchema refuses a database whose objects differ from those that the migrations up to
+// its version create: a trigger would be executed by whatever process writes the journal.
 func checkSchema(ctx context.Context, db querier, path string, steps []string) error {
 	have, err := schema(ctx, db)
 	if err != nil {
 		return storeError(path, err)
 	}
-	want, err := schemaOf(ctx, steps)
+	expected, err := schemaOf(ctx, steps)
 	if err != nil {
 		return err
 	}
 	var odd []string
 	for o, text := range have {
-		if made, ok := want[o]; !ok || made != text {
+		if made, ok := expected[o]; !ok || made != text {
 			odd = append(odd, fmt.Sprintf("%s %q", o.kind, o.name))
 		}
 	}
-	for _, o := range slices.Collect(maps.Keys(want)) {
+	for _, o := range slices.Collect(maps.Keys(expected)) {
 		if _, ok := have[o]; !ok {
 			odd = append(odd, fmt.Sprintf("no %s %q", o.kind, o.name))
 		}
@@ -66,7 +66,7 @@ func checkSchema(ctx context.Context, db querier, path string, steps []string) e
 	}
 }
 
-// schemaOf returns the schema that migrations make.
+// schemaOf returns the schema that migrations create.
 func schemaOf(ctx context.Context, steps []string) (_ map[object]string, err error) {
 	db, err := openDB("/schema", "memory", 1) // of this connection alone
 	if err != nil {

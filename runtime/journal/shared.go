@@ -21,7 +21,7 @@ const (
 	sharedDepth = 8   // of parts within parts
 )
 
-// sharedMark stands before the id of a part, in place of it.
+// sharedMark precedes the id that replaces a part.
 const sharedMark = 1
 
 // split returns a JSON value with its large parts replaced by what put returns for them;
@@ -62,7 +62,7 @@ func (s *splitter) value() (depth int, err error) {
 		s.text()
 		return s.replace(begin, sharedText, 0)
 	case '{', '[':
-		s.take(1)
+		s.copy(1)
 		s.within++
 		for {
 			s.copyUntil(func(c byte) bool { return c > ' ' && c != ',' && c != ':' })
@@ -70,7 +70,7 @@ func (s *splitter) value() (depth int, err error) {
 				return depth, nil
 			}
 			if c := s.in[s.at]; c == '}' || c == ']' {
-				s.take(1)
+				s.copy(1)
 				s.within--
 				return s.replace(begin, sharedValue, depth)
 			}
@@ -81,13 +81,13 @@ func (s *splitter) value() (depth int, err error) {
 			depth = max(depth, inner)
 		}
 	default:
-		s.take(1)
+		s.copy(1)
 		s.copyUntil(func(c byte) bool { return c <= ' ' || c == ',' || c == ':' || c == '}' || c == ']' })
 		return 0, nil
 	}
 }
 
-func (s *splitter) take(n int) {
+func (s *splitter) copy(n int) {
 	s.out = append(s.out, s.in[s.at:s.at+n]...)
 	s.at += n
 }
@@ -97,7 +97,7 @@ func (s *splitter) copyUntil(end func(byte) bool) {
 	for s.at+n < len(s.in) && !end(s.in[s.at+n]) {
 		n++
 	}
-	s.take(n)
+	s.copy(n)
 }
 
 func (s *splitter) text() {
@@ -108,7 +108,7 @@ func (s *splitter) text() {
 		}
 		n++
 	}
-	s.take(min(n+1, len(s.in)-s.at))
+	s.copy(min(n+1, len(s.in)-s.at))
 }
 
 // replace replaces what was copied since begin, if it is large enough.
@@ -184,7 +184,7 @@ func (w *conn) split(run string, raw json.RawMessage, whole bool) (any, error) {
 	return string(out), err
 }
 
-// share stores a part of a run's value, unless it is there.
+// share stores a part of a run's value, unless it is stored already.
 func (w *conn) share(run string, body []byte) (id int64, err error) {
 	hash := sha256.Sum256(body)
 	id, known := w.parts[hash]
@@ -249,7 +249,7 @@ func (w *conn) unshare(run string) error {
 	return nil
 }
 
-// partCache remembers what was read of shared values, which never change.
+// partCache caches shared values, which never change.
 type partCache struct {
 	mu    sync.Mutex
 	known map[int64][]byte
@@ -270,7 +270,7 @@ func (p *partCache) get(ctx context.Context, db querier, id int64) ([]byte, erro
 	}
 	if err := db.QueryRowContext(ctx, partQuery, id).Scan(&body); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
-			err = fmt.Errorf("shared value %d is not there", id)
+			err = fmt.Errorf("shared value %d is missing", id)
 		}
 		return nil, err
 	}
@@ -301,7 +301,7 @@ func values(row any) []*json.RawMessage {
 	}
 }
 
-// whole puts the shared parts of a row in their places.
+// whole replaces the ids of shared parts in a row by the parts.
 func (j *Journal) whole(ctx context.Context, db querier, row any) error {
 	for _, value := range values(row) {
 		out, err := join(*value, func(id int64) ([]byte, error) { return j.parts.get(ctx, db, id) })

@@ -19,8 +19,8 @@ import (
 
 const fileName = "moonseal.db"
 
-// dsn returns the file at path for SQLite. Foreign keys and full sync are per
-// connection, and a connection without them must not be.
+// dsn returns the data source name of the file at path. Foreign keys and full sync are set
+// per connection; no connection may lack them.
 func dsn(path, mode string) string {
 	q := url.Values{
 		"mode": {mode}, "_txlock": {"immediate"}, "_busy_timeout": {"5000"},
@@ -59,8 +59,8 @@ type conn struct {
 	work  workload                    // the writer's; outlives the connection
 }
 
-// openConn opens the writing connection, refuses what it cannot write, and
-// brings it up to date.
+// openConn opens the writing connection, refuses a journal that it cannot write, and
+// upgrades it.
 func openConn(ctx context.Context, path string, steps []string, o Options) (_ *conn, err error) {
 	db, err := openDB(path, "rw", 1)
 	if err != nil {
@@ -99,13 +99,13 @@ func openConn(ctx context.Context, path string, steps []string, o Options) (_ *c
 	if mode != "wal" {
 		return nil, &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "this file system cannot hold the journal (no shared memory)", Work: problem.NotDone,
-			Hint: "put the state folder on a local disk",
+			Hint: "move the state directory to a local disk",
 		}
 	}
 	return w, w.upgrade(ctx, path, have, steps, o)
 }
 
-// upgrade brings the journal up to date, after a copy of it.
+// upgrade upgrades the journal, after it has copied it.
 func (w *conn) upgrade(ctx context.Context, path string, have int, steps []string, o Options) error {
 	log := o.Log
 	if log == nil {
@@ -116,7 +116,7 @@ func (w *conn) upgrade(ctx context.Context, path string, have int, steps []strin
 		if err != nil {
 			return err
 		}
-		log.Info("journal copied before its upgrade; to go back, restore the copy with the version of moonseal before",
+		log.Info("journal copied before its upgrade; to go back, restore the copy with the previous version of moonseal",
 			"copy", backup, "from", have, "to", len(steps))
 	}
 	return migrate(ctx, w.c, path, have, steps)
@@ -164,7 +164,7 @@ func (w *conn) row(query string, args ...any) *sql.Row {
 	return s.QueryRowContext(w.ctx, args...)
 }
 
-// makeState makes the state folder, and refuses one that others can write.
+// makeState creates the state directory, and refuses one that others can write.
 func makeState(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return storeError(dir, err)
@@ -176,15 +176,15 @@ func makeState(dir string) error {
 	if st.Mode().Perm()&0o022 != 0 {
 		return &problem.Error{
 			Kind: problem.Usage, Target: dir, Work: problem.NotDone,
-			Message: fmt.Sprintf("others can write the state folder (mode %04o)", st.Mode().Perm()), Hint: "chmod go-w " + dir,
+			Message: fmt.Sprintf("others can write the state directory (mode %04o)", st.Mode().Perm()), Hint: "chmod go-w " + dir,
 		}
 	}
 	return nil
 }
 
-// makeFile makes the database's file where there is none, and the person's own:
-// SQLite's would be 0644. The state folder must be locked: closing the file
-// drops the locks that SQLite has on it in this process.
+// makeFile creates the database's file if it is missing, readable by its owner only:
+// SQLite's would be 0644. The state directory must be locked: closing the file drops the
+// locks that SQLite has on it in this process.
 func makeFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -205,5 +205,5 @@ func missing(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return storeError(path, err)
 	}
-	return &problem.Error{Kind: problem.NotFound, Target: path, Message: "there is no journal yet", Hint: "nothing has run with this state folder", Work: problem.NotDone}
+	return &problem.Error{Kind: problem.NotFound, Target: path, Message: "there is no journal yet", Hint: "no playbook has run with this state directory", Work: problem.NotDone}
 }

@@ -25,7 +25,7 @@ type request struct {
 	lazy  []Record // queued before it, by calls that do not wait
 	recs  []Record
 	fn    func(*conn) error
-	done  chan error // nil where nobody waits
+	done  chan error // nil if no caller waits
 	err   error      // why it was refused, without harm to the others
 }
 
@@ -48,16 +48,17 @@ func newRequest(lazy, recs []Record) (*request, error) {
 	return &request{run: first.Run, epoch: first.Epoch, lazy: lazy, recs: recs}, nil
 }
 
-// writer owns the writing connection, and its queue. Whoever waits for a request
-// and finds the turn free commits the whole queue, and answers the others: alone,
-// a write costs no change of goroutines. A goroutine commits what nobody waits for.
+// writer owns the writing connection, and its queue. A caller that waits for a request and
+// finds the turn free commits the whole queue, and answers the others: without concurrent
+// callers, a write needs no switch of goroutines. A goroutine commits what no caller waits
+// for.
 type writer struct {
 	path  string
 	steps []string
 	clock clockwork.Clock
 	log   *slog.Logger
-	ctx   context.Context //nolint:containedctx // without end: a commit is not broken off
-	turn  chan struct{}   // has room for one: who takes the queue and commits it holds it
+	ctx   context.Context //nolint:containedctx // without end: a commit is not aborted
+	turn  chan struct{}   // a mutex: held to empty the queue and commit it
 	conn  *conn           // the turn's; nil after a failure, until it is opened again
 	work  workload        // the turn's
 	part  *int64          // the turn's; see conn.last
@@ -65,12 +66,12 @@ type writer struct {
 
 	mu     sync.Mutex
 	queue  []*request
-	wait   int           // requests in queue that someone waits for
+	wait   int           // requests in queue that a caller waits for
 	lazy   int           // lazy records in queue
-	room   chan struct{} // closed, and replaced, when the queue was taken
+	room   chan struct{} // closed, and replaced, when the queue was emptied
 	timed  bool          // the timer runs, which bounds how long lazy records wait
 	due    bool          // it has ended
-	last   error         // of the last commit, nil when it went well
+	last   error         // of the last commit, nil if it succeeded
 	lost   error         // why lazy records were lost at the end
 	closed bool
 
@@ -117,7 +118,7 @@ func (w *writer) do(ctx context.Context, r *request) error {
 			w.lead(r.run, done)
 			<-w.turn
 		case <-gone:
-			if w.takeBack(r) {
+			if w.withdraw(r) {
 				return ctx.Err()
 			}
 			gone = nil // it is being committed, which is short
@@ -125,26 +126,26 @@ func (w *writer) do(ctx context.Context, r *request) error {
 	}
 }
 
-// lead commits the queue, and with it what done waits for, unless that was
-// committed by the last one who had the turn.
+// lead commits the queue, and with it what done waits for, unless the last holder of the
+// turn has committed that.
 func (w *writer) lead(run string, done chan error) {
 	if len(done) > 0 {
 		return
 	}
 	if run != w.alone {
-		runtime.Gosched() // who else is about to write comes along; on one processor nobody would
+		runtime.Gosched() // so that concurrent writers join this commit; with GOMAXPROCS=1 none would
 	}
-	batch, _, _ := w.take()
+	batch, _, _ := w.nextBatch()
 	w.alone = run
 	if slices.ContainsFunc(batch, func(r *request) bool { return r.run != run }) {
 		w.alone = ""
 	}
 	if len(batch) > 0 {
-		w.giveBack(w.commit(merge(batch)))
+		w.requeue(w.commit(merge(batch)))
 	}
 }
 
-func (w *writer) takeBack(r *request) bool {
+func (w *writer) withdraw(r *request) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i := slices.Index(w.queue, r)
@@ -166,7 +167,7 @@ func (w *writer) queueLazy(ctx context.Context, r *request) error {
 		if w.lazy == 0 || w.lazy+len(r.lazy) <= mostLazy {
 			w.queue = append(w.queue, r)
 			w.lazy += len(r.lazy)
-			quiet := w.timed && w.lazy < mostLazy/2 // the goroutine need not know yet
+			quiet := w.timed && w.lazy < mostLazy/2 // no need to wake the goroutine yet
 			w.mu.Unlock()
 			if !quiet {
 				w.ring()
@@ -176,7 +177,7 @@ func (w *writer) queueLazy(ctx context.Context, r *request) error {
 		room, last := w.room, w.last
 		w.mu.Unlock()
 		if last != nil {
-			return last // the disk takes nothing, and the memory no more
+			return last // the disk cannot be written, and the queue is full
 		}
 		select {
 		case <-room:
@@ -202,22 +203,22 @@ func (w *writer) close() error {
 	return w.lost
 }
 
-// run is the goroutine. It commits lazy records when the timer says that they
-// have waited enough for a commit to go with, or when there are very many.
+// run is the goroutine. It commits lazy records when they have waited for LazyDelay, or when
+// there are very many.
 func (w *writer) run() {
 	defer close(w.finished)
 	var timer clockwork.Timer
 	var due <-chan time.Time
 	for {
 		w.turn <- struct{}{}
-		batch, delay, ended := w.take()
+		batch, delay, ended := w.nextBatch()
 		if len(batch) > 0 {
-			w.giveBack(w.commit(merge(batch)))
+			w.requeue(w.commit(merge(batch)))
 			<-w.turn
 			continue
 		}
 		if ended {
-			break // with the turn: there is nothing to commit to any more
+			break // with the turn: nothing can be committed any longer
 		}
 		<-w.turn
 		if delay > 0 {
@@ -240,9 +241,9 @@ func (w *writer) run() {
 	}
 }
 
-// take returns the whole queue when it is to be committed. Else, where lazy
-// records wait in it and the timer does not run, it says for how long to set it.
-func (w *writer) take() (batch []*request, delay time.Duration, ended bool) {
+// nextBatch empties the queue and returns it if it must be committed now. Else, if lazy
+// records wait in it and the timer does not run, it returns for how long to set it.
+func (w *writer) nextBatch() (batch []*request, delay time.Duration, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	full := w.lazy >= mostLazy/2 && w.last == nil
@@ -265,10 +266,10 @@ func (w *writer) take() (batch []*request, delay time.Duration, ended bool) {
 	return nil, LazyDelay, false
 }
 
-// giveBack puts lazy records that could not be written at the head of the
-// queue, unless the journal is being closed.
-func (w *writer) giveBack(again []*request) {
-	if len(again) == 0 {
+// requeue puts lazy records that could not be written at the head of the queue, unless the
+// journal is being closed.
+func (w *writer) requeue(failed []*request) {
+	if len(failed) == 0 {
 		return
 	}
 	w.mu.Lock()
@@ -277,8 +278,8 @@ func (w *writer) giveBack(again []*request) {
 		w.lost = w.last
 		return
 	}
-	w.queue = append(again, w.queue...)
-	for _, r := range again {
+	w.queue = append(failed, w.queue...)
+	for _, r := range failed {
 		w.lazy += len(r.lazy)
 	}
 }

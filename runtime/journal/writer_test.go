@@ -19,19 +19,19 @@ import (
 // meanwhile shares the next commit.
 func hold(t *testing.T, j *Journal) (release func()) {
 	t.Helper()
-	begun, end := make(chan struct{}), make(chan struct{})
+	started, end := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		done <- j.w.do(context.Background(), &request{fn: func(*conn) error { close(begun); <-end; return nil }})
+		done <- j.w.do(context.Background(), &request{fn: func(*conn) error { close(started); <-end; return nil }})
 	}()
-	<-begun
+	<-started
 	return func() {
 		close(end)
 		must(t, <-done)
 	}
 }
 
-// queued waits until n requests that someone waits for are in the queue.
+// queued waits until n requests that a caller waits for are in the queue.
 func queued(j *Journal, n int) {
 	for {
 		j.w.mu.Lock()

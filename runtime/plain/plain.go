@@ -1,12 +1,9 @@
-// Package plain makes text of others safe to show. What nodes, CAs, proxies and
-// scripts say may hold escape sequences, line breaks and bidi controls: shown as they
-// are, these rewrite the terminal, forge a line of a log or reverse a name.
+// Package plain makes foreign text safe to show. The words of nodes, CAs, proxies and
+// scripts may hold escape sequences, line breaks and bidi controls: shown as they are,
+// these rewrite the terminal, forge a line of a log or reverse a name. The example shows
+// how it is used.
 //
-//	w := plain.NewWriter(os.Stdout)                   // no control but line break and tab passes
-//	plain.Fprintf(w, "%s failed: %s\n", name, err)    // nor do these, from within a value
-//	line := plain.Line(err.Error())
-//
-// Text is escaped once, at the edge: the journal and --json have it as it came.
+// Text is escaped once, at the edge: the journal and --json have it unescaped.
 package plain
 
 import (
@@ -51,8 +48,8 @@ func unsafe(r rune) bool {
 	return r == utf8.RuneError || unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
-// Fprintf is [fmt.Fprintf], but escapes each argument as [Line] does: what breaks
-// lines is the format alone.
+// Fprintf is [fmt.Fprintf], but escapes each argument as [Line] does: only the format can
+// break lines.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	safe := make([]any, len(args))
 	for i, arg := range args {
@@ -73,7 +70,7 @@ func (v value) Format(f fmt.State, verb rune) {
 	_, _ = io.WriteString(f, Line(fmt.Sprintf(fmt.FormatString(f, verb), v.v)))
 }
 
-// Writer escapes what is written to it as [Text] does. Each write must hold whole
+// Writer escapes what is written to it as [Text] does. Each write must hold complete
 // characters.
 type Writer struct{ w io.Writer }
 
@@ -91,7 +88,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Raw returns what a Writer writes to, and any other writer as it is: for JSON, which
+// Raw returns the writer below a Writer, and any other writer as it is: for JSON, which
 // escapes by itself, and for a program's own escape sequences.
 func Raw(w io.Writer) io.Writer {
 	if p, ok := w.(*Writer); ok {

@@ -4,10 +4,10 @@ package problem
 // survives the wire, where a cause does not. "" for errors that no program tells apart.
 type Code string
 
-// The codes of what a person or a program asks of runs.
+// The codes of errors that programs tell apart.
 const (
-	NoRun       Code = "no_run"       // there is no such run
-	NoPlaybook  Code = "no_playbook"  // there is no such playbook
+	NoRun       Code = "no_run"       // no run has the id
+	NoPlaybook  Code = "no_playbook"  // no playbook has the name
 	HasScript   Code = "has_script"   // the playbook's script exists
 	RunEnded    Code = "run_ended"    // the run has ended
 	RunUnended  Code = "run_unended"  // the run has not ended
@@ -24,6 +24,7 @@ const (
 	Unloadable  Code = "unloadable"   // the run's scripts no longer load
 	TooLarge    Code = "too_large"    // a value, or a run's history, breaks a bound of the journal
 	StateInUse  Code = "state_in_use" // another process has the state directory
+	StateFailed Code = "state_failed" // the state directory cannot be read or written
 )
 
 // HasCode reports whether err is, or wraps, an [Error] with code c.

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Network returns the error of a request that got no whole answer. Only an error
-// from before the request was sent is NotDone.
+// Network returns the error of a request that got no complete answer. Only an error from
+// before the request was sent is NotDone.
 func Network(err error) *Error {
 	if mine, ok := errors.AsType[*Error](err); ok {
 		return mine
@@ -39,7 +39,7 @@ func Network(err error) *Error {
 	case errors.As(err, &op) && strings.HasPrefix(op.Op, "socks"):
 		e.Message, e.Work = fmt.Sprintf("cannot connect through the SOCKS proxy %v: %s", op.Source, cause(op.Err)), NotDone
 		if strings.Contains(op.Err.Error(), "authentication failed") { // net/http has no other sign of it
-			e.Kind, e.Hint = Auth, "the proxy does not take the name and the password of proxy in the config"
+			e.Kind, e.Hint = Auth, "the proxy does not accept the name and the password of proxy in the config"
 		}
 	case errors.As(err, &op) && op.Op == "dial":
 		e.Message, e.Work = "cannot connect: "+op.Err.Error(), NotDone
@@ -56,11 +56,11 @@ func Network(err error) *Error {
 }
 
 // cause drops the URL that net/http puts before its errors: it may hold a
-// token, and the target is named already. It says in words what an end of the
+// token, and the target is named already. It puts into words what an end of the
 // stream means.
 func cause(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return "it was closed before the whole answer had come"
+		return "closed before the complete answer arrived"
 	}
 	for {
 		var next interface{ Unwrap() error }
@@ -76,7 +76,7 @@ func cause(err error) string {
 	if text := err.Error(); !strings.HasPrefix(text, "stream error: ") { // HTTP/2's word for one request of several
 		return text
 	}
-	return "the other side broke the answer off"
+	return "the other side aborted the answer"
 }
 
 // Status returns the error of an HTTP answer with a status of 400 or more; server
@@ -101,8 +101,8 @@ func Status(status int, header http.Header, server string, now time.Time) *Error
 	return e
 }
 
-// LongestRetry bounds what a server may ask for: one that says "in ten years" would
-// keep a run from trying until its certificate has expired.
+// LongestRetry bounds what a server may ask for: with "in ten years" a run would not retry
+// until its certificate has expired.
 const LongestRetry = 24 * time.Hour
 
 // RetryAfter reads a Retry-After header (RFC 9110 section 10.2.3), at most

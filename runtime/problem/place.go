@@ -13,8 +13,8 @@ type Place struct {
 	Source string `json:"source,omitempty"` // the line's text
 }
 
-// Excerpt is the line with its number, and under it a caret where the column is
-// known; of a long line the part around it. It is "" where the text is not known.
+// Excerpt returns the line with its number, and under it a caret if the column is known;
+// of a long line the part around it. It is "" if the text is not known.
 //
 //	3 | if x = 1 then
 //	  |      ^
@@ -34,7 +34,7 @@ func (p *Place) Excerpt() string {
 	if column < 1 {
 		return out
 	}
-	// Tabs stay tabs, so that the caret stands under its column.
+	// Tabs stay tabs, so that the caret is under its column.
 	pad := strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return r

@@ -7,8 +7,8 @@ import (
 	"os/exec"
 )
 
-// Reason is what the system says of a file, a program or a socket, without the call
-// and the name that Go puts before it: they are the error's target already.
+// Reason returns the system's words about a file, a program or a socket, without the call
+// and the name that Go puts before them: they are the error's target already.
 func Reason(err error) string {
 	for {
 		switch e := err.(type) { //nolint:errorlint // what is wrapped otherwise has words of its own

@@ -35,7 +35,7 @@ func (m *memory) add(job Job, at time.Time) bool {
 	return true
 }
 
-// replace returns e what may change in a job.
+// replace updates what may change in a job.
 func (m *memory) replace(e *entry, job Job) {
 	if e.state == active {
 		return
@@ -113,8 +113,8 @@ func (m *memory) Sync(ctx context.Context) (added int, err error) {
 	return added, nil
 }
 
-// sync adds a run that the queue lacks. A job that it has knows more than the journal
-// did when it was read.
+// sync adds a run that the queue lacks. A job that it has is newer than the journal was
+// when it was read.
 func (m *memory) sync(w Waiting, unfinished map[string]bool) (added bool) {
 	if m.index.byRun[w.Job.Run] != nil {
 		return false

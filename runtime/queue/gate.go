@@ -6,30 +6,29 @@ import (
 	"time"
 )
 
-// lookAgain is how often the gate looks at the clock and the locks at the least
-// while jobs wait.
-const lookAgain = time.Second
+// recheckEvery is how often the gate reads the clock and the locks at least while jobs
+// wait.
+const recheckEvery = time.Second
 
-// setBack is by how much a clock goes back before that is more than NTP's work.
+// setBack is how far a clock goes back if it is not just adjusted by NTP.
 const setBack = time.Minute
 
-// gate begins the work on what is due, in as many slots as there are, until ctx
-// ends.
+// gate starts the work on due jobs, in as many slots as there are, until ctx ends.
 func (m *memory) gate(ctx context.Context) {
 	defer close(m.gateDone)
 	failing := false
 	for ctx.Err() == nil {
-		err := m.look(ctx)
+		err := m.grantReady(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
-			m.opt.Log.Error("cannot read which locks are held; runs that wait for one stay where they are, trying again each second", slog.Any("err", err))
+			m.opt.Log.Error("cannot read which locks are held; runs that wait for one keep waiting, retried each second", slog.Any("err", err))
 		}
 		failing = err != nil
 		m.rest(ctx)
 	}
 }
 
-// look grants what may go now.
-func (m *memory) look(ctx context.Context) error {
+// grantReady grants slots to the jobs that may run now.
+func (m *memory) grantReady(ctx context.Context) error {
 	m.mu.Lock()
 	now := m.now()
 	m.checkClock(now)
@@ -48,23 +47,23 @@ func (m *memory) look(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.index.released != released {
-		h = holders{} // what was reserved may be held by now; that a job was settled makes the gate look again
+		h = holders{} // what was reserved may be held by now; the end of that job wakes the gate again
 	}
 	m.holders = h
 	m.grant(ctx, now)
-	m.looked = changes
+	m.checked = changes
 	if err != nil {
-		m.looked = 0
+		m.checked = 0
 	}
 	m.notify()
 	return err
 }
 
-// checkClock makes due what waits until a moment that a wrong clock had. What is
-// too early waits again.
+// checkClock makes all waiting jobs due if the clock was set back: their moments may come
+// from a wrong clock. Those that are early wait again.
 func (m *memory) checkClock(now time.Time) {
 	if back := m.seen.Sub(now); back > setBack {
-		m.opt.Log.Warn("the clock was set back: all runs that wait are looked at", slog.String("by", back.Round(time.Second).String()))
+		m.opt.Log.Warn("the clock was set back: all runs that wait are checked", slog.String("by", back.Round(time.Second).String()))
 		m.index.ripenAll(now)
 		m.changes++
 	}
@@ -93,11 +92,11 @@ func (m *memory) grant(ctx context.Context, now time.Time) {
 	}
 }
 
-// rest waits for a change, or until it is time to look.
+// rest waits for a change, or until the next job is due.
 func (m *memory) rest(ctx context.Context) {
 	m.mu.Lock()
 	now := m.now()
-	until := now.Add(lookAgain)
+	until := now.Add(recheckEvery)
 	if len(m.index.waiting) > 0 {
 		until = earlier(until, m.index.waiting[0].at)
 	}

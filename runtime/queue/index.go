@@ -16,7 +16,7 @@ const (
 	active               // it is being worked on
 )
 
-// entry is a job, and where it stands.
+// entry is a job and its state.
 type entry struct {
 	job       Job
 	tries     int
@@ -41,7 +41,7 @@ type index struct {
 	byRun      map[string]*entry
 	byPlaybook map[string]*entry
 	waiting    byTime
-	due        []*entry // what goes first stands first
+	due        []*entry // in the order in which they run
 	active     map[*entry]struct{}
 	tenants    map[string]*load
 	reserved   map[string]int // how many active jobs were granted with a lock's name
@@ -57,7 +57,7 @@ func newIndex() *index {
 	}
 }
 
-// add takes in a job that waits until its time.
+// add adds a job that waits until its time.
 func (x *index) add(job Job, at time.Time) {
 	x.seq++
 	e := &entry{job: job, at: at, seq: x.seq}
@@ -78,7 +78,7 @@ func (x *index) wait(e *entry, at time.Time) {
 	heap.Push(&x.waiting, e)
 }
 
-// activate returns e a slot, and reserves its locks.
+// activate grants e a slot, and reserves its locks.
 func (x *index) activate(e *entry, c *call) {
 	x.leave(e)
 	e.state, e.call = active, c
@@ -89,7 +89,7 @@ func (x *index) activate(e *entry, c *call) {
 	}
 }
 
-// leave takes e out of wherever it stands.
+// leave removes e from the list of its state.
 func (x *index) leave(e *entry) {
 	switch e.state {
 	case waiting:
@@ -111,7 +111,7 @@ func (x *index) leave(e *entry) {
 	}
 }
 
-// ripen moves what is due at now out of the heap, and reports whether anything was.
+// ripen moves the jobs that are due at now out of the heap, and reports whether there were any.
 func (x *index) ripen(now time.Time) (was bool) {
 	for len(x.waiting) > 0 && !x.waiting[0].at.After(now) {
 		e, _ := heap.Pop(&x.waiting).(*entry)
@@ -121,7 +121,7 @@ func (x *index) ripen(now time.Time) (was bool) {
 	return was
 }
 
-// ripenAll makes due what waits.
+// ripenAll makes all waiting jobs due.
 func (x *index) ripenAll(now time.Time) {
 	for len(x.waiting) > 0 {
 		e, _ := heap.Pop(&x.waiting).(*entry)
@@ -137,7 +137,7 @@ func (x *index) makeDue(e *entry) {
 	x.count(e, 1, 0)
 }
 
-// count keeps how many jobs of e's tenant, and with Locks, there are.
+// count counts the jobs of e's tenant, and those with Locks.
 func (x *index) count(e *entry, dues, actives int) {
 	e.tenant = x.tenants[e.job.Tenant]
 	if e.tenant == nil {
@@ -154,7 +154,7 @@ func (x *index) count(e *entry, dues, actives int) {
 	}
 }
 
-// order puts first what expires first, then what was due first.
+// order sorts by expiry, then by the time at which jobs were due.
 func order(a, b *entry) int {
 	if az, bz := a.job.Expires.IsZero(), b.job.Expires.IsZero(); az != bz {
 		if az {

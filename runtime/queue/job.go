@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Job is a run that has to be worked on.
+// Job is a run that must be worked on.
 type Job struct {
 	Run      string    // the run's id
 	Playbook string    // one unfinished job each
 	Tenant   string    // for fair shares; "" is a tenant too
-	Locks    []string  // names that the run waits for; empty for a run that waits for none
-	Expires  time.Time // what expires first goes first; zero: last
+	Locks    []string  // names that the run waits for; empty for none
+	Expires  time.Time // the earliest runs first; zero is last
 }
 
 // Waiting is a job that is not being worked on, and since or until when.
@@ -35,7 +35,7 @@ type Cancelled string
 const (
 	NotFound   Cancelled = ""        // the run has no job
 	WasWaiting Cancelled = "waiting" // its job is gone
-	WasRunning Cancelled = "running" // the context of its Work has ended, or will begin ended
+	WasRunning Cancelled = "running" // the context of its Work has ended, or will have when it starts
 )
 
 func (j Job) check() error {
@@ -45,7 +45,7 @@ func (j Job) check() error {
 	return nil
 }
 
-// sortedSet returns a copy, which is no longer the caller's to change.
+// sortedSet returns a sorted copy without duplicates.
 func sortedSet(names []string) []string {
 	set := slices.Clone(names)
 	slices.Sort(set)

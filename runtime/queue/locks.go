@@ -16,29 +16,29 @@ type holders struct {
 // that may last for days.
 func (x *index) candidates(h holders) iter.Seq2[*entry, string] {
 	return func(yield func(*entry, string) bool) {
-		wanted := map[string]bool{}
+		needed := map[string]bool{}
 		for _, e := range x.due {
-			if !yield(e, x.blocker(e, h, wanted)) {
+			if !yield(e, x.blocker(e, h, needed)) {
 				return
 			}
 			if x.keptBack(e, h) {
 				continue
 			}
 			for _, name := range e.job.Locks {
-				wanted[name] = true
+				needed[name] = true
 			}
 		}
 	}
 }
 
-// blocker returns a lock of e's that is held, reserved, or wanted by a job before
-// it. What the run itself holds does not block it: those before it wait for it.
-func (x *index) blocker(e *entry, h holders, wanted map[string]bool) string {
+// blocker returns a lock of e's that is held, reserved, or needed by a job before it. What
+// the run itself holds does not block it: the jobs before it wait for it.
+func (x *index) blocker(e *entry, h holders, needed map[string]bool) string {
 	for _, name := range e.job.Locks {
 		if h.holds(e.job.Run, name) {
 			continue
 		}
-		if h.heldFrom(e.job.Run, name) || x.reserved[name] > 0 || wanted[name] {
+		if h.heldFrom(e.job.Run, name) || x.reserved[name] > 0 || needed[name] {
 			return name
 		}
 	}

@@ -19,9 +19,9 @@ type memory struct {
 	halted   bool
 	stopping bool
 	closed   bool
-	changes  uint64    // how often something changed that the gate has to look at
-	looked   uint64    // the changes that the gate has seen
-	seen     time.Time // the clock, when the gate looked last
+	changes  uint64    // how often something changed that the gate must check
+	checked  uint64    // the changes that the gate has checked
+	seen     time.Time // the clock at the gate's last check
 
 	wake     chan struct{}      // for the gate
 	gateDone chan struct{}      // closed when the gate has ended
@@ -112,8 +112,8 @@ func (m *memory) Idle(ctx context.Context) error {
 	for {
 		m.mu.Lock()
 		m.ripen()
-		// What is due after a look that left all slots free waits for locks.
-		idle := len(m.index.active) == 0 && (len(m.index.due) == 0 || m.looked == m.changes)
+		// What is due after a check that left all slots free waits for locks.
+		idle := len(m.index.active) == 0 && (len(m.index.due) == 0 || m.checked == m.changes)
 		stopping, changed := m.stopping, m.nextChange()
 		m.mu.Unlock()
 		switch {
@@ -132,7 +132,7 @@ func (m *memory) Idle(ctx context.Context) error {
 
 // The methods below are called with the lock held.
 
-// announce lets the gate, Idle and Free look again.
+// announce makes the gate, Idle and Free check again.
 func (m *memory) announce() {
 	m.changes++
 	m.notify()
@@ -142,7 +142,7 @@ func (m *memory) announce() {
 	}
 }
 
-// notify lets Idle and Free look again.
+// notify makes Idle and Free check again.
 func (m *memory) notify() {
 	if m.changed != nil {
 		close(m.changed)
@@ -157,7 +157,7 @@ func (m *memory) nextChange() <-chan struct{} {
 	return m.changed
 }
 
-// ripen makes due what is; the gate's timer may be for that.
+// ripen makes due the jobs whose time has come; the gate's timer may be about to.
 func (m *memory) ripen() {
 	if m.index.ripen(m.now()) {
 		m.announce()

@@ -40,7 +40,7 @@ func TestCancelBetweenWorkAndItsResult(t *testing.T) {
 			if was := m.Cancel("1"); was != WasRunning {
 				t.Errorf("%q", was)
 			}
-			m.settle(e, r, false)
+			m.finish(e, r, false)
 			if w := m.Waiting(); len(w) != 1 || w[0].At.After(m.now()) || w[0].Lock != "" {
 				t.Fatalf("not due again: %+v", w)
 			}

@@ -8,18 +8,18 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// Queue says which run is worked on when. It is safe for concurrent use. Its
-// contract is queuetest.Run.
+// Queue decides which run is worked on when. It is safe for concurrent use. Its contract
+// is queuetest.Run.
 type Queue interface {
-	// Start begins to work on what is due. The values of ctx reach Work; its end
-	// does not: that is Stop's.
+	// Start starts to work on due jobs. The values of ctx reach Work; its end does not:
+	// use Stop.
 	Start(ctx context.Context) error
 	// Sync adds the runs that Options.Unfinished has and the queue lacks. It changes
 	// no job: what the queue has may be newer than what was read.
 	Sync(ctx context.Context) (added int, err error)
 	// Enqueue adds a job that is due at the given time, zero being now, unless
-	// its playbook has an unfinished one. If that is of the same run, it takes
-	// over Locks, Expires and Tenant, and is brought forward if it waits for
+	// its playbook has an unfinished one. If that is of the same run, its Locks,
+	// Expires and Tenant are updated, and it is brought forward if it waits for
 	// longer; if it is being worked on, it runs again at the given time at the
 	// latest, whatever its Result, and stays as it is.
 	Enqueue(job Job, at time.Time) (added bool, err error)
@@ -45,32 +45,31 @@ type Queue interface {
 	// SetConcurrency lets n jobs be worked on at once from now on. Those that
 	// are being worked on continue, even if they are more.
 	SetConcurrency(n int) error
-	// Recheck looks at once which locks are free.
+	// Recheck checks at once which locks are free.
 	Recheck()
 	// Idle returns when nothing is being worked on and what is due, if anything,
 	// waits for locks, or when ctx ends.
 	Idle(ctx context.Context) error
-	// Halt begins nothing new from now on. What runs, and jobs that are added,
-	// are left to Stop.
+	// Halt starts no more work from now on. What runs, and jobs that are added, are
+	// left to Stop.
 	Halt()
-	// Stop begins nothing new and waits for the running Work. When ctx ends, it
-	// ends the contexts of what still runs, with ErrStopped, and waits for that.
-	// Until then the queue takes jobs; then it is closed. A second Stop returns
-	// ErrClosed.
+	// Stop starts no more work and waits for the running Work. When ctx ends, it ends
+	// the contexts of what still runs, with ErrStopped, and waits for that. Until then
+	// the queue accepts jobs; then it is closed. A second Stop returns ErrClosed.
 	Stop(ctx context.Context) error
 }
 
 // Options say how a queue works. Concurrency and Work are needed.
 type Options struct {
 	Concurrency int // jobs worked on at once, 1 to 10,000; see [Queue.SetConcurrency]
-	// Work works on a job until its context ends, and obeys that at once. It is
+	// Work works on a job, and must return soon when its context ends. It is
 	// called in many goroutines, and may be called for a run that has ended.
 	Work func(ctx context.Context, job Job) Result
-	// Unfinished returns the runs of the journal that have to be worked on, and
-	// when; nil: none.
+	// Unfinished returns the runs of the journal that must be worked on, and when;
+	// nil: none.
 	Unfinished func(ctx context.Context) ([]Waiting, error)
-	// Held returns the id of the run that holds each lock, as the journal has
-	// it; nil: none is held.
+	// Held returns the id of the run that holds each lock, as the journal has it; nil:
+	// none is held.
 	Held  func(ctx context.Context) (map[string]string, error)
 	Clock clockwork.Clock // nil: the real one; decides what is due
 	Log   *slog.Logger    // nil: discard

@@ -2,8 +2,8 @@ package queue
 
 import "time"
 
-// Result says what becomes of a job; make it with Done, Wait, WaitForLocks or
-// Retry. The zero Result is a bug of Work's, and taken as a retry.
+// Result says what happens to a job next; make it with Done, Wait, WaitForLocks or Retry.
+// The zero Result is a bug of Work's, and treated as a retry.
 type Result struct {
 	kind  kind
 	until time.Time
@@ -25,7 +25,7 @@ const (
 func Done() Result { return Result{kind: done} }
 
 // Wait frees the worker until the given time; zero is now. The run waits for no
-// locks any more.
+// locks any longer.
 func Wait(until time.Time) Result { return Result{kind: wait, until: until} }
 
 // WaitForLocks frees the worker until none of the locks is held by another run.
@@ -35,7 +35,7 @@ func WaitForLocks(names []string) Result {
 
 // Retry is for what has nothing to do with the run, such as a process that
 // cannot be started: again after 1, 2, 4, … seconds, 5 minutes at most. A step
-// that failed has back-offs of its own; they are a Wait.
+// that failed has backoffs of its own; they are a Wait.
 func Retry(err error) Result { return Result{kind: retry, err: err} }
 
 const longestBackoff = 5 * time.Minute

@@ -18,12 +18,12 @@ func (m *memory) work(ctx context.Context, e *entry) {
 	}
 	var r Result
 	// Deferred, so that the slot is free even if Work ends its goroutine.
-	defer func() { m.settle(e, r, errors.Is(context.Cause(ctx), ErrCancelled)) }()
+	defer func() { m.finish(e, r, errors.Is(context.Cause(ctx), ErrCancelled)) }()
 	r = m.call(ctx, e.job)
 }
 
-// begin reports whether Work is to be called: after Halt it is only for a run
-// that was cancelled, and the others are left to the next start.
+// begin reports whether Work must be called: after Halt only for a run that was cancelled;
+// the others are left to the next start.
 func (m *memory) begin(ctx context.Context, e *entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -46,9 +46,9 @@ func (m *memory) call(ctx context.Context, j Job) (r Result) {
 	return m.opt.Work(ctx, j)
 }
 
-// settle frees the slot of a job that Work has returned from, and ends the job or
-// lets it wait. sawCancel says that Work's context had ended by Cancel.
-func (m *memory) settle(e *entry, r Result, sawCancel bool) {
+// finish frees the slot of a job that Work has returned from, and ends the job or
+// makes it wait. sawCancel says that Work's context had ended by Cancel.
+func (m *memory) finish(e *entry, r Result, sawCancel bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e.call.end(nil)
@@ -65,8 +65,8 @@ func (m *memory) settle(e *entry, r Result, sawCancel bool) {
 	m.announce()
 }
 
-// next lets a job wait for what its result says, or until the time again, if that
-// is earlier.
+// next makes a job wait for what its result says, or until the time again, if that is
+// earlier.
 func (m *memory) next(e *entry, r Result, again time.Time) {
 	now := m.now()
 	at, tries, locks := now, 0, []string(nil)

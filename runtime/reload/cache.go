@@ -9,11 +9,11 @@ import (
 	"github.com/jonboulle/clockwork"
 )
 
-// cache is the text of files, by what the file system says of them. It is the
-// one copy of the folder: all that is made of it shares its strings.
+// cache holds the text of files with their stamps. It is the one copy of the folder:
+// whatever is made of it shares its strings.
 type cache struct {
 	clock clockwork.Clock
-	rest  time.Duration // a file is at rest when it was not touched for so long
+	rest  time.Duration // a file is at rest when it was not changed for so long
 	files map[string]*file
 	round int
 }
@@ -22,13 +22,13 @@ type file struct {
 	name   string
 	stamp  stamp
 	text   string
-	moving bool // it was touched just before it was read: it may be half written
-	doubt  bool // it is read at the next look, whatever its stamp
-	round  int  // the last look that saw it
+	moving bool // it was changed just before it was read: it may be half written
+	doubt  bool // it is read next time whatever its stamp
+	round  int  // the last reading that met it
 }
 
-// stamp changes with a file's contents. The change time cannot be set by a
-// program, as the modification time can.
+// stamp changes with a file's contents: unlike the modification time, the change time
+// cannot be set by a program.
 type stamp struct {
 	device, inode    uint64
 	size             int64
@@ -48,7 +48,7 @@ func newCache(clock clockwork.Clock, rest time.Duration) *cache {
 	return &cache{clock: clock, rest: rest, files: map[string]*file{}}
 }
 
-// begin begins a look at the folder.
+// begin starts a reading of the folder.
 func (c *cache) begin() { c.round++ }
 
 // end forgets the files that were not seen since begin.
@@ -56,7 +56,7 @@ func (c *cache) end() {
 	maps.DeleteFunc(c.files, func(_ string, f *file) bool { return f.round != c.round })
 }
 
-// distrust makes the next look read every file.
+// distrust makes the next reading read every file.
 func (c *cache) distrust() {
 	for _, f := range c.files {
 		f.doubt = true
@@ -89,7 +89,7 @@ func (c *cache) read(name string, info fs.FileInfo, text string) {
 	f.moving = c.clock.Now().Sub(time.Unix(0, touched)).Abs() < c.rest
 }
 
-// moving reports whether the file was touched just before it was read.
+// moving reports whether the file was changed just before it was read.
 func (c *cache) moving(name string) bool {
 	f := c.files[name]
 	return f != nil && f.moving

@@ -16,30 +16,31 @@ type script struct {
 	text     string // as it was last loaded, well or not
 	good     []*Playbook
 	problems []*problem.Error // of text
-	asked    bool             // [Options.Last] was asked
+	asked    bool             // [Options.Last] was called
 }
 
 // library is what is known of a file that is for require only, or has hooks.
 type library struct {
 	text     string
-	good     string // of hooks: as they were last in order, "" for never
+	good     string // of hooks: the last good text, "" for none
 	problems []*problem.Error
 }
 
-// difference is what a look at the folder found.
+// difference is what has changed in the folder.
 type difference struct {
 	scripts []string // to be loaded: changed themselves, or in need of what did
 	libs    []string // changed, among them those that are gone
 	removed []string // scripts that are gone
-	waiting bool     // there is more, that may be half done
+	waiting bool     // there are more changes, which may be half done
 }
 
 func (d *difference) empty() bool {
 	return len(d.scripts) == 0 && len(d.libs) == 0 && len(d.removed) == 0 && !d.waiting
 }
 
-// compare tells what is to be done about the tree. What may be half written, or
-// half replaced, waits, and with it what may need it; now makes nothing wait.
+// compare returns in what the tree differs from what was loaded. What may be half
+// written, or half replaced, waits, and with it what may need it; with now nothing
+// waits.
 func (r *Reloader) compare(tree *bundle.Tree, now bool) *difference {
 	c := &comparison{r: r, tree: tree, now: now, moving: map[string]bool{}}
 	c.missing()
@@ -52,11 +53,11 @@ type comparison struct {
 	r      *Reloader
 	tree   *bundle.Tree
 	now    bool
-	moving map[string]bool // tenants with a library that may be half written; "" is everyone's
+	moving map[string]bool // tenants with a library that may be half written; "" for one of all tenants
 	d      difference
 }
 
-// wait reports whether the file is to be left alone for now.
+// wait reports whether the file must be left out for now.
 func (c *comparison) wait(name string) bool {
 	if c.now || !c.r.cache.moving(name) {
 		return false
@@ -65,8 +66,8 @@ func (c *comparison) wait(name string) bool {
 	return true
 }
 
-// missing finds what is gone. Some editors, and people with mv, take a file away
-// before they put its successor there, so it must stay away for a while.
+// missing finds what is gone. Some editors, and mv by hand, remove a file before they
+// put its successor there, so it must stay away for a while.
 func (c *comparison) missing() {
 	at := c.r.clock.Now()
 	gone := map[string]time.Time{}
@@ -112,8 +113,8 @@ func (r *Reloader) known() iter.Seq[string] {
 	}
 }
 
-// leftOut reports whether a problem of reading the folder is about the file, or
-// about a folder that it stands in: nothing can be said of it then.
+// leftOut reports whether a problem of reading the folder is about the file, or about
+// a folder above it: then it is unknown whether the file exists.
 func leftOut(problems []*problem.Error, name string) bool {
 	return slices.ContainsFunc(problems, func(e *problem.Error) bool {
 		place := fileOf(e)
@@ -159,9 +160,9 @@ func (c *comparison) scripts() {
 	slices.Sort(c.d.scripts)
 }
 
-// affected returns the test whether a script needs one of the libraries that have
-// changed. One that is broken may need any that it can reach; in a tenant a new
-// library takes the place of the one of that name under lib/.
+// affected returns a function that reports whether a script needs one of the libraries
+// that have changed. A broken script may need any that it can reach; in a tenant a new
+// library replaces the one of that name under lib/.
 func (c *comparison) affected() func(name string, s *script) bool {
 	changed, added, tenants := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	hooks := slices.ContainsFunc(c.d.libs, bundle.Hook)
@@ -172,7 +173,7 @@ func (c *comparison) affected() func(name string, s *script) bool {
 	return func(name string, s *script) bool {
 		tenant := bundle.Tenant(name)
 		switch {
-		case hooks: // a part of every playbook, also a new one
+		case hooks: // a hook, a new one too, is a part of every playbook
 			return true
 		case !tenants[""] && !tenants[tenant]:
 			return false
@@ -185,7 +186,7 @@ func (c *comparison) affected() func(name string, s *script) bool {
 	}
 }
 
-// scriptsOf returns all that may return playbooks, sorted.
+// scriptsOf returns the files that may return playbooks, sorted.
 func scriptsOf(tree *bundle.Tree) []string {
 	var names []string
 	for name := range tree.Files {
@@ -197,8 +198,8 @@ func scriptsOf(tree *bundle.Tree) []string {
 	return names
 }
 
-// lost reports whether a playbook is no longer where it was: another script that
-// was refused because of its name may have it now.
+// lost reports whether a playbook is no longer there: another script, refused before
+// because of its name, may have the name now.
 func lost(was, is []*Playbook) bool {
 	return slices.ContainsFunc(was, func(p *Playbook) bool {
 		return !slices.ContainsFunc(is, func(q *Playbook) bool { return p.Name == q.Name })

@@ -9,9 +9,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// hooks returns the tree with the hooks that count: in place of one that is broken,
-// which would be missing in all playbooks, what it was when it was last in order.
-// The problems are those of the ones that are broken.
+// hooks returns the tree with the hooks to use: a broken one, which would be missing in
+// all playbooks, is replaced by its last good version. The problems are those of the
+// broken ones.
 func (r *Reloader) hooks(ctx context.Context, tree *bundle.Tree, d *difference) (*bundle.Tree, map[string][]*problem.Error, error) {
 	l := newLoading(tree, r.options.Load)
 	problems := map[string][]*problem.Error{}
@@ -25,7 +25,7 @@ func (r *Reloader) hooks(ctx context.Context, tree *bundle.Tree, d *difference) 
 		if err != nil {
 			return nil, nil, err
 		}
-		l.take(nil, loaded)
+		l.collect(nil, loaded)
 		problems = l.problems
 	}
 	fixed := *tree
@@ -48,7 +48,7 @@ func (r *Reloader) hooks(ctx context.Context, tree *bundle.Tree, d *difference) 
 
 func (l *loading) hooked() bool { return slices.ContainsFunc(l.libs[""], bundle.Hook) }
 
-// keepHooks takes over which hooks are broken, and the texts of the others.
+// keepHooks records which hooks are broken, and the texts of the others.
 func (r *Reloader) keepHooks(broken map[string][]*problem.Error) {
 	for name, lib := range r.libs {
 		if !bundle.Hook(name) {

@@ -59,7 +59,7 @@ func TestBrokenHookLeavesTheLastGoodOne(t *testing.T) {
 	w.wantSource(w.now(), "hooks/chat.lua", "")
 }
 
-// A hook that a library breaks, and mends again.
+// A hook that a library breaks, and fixes again.
 func TestHookThatItsLibraryBreaks(t *testing.T) {
 	hook := `local say = require "lib.say" say() ` + oneHook
 	w := newWorld(t, map[string]string{"a.lua": script("1"), "hooks/chat.lua": hook, "lib/say.lua": "return function() end"}).start()

@@ -8,8 +8,8 @@ import (
 	"moonseal/runtime/bundle"
 )
 
-// recall returns broken scripts that have no good version, as after a restart, the
-// one that [Options.Last] remembers. Each is asked for once. The error is ctx's.
+// recall loads the version that [Options.Last] returns for broken scripts that have no
+// good one, as after a restart. It asks once for each. The error is ctx's.
 func (r *Reloader) recall(ctx context.Context, names []string) error {
 	if r.options.Last == nil {
 		return nil
@@ -37,7 +37,7 @@ func (r *Reloader) recall(ctx context.Context, names []string) error {
 }
 
 // recalled are scripts whose sources can be loaded together: no two of them have
-// another text for the same file.
+// different texts for one file.
 type recalled struct {
 	scripts []string
 	files   map[string]string
@@ -61,8 +61,8 @@ func (b *recalled) add(name string, sources map[string]string) bool {
 	return true
 }
 
-// recallAll loads them as the folder's scripts are. What does not load any more
-// is left out: the script is broken, and says so already.
+// recallAll loads them as the folder's scripts are. What no longer loads is left out:
+// the script's own problem is logged already.
 func (r *Reloader) recallAll(ctx context.Context, b *recalled) error {
 	if len(b.scripts) == 0 {
 		return nil
@@ -83,6 +83,6 @@ func (r *Reloader) recallAll(ctx context.Context, b *recalled) error {
 			s.good = append(s.good, &Playbook{*p, sources})
 		}
 	}
-	r.log.Info("broken scripts go on with the last good version that is remembered", "scripts", names(b.scripts))
+	r.log.Info("broken scripts run as their last good version, recalled from the journal", "scripts", names(b.scripts))
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Loaded is what [Options.Load] found in the files that it was given.
+// Loaded is what [Options.Load] found in its files.
 type Loaded struct {
 	Playbooks []*bundle.Playbook
 	Problems  []*problem.Error // each with its Place
@@ -23,8 +23,8 @@ const (
 	loadTime     = time.Minute
 )
 
-// maxFailures is how many calls may fail in one round before the rest of the
-// scripts is left for the next.
+// maxFailures is how many calls may fail in one round; the remaining scripts are then
+// left for the next.
 const maxFailures = 40
 
 // loading is one round of loading.
@@ -37,13 +37,13 @@ type loading struct {
 	// What was found. A script without playbooks has problems.
 	playbooks map[string][]*bundle.Playbook
 	problems  map[string][]*problem.Error // by file
-	given     map[string]bool             // files that were loaded
+	passed    map[string]bool             // files that were passed to load
 }
 
 func newLoading(tree *bundle.Tree, load func(context.Context, map[string]string) (*Loaded, error)) *loading {
 	l := &loading{
 		load: load, tree: tree, libs: map[string][]string{},
-		playbooks: map[string][]*bundle.Playbook{}, problems: map[string][]*problem.Error{}, given: map[string]bool{},
+		playbooks: map[string][]*bundle.Playbook{}, problems: map[string][]*problem.Error{}, passed: map[string]bool{},
 	}
 	for name := range tree.Files {
 		if bundle.Library(name) {
@@ -54,8 +54,8 @@ func newLoading(tree *bundle.Tree, load func(context.Context, map[string]string)
 }
 
 // all loads the scripts, in batches, with the libraries that they can require,
-// and the libraries libs, which no script may need. The error is that nothing can
-// be loaded now, whatever is in the scripts.
+// and the libraries libs, which no script may need. It fails if nothing can be loaded
+// now, whatever is in the scripts.
 func (l *loading) all(ctx context.Context, scripts, libs []string) error {
 	libs = slices.DeleteFunc(slices.Clone(libs), func(name string) bool { _, there := l.tree.Files[name]; return !there })
 	for len(scripts) > 0 || len(libs) > 0 {
@@ -72,19 +72,19 @@ func (l *loading) all(ctx context.Context, scripts, libs []string) error {
 	return nil
 }
 
-// batch loads scripts. When that fails as a whole, as it does when a script ends
-// the process that loads it, halves of them are tried until it is known which.
+// batch loads scripts. If that fails as a whole, as when a script ends the process that
+// loads it, it bisects them to find which.
 func (l *loading) batch(ctx context.Context, scripts, libs []string) error {
 	loaded, err := l.call(ctx, scripts, libs)
 	if err == nil {
-		l.take(scripts, loaded)
+		l.collect(scripts, loaded)
 		return nil
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if l.failures++; l.failures == 1 {
-		// Without scripts it must work, else it is not their fault.
+		// If it fails without scripts too, they are not the cause.
 		if _, err := l.call(ctx, nil, libs); err != nil {
 			return err
 		}
@@ -93,13 +93,13 @@ func (l *loading) batch(ctx context.Context, scripts, libs []string) error {
 		e := *problem.From(err)
 		l.blame(scripts[0], &problem.Error{
 			Kind: problem.Script, Message: "cannot be loaded: " + e.Error(), Cause: err,
-			Hint: "loading a script only builds its playbooks: what takes long or more memory than limits.memory belongs into run",
+			Hint: "loading a script only builds its playbooks: what takes long, or more memory than limits.memory, belongs in run",
 		})
 		return nil
 	}
 	if l.failures > maxFailures {
 		for _, name := range scripts {
-			l.blame(name, &problem.Error{Kind: problem.Script, Message: "was not loaded: too many scripts fail", Hint: "mend the others, then: moonseal reload"})
+			l.blame(name, &problem.Error{Kind: problem.Script, Message: "not loaded: too many scripts fail", Hint: "fix the others, then: moonseal reload"})
 		}
 		return nil
 	}
@@ -129,15 +129,15 @@ func (l *loading) call(ctx context.Context, scripts, libs []string) (*Loaded, er
 		}
 	}
 	for name := range files {
-		l.given[name] = true
+		l.passed[name] = true
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, loadTime, fmt.Errorf("not loaded after %s", loadTime))
 	defer cancel()
 	return l.load(ctx, files)
 }
 
-// take sorts what was loaded by file.
-func (l *loading) take(scripts []string, loaded *Loaded) {
+// collect sorts what was loaded by file.
+func (l *loading) collect(scripts []string, loaded *Loaded) {
 	for _, p := range loaded.Playbooks {
 		l.playbooks[p.File] = append(l.playbooks[p.File], p)
 	}
@@ -161,7 +161,7 @@ func (l *loading) take(scripts []string, loaded *Loaded) {
 
 // needs is the problem of a script that raised no error of its own.
 func needs(libs []string) *problem.Error {
-	e := &problem.Error{Kind: problem.Script, Message: "does not load, for a script that it requires raises an error"}
+	e := &problem.Error{Kind: problem.Script, Message: "does not load: a script that it requires raises an error"}
 	if len(libs) > 0 {
 		e.Hint = "see the error in " + libs[0]
 	}

@@ -2,7 +2,6 @@ package reload
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -11,8 +10,8 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// load loads what is different, and then what an other script's name stood in the
-// way of. When that cannot be done at all, nothing has changed.
+// load reloads changed scripts, then retries those rejected for a name conflict that is
+// now gone. If it fails, nothing has changed.
 func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) error {
 	tree, hooks, err := r.hooks(ctx, tree, d)
 	if err != nil {
@@ -23,19 +22,19 @@ func (r *Reloader) load(ctx context.Context, tree *bundle.Tree, d *difference) e
 		return err
 	}
 	if r.commit(l, d) {
-		again := &difference{scripts: r.broken(tree, d.scripts)}
-		if err := l.all(ctx, again.scripts, nil); err != nil {
+		retried := &difference{scripts: r.broken(tree, d.scripts)}
+		if err := l.all(ctx, retried.scripts, nil); err != nil {
 			return err
 		}
-		r.commit(l, again)
+		r.commit(l, retried)
 	}
 	r.libraryProblems(l)
 	r.keepHooks(hooks)
 	return r.recall(ctx, d.scripts)
 }
 
-// commit takes over what was loaded. It reports whether a playbook has left the
-// script that it was in.
+// commit stores what was loaded. It reports whether a playbook has left the script that
+// it was in.
 func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 	for _, name := range d.removed {
 		left = left || len(r.scripts[name].good) > 0
@@ -69,8 +68,8 @@ func (r *Reloader) commit(l *loading, d *difference) (left bool) {
 	return left
 }
 
-// playbooks returns what was found its sources. A playbook that is as it was stays
-// the same.
+// playbooks returns what was found with its sources. A playbook that has not changed
+// stays the same value.
 func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook, tree *bundle.Tree) []*Playbook {
 	good := make([]*Playbook, 0, len(found))
 	var sources []Source
@@ -92,9 +91,9 @@ func (r *Reloader) playbooks(was []*Playbook, found []*bundle.Playbook, tree *bu
 	return good
 }
 
-// libraryProblems takes over what is wrong with libraries. A problem that comes
-// from running one shows only when a script that needs it is loaded, so it stays
-// while such a script is broken.
+// libraryProblems stores the problems of libraries. One that comes from running a
+// library shows only when a script that needs it is loaded, so it stays while such a
+// script is broken.
 func (r *Reloader) libraryProblems(l *loading) {
 	waits := map[string]bool{} // tenants with broken scripts
 	for name, s := range r.scripts {
@@ -102,7 +101,7 @@ func (r *Reloader) libraryProblems(l *loading) {
 			waits[bundle.Tenant(name)], waits[""] = true, true
 		}
 	}
-	for name := range l.given {
+	for name := range l.passed {
 		lib := r.libs[name]
 		switch {
 		case lib == nil:
@@ -114,8 +113,8 @@ func (r *Reloader) libraryProblems(l *loading) {
 	}
 }
 
-// merge returns all that is live, and all that is wrong. Of two playbooks with one
-// name that counts whose file is called like it, else the first by file.
+// merge returns the live playbooks and all problems. Of two playbooks with one name
+// the one whose file has that name wins, else the first by file.
 func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
 	problems = slices.Clone(r.left)
 	if r.failed != nil {
@@ -138,9 +137,9 @@ func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
 			if r.prefer(p, first) {
 				owners[p.Name], loser = p, first
 			}
-			e := duplicate(loser, owners[p.Name])
-			said := slices.ContainsFunc(r.scripts[loser.File].problems, func(old *problem.Error) bool { return same(old, e) })
-			if r.gone[loser.File].IsZero() && !said {
+			e := bundle.NameTaken(&loser.Playbook, &owners[p.Name].Playbook)
+			known := slices.ContainsFunc(r.scripts[loser.File].problems, func(old *problem.Error) bool { return same(old, e) })
+			if r.gone[loser.File].IsZero() && !known {
 				problems = append(problems, e)
 			}
 		}
@@ -148,18 +147,11 @@ func (r *Reloader) merge() (playbooks []*Playbook, problems []*problem.Error) {
 	return slices.AppendSeq(make([]*Playbook, 0, len(owners)), maps.Values(owners)), problems
 }
 
-// prefer reports whether p takes the name of first, which stands before it.
+// prefer reports whether p wins the name over first, whose file sorts before p's.
 func (r *Reloader) prefer(p, first *Playbook) bool {
 	if gone := !r.gone[p.File].IsZero(); gone != !r.gone[first.File].IsZero() {
 		return !gone
 	}
 	called := func(p *Playbook) bool { return path.Base(p.Name)+".lua" == path.Base(p.File) }
 	return called(p) && !called(first)
-}
-
-func duplicate(p, owner *Playbook) *problem.Error {
-	return &problem.Error{
-		Kind: problem.Usage, Message: fmt.Sprintf("the playbook %q stands in %s already (line %d)", p.Name, owner.File, owner.Line),
-		Hint: "give one of them another name", Place: &problem.Place{File: p.File, Line: p.Line},
-	}
 }

@@ -8,9 +8,9 @@ import (
 )
 
 // Once reads the folder and loads its scripts as a Reloader does at its start: in
-// batches, and without a script that ends the process that loads it, which is one of
-// the problems. only, if it is not nil, says which scripts to load. Nothing is
-// watched, and Apply is not called. The error is one of the folder as a whole.
+// batches, and without a script that ends the process that loads it, which becomes one
+// of the problems. only, if it is not nil, reports whether to load a script. Nothing is
+// watched, and Apply is not called. It fails if the folder as a whole cannot be used.
 func Once(ctx context.Context, o Options, only func(file string) bool) (*Snapshot, error) {
 	o.Apply = nil
 	r := New(o)
@@ -22,7 +22,7 @@ func Once(ctx context.Context, o Options, only func(file string) bool) (*Snapsho
 	if only != nil {
 		maps.DeleteFunc(tree.Files, func(file, _ string) bool { return !bundle.Library(file) && !only(file) })
 	}
-	if err := r.take(ctx, tree, r.compare(tree, true)); err != nil {
+	if err := r.update(ctx, tree, r.compare(tree, true)); err != nil {
 		return nil, err
 	}
 	return r.Current(), nil

@@ -17,30 +17,30 @@ import (
 
 // Options of a [Reloader]. Dir and Load are needed.
 type Options struct {
-	Dir   string          // the folder of scripts; it may be a link, and need not be there yet
-	Hooks string          // the folder that stands in for its hooks/; "" for none
-	Clock clockwork.Clock // the real one where it is nil
-	Log   *slog.Logger    // slog.Default where it is nil
+	Dir   string          // the folder of scripts; it may be a link, and need not exist yet
+	Hooks string          // the folder used as its hooks/; "" for none
+	Clock clockwork.Clock // nil is the real one
+	Log   *slog.Logger    // nil is slog.Default
 
 	// Load loads the scripts among files, which are some of the folder's with all
 	// that these can require, by their paths in it. It runs Lua, so it does that in
-	// a process that may die of it: an error is one about all the files, and makes
-	// the Reloader look for the script that is to blame. It is not called by two
-	// goroutines at once, and ends with ctx.
+	// a process that may die of it: an error is about all the files, and makes the
+	// Reloader search for the script that causes it. Calls do not overlap, and end
+	// with ctx.
 	Load func(ctx context.Context, files map[string]string) (*Loaded, error)
 
 	// Last returns the sources that the playbooks of a script were last loaded well
-	// from, by path; nil where that is not known. It is asked once for a script that is
+	// from, by path; nil if that is not known. It is called once for a script that is
 	// broken and has no good version, as after a restart. May be nil.
 	Last func(ctx context.Context, file string) map[string]string
 
-	// Apply is told of each new snapshot after it is live, and of the one before;
+	// Apply is called with each new snapshot after it is live, and with the one before;
 	// it is called by one goroutine and must not wait for the Reloader. May be nil.
 	Apply func(before, now *Snapshot)
 
-	Settle time.Duration // how long nothing may happen before a change is taken; 100 ms where it is 0
-	Cap    time.Duration // how long that may hold up a change while others follow; 1 s where it is 0
-	Rescan time.Duration // how often to look without an event; 30 s where it is 0
+	Debounce time.Duration // how long no event may come before a change is read; 0 is 100 ms
+	MaxDelay time.Duration // how long further events may put that off; 0 is 1 s
+	Rescan   time.Duration // how often to compare the folder without an event; 0 is 30 s
 }
 
 // Reloader keeps a folder's playbooks current. Make one with [New].
@@ -48,7 +48,7 @@ type Reloader struct {
 	options Options
 	clock   clockwork.Clock
 	log     *slog.Logger
-	rest    time.Duration // what was touched less than this ago may be half done
+	rest    time.Duration // what changed less than this ago may be half done
 	current atomic.Pointer[Snapshot]
 	asked   chan request
 	done    chan struct{} // closed by Close
@@ -58,7 +58,7 @@ type Reloader struct {
 	stats   struct{ looks, reloads, broken atomic.Uint64 }
 	watch   *watch
 
-	// The rest belongs to the goroutine that looks.
+	// What follows belongs to the goroutine that reads the folder.
 	cache    *cache
 	verified time.Time // when every file was last read
 	scripts  map[string]*script
@@ -67,10 +67,10 @@ type Reloader struct {
 	left     []*problem.Error     // files that could not be read
 	failed   *problem.Error       // the folder as a whole
 	root     root                 // the folder that was last loaded from
-	said     map[string]said      // problems that were logged
+	logged   map[string]logged    // problems
 }
 
-// request is to look now.
+// request asks for a reload now.
 type request struct {
 	folders *Folders // others than before; nil for the same
 	all     bool     // load what has not changed too
@@ -90,9 +90,9 @@ func New(o Options) *Reloader {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	for field, usual := range map[*time.Duration]time.Duration{&o.Settle: 100 * time.Millisecond, &o.Cap: time.Second, &o.Rescan: 30 * time.Second} {
+	for field, preset := range map[*time.Duration]time.Duration{&o.Debounce: 100 * time.Millisecond, &o.MaxDelay: time.Second, &o.Rescan: 30 * time.Second} {
 		if *field == 0 {
-			*field = usual
+			*field = preset
 		}
 	}
 	if abs, err := (Folders{o.Dir, o.Hooks}).absolute(); err == nil {
@@ -100,8 +100,8 @@ func New(o Options) *Reloader {
 	}
 	r := &Reloader{
 		options: o, clock: o.Clock, log: o.Log, asked: make(chan request), done: make(chan struct{}),
-		// A timer of Settle ends a little later, a file's time may be a little earlier.
-		rest:    o.Settle * 3 / 4,
+		// The timer of Debounce fires a little later, a file's time may be a little earlier.
+		rest:    o.Debounce * 3 / 4,
 		scripts: map[string]*script{}, libs: map[string]*library{},
 	}
 	r.cache = newCache(r.clock, r.rest)
@@ -117,7 +117,7 @@ func (r *Reloader) Current() *Snapshot { return r.current.Load() }
 // bounds the first reading only.
 func (r *Reloader) Start(ctx context.Context) error {
 	r.watch = newWatch(r.log)
-	if err := r.now(ctx, request{}); err != nil && ctx.Err() != nil {
+	if err := r.reloadNow(ctx, request{}); err != nil && ctx.Err() != nil {
 		r.watch.close()
 		return context.Cause(ctx)
 	}
@@ -141,9 +141,9 @@ func (r *Reloader) Close() {
 // ErrClosed is the error of a Reload after Close.
 var ErrClosed = errors.New("the scripts are not watched any more")
 
-// Reload reads all files now, tries those that were broken again, and returns the
-// snapshot that came of it. The error is that nothing could be read or loaded at all;
-// what is wrong with single scripts is in the snapshot.
+// Reload reads all files now, retries the broken ones, and returns the resulting
+// snapshot. It fails if nothing could be read or loaded at all; problems of single
+// scripts are in the snapshot.
 func (r *Reloader) Reload(ctx context.Context) (*Snapshot, error) {
 	return r.ask(ctx, request{})
 }
@@ -165,8 +165,8 @@ func (f Folders) absolute() (Folders, error) {
 	return f, nil
 }
 
-// Renew loads every script anew, from these folders from now on, because what
-// scripts may do, or where they are, has changed. Else it is Reload.
+// Renew is Reload for all scripts, changed or not, and from these folders from now
+// on: after a change of what scripts may do, or of where they are.
 func (r *Reloader) Renew(ctx context.Context, folders Folders) (*Snapshot, error) {
 	folders, err := folders.absolute()
 	if err != nil {
@@ -195,10 +195,10 @@ func (r *Reloader) ask(ctx context.Context, q request) (*Snapshot, error) {
 
 // Stats count since the start.
 type Stats struct {
-	Looks     uint64 // at the folder
+	Looks     uint64 // times that the folder was compared
 	Reloads   uint64 // times that something was loaded
-	Broken    uint64 // problems that were reported: one for each text of a file
-	Overflows uint64 // times that the system had more events than it keeps
+	Broken    uint64 // problems that were logged: one for each text of a file
+	Overflows uint64 // times that the system dropped events
 }
 
 // Stats returns the counters as they are now.
@@ -213,48 +213,48 @@ func (r *Reloader) Stats() Stats {
 func (r *Reloader) run(ctx context.Context) {
 	rescan := r.clock.NewTicker(r.options.Rescan)
 	defer rescan.Stop()
-	s := &settling{clock: r.clock, quiet: r.options.Settle, most: r.options.Cap}
-	defer s.end()
+	wait := &debounce{clock: r.clock, delay: r.options.Debounce, maxDelay: r.options.MaxDelay}
+	defer wait.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.watch.hints:
-			s.hint()
-		case <-s.settled():
-			if settled, _ := r.look(ctx, s.capped()); settled {
-				s.end()
+			wait.trigger()
+		case <-wait.elapsed():
+			if complete, _ := r.reloadChanges(ctx, wait.overdue()); complete {
+				wait.stop()
 			} else {
-				s.again()
+				wait.restart()
 			}
 		case <-rescan.Chan():
 			if r.rescan() {
-				s.hint()
+				wait.trigger()
 			}
 		case q := <-r.asked:
-			err := r.now(ctx, q)
+			err := r.reloadNow(ctx, q)
 			q.answers <- answer{r.Current(), err}
 		}
 	}
 }
 
-// look takes what has settled. When something has not, nothing is taken, unless
-// capped: then the rest is. It reports whether all was.
-func (r *Reloader) look(ctx context.Context, capped bool) (settled bool, err error) {
+// reloadChanges loads what has changed. While a file may be half done it loads nothing,
+// or, if overdue, all but that file. It reports whether all changes were loaded.
+func (r *Reloader) reloadChanges(ctx context.Context, overdue bool) (complete bool, err error) {
 	tree, err := r.read()
 	if err != nil {
 		r.fail(err)
 		return true, err
 	}
 	d := r.compare(tree, false)
-	if d.waiting && !capped {
+	if d.waiting && !overdue {
 		return false, nil
 	}
-	return !d.waiting, r.take(ctx, tree, d)
+	return !d.waiting, r.update(ctx, tree, d)
 }
 
-// now takes the folder as it is, read anew, and tries again what was broken.
-func (r *Reloader) now(ctx context.Context, q request) error {
+// reloadNow reads all files and loads the folder as it is, broken scripts included.
+func (r *Reloader) reloadNow(ctx context.Context, q request) error {
 	if q.folders != nil {
 		if q.folders.Scripts != r.options.Dir {
 			r.root = root{}
@@ -272,14 +272,14 @@ func (r *Reloader) now(ctx context.Context, q request) error {
 		d.scripts = scriptsOf(tree)
 	}
 	d.scripts = union(d.scripts, r.broken(tree, d.scripts))
-	return r.take(ctx, tree, d)
+	return r.update(ctx, tree, d)
 }
 
-// verifyEvery is how many rescans go by what the file system says of the files
-// before one reads them all.
+// verifyEvery is how many rescans trust the size and times of the files before one
+// reads them all.
 const verifyEvery = 20
 
-// rescan reports whether the folder is not as it was loaded.
+// rescan reports whether the folder differs from what was loaded.
 func (r *Reloader) rescan() bool {
 	if r.clock.Since(r.verified) > verifyEvery*r.options.Rescan {
 		r.verify()
@@ -292,13 +292,13 @@ func (r *Reloader) rescan() bool {
 	return r.failed != nil || !r.compare(tree, false).empty() || !sameProblems(r.left, tree.Problems)
 }
 
-// verify makes the next look read all files.
+// verify makes the next reading of the folder read all files.
 func (r *Reloader) verify() {
 	r.verified = r.clock.Now()
 	r.cache.distrust()
 }
 
-// read reads the tree and watches its folders.
+// read returns the tree of files, and watches its folders.
 func (r *Reloader) read() (*bundle.Tree, error) {
 	r.stats.looks.Add(1)
 	r.watch.begin(r.options.Dir, r.options.Hooks)
@@ -323,9 +323,9 @@ func (r *Reloader) read() (*bundle.Tree, error) {
 	return tree, nil
 }
 
-// take loads what is different and makes it live.
-func (r *Reloader) take(ctx context.Context, tree *bundle.Tree, d *difference) error {
-	begun := r.clock.Now()
+// update loads the difference and makes it live.
+func (r *Reloader) update(ctx context.Context, tree *bundle.Tree, d *difference) error {
+	start := r.clock.Now()
 	loads := len(d.scripts) > 0 || len(d.libs) > 0
 	if err := r.load(ctx, tree, d); err != nil {
 		if ctx.Err() == nil {
@@ -340,11 +340,11 @@ func (r *Reloader) take(ctx context.Context, tree *bundle.Tree, d *difference) e
 	if loads {
 		r.stats.reloads.Add(1)
 	}
-	r.publish(begun)
+	r.publish(start)
 	return nil
 }
 
-// fail keeps all that is live, and says why.
+// fail keeps all that is live, and publishes why.
 func (r *Reloader) fail(err error) {
 	e := *problem.From(err)
 	r.failed = &e

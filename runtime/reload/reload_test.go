@@ -74,7 +74,7 @@ func newWorld(t *testing.T, files map[string]string) *world {
 func (w *world) start(change ...func(*reload.Options)) *world {
 	w.t.Helper()
 	o := reload.Options{
-		Dir: w.dir, Log: slog.New(slog.NewTextHandler(w.log, nil)), Settle: 40 * time.Millisecond, Cap: 400 * time.Millisecond, Rescan: time.Hour,
+		Dir: w.dir, Log: slog.New(slog.NewTextHandler(w.log, nil)), Debounce: 40 * time.Millisecond, MaxDelay: 400 * time.Millisecond, Rescan: time.Hour,
 		Load: func(ctx context.Context, files map[string]string) (*reload.Loaded, error) {
 			w.mu.Lock()
 			w.loads = append(w.loads, slices.Sorted(maps.Keys(files)))
@@ -251,7 +251,7 @@ func TestSave(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, map[string]string{"a.lua": script("1"), "b.lua": script("1")})
 			// The gap in which there is no file is short, but this machine may be busy.
-			w.start(func(o *reload.Options) { o.Settle = 100 * time.Millisecond })
+			w.start(func(o *reload.Options) { o.Debounce = 100 * time.Millisecond })
 			b := w.r.Current().Find("b")
 			save(w, script("2"))
 			s, c := w.next()
@@ -269,7 +269,7 @@ func TestSave(t *testing.T) {
 
 // A file that is away when the folder is looked at may be about to come back.
 func TestFileThatIsAwayForAMoment(t *testing.T) {
-	w := newWorld(t, map[string]string{"a.lua": script("1")}).start(func(o *reload.Options) { o.Settle = 300 * time.Millisecond })
+	w := newWorld(t, map[string]string{"a.lua": script("1")}).start(func(o *reload.Options) { o.Debounce = 300 * time.Millisecond })
 	looks := w.r.Stats().Looks
 	w.check(os.Remove(w.path("a.lua")))
 	for w.r.Stats().Looks == looks {
@@ -319,16 +319,16 @@ func TestBrokenScriptKeepsItsLastGoodVersion(t *testing.T) {
 	w.put("b.lua", script("2")) // another reload says nothing new of a.lua
 	w.next()
 	w.now() // nor does one that tries it again
-	if n := w.log.count("its last good version goes on"); n != 1 || w.r.Stats().Broken != 1 {
+	if n := w.log.count("its last good version runs"); n != 1 || w.r.Stats().Broken != 1 {
 		t.Errorf("said %d times, counted %d", n, w.r.Stats().Broken)
 	}
 	w.put("a.lua", "-- another text\nnonsense(")
 	w.now()
-	if n := w.log.count("its last good version goes on"); n != 2 {
+	if n := w.log.count("its last good version runs"); n != 2 {
 		t.Errorf("said %d times for two texts", n)
 	}
 	w.put("a.lua", needy("3", "lib.x"))
-	s = w.until("mended", func(s *reload.Snapshot) bool { return len(s.Problems) == 0 })[0][1]
+	s = w.until("fixed", func(s *reload.Snapshot) bool { return len(s.Problems) == 0 })[0][1]
 	w.wantSchedule(s, "a", "3")
 }
 
@@ -429,7 +429,7 @@ func TestTwoScriptsWithOneName(t *testing.T) {
 }
 
 func TestCheckoutOf500FilesIsOneReload(t *testing.T) {
-	w := newWorld(t, nil).start(func(o *reload.Options) { o.Settle, o.Cap = 300*time.Millisecond, 30*time.Second })
+	w := newWorld(t, nil).start(func(o *reload.Options) { o.Debounce, o.MaxDelay = 300*time.Millisecond, 30*time.Second })
 	for i := range 500 {
 		w.put(fmt.Sprintf("t%d/s%d.lua", i%5, i), script("1"))
 	}
@@ -448,7 +448,7 @@ func TestCheckoutOf500FilesIsOneReload(t *testing.T) {
 
 func TestHalfWrittenFile(t *testing.T) {
 	w := newWorld(t, map[string]string{"a.lua": needy("1", "lib.x"), "lib/x.lua": "return 1", "b.lua": script("1")})
-	w.start(func(o *reload.Options) { o.Settle, o.Cap = 300*time.Millisecond, 600*time.Millisecond })
+	w.start(func(o *reload.Options) { o.Debounce, o.MaxDelay = 300*time.Millisecond, 600*time.Millisecond })
 	// Someone copies a library slowly, longer than others are held up for it.
 	f, err := os.Create(w.path("lib/x.lua"))
 	w.check(err)
@@ -527,7 +527,7 @@ func TestRescanFindsWhatNoEventToldOf(t *testing.T) {
 	w.put(".hidden/b.lua", script("22"))
 	w.check(clock.BlockUntilContext(t.Context(), 1)) // the rescan's
 	clock.Advance(time.Minute)
-	w.check(clock.BlockUntilContext(t.Context(), 2)) // and the settling's
+	w.check(clock.BlockUntilContext(t.Context(), 2)) // and that of the debounce
 	clock.Advance(time.Second)
 	s, _ := w.next()
 	w.wantSchedule(s, "b", "22")

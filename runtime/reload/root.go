@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// root tells one folder from another that takes its place. The number of one that is
-// gone is soon given to the next, so the time of its birth tells too, where the file
-// system keeps it.
+// root tells a folder from another that replaces it. Inode numbers are reused soon, so
+// the time of birth is compared too if the file system records it.
 type root struct {
 	device, inode uint64
 	born          unix.StatxTimestamp

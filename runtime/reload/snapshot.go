@@ -13,7 +13,7 @@ import (
 
 // Source is a file as it was when a playbook was loaded from it.
 type Source struct {
-	Path string // inside of the folder, with slashes
+	Path string // inside the folder, with slashes
 	Text string
 }
 
@@ -23,7 +23,7 @@ type Playbook struct {
 	bundle.Playbook
 
 	// Sources are the files that it needs, the script itself among them, by path.
-	// Scripts that the program brings along are not.
+	// Embedded scripts are not among them.
 	Sources []Source
 }
 
@@ -41,7 +41,7 @@ func (p *Playbook) Files() map[string]string {
 type Snapshot struct {
 	Hash      string           // SHA-256, in hex, over the playbooks and the problems
 	Playbooks []*Playbook      // by name
-	Problems  []*problem.Error // what is wrong in the folder, by file; Place is nil where it is the folder itself
+	Problems  []*problem.Error // what is wrong in the folder, by file; Place is nil for the folder itself
 }
 
 // Find returns the playbook called name, nil if there is none.
@@ -53,7 +53,7 @@ func (s *Snapshot) Find(name string) *Playbook {
 	return s.Playbooks[i]
 }
 
-// Problem returns the first problem of file, nil if it is in order.
+// Problem returns the first problem of file, nil if it has none.
 func (s *Snapshot) Problem(file string) *problem.Error {
 	i, found := slices.BinarySearchFunc(s.Problems, file, func(e *problem.Error, file string) int { return strings.Compare(fileOf(e), file) })
 	if !found {
@@ -67,8 +67,8 @@ type Changes struct {
 	Added, Changed, Removed []string
 }
 
-// Since tells what is new in s, compared with old. A playbook has changed when
-// its sources have.
+// Since returns what is new in s, compared with old. A playbook has changed when its
+// sources have.
 func (s *Snapshot) Since(old *Snapshot) Changes {
 	var c Changes
 	was, is := old.Playbooks, s.Playbooks

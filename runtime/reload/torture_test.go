@@ -157,7 +157,9 @@ func TestTorture(t *testing.T) {
 			x.put(fmt.Sprintf("w%d/s%d.lua", w, s), versioned(0, fmt.Sprintf("lib.l%d", w)))
 		}
 	}
-	x.start(func(o *reload.Options) { o.Apply, o.Settle, o.Cap = nil, 30*time.Millisecond, 150*time.Millisecond })
+	x.start(func(o *reload.Options) {
+		o.Apply, o.Debounce, o.MaxDelay = nil, 30*time.Millisecond, 150*time.Millisecond
+	})
 	before := heap()
 	reading, enough := context.WithCancel(t.Context())
 	defer enough()

@@ -15,7 +15,7 @@ import (
 )
 
 // watch turns events of the file system into hints. It watches the folders of the
-// tree, and those above it in which one of the names stands that lead to it.
+// tree, and those above it that hold a name which leads to it.
 type watch struct {
 	log       *slog.Logger
 	notify    *fsnotify.Watcher // nil: there is none, and only rescans find changes
@@ -23,28 +23,28 @@ type watch struct {
 	overflows atomic.Uint64
 	listening sync.WaitGroup
 
-	// Of the goroutine that looks.
+	// Of the goroutine that reads the folder.
 	round  int
-	failed bool // it was said that a folder cannot be watched
+	failed bool // it was logged that a folder cannot be watched
 
-	mu      sync.Mutex // written by the goroutine that looks, which reads without it
+	mu      sync.Mutex // written by the goroutine that reads the folder, which reads them without it
 	folders map[string]*watched
-	above   map[string][]string // names that lead to the tree, by the folder that they stand in
+	above   map[string][]string // names that lead to the tree, by the folder that holds them
 }
 
 type watched struct {
 	info  fs.FileInfo
 	tree  bool
-	round int // the last look that came by
+	round int // the last reading that met it
 }
 
-// newWatch begins to listen. Where the system has no watches to give, changes are
-// found all the same, only later.
+// newWatch starts to listen. If the system has no watches left, changes are found by
+// rescans only.
 func newWatch(log *slog.Logger) *watch {
 	w := &watch{log: log, hints: make(chan struct{}, 1), folders: map[string]*watched{}}
 	notify, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.cannot("the scripts folder", err)
+		w.cannotWatch("the scripts folder", err)
 		return w
 	}
 	w.notify = notify
@@ -52,7 +52,7 @@ func newWatch(log *slog.Logger) *watch {
 	return w
 }
 
-func (w *watch) cannot(what string, err error) {
+func (w *watch) cannotWatch(what string, err error) {
 	w.log.Warn("cannot watch "+what+"; changes in it are found at the next rescan only", "error", err,
 		"hint", "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances")
 }
@@ -64,7 +64,7 @@ func (w *watch) close() {
 	w.listening.Wait()
 }
 
-// begin begins a look at the folders: what leads to them is watched first.
+// begin starts a reading of the folders: what leads to them is watched first.
 func (w *watch) begin(folders ...string) {
 	above := map[string][]string{}
 	for _, folder := range folders {
@@ -91,17 +91,17 @@ func (w *watch) add(path string, tree bool) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return // the look that follows says so
+		return // the reading that follows reports it
 	}
 	old := w.folders[path]
 	if old != nil && !os.SameFile(old.info, info) {
-		_ = w.notify.Remove(path) // what was there may live on elsewhere
+		_ = w.notify.Remove(path) // the folder that was there may have moved elsewhere
 	}
 	// One that is watched already is added again: its watch ends with the folder,
 	// and another may have the same name and inode.
 	if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !w.failed {
 		w.failed = true
-		w.cannot(path, err)
+		w.cannotWatch(path, err)
 	}
 	if old != nil && old.round == w.round {
 		tree = tree || old.tree
@@ -111,7 +111,7 @@ func (w *watch) add(path string, tree bool) {
 	w.folders[path] = &watched{info, tree, w.round}
 }
 
-// end ends a look: what it did not come by is not watched any more.
+// end ends a reading: folders that it did not meet are no longer watched.
 func (w *watch) end() {
 	for path, f := range w.folders {
 		if f.round == w.round {
@@ -148,7 +148,7 @@ func (w *watch) listen() {
 	}
 }
 
-// hint says that something may have changed. Hints that nobody has taken are one.
+// hint reports that something may have changed. Pending hints are merged into one.
 func (w *watch) hint() {
 	select {
 	case w.hints <- struct{}{}:
@@ -174,9 +174,9 @@ func (w *watch) matters(event fsnotify.Event) bool {
 	return strings.HasSuffix(name, ".lua") || event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename)
 }
 
-// lookouts returns the names that lead to dir, by the folders that they stand in:
-// its own, those of links on the way, and the first that is missing. When one of
-// these comes, goes or moves, dir is another.
+// lookouts returns the names that lead to dir, by the folders that hold them: its
+// own, those of links on the way, and the first that is missing. When one of these is
+// created, removed or moved, dir is another folder.
 func lookouts(dir string) map[string][]string {
 	const mostLinks = 40
 	out := map[string][]string{}
@@ -214,8 +214,7 @@ func lookouts(dir string) map[string][]string {
 	return out
 }
 
-// split returns the parts of a path; ".." stays, for what stands before it may be a
-// link.
+// split returns the parts of a path; ".." stays, since the part before it may be a link.
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(part string) bool { return part == "" || part == "." })
 }

@@ -125,38 +125,38 @@ func TestCache(t *testing.T) {
 	}
 }
 
-func TestSettling(t *testing.T) {
+func TestDebounce(t *testing.T) {
 	clock := clockwork.NewFakeClock()
-	s := &settling{clock: clock, quiet: 100 * time.Millisecond, most: time.Second}
+	d := &debounce{clock: clock, delay: 100 * time.Millisecond, maxDelay: time.Second}
 	fires := func(after time.Duration) bool {
 		clock.Advance(after)
 		select {
-		case <-s.settled():
+		case <-d.elapsed():
 			return true
 		default:
 			return false
 		}
 	}
-	if s.settled() != nil {
-		t.Error("it waits for nothing")
+	if d.elapsed() != nil {
+		t.Error("it waits though nothing was triggered")
 	}
-	s.hint()
-	if fires(90*time.Millisecond) || !fires(10*time.Millisecond) || s.capped() {
+	d.trigger()
+	if fires(90*time.Millisecond) || !fires(10*time.Millisecond) || d.overdue() {
 		t.Error("one hint: 100 ms")
 	}
-	s.end()
-	s.hint()
+	d.stop()
+	d.trigger()
 	for range 19 {
 		if fires(50 * time.Millisecond) {
-			t.Fatal("a hint makes it wait longer")
+			t.Fatal("a hint extends the wait")
 		}
-		s.hint()
+		d.trigger()
 	}
-	if !fires(50*time.Millisecond) || !s.capped() {
-		t.Error("but for 1 s in all")
+	if !fires(50*time.Millisecond) || !d.overdue() {
+		t.Error("the wait is 1 s at most")
 	}
-	s.again()
-	if fires(90*time.Millisecond) || !fires(10*time.Millisecond) || s.capped() {
-		t.Error("again: 100 ms")
+	d.restart()
+	if fires(90*time.Millisecond) || !fires(10*time.Millisecond) || d.overdue() {
+		t.Error("after a restart: 100 ms")
 	}
 }

@@ -26,13 +26,13 @@ type Policy struct {
 	ReadOnly func(dir string) bool
 }
 
-// mostLinks is what the kernel follows too.
+// mostLinks is the kernel's bound too.
 const mostLinks = 40
 
 // Check refuses path if others can change what is found there: if they can write the
 // file, or any folder or link on the way to it. In a folder with the sticky bit,
-// such as /tmp, others cannot replace what is not theirs, so it may stand further up;
-// the folder of the file itself must not be one, for others could create the file.
+// such as /tmp, others cannot replace what is not theirs, so it may be further up; the
+// folder of the file itself must not be one, since others could create the file.
 func (p Policy) Check(path string) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -119,10 +119,11 @@ func (p Policy) writable(path string, info fs.FileInfo) error {
 	return Writable(path, info)
 }
 
-// OthersWrite reports whether others than its owner can write the file or folder.
+// OthersWrite reports whether users other than its owner can write the file or folder.
 func OthersWrite(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 != 0 }
 
-// Writable is the error of a file or folder that others than its owner can write.
+// Writable returns the error of a file or folder that users other than its owner can
+// write.
 func Writable(path string, info fs.FileInfo) *problem.Error {
 	what := "it"
 	if info.IsDir() {
@@ -165,7 +166,7 @@ func UserName(uid int) string {
 	return "uid " + strconv.Itoa(uid)
 }
 
-// split returns the parts of a path. ".." stays: what stands before it may be a link.
+// split returns the parts of a path. ".." stays: the part before it may be a link.
 func split(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(part string) bool { return part == "" || part == "." })
 }

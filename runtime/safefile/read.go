@@ -1,5 +1,5 @@
-// Package safefile reads files that decide what is done, such as the config and
-// secrets, and checks who else can change them. Errors of Check are *problem.Error.
+// Package safefile reads files that must be trusted, such as the config and secrets, and
+// checks which other users can change them. Errors of Check are *problem.Error.
 package safefile
 
 import (
@@ -14,7 +14,7 @@ import (
 var (
 	// ErrNotRegular is the error of a FIFO, a device, a socket or a directory.
 	ErrNotRegular = errors.New("not a regular file")
-	// ErrTooLarge is the error of a file that is longer than its reader takes.
+	// ErrTooLarge is the error of a file that is longer than its reader accepts.
 	ErrTooLarge = errors.New("too large")
 )
 

@@ -14,7 +14,7 @@ import (
 
 // formsOf returns the forms of a value that have one spelling.
 func formsOf(value string) []string {
-	quoted, _ := json.Marshal(value) // a string can always be
+	quoted, _ := json.Marshal(value) // never fails for a string
 	digits := hex.EncodeToString([]byte(value))
 	forms := []string{
 		value, url.QueryEscape(value), url.PathEscape(value), strings.Trim(string(quoted), `"`), digits, strings.ToUpper(digits),
@@ -39,8 +39,8 @@ func reversed(s string) string {
 	return string(runes)
 }
 
-// minEncoded is the length of the shortest part of a base64 text that is looked for:
-// a shorter one would be found in keys and certificates.
+// minEncoded is the length of the shortest part of a base64 text that is searched for: a
+// shorter one would be found in keys and certificates.
 const minEncoded = 8
 
 // base64Of returns the characters that a value has in the base64 of any text around
@@ -59,8 +59,8 @@ func base64Of(value string) []string {
 	return out
 }
 
-// maskRuns masks each base64 text that has core in it: what stands beside it would
-// tell the first and the last bits of the value.
+// maskRuns masks each base64 text that contains core: what surrounds it would reveal the
+// first and the last bits of the value.
 func maskRuns(s, core string) string {
 	for {
 		at := strings.Index(s, core)
@@ -106,8 +106,8 @@ func maskEscaped(s string, values []string) string {
 	return maskSpans(s, spans)
 }
 
-// plainForms returns a value, and what becomes of it when the escapes of the text
-// around it are undone: it may have a backslash or a percent sign of its own.
+// plainForms returns a value, and what is left of it when the escapes of the text around
+// it are undone: it may have a backslash or a percent sign of its own.
 func plainForms(value string) []string {
 	out := []string{value}
 	for text := newEscaped(value); len(out) <= deepest && text.unescape(allMarks) && len(text.plain) >= minKnown; {
@@ -181,7 +181,7 @@ func (e *escaped) find(value string, spans []span) []span {
 }
 
 // unescaped returns the first character of s, its escape undone, and how many bytes
-// of s it takes.
+// of s it has.
 func unescaped(s string) (string, int) {
 	switch s[0] {
 	case '%':
@@ -226,7 +226,7 @@ func afterBackslash(s string) (string, int) {
 	return s[1:2], 2
 }
 
-// byDigits returns the byte that two hexadecimal digits stand for.
+// byDigits returns the byte that two hexadecimal digits encode.
 func byDigits(s string) (string, int) {
 	const digits = 2
 	if len(s) < digits {

@@ -12,7 +12,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// mask stands where a secret stood.
+// mask replaces a secret.
 const mask = "[secret]"
 
 // minKnown is the length in bytes below which a value is not masked: it would
@@ -21,17 +21,17 @@ const minKnown = 4
 
 var pemKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)`)
 
-// Redactor masks known values in the forms in which they travel and come back: as
-// they are, reversed, in hex, in base64 with whatever stands before and after them,
-// percent-encoded, escaped in JSON, HTML or Lua; and private keys in PEM.
-// It is safe for concurrent use. The zero value knows nothing.
+// Redactor masks known values in the forms in which they travel and come back: as they
+// are, reversed, in hex, in base64 with any text before and after them, percent-encoded,
+// escaped in JSON, HTML or Lua; and private keys in PEM. It is safe for concurrent use.
+// The zero value knows none.
 type Redactor struct {
 	mu      sync.RWMutex
 	values  []string          // as they are
-	plain   []string          // what is left of them when escapes are undone that are none, the longest first
+	plain   []string          // what is left of them when what looks like escapes is undone, the longest first
 	exact   *strings.Replacer // all forms that have one spelling; nil until there is one
 	forms   []string          // of exact, the longest first
-	encoded []string          // parts of base64 texts, whatever stands around the value
+	encoded []string          // parts of base64 texts, whatever surrounds the value
 }
 
 // Learn makes value known.
@@ -88,7 +88,7 @@ func (r *Redactor) Redact(s string) string {
 	return s
 }
 
-// Problem returns a copy of e without the known values in anything that it says.
+// Problem returns a copy of e without the known values in any of its texts.
 func (r *Redactor) Problem(e *problem.Error) *problem.Error {
 	out := *e
 	for _, text := range []*string{&out.Target, &out.Message, &out.Server, &out.Tracking, &out.Hint} {
@@ -106,8 +106,8 @@ func (r *Redactor) Bytes(b []byte) []byte {
 	return b
 }
 
-// Handler returns a slog handler that redacts messages and attributes before
-// next sees them.
+// Handler returns a slog handler that redacts messages and attributes before next gets
+// them.
 func (r *Redactor) Handler(next slog.Handler) slog.Handler { return &handler{r: r, next: next} }
 
 type handler struct {

@@ -1,7 +1,7 @@
 // Package secret keeps secrets out of scripts, journals and logs.
 //
-// A script holds a [Handle], which is a name. The value is looked up where it
-// is needed and known to a [Redactor], which masks it wherever it appears.
+// A script holds a [Handle], which is a name. The value is looked up when it is needed, and
+// a [Redactor] learns it, which masks it wherever it appears.
 package secret
 
 import (
@@ -16,8 +16,8 @@ type Handle struct {
 	Name string
 }
 
-// nameForm has no bound of its own: a regexp that counts to 128 takes longer to
-// compile than all else that a process does before its main.
+// nameForm has no bound of its own: a regexp that counts to 128 takes longer to compile
+// than everything else that a process does before its main.
 var nameForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*$`)
 
 const longestName = 128
@@ -26,7 +26,7 @@ const longestName = 128
 // digits, "_", "." or "-", 128 characters at most.
 func Named(name string) (Handle, error) {
 	if len(name) > longestName || !nameForm.MatchString(name) {
-		return Handle{}, fmt.Errorf("%q is no name of a secret: it must be a letter, then letters, digits, _ . or -", name)
+		return Handle{}, fmt.Errorf("%q is not a valid name of a secret: it must be a letter, then letters, digits, _ . or -", name)
 	}
 	return Handle{Name: name}, nil
 }

@@ -160,7 +160,7 @@ func TestExec(t *testing.T) {
 	if got, err := secret.Exec(t.Context(), []string{"sh", "-c", "echo from-vault"}, "A"); err != nil || got != "from-vault" {
 		t.Errorf("%q, %v", got, err)
 	}
-	for script, want := range map[string]string{"exit 3": "exit status 3", "true": "it returns no secret A", "echo sealed >&2; exit 1": `"sealed"`, "yes | head -c 100000": "returns no secret"} {
+	for script, want := range map[string]string{"exit 3": "exit status 3", "true": "it does not print the secret A", "echo sealed >&2; exit 1": `"sealed"`, "yes | head -c 100000": "does not print the secret"} {
 		_, err := secret.Exec(t.Context(), []string{"sh", "-c", script}, "A")
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", script, err)

@@ -29,7 +29,7 @@ func Shown(ctx context.Context) context.Context { return context.WithValue(ctx, 
 // IsShown reports whether ctx is one that [Shown] returned.
 func IsShown(ctx context.Context) bool { return ctx.Value(shown{}) != nil }
 
-// Chain asks each source in turn; the first that knows the name answers.
+// Chain asks each source in turn; the first that has the name answers.
 type Chain []Source
 
 // Value implements [Source].
@@ -43,11 +43,11 @@ func (c Chain) Value(ctx context.Context, name string) (string, error) {
 	return "", NotFound(name)
 }
 
-// NotFound is the problem of a secret that nobody knows.
+// NotFound returns the problem of a secret that no source has.
 func NotFound(name string) error {
 	return &problem.Error{
-		Kind: problem.NotFound, Target: "secret " + name, Message: "no such secret",
-		Hint: "set " + name + " in the environment, name its file in the config (secrets: { " + name + ": { file: … } }), or give it to systemd with LoadCredential=" + name + ":FILE",
+		Kind: problem.NotFound, Target: "secret " + name, Message: "not found in systemd credentials, environment or config",
+		Hint: "set " + name + " in the environment, name its file in the config (secrets: { " + name + ": { file: … } }), or pass it by systemd: LoadCredential=" + name + ":FILE",
 	}
 }
 
@@ -55,7 +55,7 @@ func isNotFound(err error) bool { return problem.From(err).Kind == problem.NotFo
 
 // Directory reads a secret from the file of its name: systemd's
 // $CREDENTIALS_DIRECTORY (systemd.exec(5), "Credentials"). One trailing newline
-// is dropped. An empty Directory knows nothing.
+// is dropped. An empty Directory has none.
 type Directory string
 
 // maxValue bounds a secret, in bytes; systemd allows 1 MiB for all of a unit's.
@@ -76,9 +76,8 @@ func (d Directory) Value(_ context.Context, name string) (string, error) {
 	return value, err
 }
 
-// ReadFile reads the secret called name from a file, which must be there. A file that
-// others can write, or put something else in the place of, is refused: whoever
-// chooses a password chooses who is let in.
+// ReadFile reads the secret called name from a file, which must exist. A file that other
+// users can write or replace is refused: they could choose the password.
 func ReadFile(path, name string) (string, error) {
 	data, _, err := safefile.Read(path, maxValue)
 	if errors.Is(err, safefile.ErrTooLarge) {
@@ -134,15 +133,16 @@ func Exec(ctx context.Context, argv []string, name string) (string, error) {
 	cmd.WaitDelay = time.Second
 	var out limited
 	cmd.Stdout = &out
-	var said limited
-	cmd.Stderr = &said
+	var stderr limited
+	cmd.Stderr = &stderr
 	err := cmd.Run()
 	value := strings.TrimSuffix(string(out), "\n")
 	if err == nil && value != "" && len(out) < maxValue {
 		return value, nil
 	}
 	e := &problem.Error{
-		Kind: problem.Unavailable, Target: argv[0], Message: "it returns no secret " + name, Server: strings.TrimSpace(string(said)), Work: problem.NotDone, Cause: err,
+		Kind: problem.Unavailable, Target: argv[0], Message: "it does not print the secret " + name, Server: strings.TrimSpace(string(stderr)),
+		Work: problem.NotDone, Cause: err,
 	}
 	if err != nil {
 		e.Message += ": " + problem.Reason(err)

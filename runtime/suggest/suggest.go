@@ -1,4 +1,4 @@
-// Package suggest finds what someone who mistyped a name may have meant.
+// Package suggest finds the name that a mistyped one may mean.
 package suggest
 
 import (

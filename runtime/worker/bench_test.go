@@ -94,7 +94,7 @@ func fill(ctx context.Context, j *journal.Journal) error {
 	return j.Write(ctx, journal.RunEnded{Stamp: stamp, Outcome: journal.Done})
 }
 
-// BenchmarkReplay10000: a run of 10,000 steps is taken up by a new process, which replays
+// BenchmarkReplay10000: a new process resumes a run of 10,000 steps, which replays
 // them and waits again, against reading and decoding the same rows in this process. Goal:
 // at most 6 times.
 func BenchmarkReplay10000(b *testing.B) {

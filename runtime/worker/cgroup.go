@@ -15,9 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Groups returns each child a cgroup of its own (cgroups(7), version 2), below the
-// one that was delegated to this process. It is safe for concurrent use; nil
-// returns none.
+// Groups makes a cgroup (cgroups(7), version 2) for each child, below the one that was
+// delegated to this process. It is safe for concurrent use; nil makes none.
 type Groups struct {
 	dir  string
 	log  *slog.Logger
@@ -26,15 +25,15 @@ type Groups struct {
 
 const (
 	cgroupRoot = "/sys/fs/cgroup"
-	// ownGroup is where this process goes: a group with groups below it that have
-	// limits has no processes of its own.
+	// ownGroup is the group of this process: one with limited groups below it cannot have
+	// processes of its own.
 	ownGroup    = "moonseal"
 	groupPrefix = "run-"
 )
 
-// OpenGroups takes over the cgroup that the service manager has delegated
-// (systemd's Delegate=), and moves this process one below it. It returns nil, and
-// says why at debug, where nothing was delegated: children have rlimits then.
+// OpenGroups opens the cgroup that the service manager has delegated (systemd's
+// Delegate=), and moves this process into one below it. If none was delegated it logs why
+// at debug and returns nil: children then have rlimits only.
 func OpenGroups(log *slog.Logger) *Groups {
 	dir, err := delegated(cgroupRoot, "/proc/self/cgroup")
 	if err != nil {
@@ -49,8 +48,8 @@ func OpenGroups(log *slog.Logger) *Groups {
 	return g
 }
 
-// delegated returns the folder of the cgroup that is this process's to divide: its
-// own, or the one above where it was started in one below.
+// delegated returns the folder of the cgroup that this process may divide: its own, or the
+// one above if it was started in one below.
 func delegated(root, self string) (string, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(root, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
@@ -74,7 +73,7 @@ func delegated(root, self string) (string, error) {
 	return "", fmt.Errorf("the cgroup %s was not delegated to this process", path)
 }
 
-// isDelegated reads the mark that systemd sets on what it leaves to a service.
+// isDelegated reads the mark that systemd sets on a delegated cgroup.
 func isDelegated(dir string) bool {
 	mark := make([]byte, 8)
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {
@@ -99,7 +98,7 @@ func openGroups(dir string, log *slog.Logger) (*Groups, error) {
 			log.Debug("the cgroups of runs have no such limit", "controller", name, "why", err.Error())
 		}
 	}
-	// Of a process that was killed, and whose children have ended since.
+	// Left by a daemon that was killed, and whose children have ended since.
 	left, _ := filepath.Glob(filepath.Join(dir, groupPrefix+"*"))
 	for _, l := range left {
 		_ = unix.Rmdir(l)
@@ -110,8 +109,8 @@ func openGroups(dir string, log *slog.Logger) (*Groups, error) {
 // group is one child's cgroup.
 type group struct{ dir string }
 
-// add makes the cgroup of the process pid and puts it in. It returns nil where that
-// cannot be: the child has its rlimits.
+// add makes a cgroup and puts the process pid into it. It returns nil if that fails: the
+// child has its rlimits.
 func (g *Groups) add(pid int, l Limits) *group {
 	if g == nil {
 		return nil
@@ -134,7 +133,7 @@ func (g *Groups) add(pid int, l Limits) *group {
 	return c
 }
 
-// files are the limits as the files of a cgroup hold them.
+// files returns the limits as the contents of a cgroup's files.
 func (l Limits) files() map[string]string {
 	files := map[string]string{"pids.max": strconv.Itoa(maxTasks), "memory.oom.group": "1"}
 	if l.Memory > 0 && !raceDetector {
@@ -147,16 +146,16 @@ func (l Limits) files() map[string]string {
 	return files
 }
 
-// remove ends what is left in the group, and removes it.
+// remove kills what is left in the group, and removes it.
 func (c *group) remove() {
 	if c == nil {
 		return
 	}
 	_ = write(c.dir, "cgroup.kill", "1")
-	_ = unix.Rmdir(c.dir) // one that is still busy is found at the next start
+	_ = unix.Rmdir(c.dir) // if it is still busy, the next start removes it
 }
 
-// outOfMemory is whether the kernel has killed for the group's memory.max.
+// outOfMemory reports whether the kernel has killed for the group's memory.max.
 func (c *group) outOfMemory() bool {
 	if c == nil {
 		return false

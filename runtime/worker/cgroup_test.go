@@ -24,7 +24,7 @@ func cgroups(t *testing.T) (root, dir string) {
 			return root, dir
 		}
 	}
-	t.Skip("there is no cgroup of version 2 that this test may divide")
+	t.Skip("there is no cgroup of version 2 that this test may use")
 	return "", ""
 }
 
@@ -80,7 +80,7 @@ func TestOnlyADelegatedCgroupIsDivided(t *testing.T) {
 		t.Errorf("its own: %s, %v", got, err)
 	}
 	if _, err := delegated(t.TempDir(), self); err == nil {
-		t.Error("a folder that is no cgroup")
+		t.Error("a folder that is not a cgroup")
 	}
 }
 
@@ -90,11 +90,11 @@ func TestLimitsAsFiles(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	if _, ok := (Limits{}).files()["memory.max"]; ok {
-		t.Error("a limit that nobody asked for")
+		t.Error("a limit that was not requested")
 	}
 }
 
-// Where there are no cgroups nothing fails.
+// Without cgroups nothing fails.
 func TestNoCgroups(t *testing.T) {
 	var none *Groups
 	c := none.add(1, Limits{})

@@ -26,17 +26,17 @@ import (
 	"moonseal/runtime/secret"
 )
 
-// Setup is what a child brings along.
+// Setup is what a child needs beside its job.
 type Setup struct {
 	Modules  func() []*bind.Module // fresh ones: their settings and caches are the child's
-	Embedded map[string]string     // scripts that require finds beside the folder's
+	Embedded map[string]string     // scripts that can be required beside the folder's
 	Build    string                // of the program, as [Parent] has it
 	Clock    clockwork.Clock
 	Trace    func(run.Point, string) // for tests; may be nil
 	// Gone is called when the pair closes before the job is done; a process of
 	// its own exits here, whatever it is at. May be nil.
 	Gone func()
-	// OnHang is called when a function continues for long after it was told to end;
+	// OnHang is called when a function continues for long after it was cancelled;
 	// a process of its own exits here. May be nil.
 	OnHang      func(call string)
 	GracePeriod time.Duration // how long that is; [run.DefaultGracePeriod] unless set
@@ -49,13 +49,13 @@ type Result struct {
 	Findings []bind.Finding `json:"findings,omitempty"` // of an examination
 }
 
-// Serve is the child: it takes one job from the pair, does it, and returns. It ends
-// early when the pair closes.
+// Serve is the child: it receives one job from the pair, does it, and returns. It ends
+// early if the pair closes.
 func Serve(ctx context.Context, pair Pair, setup Setup) error {
 	c := newConn(pair)
 	first, err := c.receive()
 	switch {
-	case errors.Is(err, errNoFrame) || err == nil && first.Job == nil: // a parent that speaks otherwise
+	case errors.Is(err, errMalformed) || err == nil && first.Job == nil: // a parent of another build
 		return otherBuild("", setup.Build)
 	case err != nil:
 		return errors.Join(errParentGone, err)
@@ -107,7 +107,7 @@ type work struct {
 	secrets  map[string]bool // that scripts named while they were loaded
 	made     made            // by scripts while they were loaded
 	broken   error           // why the scripts of a run that only cleans up do not load
-	loading  string          // the script whose state is opened
+	loading  string          // the script whose state is being opened
 	opening  *run.Run        // the run whose state is being opened, nil while scripts are only loaded
 }
 
@@ -148,8 +148,8 @@ func (w *work) outcome(ctx context.Context) (*run.Outcome, error) {
 	}
 }
 
-// ready loads the scripts. A run that only cleans up needs none of them: what modules
-// have made they undo by themselves.
+// ready loads the scripts. A run that only cleans up can do without: the undos of modules
+// need no script.
 func (w *work) ready(ctx context.Context) error {
 	if w.job.Scriptless {
 		return nil
@@ -193,7 +193,7 @@ func (w *work) prepare() (err error) {
 
 func (w *work) load(ctx context.Context) (err error) {
 	env := bundle.Env{Embedded: w.setup.Embedded, Open: w.open, Loading: func(file string) { w.loading = file }, Allow: w.allow}
-	if w.job.Sources != nil { // of a run that has started: what it does wrong shows as it goes
+	if w.job.Sources != nil { // of a run that has started: its mistakes show as it runs
 		w.bundle, err = bundle.FromSources(ctx, w.job.Sources, env)
 		return err
 	}
@@ -205,8 +205,7 @@ func (w *work) load(ctx context.Context) (err error) {
 // allow implements [bundle.Env]'s Allow.
 func (w *work) allow(playbook, module string) error { return w.job.Grants.For(playbook).Module(module) }
 
-// open returns a state its modules: for a load those in which all but pure
-// functions are refused, for the run those that work.
+// open returns the modules of a state. In a load they refuse all but pure functions.
 func (w *work) open(s *sandbox.State) bundle.World {
 	var b *bind.Binding
 	if w.opening != nil {
@@ -228,7 +227,7 @@ type loadOnly struct {
 	file string
 }
 
-// SecretNamed notes a secret's name, for whoever needs to know which are needed.
+// SecretNamed records the name of a secret, for the list of those that scripts need.
 func (l loadOnly) SecretNamed(name string) { l.secrets[name] = true }
 
 func (l loadOnly) Invoke(inv *bind.Invocation) (any, error) {
@@ -237,20 +236,21 @@ func (l loadOnly) Invoke(inv *bind.Invocation) (any, error) {
 	}
 	v, err := inv.Func.Impl.Run(nil, inv.Recv, inv.Args)
 	if err == nil && l.job.Handles {
-		l.made.note(l.file, v)
+		l.made.add(l.file, v)
 	}
 	return v, err
 }
 
 func (w *work) loaded() *Loaded {
 	if w.job.Playbook == "" {
-		w.made.journaled(w.job.Journaled)
+		w.made.addJournaled(w.job.Journaled)
 		return &Loaded{Playbooks: w.bundle.Playbooks, Problems: w.bundle.Problems, Secrets: slices.Sorted(maps.Keys(w.secrets)), Made: w.made.list}
 	}
 	return &Loaded{Playbooks: []*bundle.Playbook{w.book()}}
 }
 
-// book is the job's playbook; of a run that cleans up without its scripts, its name.
+// book returns the job's playbook; with only its name if a run cleans up without its
+// scripts.
 func (w *work) book() *bundle.Playbook {
 	if w.bundle == nil {
 		return &bundle.Playbook{Name: w.job.Playbook}
@@ -318,7 +318,7 @@ func (w *work) redactor() *secret.Redactor {
 	return r
 }
 
-// window is when the appliance may be changed; nil is always.
+// window returns when the appliance may be changed; nil is always.
 func (w *work) window(p *bundle.Playbook) (run.Window, error) {
 	if w.job.Now || (p.Window == nil && len(w.job.Blackouts) == 0) {
 		return nil, nil

@@ -15,13 +15,13 @@ import (
 // a run's processor time, and no timer of a run has to be exact to a millisecond.
 const timerSlack = 1_000_000
 
-// begin starts the child from a thread that is confined as the child shall be,
-// and that ends with this: a process has of its birth what the thread had that
-// made it, so there is no moment in which the child is free. writes is whether it
-// may change the folders of the jail.
-func (e Exec) begin(cmd *exec.Cmd, writes bool) error {
-	// What this process inherited, from a shell or a service manager, is not for
-	// the child. Kernels before 5.11 do not know the call.
+// startConfined starts the child from a thread that is confined as the child must be, and
+// that ends afterwards: a process inherits the confinement of the thread that creates it,
+// so there is no moment in which the child is free. writes is whether it may change the
+// folders of the jail.
+func (e Exec) startConfined(cmd *exec.Cmd, writes bool) error {
+	// What this process inherited, from a shell or a service manager, must not reach the
+	// child. Kernels before 5.11 do not have the call.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	ruleset := e.ruleset(writes)
 	if ruleset != nil {
@@ -29,7 +29,7 @@ func (e Exec) begin(cmd *exec.Cmd, writes bool) error {
 	}
 	var err error
 	onThread(func() {
-		// Without it Landlock is for root alone; there is no kernel that lacks it.
+		// Without it only root may use Landlock. Every kernel has it.
 		if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return
 		}
@@ -44,7 +44,7 @@ func (e Exec) begin(cmd *exec.Cmd, writes bool) error {
 	return err
 }
 
-// ruleset returns nil where there is no jail, or no kernel that keeps it.
+// ruleset returns nil if there is no jail, or if the kernel cannot enforce it.
 func (e Exec) ruleset(writes bool) *os.File {
 	if e.Jail == nil {
 		return nil

@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// drainage is whether a parent drains. The zero one does not.
-type drainage struct {
+// drain is the state of a parent's draining. The zero one has not started.
+type drain struct {
 	once sync.Once
-	ctx  context.Context //nolint:containedctx // of nothing but this: it ends when it begins
+	ctx  context.Context //nolint:containedctx // a signal: it ends when the draining starts
 	end  context.CancelFunc
 }
 
-// context returns a context that ends when the draining begins.
-func (d *drainage) context() context.Context {
+// context returns a context that ends when the draining starts.
+func (d *drain) context() context.Context {
 	d.once.Do(func() { d.ctx, d.end = context.WithCancel(context.Background()) })
 	return d.ctx
 }
 
-func (d *drainage) begin() {
+func (d *drain) start() {
 	d.context()
 	d.end()
 }
 
-func (d *drainage) begun() bool { return d.context().Err() != nil }
+func (d *drain) started() bool { return d.context().Err() != nil }

@@ -19,20 +19,19 @@ import (
 // journaled.
 type Made struct {
 	File  string          `json:"file"`            // the script
-	Key   string          `json:"key"`             // of handles with the same one only one need be looked at
+	Key   string          `json:"key"`             // of handles with the same key only one need be examined
 	Names []string        `json:"names,omitempty"` // hosts that it is about
-	Data  json.RawMessage `json:"data"`            // as the journal has handles
+	Data  json.RawMessage `json:"data"`            // as handles are journaled
 }
 
-// Examination is what a child is to look at instead of running anything.
+// Examination is what a child examines instead of running anything.
 type Examination struct {
 	Handles []json.RawMessage `json:"handles"`
 	Names   []string          `json:"names,omitempty"` // hosts that the playbook is about
 }
 
-// Examine lets a child look at what a playbook's handles stand for, with all that
-// the playbook may reach, and nothing else. job names the playbook, and has no
-// scripts.
+// Examine examines what a playbook's handles refer to, in a child that may reach what the
+// playbook may, and nothing else. job names the playbook, and has no scripts.
 func (p *Parent) Examine(ctx context.Context, job Job) ([]bind.Finding, error) {
 	spawner := p.Spawner
 	if e, ok := spawner.(Exec); ok {
@@ -49,24 +48,24 @@ func (p *Parent) Examine(ctx context.Context, job Job) ([]bind.Finding, error) {
 	return r.Findings, s.end(nil)
 }
 
-// made notes the handles that a script makes while it is loaded.
+// made collects the handles that a script makes while it is loaded.
 type made struct {
 	registry *bind.Registry
 	list     []Made
 }
 
-// note notes what v is, where it is a handle that can be looked at.
-func (m *made) note(file string, v any) {
+// add adds v if it is a handle that can be examined.
+func (m *made) add(file string, v any) {
 	plain, err := m.registry.ToPlain(v)
 	if err != nil {
 		return
 	}
 	if ref, ok := plain.(*bind.Ref); ok {
-		m.ref(file, ref)
+		m.addRef(file, ref)
 	}
 }
 
-func (m *made) ref(file string, ref *bind.Ref) {
+func (m *made) addRef(file string, ref *bind.Ref) {
 	if ref.Type.Look == nil {
 		return
 	}
@@ -83,20 +82,20 @@ func (m *made) ref(file string, ref *bind.Ref) {
 	}
 }
 
-// journaled notes the handles that a script's runs have journaled. One that cannot
-// be read back any more is left out.
-func (m *made) journaled(handles map[string][]json.RawMessage) {
+// addJournaled adds the handles that a script's runs have journaled. One that can no
+// longer be decoded is left out.
+func (m *made) addJournaled(handles map[string][]json.RawMessage) {
 	for _, file := range slices.Sorted(maps.Keys(handles)) {
 		for _, raw := range handles[file] {
 			v, err := m.registry.Decode(raw)
 			if ref, ok := v.(*bind.Ref); ok && err == nil {
-				m.ref(file, ref)
+				m.addRef(file, ref)
 			}
 		}
 	}
 }
 
-// examine looks at what the job's handles stand for.
+// examine examines what the job's handles refer to.
 func (w *work) examine(ctx context.Context) (*Result, error) {
 	redactor := w.redactor()
 	out := []bind.Finding{}

@@ -47,7 +47,7 @@ func (s script) Start(_ context.Context, lock *journal.RunLock) (Process, error)
 	return p, nil
 }
 
-// puppet is a child that is no process.
+// puppet is a child that is not a process.
 type puppet struct {
 	near, far net.Conn
 	lock      *journal.RunLock
@@ -157,7 +157,7 @@ func TestForgedRecordsAreADeath(t *testing.T) {
 		"a new run": {func(s, _ journal.Stamp) journal.Stamp { s.Run = "0123456789"; return s }, func(s journal.Stamp) journal.Record {
 			return journal.RunCreated{Stamp: s, Playbook: forgery, Bundle: "h-p"}
 		}},
-		"its own run anew": {own, func(s journal.Stamp) journal.Record {
+		"its own run again": {own, func(s journal.Stamp) journal.Record {
 			return journal.RunCreated{Stamp: s, Playbook: forgery, Bundle: "h-p"}
 		}},
 		"a death":                {own, func(s journal.Stamp) journal.Record { return journal.RunDied{Stamp: s, Step: 0} }},
@@ -202,7 +202,7 @@ func forgedIsADeath(t *testing.T, lazy bool, stamp func(own, victim journal.Stam
 	_, _, before := c.history(victim.Run)
 	var id string
 	out, err := c.Begin(t.Context(), c.job(), Ask{}, func(run string) { id = run })
-	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "died in step one: it sent what no such process sends") {
+	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "died in step one: it sent a message that no such process sends") {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if _, _, now := c.history(victim.Run); now != before {
@@ -237,11 +237,11 @@ func forgedIsADeath(t *testing.T, lazy bool, stamp func(own, victim journal.Stam
 func (c *captive) victim() journal.Stamp {
 	c.t.Helper()
 	ctx := c.t.Context()
-	begun, err := c.Control.Begin(ctx, control.Beginning{Playbook: "victim", Bundle: "v"})
+	created, err := c.Control.Begin(ctx, control.Beginning{Playbook: "victim", Bundle: "v"})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s := journal.Stamp{Run: begun.Run.ID, Epoch: begun.Run.Epoch, At: time.Now()}
+	s := journal.Stamp{Run: created.Run.ID, Epoch: created.Run.Epoch, At: time.Now()}
 	if err := c.journal.Write(ctx, journal.RunResumed{Stamp: s}, journal.StepStarted{Stamp: s, Kind: "step", Name: "a", Attempt: 1},
 		journal.EffectMarked{Stamp: s, Fn: "f", Undo: &journal.UndoSpec{Fn: "g"}}); err != nil {
 		c.t.Fatal(err)
@@ -272,8 +272,8 @@ func TestNoRecordsBeforeTheRun(t *testing.T) {
 	}
 }
 
-// A child that says it has loaded nothing, or another playbook, has died: no run is
-// created of what it says.
+// A child that reports to have loaded nothing, or another playbook, has died: no run is
+// created from its report.
 func TestForgedLoadIsADeath(t *testing.T) {
 	for name, f := range map[string]*frame{
 		"nothing":          {Loaded: &Loaded{}},
@@ -290,15 +290,15 @@ func TestForgedLoadIsADeath(t *testing.T) {
 			if runs, err := c.journal.Runs(t.Context(), journal.Filter{}); err != nil || len(runs) > 0 {
 				t.Errorf("%+v, %v", runs, err)
 			}
-			// One that is taken up.
-			begun, err := c.Control.Begin(t.Context(), control.Beginning{Playbook: "p", Bundle: "h"})
+			// A run that is resumed.
+			created, err := c.Control.Begin(t.Context(), control.Beginning{Playbook: "p", Bundle: "h"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if out, err := c.Resume(t.Context(), c.job(), begun.Run.ID); err != nil || out.Status != journal.Parked {
-				t.Errorf("taken up: %+v, %v", out, err)
+			if out, err := c.Resume(t.Context(), c.job(), created.Run.ID); err != nil || out.Status != journal.Parked {
+				t.Errorf("resumed: %+v, %v", out, err)
 			}
-			if h, _, _ := c.history(begun.Run.ID); h.Run.Deaths != MaxDeaths {
+			if h, _, _ := c.history(created.Run.ID); h.Run.Deaths != MaxDeaths {
 				t.Errorf("%+v", h.Run)
 			}
 		})
@@ -313,7 +313,7 @@ func TestForgedLoadIsADeath(t *testing.T) {
 	}
 }
 
-// So has one whose result says nothing.
+// So has one whose result is empty.
 func TestEmptyResultIsADeath(t *testing.T) {
 	for name, r := range map[string]*Result{"empty": {}, "no run": {Findings: nil}} {
 		c := newCaptive(t, script(func(c *conn) {
@@ -333,7 +333,7 @@ func TestEmptyResultIsADeath(t *testing.T) {
 	}
 }
 
-// Of two who take up one run at once, one waits for the other: its process would end
+// Of two callers that resume one run at once, one waits for the other: its process would end
 // the other's.
 func TestOneOwnerPerRun(t *testing.T) {
 	at, release := make(chan struct{}, 9), make(chan struct{})
@@ -346,7 +346,7 @@ func TestOneOwnerPerRun(t *testing.T) {
 		<-release
 		_ = c.send(&frame{Result: &Result{Outcome: &run.Outcome{Status: journal.Done}}})
 	}))
-	begun, err := c.Control.Begin(t.Context(), control.Beginning{Playbook: "p", Bundle: "h"})
+	created, err := c.Control.Begin(t.Context(), control.Beginning{Playbook: "p", Bundle: "h"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,14 +354,14 @@ func TestOneOwnerPerRun(t *testing.T) {
 	resume := func(p *Parent) {
 		job := c.job()
 		job.Mode = run.Cleanup
-		_, err := p.Resume(t.Context(), job, begun.Run.ID)
+		_, err := p.Resume(t.Context(), job, created.Run.ID)
 		ended <- err
 	}
 	go resume(c.Parent)
 	<-at
 	brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := c.Resume(brief, c.job(), begun.Run.ID); !errors.Is(err, context.DeadlineExceeded) || len(at) > 0 { // it does not come to the run's lock
+	if _, err := c.Resume(brief, c.job(), created.Run.ID); !errors.Is(err, context.DeadlineExceeded) || len(at) > 0 { // it does not come to the run's lock
 		t.Errorf("while another works on it: %v, %d processes more", err, len(at))
 	}
 	go resume(c.With(c.Spawner, c.Secrets)) // after a change of the config
@@ -369,12 +369,12 @@ func TestOneOwnerPerRun(t *testing.T) {
 	if err := errors.Join(<-ended, <-ended); err != nil {
 		t.Error(err)
 	}
-	if h, _, _ := c.history(begun.Run.ID); h.Run.Deaths != 0 || len(at) != 1 {
+	if h, _, _ := c.history(created.Run.ID); h.Run.Deaths != 0 || len(at) != 1 {
 		t.Errorf("%+v; %d processes more", h.Run, len(at))
 	}
 }
 
-// The child of an honest script ends as it says.
+// The child of an honest script ends as it reports.
 func TestHonestPuppet(t *testing.T) {
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))
@@ -394,7 +394,7 @@ func TestHonestPuppet(t *testing.T) {
 }
 
 // What an undo may reach is what its playbook was granted when the change was made,
-// whatever the child says of it.
+// whatever the child sends.
 func TestForgedGrantOfAnUndo(t *testing.T) {
 	c := newCaptive(t, script(func(c *conn) {
 		_ = c.send(loadedAs("p"))

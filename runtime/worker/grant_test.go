@@ -40,7 +40,7 @@ func TestHostsAreGranted(t *testing.T) {
 		t.Errorf("%+v, %v", out, err)
 	}
 	out, err = w.granted(grant.Grant{Modules: []string{"*"}, Hosts: []string{"127.0.0.0/8"}}, script)
-	if err != nil || out.Error == nil || out.Error.Kind != problem.Unavailable { // nobody listens there
+	if err != nil || out.Error == nil || out.Error.Kind != problem.Unavailable { // nothing listens there
 		t.Errorf("%+v, %v", out, err)
 	}
 }

@@ -10,15 +10,15 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// handing bounds how long a child may take to read its run's history: the journal keeps
-// its pages for the reading until then.
-const handing = time.Minute
+// historyTimeout bounds how long a child may take to read its run's history: the journal
+// keeps its pages for the reading until then.
+const historyTimeout = time.Minute
 
-// hand sends the run's history to the child that has loaded it, piece by piece as it is
-// read, which starts the run.
-func (s *session) hand(ctx context.Context, id string) error {
-	// A cancel goes to the child once it works.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handing)
+// sendHistory sends the run's history, piece by piece as it is read, to the child that has
+// loaded its scripts; that starts the run.
+func (s *session) sendHistory(ctx context.Context, id string) error {
+	// A cancel is sent to the child once it works.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), historyTimeout)
 	defer cancel()
 	end, _ := ctx.Deadline()
 	if err := s.conn.rw.SetWriteDeadline(end); err != nil {
@@ -37,8 +37,8 @@ func (s *session) hand(ctx context.Context, id string) error {
 		case journal.LogSize:
 			s.logs.used = r
 		case journal.Undo:
-			s.remember(r)
-			// Its effect has the same.
+			s.addUndoGrant(r)
+			// The row of its effect has the same values.
 			r.Look, r.Progress, r.Result = nil, nil, nil
 			row = r
 		}
@@ -60,7 +60,7 @@ func (s *session) hand(ctx context.Context, id string) error {
 	}
 	switch {
 	case errors.Is(sent, os.ErrDeadlineExceeded):
-		return s.kill(fmt.Sprintf("has not read its run's history within %s", handing))
+		return s.kill(fmt.Sprintf("has not read its run's history within %s", historyTimeout))
 	case sent != nil:
 		return s.death()
 	case err != nil:

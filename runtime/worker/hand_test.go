@@ -69,11 +69,11 @@ func TestHistoryComesInPieces(t *testing.T) {
 func (c *captive) grown(steps, size int) journal.Stamp {
 	c.t.Helper()
 	ctx := c.t.Context()
-	begun, err := c.Control.Begin(ctx, control.Beginning{Playbook: "p", Bundle: "h-p", Sources: []journal.Source{{Path: "p.lua", Body: []byte("x")}}})
+	created, err := c.Control.Begin(ctx, control.Beginning{Playbook: "p", Bundle: "h-p", Sources: []journal.Source{{Path: "p.lua", Body: []byte("x")}}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s := journal.Stamp{Run: begun.Run.ID, Epoch: begun.Run.Epoch, At: time.Now()}
+	s := journal.Stamp{Run: created.Run.ID, Epoch: created.Run.Epoch, At: time.Now()}
 	recs := []journal.Record{
 		journal.RunResumed{Stamp: s},
 		journal.StepStarted{Stamp: s, Kind: "step", Name: "making", Attempt: 1},
@@ -168,7 +168,7 @@ func TestOversizedFrameIsADeath(t *testing.T) {
 		}
 	}))
 	out, err := c.Begin(t.Context(), c.job(), Ask{}, nil)
-	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "it "+unheard) {
+	if err != nil || out.Status != journal.Parked || !strings.Contains(out.Reason, "it "+malformed) {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -186,7 +186,7 @@ func TestHistoryIsNotRead(t *testing.T) {
 	p := &puppet{near: near, far: far, ended: make(chan struct{})}
 	close(p.ended)
 	s := &session{parent: c.Parent, proc: p, conn: newConn(deaf{near}), step: -1}
-	died, ok := errors.AsType[*deathError](s.hand(t.Context(), stamp.Run))
+	died, ok := errors.AsType[*deathError](s.sendHistory(t.Context(), stamp.Run))
 	if !ok || !strings.Contains(died.how, "has not read its run's history within 1m0s") || !p.killed {
 		t.Errorf("%+v", died)
 	}

@@ -242,8 +242,8 @@ func TestEndlessLoopCanBeCancelled(t *testing.T) {
 }
 
 // A stopped process holds up neither its parent, when that lets go of it, nor
-// anybody else.
-func TestStoppedProcessHurtsNobodyElse(t *testing.T) {
+// any other.
+func TestStoppedProcessHurtsNoOther(t *testing.T) {
 	w := newWorld(t)
 	beside := w.bystander()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -308,7 +308,7 @@ func TestStoppedProcessIsReplaced(t *testing.T) {
 			if err != nil || h.Steps[0].Deaths != 1 {
 				t.Errorf("%+v, %v", h, err)
 			}
-			if text := w.logText(id); !strings.Contains(text, "it was stopped (SIGSTOP), and was killed for it") {
+			if text := w.logText(id); !strings.Contains(text, "it was stopped (SIGSTOP), and therefore killed") {
 				t.Errorf("log:\n%s", text)
 			}
 			if alive(pid) {
@@ -432,7 +432,7 @@ func TestFilesAreOutOfReach(t *testing.T) {
 	}
 }
 
-// A tenant's run has the tenant's files, and nobody else's.
+// A tenant's run has the tenant's files, and no other's.
 func TestFilesOfOtherTenantsAreOutOfReach(t *testing.T) {
 	if worker.LandlockABI() == 0 {
 		t.Skip("this kernel has no Landlock: a run's process may reach what its user may")
@@ -490,7 +490,7 @@ func TestOtherProcessesAreOutOfReach(t *testing.T) {
 	w := newWorld(t)
 	alone, ok := w.parent.Spawner.(worker.Exec)
 	if !ok {
-		t.Fatal("the world's children are no processes")
+		t.Fatal("the world's children are not processes")
 	}
 	alone.Jail = nil // as on a kernel whose Landlock lets signals out
 	for name, spawner := range map[string]worker.Spawner{"with Landlock": w.parent.Spawner, "without": alone} {

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Jail is what a child may reach in the file system, kept by the kernel
-// (landlock(7)). Nil in [Exec] is no jail. The network is not part of it, nor is
-// what the child inherits open.
+// Jail is what a child may reach in the file system, enforced by the kernel
+// (landlock(7)). Nil in [Exec] means no jail. It covers neither the network nor inherited
+// open files.
 type Jail struct {
-	// Write are folders that a run may read and change; a load may not. A tenant's run
-	// may so only with the folder of the tenant's name in each. The runs of no tenant
-	// have all of it: Landlock cannot take a folder out of one that is granted.
+	// Write are folders that a run may read and change, and a load may not. A tenant's run
+	// has only the folder of the tenant's name in each. Runs without a tenant have all of
+	// it: Landlock cannot exclude a folder from one that is granted.
 	Write []string
 	Read  []string // further files and folders that it may read
 	// Signals lets the child signal processes other than itself, for tests that
@@ -27,8 +27,8 @@ type Jail struct {
 	Signals bool
 }
 
-// LandlockABI is what the kernel knows of Landlock, 0 where it is not there: not
-// built in, switched off, or kept back by a container.
+// LandlockABI returns the version of Landlock that the kernel has, 0 for none: not built
+// in, switched off, or refused by a container.
 func LandlockABI() int {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
@@ -45,8 +45,8 @@ const (
 	ofFiles    = mayExecute | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 )
 
-// handled are the accesses that a kernel of this ABI can refuse, all of which are
-// refused where no rule grants them.
+// handled returns the accesses that a kernel of this ABI can refuse. They are refused
+// unless a rule grants them.
 func handled(abi int) uint64 {
 	all := uint64(unix.LANDLOCK_ACCESS_FS_REFER - 1) // those of the first ABI
 	for from, access := range map[int]uint64{2: unix.LANDLOCK_ACCESS_FS_REFER, 3: unix.LANDLOCK_ACCESS_FS_TRUNCATE, 5: unix.LANDLOCK_ACCESS_FS_IOCTL_DEV} {
@@ -57,8 +57,8 @@ func handled(abi int) uint64 {
 	return all
 }
 
-// system is what a program needs to read of the machine: the roots that it
-// trusts, how names are resolved, and what time it is where.
+// system returns what a program must be able to read: trusted roots, the configuration of
+// name resolution, and time zones.
 func system() []string {
 	return []string{
 		"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols",
@@ -69,7 +69,7 @@ func system() []string {
 	}
 }
 
-// libraries are what a program that is not linked statically needs beside itself.
+// libraries returns what a dynamically linked program needs beside itself.
 func libraries() []string {
 	return []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/ld.so.preload"}
 }
@@ -114,7 +114,7 @@ func (j *Jail) ruleset(abi int, program string, env []string, access uint64, fol
 		r.allow(mayExecute, loader)
 		r.allow(mayRead, libraries()...)
 	}
-	if raceDetector { // it reads how its own memory lies
+	if raceDetector { // it reads the layout of its own memory
 		r.allow(mayRead, "/proc")
 	}
 	r.allow(access, folders...)
@@ -125,15 +125,14 @@ func (j *Jail) ruleset(abi int, program string, env []string, access uint64, fol
 	return r.File, nil
 }
 
-// rules adds rules to a ruleset, and keeps the first error.
+// rules adds rules to a ruleset, and records the first error.
 type rules struct {
 	*os.File
 	handled uint64
 	err     error
 }
 
-// allow grants access to paths and what is below them. One that is not there
-// needs no rule.
+// allow grants access to paths and what is below them. A missing path needs no rule.
 func (r *rules) allow(access uint64, paths ...string) {
 	for _, path := range paths {
 		if path == "" || r.err != nil {

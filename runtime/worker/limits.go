@@ -9,29 +9,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits bound a child, by the kernel's hand. 0 is none.
+// Limits bound a child; the kernel enforces them. 0 is no limit.
 type Limits struct {
-	Memory int64   // bytes of data (RLIMIT_DATA), and of all memory where there is a cgroup
+	Memory int64   // bytes of data (RLIMIT_DATA), and of all memory if there is a cgroup
 	Files  int     // open files (RLIMIT_NOFILE)
-	CPU    float64 // processors' worth of time, where there is a cgroup; else the child is nicer than others
+	CPU    float64 // processors' worth of time if there is a cgroup; else the child is nicer than others
 }
 
 const (
 	// maxFile bounds each file that a child writes, in bytes: its largest is a
 	// renewal.log.
 	maxFile = 64 << 20
-	// nicer is the niceness of a child whose share of the processors no cgroup keeps.
+	// nicer is the niceness of a child whose processor share no cgroup limits.
 	nicer = 10
-	// maxTasks bounds a child's threads where there is a cgroup. RLIMIT_NPROC
-	// cannot: it counts all that the user has, the daemon included.
+	// maxTasks bounds a child's threads if there is a cgroup. RLIMIT_NPROC cannot: it
+	// counts all threads of the user, the daemon's included.
 	maxTasks = 256
-	// firstToGo is added to what makes the kernel choose a process where memory ends
-	// for more than a run: the daemon is not to be lost for it.
-	firstToGo = 500
+	// oomScore makes the kernel kill a child before the daemon when the machine runs out
+	// of memory.
+	oomScore = 500
 )
 
-// keepBelowLimit lets the garbage collector of a child work harder before it comes to the
-// kernel's limit, which ends it.
+// keepBelowLimit makes a child's garbage collector work harder before the child reaches
+// the kernel's limit, which ends it.
 func keepBelowLimit() {
 	var data unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_DATA, &data); err == nil && data.Cur < 1<<40 {
@@ -42,7 +42,7 @@ func keepBelowLimit() {
 // apply sets the limits of the process pid. grouped is whether it is in a cgroup.
 func (l Limits) apply(pid int, grouped bool) error {
 	// While the process does not yet hide from this one; see seal.
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(firstToGo)), 0)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(oomScore)), 0)
 	limits := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: maxFile}
 	// The race detector's own memory is more than any limit.
 	if l.Memory > 0 && !raceDetector {

@@ -13,8 +13,8 @@ import (
 // errParentGone ends a child whose parent is gone.
 var errParentGone = errors.New("the parent process is gone")
 
-// link is the child's end of the pair: the journal, the secrets, and the orders
-// that come in.
+// link is the child's end of the pair: the journal, the secrets, and the requests of the
+// parent.
 type link struct {
 	conn *conn
 	mu   sync.Mutex
@@ -23,7 +23,7 @@ type link struct {
 	gone chan struct{} // closed when the pair is
 
 	out  sync.Mutex       // held while something is sent: records keep their order
-	lazy []journal.Record // that wait for something to go with
+	lazy []journal.Record // buffered until the next frame
 	size int              // of these, in bytes
 	hold *time.Timer      // sends them; nil while there are none
 
@@ -31,7 +31,7 @@ type link struct {
 	drained chan struct{} // closed by drain
 	drain   func()
 
-	// A cancelled run is not to wait for the call under way.
+	// A cancelled run must not wait for the call under way.
 	hurried context.Context //nolint:containedctx // a signal, as drained
 	hurry   context.CancelFunc
 
@@ -49,10 +49,10 @@ func newLink(c *conn) *link {
 	return l
 }
 
-// listen hands out what comes in until the pair closes.
+// listen dispatches incoming frames until the pair closes.
 func (l *link) listen() {
 	defer close(l.gone)
-	defer l.hurry() // the context is not needed any more
+	defer l.hurry() // frees the context
 	cancelled := false
 	var history journal.Collector
 	for {
@@ -87,8 +87,8 @@ func (l *link) listen() {
 	}
 }
 
-// piece takes a piece of the history, and starts the run with the last one. It reports
-// whether the parent sends what this process understands.
+// piece adds a piece of the history, and starts the run with the last one. It reports
+// whether the piece is well-formed.
 func (l *link) piece(history *journal.Collector, p *piece) bool {
 	if err := history.Add(p.Bytes); err != nil {
 		return false
@@ -136,7 +136,7 @@ func (l *link) Write(ctx context.Context, recs ...journal.Record) error {
 	return err
 }
 
-// Lazy records wait a moment for others to go with: most steps are sent whole.
+// Lazy records are buffered for a moment: most steps are then sent whole.
 const (
 	lazyHold  = time.Millisecond
 	mostHeld  = 256
@@ -154,12 +154,12 @@ func (l *link) WriteLazy(_ context.Context, recs ...journal.Record) error {
 		return l.flushLocked()
 	}
 	if l.hold == nil {
-		l.hold = time.AfterFunc(lazyHold, func() { _ = l.flush() }) // who listens hears that the pair is closed
+		l.hold = time.AfterFunc(lazyHold, func() { _ = l.flush() }) // listen notices a closed pair
 	}
 	return nil
 }
 
-// flush sends the lazy records that wait.
+// flush sends the buffered records.
 func (l *link) flush() error {
 	l.out.Lock()
 	defer l.out.Unlock()
@@ -167,14 +167,14 @@ func (l *link) flush() error {
 }
 
 func (l *link) flushLocked() error {
-	if lazy := l.take(); len(lazy) > 0 {
+	if lazy := l.unbuffer(); len(lazy) > 0 {
 		return l.conn.send(&frame{Write: &writing{Lazy: lazy}})
 	}
 	return nil
 }
 
-// take returns the lazy records that wait, to be sent at once.
-func (l *link) take() []journal.Record {
+// unbuffer returns the buffered records, to be sent at once.
+func (l *link) unbuffer() []journal.Record {
 	lazy := l.lazy
 	l.lazy, l.size = nil, 0
 	if l.hold != nil {
@@ -184,12 +184,12 @@ func (l *link) take() []journal.Record {
 	return lazy
 }
 
-// send sends a frame, and with or before it the lazy records that wait.
+// send sends a frame, with or after the buffered records.
 func (l *link) send(f *frame) error {
 	l.out.Lock()
 	defer l.out.Unlock()
 	if f.Write != nil {
-		f.Write.Lazy = l.take()
+		f.Write.Lazy = l.unbuffer()
 	} else if err := l.flushLocked(); err != nil {
 		return err
 	}

@@ -11,25 +11,25 @@ import (
 	"moonseal/runtime/run"
 )
 
-// Bounds of the log of one run, beyond those that its process keeps by itself: only one
-// that was taken over comes to them.
+// Bounds of the log of one run, beyond those that its process enforces itself: only a
+// process under foreign control reaches them.
 const (
 	mostLogLine  = 128 << 10 // bytes of a line: the engine's has several fields, and what is not UTF-8 grows on its way
 	mostLogLines = run.MostLogLines + 1000
 	mostLogBytes = run.MostLogBytes + 1<<20
-	// Of the lines that tell what other records tell too.
+	// Of the lines that repeat what other records say.
 	mostEventLines = 250_000
 	mostEventBytes = 32 << 20
 )
 
-// logRoom is what a run's log has, and how many lines did not fit.
+// logRoom is the size of a run's log, and how many lines were dropped.
 type logRoom struct {
 	used    journal.LogSize
 	dropped int
 }
 
-// take reports whether there is room for a line.
-func (l *logRoom) take(line journal.Logged) bool {
+// add counts a line. It reports whether there is room for it.
+func (l *logRoom) add(line journal.Logged) bool {
 	size := int64(len(line.Level) + len(line.Step) + len(line.Message) + len(line.Fields))
 	lines, used, mostLines, most := &l.used.Lines, &l.used.Bytes, mostLogLines, int64(mostLogBytes)
 	if bytes.Contains(line.Fields, []byte(`"`+journal.EventField+`":`)) {
@@ -48,23 +48,25 @@ func (l *logRoom) take(line journal.Logged) bool {
 func (l *logRoom) fitting(recs []journal.Record) []journal.Record {
 	return slices.DeleteFunc(recs, func(r journal.Record) bool {
 		line, ok := r.(journal.Logged)
-		return ok && !l.take(line)
+		return ok && !l.add(line)
 	})
 }
 
-// logDropped says, once for the child, how many of its lines were dropped. A run that
-// was adopted since has its own log.
+// logDropped logs, once for the child, how many of its lines were dropped. If the run was
+// adopted since, the write is refused.
 func (s *session) logDropped(ctx context.Context) {
 	n := s.logs.dropped
 	if n == 0 {
 		return
 	}
 	s.logs.dropped = 0
-	fields, err := json.Marshal(map[string]string{"reason": fmt.Sprintf("a run's log has at most %d lines and %d MiB, and a line at most %d KiB; the process did not keep to it",
-		mostLogLines, mostLogBytes>>20, mostLogLine>>10)})
+	reason := fmt.Sprintf("a run's log has at most %d lines and %d MiB, and a line at most %d KiB; the process exceeded that",
+		mostLogLines, mostLogBytes>>20, mostLogLine>>10)
+	fields, err := json.Marshal(map[string]string{"reason": reason})
 	if err != nil {
 		return
 	}
 	stamp := journal.Stamp{Run: s.run, Epoch: s.epoch, At: s.parent.Clock.Now().UTC()}
-	_ = s.parent.write(context.WithoutCancel(ctx), journal.Logged{Stamp: stamp, Level: "warn", Message: fmt.Sprintf("%d lines dropped", n), Fields: fields})
+	line := journal.Logged{Stamp: stamp, Level: "warn", Message: fmt.Sprintf("%d lines dropped", n), Fields: fields}
+	_ = s.parent.write(context.WithoutCancel(ctx), line)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // A child that does not keep the bounds of its run's log loses the lines beyond them,
-// which its parent says once; all else is written.
+// which its parent logs once; all else is written.
 func TestParentBoundsTheLog(t *testing.T) {
 	event := json.RawMessage(`{"` + journal.EventField + `":"step"}`)
 	for name, tt := range map[string]struct {
@@ -66,16 +66,16 @@ func TestParentBoundsTheLog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			said := 0
+			warned := 0
 			for _, l := range logs {
 				if strings.Contains(l.Message, "lines dropped") {
-					if said++; l.Message != fmt.Sprintf("%d lines dropped", tt.lines+2-tt.kept) || l.Level != "warn" {
+					if warned++; l.Message != fmt.Sprintf("%d lines dropped", tt.lines+2-tt.kept) || l.Level != "warn" {
 						t.Errorf("%+v", l)
 					}
 				}
 			}
-			if len(logs) != tt.kept+1 || said != 1 {
-				t.Errorf("%d lines, %d of them say that some were dropped; want %d", len(logs), said, tt.kept+1)
+			if len(logs) != tt.kept+1 || warned != 1 {
+				t.Errorf("%d lines, %d of them say that some were dropped; want %d", len(logs), warned, tt.kept+1)
 			}
 			h, _, _ := c.history(id)
 			if h.Run.Status != journal.Done {

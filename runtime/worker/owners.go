@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// owners lets one caller at a time work on a run: the process of a second one would
-// end the first one's. The zero owners is ready to use.
+// owners lets one caller at a time work on a run: a second caller's process would end
+// the first one's. The zero owners is ready to use.
 type owners struct {
 	mu   sync.Mutex
 	busy map[string]chan struct{} // by run; closed when it is free
 }
 
-// own waits until nobody else works on the run. The caller calls free when it is done.
+// own waits until no other caller works on the run. The caller must call free when done.
 func (o *owners) own(ctx context.Context, run string) (free func(), err error) {
 	for {
 		o.mu.Lock()

@@ -28,17 +28,17 @@ type Parent struct {
 	Embedded map[string]string // the scripts that children bring along
 	Build    string            // of the program: its children must be of the same
 	Clock    clockwork.Clock
-	// Observe is told of each record after it is queued or synced; may be nil.
+	// Observe is called with each record after it is queued or synced; may be nil.
 	Observe func(journal.Record)
 
 	of       *Parent // the one that [Parent.With] was called on first; nil: this is it
-	starting entrance
+	starts   startLimiter
 	owners   owners
 	sessions sessions
-	drain    drainage
+	drain    drain
 }
 
-// first is the parent that has what all those share that came of it.
+// first returns the parent that holds what all those made from it by With share.
 func (p *Parent) first() *Parent {
 	if p.of != nil {
 		return p.of
@@ -46,8 +46,8 @@ func (p *Parent) first() *Parent {
 	return p
 }
 
-// With returns a parent for what begins, or continues, after a change of the config.
-// What runs has the one that it began with; [Parent.Drain] of either is for both.
+// With returns a parent for what starts, or continues, after a change of the config.
+// What runs keeps the one that it started with; [Parent.Drain] of either is for both.
 func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	return &Parent{
 		Journal: p.Journal, Control: p.Control, Spawner: spawner, Secrets: secrets, Redactor: p.Redactor, Embedded: p.Embedded, Build: p.Build, Clock: p.Clock, Observe: p.Observe,
@@ -55,7 +55,7 @@ func (p *Parent) With(spawner Spawner, secrets secret.Source) *Parent {
 	}
 }
 
-// Load lets a child look at the scripts of the job, which names no playbook.
+// Load loads the scripts of the job, which names no playbook, in a child.
 func (p *Parent) Load(ctx context.Context, job Job) (*Loaded, error) {
 	s, err := p.start(ctx, nil, &job)
 	if err != nil {
@@ -69,10 +69,10 @@ func (p *Parent) Load(ctx context.Context, job Job) (*Loaded, error) {
 	return loaded, s.end(err)
 }
 
-// Ask says how a run is asked for.
+// Ask holds the options of a new run.
 type Ask struct {
 	Force  bool
-	By     string   // who asks; "" for the schedule
+	By     string   // the caller; "" for the schedule
 	Shared []string // lock names that all tenants share
 }
 
@@ -99,13 +99,13 @@ func (p *Parent) Begin(ctx context.Context, job Job, ask Ask, created func(id st
 	if out, err, ended := p.ended(ctx, id, out, err); ended {
 		return out, err
 	}
-	ctx, job = goOn(ctx, job)
+	ctx, job = afterDeath(ctx, job)
 	return p.Resume(ctx, job, id)
 }
 
-// goOn returns what a run continues with whose process has died: where a person was
-// cancelling it, the next one only cancels.
-func goOn(ctx context.Context, job Job) (context.Context, Job) {
+// afterDeath returns the context and job for the next process of a run whose process
+// has died: if the run was being cancelled, the next one only cancels.
+func afterDeath(ctx context.Context, job Job) (context.Context, Job) {
 	if errors.Is(context.Cause(ctx), run.ErrCancelled) {
 		job.Mode = run.Cancel
 		ctx = context.WithoutCancel(ctx)
@@ -122,22 +122,22 @@ func (p *Parent) accept(ctx context.Context, s *session, id string, job Job, ask
 	return p.create(ctx, id, loaded.Playbooks[0], job, ask)
 }
 
-// ended tells whether a child's end is one that its run stops at. It is not where
-// the child died, unless that has parked the run.
+// ended reports whether the run stops at this end of its child. It does not if the
+// child died, unless that has parked the run.
 func (p *Parent) ended(ctx context.Context, id string, out *run.Outcome, err error) (*run.Outcome, error, bool) {
 	if died, ok := errors.AsType[*deathError](err); ok {
 		out, err := p.died(context.WithoutCancel(ctx), id, died)
 		return out, err, out != nil || err != nil
 	}
-	return out, err, err != nil || out.Status != run.Replaying || p.first().drain.begun()
+	return out, err, err != nil || out.Status != run.Replaying || p.first().drain.started()
 }
 
-// Drain lets the runs that are under way stop where their steps end, or where they
-// wait, with an outcome of status [run.Replaying].
-func (p *Parent) Drain() { p.first().drain.begin() }
+// Drain makes the runs that are under way stop at the end of their step, or at a wait,
+// with an outcome of status [run.Replaying].
+func (p *Parent) Drain() { p.first().drain.start() }
 
-// Resume takes up an unfinished run, again and again while its children die, as soon as
-// nobody else works on it. One that was asked to end is cancelled, whatever the job's mode.
+// Resume continues an unfinished run, in a new child when one dies, as soon as no other
+// caller works on it. If its cancel is journaled it is cancelled, whatever the job's mode.
 func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, error) {
 	r, err := p.Journal.Run(ctx, id)
 	if err != nil {
@@ -148,27 +148,27 @@ func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, 
 		return nil, err
 	}
 	defer free()
-	if r, err = p.Journal.Run(ctx, r.ID); err != nil { // what the one before has made of it
+	if r, err = p.Journal.Run(ctx, r.ID); err != nil { // as the caller before has left it
 		return nil, err
 	}
 	if !r.CancelAsked.IsZero() && r.Ended.IsZero() {
 		job.Mode = run.Cancel
 	}
-	for tries := 1; ; tries++ {
-		if p.first().drain.begun() && job.Mode != run.Cancel {
+	for attempt := 1; ; attempt++ {
+		if p.first().drain.started() && job.Mode != run.Cancel {
 			return &run.Outcome{Status: run.Replaying}, nil
 		}
 		out, err := p.resumeOnce(ctx, job, id)
 		if problem.HasCode(err, problem.Unloadable) {
-			if tries < MaxDeaths {
+			if attempt < MaxDeaths {
 				continue
 			}
 			return p.parkUnloadable(context.WithoutCancel(ctx), id, problem.From(err))
 		}
 		if died, ok := errors.AsType[*deathError](err); ok && job.Mode == run.Cancel && !job.Scriptless {
-			// A person's word counts more than a script that ends its process.
+			// The cancel must end the run even if a script ends its process.
 			job.Scriptless = true
-			if _, err := p.bury(context.WithoutCancel(ctx), id, died); err != nil {
+			if _, err := p.journalDeath(context.WithoutCancel(ctx), id, died); err != nil {
 				return nil, err
 			}
 			continue
@@ -176,7 +176,7 @@ func (p *Parent) Resume(ctx context.Context, job Job, id string) (*run.Outcome, 
 		if out, err, ended := p.ended(ctx, id, out, err); ended {
 			return out, err
 		}
-		ctx, job = goOn(ctx, job) //nolint:fatcontext // once: after it the context is without cancel
+		ctx, job = afterDeath(ctx, job) //nolint:fatcontext // once: after it the context is without cancel
 	}
 }
 
@@ -193,16 +193,17 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	for _, s := range sources {
 		job.Sources[s.Path] = string(s.Body)
 	}
-	// An old child that still lives ends within moments, for its parent is gone, or is killed.
-	lock, err := journal.TakeRun(ctx, p.Journal.Dir(), r.ID, grace)
+	// An old child that still lives ends within moments, since its parent is gone, or is
+	// killed.
+	lock, err := journal.TakeOverRun(ctx, p.Journal.Dir(), r.ID, grace)
 	if err != nil {
 		return nil, err
 	}
-	leave, err := p.first().starting.enter(ctx, p.Clock)
+	release, err := p.first().starts.acquire(ctx, p.Clock)
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
-	defer leave()
+	defer release()
 	s, err := p.start(ctx, lock, &job)
 	if err != nil {
 		return nil, err
@@ -213,11 +214,11 @@ func (p *Parent) resumeOnce(ctx context.Context, job Job, id string) (*run.Outco
 	if _, err := p.Journal.Adopt(ctx, id); err != nil {
 		return nil, s.end(err)
 	}
-	leave()
+	release()
 	return p.follow(ctx, s, id)
 }
 
-// create journals the new run with the sources that it needs.
+// create journals the new run with its sources.
 func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, job Job, ask Ask) error {
 	b := control.Beginning{Run: id, Playbook: book.Name, Bundle: book.Hash, Locks: book.Locks, Shared: ask.Shared, Force: ask.Force, By: ask.By}
 	for _, name := range book.Needs {
@@ -227,11 +228,12 @@ func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, j
 		}
 		b.Sources = append(b.Sources, journal.Source{Path: name, Body: []byte(body)})
 	}
-	begun, err := p.Control.Begin(ctx, b)
-	if err == nil && begun.Unfinished {
+	created, err := p.Control.Begin(ctx, b)
+	if err == nil && created.Unfinished {
 		err = &problem.Error{
-			Kind: problem.Conflict, Code: problem.RunUnended, Target: "run " + begun.Run.ID, Message: "it is unfinished, and a playbook has one run at a time",
-			Work: problem.NotDone, Hint: "moonseal run " + book.Name + " continues it",
+			Kind: problem.Conflict, Code: problem.RunUnended, Target: "run " + created.Run.ID, Work: problem.NotDone,
+			Message: "unfinished, and a playbook has one run at a time",
+			Hint:    "moonseal run " + book.Name + " continues it",
 		}
 	}
 	return err
@@ -239,10 +241,10 @@ func (p *Parent) create(ctx context.Context, id string, book *bundle.Playbook, j
 
 // follow starts the loaded child's run and serves it to its end.
 func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcome, error) {
-	if err := s.hand(ctx, id); err != nil {
+	if err := s.sendHistory(ctx, id); err != nil {
 		return nil, s.end(err)
 	}
-	defer p.first().sessions.enter(s)()
+	defer p.first().sessions.add(s)()
 	out, err := s.result(ctx)
 	err = s.end(err)
 	if err == nil && out.Status.Outcome() {
@@ -251,17 +253,17 @@ func (p *Parent) follow(ctx context.Context, s *session, id string) (*run.Outcom
 	return out, err
 }
 
-// Hurry lets a run that is being cancelled not wait for the call under way.
+// Hurry makes a run that is being cancelled not wait for the call under way.
 func (p *Parent) Hurry(id string) {
 	if s := p.first().sessions.of(id); s != nil {
-		_ = s.conn.send(&frame{Cancel: &cancelling{Now: true}}) // to a child that is gone: the reading tells
+		_ = s.conn.send(&frame{Cancel: &cancelling{Now: true}}) // if the child is gone, the next read fails
 	}
 }
 
 // deathError is a child that ended without a result.
 type deathError struct {
 	how  string
-	step int // -1: outside of any
+	step int // -1: outside any step
 	name string
 }
 
@@ -283,8 +285,8 @@ func (p *Parent) parkUnloadable(ctx context.Context, id string, e *problem.Error
 	return out, p.write(ctx, journal.RunParked{Stamp: stamp, Reason: out.Reason, Error: e})
 }
 
-// bury journals a death, and returns the stamp of whoever has the run now.
-func (p *Parent) bury(ctx context.Context, id string, d *deathError) (journal.Stamp, error) {
+// journalDeath journals a death, and returns a stamp with the run's new epoch.
+func (p *Parent) journalDeath(ctx context.Context, id string, d *deathError) (journal.Stamp, error) {
 	epoch, err := p.Journal.Adopt(ctx, id)
 	if err != nil {
 		return journal.Stamp{}, err
@@ -296,7 +298,7 @@ func (p *Parent) bury(ctx context.Context, id string, d *deathError) (journal.St
 
 // died journals a death, and parks the run when its step has killed too many.
 func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outcome, error) {
-	stamp, err := p.bury(ctx, id, d)
+	stamp, err := p.journalDeath(ctx, id, d)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +312,7 @@ func (p *Parent) died(ctx context.Context, id string, d *deathError) (*run.Outco
 	reason := fmt.Sprintf("%s, %d times", p.Redactor.Redact(d.Error()), deaths)
 	out := &run.Outcome{Status: journal.Parked, Reason: reason, Error: &problem.Error{
 		Kind: problem.Internal, Message: d.Error(), Step: d.name,
-		Hint: "a script that needs more memory needs limits.memory in the config; moonseal cancel " + id + " --retry starts anew on today's scripts",
+		Hint: "if the script needs more memory, raise limits.memory in the config; moonseal cancel " + id + " --retry restarts it on today's scripts",
 	}}
 	return out, p.write(ctx, journal.RunParked{Stamp: stamp, Reason: reason, Error: out.Error})
 }

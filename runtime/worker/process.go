@@ -21,7 +21,7 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// Pair is one end of what a child and its parent speak through.
+// Pair is one end of the connection between a child and its parent.
 type Pair interface {
 	io.ReadWriteCloser
 	SetReadDeadline(at time.Time) error
@@ -31,13 +31,13 @@ type Pair interface {
 // Process is a started child.
 type Process interface {
 	Pair() Pair
-	// Wait waits for the process's end and says how it ended, "" when it ended well.
+	// Wait waits for the process's end and returns how it ended, "" if it succeeded.
 	Wait() string
 	Kill()
 }
 
-// Spawner starts children. lock is the run's, nil for a load; the child has it
-// from then on.
+// Spawner starts children. lock is the run's, nil for a load; the child holds it from then
+// on.
 type Spawner interface {
 	Start(ctx context.Context, lock *journal.RunLock) (Process, error)
 }
@@ -48,8 +48,8 @@ const (
 	toParent   = 4
 )
 
-// pipes is a pair of pipes. A socketpair would do, but the kernel then wakes the
-// sender too whenever the other side has read, with every step twice for nothing.
+// pipes is a pair of pipes. With a socketpair the kernel would wake the sender too whenever
+// the other side has read: twice in every step, for nothing.
 type pipes struct{ in, out *os.File }
 
 func (p *pipes) Read(b []byte) (int, error)          { return p.in.Read(b) }
@@ -71,18 +71,18 @@ func newPipes() (ours, theirs *pipes, err error) {
 }
 
 // errNoParent is the error of a process that no [Exec] has started.
-var errNoParent = errors.New("this process has no parent that it works for")
+var errNoParent = errors.New("this process was not started by moonseal as a run's process")
 
 // Inherited is the child's end of the pair, in a process that [Exec] started.
 //
-// The process is sealed: it starts no program and, unless signals, sends no signal to
-// another process from then on, and nobody may look into its memory.
+// The process is sealed: from then on it can start no program and, unless signals, signal
+// no other process, and no other process can read its memory.
 func Inherited(signals bool) (Pair, error) {
 	seal(signals)
 	for _, fd := range []int{fromParent, toParent} {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-			return nil, errors.Join(errNoParent, err) // whoever started it has opened them for something else
+			return nil, errors.Join(errNoParent, err) // its starter uses these descriptors for something else
 		}
 		unix.CloseOnExec(fd)
 		if err := unix.SetNonblock(fd, true); err != nil {
@@ -92,8 +92,8 @@ func Inherited(signals bool) (Pair, error) {
 	return &pipes{in: os.NewFile(fromParent, "from the parent"), out: os.NewFile(toParent, "to the parent")}, nil
 }
 
-// Self is the path of the program that this process runs, even if another file has
-// taken its place since: an upgrade must not change what a daemon starts.
+// Self is the path of the program that this process runs, even if its file was replaced
+// since: an upgrade must not change what a daemon starts.
 const Self = "/proc/self/exe"
 
 // Exec starts children as processes.
@@ -105,10 +105,10 @@ type Exec struct {
 	Limits Limits
 	Jail   *Jail        // nil: none
 	Groups *Groups      // nil: no cgroups
-	Log    *slog.Logger // what the kernel does not give, at debug; may be nil
+	Log    *slog.Logger // what the kernel does not support, at debug; may be nil
 
-	tenant string // whose folders of the jail they have
-	reads  bool   // they may read the folders that runs may change
+	tenant string // whose folders of the jail the children have
+	reads  bool   // the children may read the folders that runs may change
 }
 
 // of returns an Exec for the runs of a tenant.
@@ -123,7 +123,7 @@ func (e Exec) reading() Exec {
 	return e
 }
 
-// makeFolders makes what a tenant's run is confined to: it cannot itself.
+// makeFolders makes the folders that a tenant's run is confined to: the run itself cannot.
 func (e Exec) makeFolders() error {
 	if e.Jail == nil || e.tenant == "" {
 		return nil
@@ -151,25 +151,25 @@ func (e Exec) Start(_ context.Context, lock *journal.RunLock) (Process, error) {
 	if e.Name != "" {
 		cmd.Args[0] = e.Name
 	}
-	// A run does one thing at a time: with one processor its process starts sooner,
-	// and hands over to this one and back without waking a thread between.
+	// A run does one thing at a time: with one processor its process starts sooner, and
+	// switches to this one and back without waking a thread in between.
 	cmd.Env = append(slices.Clip(e.Env), "GOMAXPROCS=1")
 	cmd.ExtraFiles = []*os.File{theirs.in, theirs.out}
 	if lock != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, lock.File())
 	}
-	// A signal of the terminal is for the parent, which decides what the child does.
+	// A signal of the terminal must reach the parent only, which decides what the child does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = grace // whoever else has its stderr does not hold the parent up
+	cmd.WaitDelay = grace // another process with its stderr open must not hold up the parent
 	p := &process{cmd: cmd, pair: ours, memory: e.Limits.Memory}
 	cmd.Stderr = &p.stderr
-	err = e.begin(cmd, lock != nil)
+	err = e.startConfined(cmd, lock != nil)
 	_ = theirs.Close()
 	if err != nil {
 		_ = ours.Close()
 		return nil, fmt.Errorf("cannot start the run's process: %w", err)
 	}
-	// It does nothing before it has its job.
+	// The child does nothing before it has its job.
 	p.group = e.Groups.add(cmd.Process.Pid, e.Limits)
 	if err = e.Limits.apply(cmd.Process.Pid, p.group != nil); err == nil && lock != nil {
 		err = lock.HandOver(cmd.Process.Pid)
@@ -219,19 +219,19 @@ func (p *process) Wait() string {
 
 func (p *process) tooMuch() string {
 	if p.memory == 0 {
-		return "it needs more memory than there is"
+		return "it needs more memory than the machine has"
 	}
 	return fmt.Sprintf("it needs more memory than limits.memory allows (%d MiB)", p.memory>>20)
 }
 
-// noMemory reports whether the line that a process died with says that it found no
-// memory: the Go runtime's, and that of the C library in the SQLite that is linked in.
+// noMemory reports whether the last words of a process are those of a failed allocation:
+// the Go runtime's, or those of the C library in the SQLite that is linked in.
 func noMemory(line string) bool {
 	return strings.Contains(line, "out of memory") || strings.Contains(line, "cannot allocate memory") || strings.Contains(line, "mustMalloc")
 }
 
-// tail keeps the beginning of what a child writes to its stderr: the Go
-// runtime says first what it died of, and then much more.
+// tail keeps the beginning of what a child writes to its stderr: the Go runtime writes the
+// cause first, and then much more.
 type tail struct {
 	mu   sync.Mutex
 	head bytes.Buffer
@@ -248,7 +248,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fatal returns the line that says what the process died of, "" if there is none.
+// fatal returns the line with the cause of the process's death, "" if there is none.
 func (t *tail) fatal() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

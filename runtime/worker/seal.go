@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seal closes, from within a child and for good, what its birth left open. Each
-// is a second line behind what its parent has set, and what a kernel refuses is
-// done without. signals lets it signal other processes, see [Jail.Signals].
+// seal restricts a child further, from within and for good. Each restriction is a second
+// line of defence behind what its parent has set, so those that the kernel refuses are
+// left out. signals lets it signal other processes, see [Jail.Signals].
 func seal(signals bool) {
 	// Started from /proc/self/exe it would be "exe" in lists of processes.
 	if name, err := unix.BytePtrFromString(filepath.Base(os.Args[0])); err == nil && unix.Gettid() == unix.Getpid() {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
-	// Neither another process of this user nor a core file gets at its secrets.
+	// Its secrets must be readable neither by another process of this user nor in a core file.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	// A file over its limit is the writer's error, not the process's end.
+	// Exceeding the file size limit must be an error of the write, not the process's end.
 	signal.Ignore(syscall.SIGXFSZ)
 	arch, ok := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if !ok {
@@ -29,13 +29,13 @@ func seal(signals bool) {
 	}
 	filter := calls(arch, signals)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	//nolint:dogsled // nothing of what a raw call returns is of use here
+	//nolint:dogsled // the results of the raw call are of no use here
 	_, _, _ = unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 }
 
-// calls is the program (seccomp(2)) that lets a child make every system call but
+// calls returns the program (seccomp(2)) that lets a child make every system call but
 // those that start a program and, unless signals, those that signal another process:
-// Landlock keeps these in only from Linux 6.12 on. It requires no_new_privs, which the
+// Landlock restricts these only from Linux 6.12 on. It requires no_new_privs, which the
 // parent has set.
 func calls(arch uint32, signals bool) []unix.SockFilter {
 	const (

@@ -25,9 +25,9 @@ type session struct {
 	conn   *conn
 	how    string // how the child ended, once it was waited for
 	ended  bool
-	failed error       // the journal takes nothing any more
+	failed error       // of the journal's last lazy write
 	frozen atomic.Bool // it was killed because it was stopped
-	blame  string      // what it did and was killed for; "" if it was not
+	blame  string      // the misuse that it was killed for; "" if it was not
 
 	run      string           // the run that it works on; "" until it does
 	epoch    int64            // this child's, of that run
@@ -35,7 +35,7 @@ type session struct {
 	logs     logRoom          // of that run
 	playbook string           // the job's; "" for a load
 	allowed  *grant.Allowed   // what its playbook may reach
-	undoes   []*grant.Allowed // what it might when it made the changes that are to be undone
+	undoes   []*grant.Allowed // what it could reach when it made the changes that are to be undone
 
 	// Where the run is, for the report of a death.
 	step int
@@ -46,17 +46,17 @@ type session struct {
 // the child. If ctx ends for any other reason, the pending read is aborted. stop waits
 // until that is done.
 func (s *session) watch(ctx context.Context) (stop func()) {
-	unguard := s.guard(ctx)
-	told := make(chan struct{})
+	stopWatchdog := s.watchdog(ctx)
+	drained := make(chan struct{})
 	undrain := context.AfterFunc(s.parent.first().drain.context(), func() {
-		defer close(told)
+		defer close(drained)
 		_ = s.conn.send(&frame{Drain: true})
 	})
 	done := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(done)
 		if errors.Is(context.Cause(ctx), run.ErrCancelled) {
-			_ = s.conn.send(&frame{Cancel: s.cancelling(ctx)}) // to a child that is gone: the reading tells
+			_ = s.conn.send(&frame{Cancel: s.cancelling(ctx)}) // if the child is gone, the next read fails
 			return
 		}
 		_ = s.conn.rw.SetReadDeadline(time.Unix(1, 0))
@@ -66,14 +66,14 @@ func (s *session) watch(ctx context.Context) (stop func()) {
 			<-done
 		}
 		if !undrain() {
-			<-told
+			<-drained
 		}
-		unguard()
+		stopWatchdog()
 	}
 }
 
-// cancelling returns what the child is told of a cancel. That it cannot be read who
-// decided it keeps nothing from ending.
+// cancelling returns the message that cancels the child's run. If the decisions cannot be
+// read it is sent without them: the run must end all the same.
 func (s *session) cancelling(ctx context.Context) *cancelling {
 	if s.run == "" {
 		return &cancelling{}
@@ -96,8 +96,8 @@ func (s *session) next(ctx context.Context) (*frame, error) {
 		return f, nil
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), run.ErrCancelled):
 		return nil, context.Cause(ctx)
-	case errors.Is(err, errNoFrame):
-		return nil, s.kill(unheard)
+	case errors.Is(err, errMalformed):
+		return nil, s.kill(malformed)
 	}
 	return nil, s.death()
 }
@@ -110,8 +110,8 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case f.Loaded != nil && !s.asked(f.Loaded):
-			return nil, s.kill(unheard)
+		case f.Loaded != nil && !s.answersJob(f.Loaded):
+			return nil, s.kill(malformed)
 		case f.Loaded != nil:
 			return f.Loaded, nil
 		case f.Result != nil && f.Result.Error != nil:
@@ -120,9 +120,9 @@ func (s *session) loaded(ctx context.Context) (*Loaded, error) {
 	}
 }
 
-// asked reports whether loaded answers the job: the job's playbook and no other, or
-// for a load whatever there is. A child that was taken over may send anything.
-func (s *session) asked(loaded *Loaded) bool {
+// answersJob reports whether loaded answers the job: it must be the job's playbook and no
+// other; a load may find any. A child under foreign control may send anything.
+func (s *session) answersJob(loaded *Loaded) bool {
 	if slices.Contains(loaded.Playbooks, nil) || slices.Contains(loaded.Problems, nil) {
 		return false
 	}
@@ -136,7 +136,7 @@ func (s *session) result(ctx context.Context) (*run.Outcome, error) {
 		return nil, err
 	}
 	if r.Outcome == nil && s.run != "" {
-		return nil, s.kill(unheard)
+		return nil, s.kill(malformed)
 	}
 	return r.Outcome, nil
 }
@@ -156,7 +156,7 @@ func (s *session) served(ctx context.Context) (*Result, error) {
 		case f.Result != nil:
 			return f.Result, nil
 		case f.Write != nil:
-			if forged := s.forges(f.Write); forged != "" {
+			if forged := s.forgery(f.Write); forged != "" {
 				return nil, s.kill(forged)
 			}
 			err = s.write(ctx, f)
@@ -183,7 +183,7 @@ func (s *session) answer(f *frame, a *answer, err error) error {
 }
 
 func (s *session) secret(ctx context.Context, f *frame) error {
-	if err := s.mayHave(f.Secret); err != nil {
+	if err := s.checkSecret(f.Secret); err != nil {
 		return s.answer(f, nil, err)
 	}
 	value, err := s.parent.Secrets.Value(ctx, f.Secret)
@@ -193,21 +193,21 @@ func (s *session) secret(ctx context.Context, f *frame) error {
 	return s.answer(f, &answer{Value: value}, err)
 }
 
-// unheard is what a child did that sent what no child sends.
-const unheard = "sent what no such process sends"
+// malformed is the misuse of a child that sent a frame or record that no child sends.
+const malformed = "sent a message that no such process sends"
 
-// forges returns what in w the process of this run may not write, "" if there is nothing:
-// records about another run, those that a person or the parent decides, and those that
+// forgery returns what is wrong with w, "" for nothing: the process of a run may write no
+// records about another run, none that only a decision or the parent makes, and none that
 // break a bound.
-func (s *session) forges(w *writing) string {
+func (s *session) forgery(w *writing) string {
 	for _, recs := range [][]journal.Record{w.Lazy, w.Synced} {
 		for _, rec := range recs {
 			switch rec.(type) {
 			case journal.RunCreated, journal.RunDied, journal.UndoForgotten, journal.Decided:
-				return unheard
+				return malformed
 			}
 			if s.run == "" || rec.Stamped().Run != s.run {
-				return unheard
+				return malformed
 			}
 			if err := s.quota.Check(journal.ToKeep, rec); err != nil {
 				return fmt.Sprintf("sent a record that breaks a bound (%s: %s)", rec.Type(), err)
@@ -221,15 +221,15 @@ func (s *session) forges(w *writing) string {
 func (s *session) write(ctx context.Context, f *frame) error {
 	ctx = context.WithoutCancel(ctx)
 	w := f.Write
-	asked := len(w.Synced) > 0
+	expectsAnswer := len(w.Synced) > 0
 	w.Lazy, w.Synced = s.logs.fitting(w.Lazy), s.logs.fitting(w.Synced)
-	s.grant(w.Lazy)
-	s.grant(w.Synced)
+	s.addGrants(w.Lazy)
+	s.addGrants(w.Synced)
 	s.track(w.Lazy)
 	s.track(w.Synced)
 	err := s.parent.Journal.WriteAfter(ctx, w.Lazy, w.Synced)
 	s.observe(w.Lazy)
-	if !asked {
+	if !expectsAnswer {
 		s.failed = err
 		return nil
 	}
@@ -237,12 +237,12 @@ func (s *session) write(ctx context.Context, f *frame) error {
 		return s.answer(f, nil, err)
 	}
 	s.observe(w.Synced)
-	return s.answer(f, &answer{Drain: s.parent.first().drain.begun()}, nil)
+	return s.answer(f, &answer{Drain: s.parent.first().drain.started()}, nil)
 }
 
-// grant puts to each undo what its call is granted: what the child says of it is not
-// believed.
-func (s *session) grant(recs []journal.Record) {
+// addGrants adds to each undo what its call may reach; what the child sent there is
+// replaced.
+func (s *session) addGrants(recs []journal.Record) {
 	for i, rec := range recs {
 		switch r := rec.(type) {
 		case journal.EffectMarked:
@@ -268,8 +268,8 @@ func (s *session) granted() json.RawMessage {
 	return raw
 }
 
-// remember notes what a change was granted that is to be undone.
-func (s *session) remember(u journal.Undo) {
+// addUndoGrant records what the call of a pending undo could reach.
+func (s *session) addUndoGrant(u journal.Undo) {
 	if u.State != journal.UndoPending || len(u.Granted) == 0 {
 		return
 	}
@@ -279,9 +279,9 @@ func (s *session) remember(u journal.Undo) {
 	}
 }
 
-// mayHave refuses a secret that neither the playbook is granted, nor was when a change
-// was made that is not undone yet.
-func (s *session) mayHave(name string) error {
+// checkSecret refuses a secret unless the playbook is granted it, or was when it made a
+// change that is not undone yet.
+func (s *session) checkSecret(name string) error {
 	err := s.allowed.Secret(name)
 	if err == nil || slices.ContainsFunc(s.undoes, func(a *grant.Allowed) bool { return a.Secret(name) == nil }) {
 		return nil
@@ -297,7 +297,7 @@ func (s *session) observe(recs []journal.Record) {
 	}
 }
 
-// track remembers which step the child is in.
+// track records which step the child is in.
 func (s *session) track(recs []journal.Record) {
 	for _, rec := range recs {
 		switch r := rec.(type) {
@@ -309,7 +309,7 @@ func (s *session) track(recs []journal.Record) {
 	}
 }
 
-// kill ends a child for what it did: that counts as its death.
+// kill kills a child for a misuse: that counts as its death.
 func (s *session) kill(blame string) error {
 	s.proc.Kill()
 	s.blame = blame
@@ -322,9 +322,9 @@ func (s *session) death() error {
 	how := s.how
 	switch {
 	case s.frozen.Load():
-		how = "it was stopped (SIGSTOP), and was killed for it"
+		how = "it was stopped (SIGSTOP), and therefore killed"
 	case s.blame != "":
-		how = "it " + s.blame + ", and was killed for it"
+		how = "it " + s.blame + ", and was therefore killed"
 	case how == "":
 		how = "it ended without a result"
 	}
@@ -337,7 +337,7 @@ func (s *session) wait() {
 	}
 	s.ended = true
 	_ = s.conn.rw.Close()
-	// The end of the pair ends the child, unless it is stopped or stuck.
+	// The end of the pair ends the child, unless it is stopped or hangs.
 	kill := time.AfterFunc(grace, s.proc.Kill)
 	defer kill.Stop()
 	s.how = s.proc.Wait()

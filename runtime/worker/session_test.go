@@ -16,7 +16,7 @@ import (
 	"moonseal/runtime/run"
 )
 
-// Bytes that are no message are the child's death, at once.
+// Bytes that are not a message are the child's death, at once.
 func TestMalformedMessageIsADeath(t *testing.T) {
 	for name, body := range map[string]string{
 		"no length": "\xff\xff\xff\xff", "empty": "\x00\x00\x00\x00", "no form": "\x00\x00\x00\x02?!", "half JSON": "\x00\x00\x00\x02j{",
@@ -29,13 +29,13 @@ func TestMalformedMessageIsADeath(t *testing.T) {
 					return
 				}
 				_, _ = c.rw.Write([]byte(body))
-				if name == "null" { // it says nothing, and the child nothing more
+				if name == "null" { // it is empty, and the child sends nothing more
 					_ = c.rw.Close()
 				}
 			}))
 			var id string
 			out, err := c.Begin(t.Context(), c.job(), Ask{}, func(run string) { id = run })
-			if err != nil || out.Status != journal.Parked || name != "null" && !strings.Contains(out.Reason, "it sent what no such process sends") {
+			if err != nil || out.Status != journal.Parked || name != "null" && !strings.Contains(out.Reason, "it sent a message that no such process sends") {
 				t.Fatalf("%+v, %v", out, err)
 			}
 			if h, _, _ := c.history(id); h.Run.Deaths != MaxDeaths {

@@ -8,8 +8,8 @@ type sessions struct {
 	all map[string]*session // by run
 }
 
-// enter adds a session until the function that it returns is called.
-func (a *sessions) enter(s *session) (leave func()) {
+// add adds a session. remove removes it.
+func (a *sessions) add(s *session) (remove func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.all == nil {

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// lookEvery is how often a parent looks whether its child is stopped.
-	lookEvery = 5 * time.Second
-	// longestStop is how long a child may be: somebody may be looking at it. When the
-	// run is cancelled it is not waited for.
+	// checkEvery is how often a parent checks whether its child is stopped.
+	checkEvery = 5 * time.Second
+	// longestStop is how long a child may be stopped: it may be under a debugger. If the
+	// run is cancelled the child is killed at once.
 	longestStop = 30 * time.Second
 )
 
-// stoppable is a [Process] that can be stopped (SIGSTOP): it heeds nothing then, not
-// even the end of its pair.
+// stoppable is a [Process] that can be stopped (SIGSTOP): it then reacts to nothing, not
+// even to the end of its pair.
 type stoppable interface{ Stopped() bool }
 
 // Stopped reports whether the process is stopped, by a signal or a debugger.
@@ -34,21 +34,21 @@ func (p *process) Stopped() bool {
 	return len(fields) > 0 && (string(fields[0]) == "T" || string(fields[0]) == "t")
 }
 
-// guard kills the child when it is stopped for long: a stopped process would keep its
-// run, and a worker, for ever. The run continues in the next one. stop ends the guard.
-func (s *session) guard(ctx context.Context) (stop func()) {
+// watchdog kills the child when it is stopped for long: a stopped process would occupy its
+// run, and a worker, for ever. The run continues in the next one. stop ends the watchdog.
+func (s *session) watchdog(ctx context.Context) (stop func()) {
 	child, ok := s.proc.(stoppable)
 	if !ok || s.parent.Clock == nil {
 		return func() {}
 	}
-	look := s.parent.Clock.NewTicker(lookEvery)
+	tick := s.parent.Clock.NewTicker(checkEvery)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		var stopped time.Duration
 		for {
 			select {
-			case <-look.Chan():
+			case <-tick.Chan():
 			case <-quit:
 				return
 			}
@@ -56,7 +56,7 @@ func (s *session) guard(ctx context.Context) (stop func()) {
 				stopped = 0
 				continue
 			}
-			if stopped += lookEvery; stopped >= longestStop || errors.Is(context.Cause(ctx), run.ErrCancelled) {
+			if stopped += checkEvery; stopped >= longestStop || errors.Is(context.Cause(ctx), run.ErrCancelled) {
 				s.frozen.Store(true)
 				s.proc.Kill()
 				return
@@ -64,7 +64,7 @@ func (s *session) guard(ctx context.Context) (stop func()) {
 		}
 	}()
 	return func() {
-		look.Stop()
+		tick.Stop()
 		close(quit)
 		<-done
 	}

@@ -37,11 +37,11 @@ func (w *world) unfinished(script string) string {
 // A run whose scripts no longer load parks, and cancel and clean-up need no scripts.
 func TestRunWhoseScriptsNoLongerLoad(t *testing.T) {
 	for name, script := range map[string]string{
-		"a module is gone":    `local gone = require "gone" return { run = function() end }`,
-		"it raises":           `error "oops"`,
-		"it is no playbook":   `return 1`,
-		"it ends its process": `local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1e6) .. i end return { run = function() end }`,
-		"its body does":       `return { run = function() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1e6) .. i end end }`,
+		"a module is gone":     `local gone = require "gone" return { run = function() end }`,
+		"it raises":            `error "oops"`,
+		"it is not a playbook": `return 1`,
+		"it ends its process":  `local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1e6) .. i end return { run = function() end }`,
+		"its body does":        `return { run = function() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1e6) .. i end end }`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -21,7 +21,7 @@ import (
 // Bounds of one frame, in bytes.
 const (
 	maxFrame = 64 << 20 // a folder of scripts
-	maxWrite = 8 << 20  // records: those that wait, and one with all the values that it may have
+	maxWrite = 8 << 20  // records: the buffered ones, and one with all the values that it may have
 	maxPiece = 60 << 10 // a piece of a history
 )
 
@@ -45,35 +45,36 @@ type frame struct {
 	Result *Result  `json:"result,omitempty"`
 }
 
-// Job is what a child is to do.
+// Job is the task of a child.
 type Job struct {
-	Build    string            `json:"build,omitempty"`    // of the parent; a child of another does nothing
+	Build    string            `json:"build,omitempty"`    // of the parent; a child of another build refuses
 	Playbook string            `json:"playbook,omitempty"` // to run; "" only loads
 	Files    map[string]string `json:"files,omitempty"`    // the scripts folder, for a load and a new run
 	Problems []*problem.Error  `json:"problems,omitempty"` // of reading the folder
-	Sources  map[string]string `json:"sources,omitempty"`  // the run's sources, for one that is taken up
+	Sources  map[string]string `json:"sources,omitempty"`  // the run's sources, to resume it
 	Settings map[string]string `json:"settings,omitempty"` // of modules, YAML by name
 	Network  grant.Options     `json:"network"`            // the parent fills in what is allowed
 	Grants   grant.Rules       `json:"grants,omitempty"`   // of all playbooks
-	State    string            `json:"state"`              // the state folder
+	State    string            `json:"state"`              // the state directory
 	Mode     run.Mode          `json:"mode,omitempty"`
 	// Scriptless cleans up without the run's scripts, which may end the process.
 	Scriptless bool `json:"scriptless,omitempty"`
-	// When no appliance is changed, whatever the playbook's window; Now lifts both.
+	// Blackouts are when no appliance is changed, whatever the playbook's window. Now
+	// overrides both.
 	Blackouts []string `json:"blackouts,omitempty"`
 	Now       bool     `json:"now,omitempty"`
 
 	// Grace is how long a call under way may continue once the run is cancelled.
 	Grace time.Duration `json:"grace,omitempty"`
 
-	// Handles asks a load for the handles that scripts make, and for those among
-	// Journaled, which their runs have journaled, by file.
+	// Handles makes a load return the handles that scripts make, and those in Journaled,
+	// which their runs have journaled, by file.
 	Handles   bool                         `json:"handles,omitempty"`
 	Journaled map[string][]json.RawMessage `json:"journaled,omitempty"`
-	Examine   *Examination                 `json:"examine,omitempty"` // to look at, instead of running
+	Examine   *Examination                 `json:"examine,omitempty"` // to examine instead of running
 }
 
-// Loaded tells what is in the scripts.
+// Loaded is what the scripts define.
 type Loaded struct {
 	Playbooks []*bundle.Playbook `json:"playbooks"`
 	Problems  []*problem.Error   `json:"problems,omitempty"`
@@ -81,31 +82,31 @@ type Loaded struct {
 	Made      []Made             `json:"made,omitempty"`    // handles that can be looked at, of a load
 }
 
-// piece is a part of the run's history, as [journal.AppendRow] makes it. The last one
-// begins the run in a child that has loaded it.
+// piece is a part of the run's history, as [journal.AppendRow] encodes it. The last one
+// starts the run in a child that has loaded its scripts.
 type piece struct {
 	Bytes []byte
 	Last  bool
 }
 
-// answer is an answer. One without an error to a writing says that it is synced.
+// answer is an answer. Without an error, to a writing, it says that it is synced.
 type answer struct {
-	Drain bool              `json:"drain,omitempty"` // end at the next end of a step
+	Drain bool              `json:"drain,omitempty"` // stop at the end of the next step
 	Error *problem.Error    `json:"error,omitempty"`
 	Value string            `json:"value,omitempty"`
 	Held  map[string]string `json:"held,omitempty"`
 }
 
-// writing is records for the journal. Only those that are synced want an answer.
+// writing is records for the journal. Only synced ones are answered.
 type writing struct {
-	Lazy   []journal.Record // go with the next commit
+	Lazy   []journal.Record // written with the next commit
 	Synced []journal.Record
 }
 
-// cancelling tells the child to end its run, and what was decided about it.
+// cancelling cancels the child's run, with the decisions about it.
 type cancelling struct {
 	Decisions []journal.Decided `json:"decisions,omitempty"`
-	Now       bool              `json:"now,omitempty"` // it does not wait for the call under way
+	Now       bool              `json:"now,omitempty"` // without waiting for the call under way
 }
 
 type heldBy struct {
@@ -113,12 +114,12 @@ type heldBy struct {
 	Except string   `json:"except"`
 }
 
-// The forms of a frame's body. What each step sends has one of its own, for it is
-// sent often; all else is JSON.
+// The forms of a frame's body. What each step sends is frequent and has a form of its own;
+// all else is JSON.
 const (
 	formJSON   = 'j'
 	formWrite  = 'w' // the number of lazy records, and all records as [journal.Pack] has them
-	formSynced = 's' // whether to drain: the answer that all is well
+	formSynced = 's' // whether to drain: the answer to a writing that is synced
 	formPiece  = 'p' // whether it is the last one, and its bytes
 )
 
@@ -131,8 +132,8 @@ type conn struct {
 	out []byte // the frame that was sent last
 }
 
-// errNoFrame is the error of bytes that are no frame.
-var errNoFrame = errors.New("malformed message between the run's processes")
+// errMalformed is the error of bytes that are not a frame.
+var errMalformed = errors.New("malformed message between the run's processes")
 
 // mostOf returns the bound of a frame whose body begins with form.
 func mostOf(form byte) int {
@@ -146,7 +147,7 @@ func mostOf(form byte) int {
 	}
 }
 
-// keptBuffer is what a buffer for frames may have, in bytes, to be used again.
+// keptBuffer is the largest buffer that is kept for the next frame, in bytes.
 const keptBuffer = 64 << 10
 
 func newConn(rw Pair) *conn { return &conn{rw: rw, r: bufio.NewReaderSize(rw, 16<<10)} }
@@ -218,7 +219,7 @@ func (c *conn) receive() (*frame, error) {
 		most = mostOf(form[0])
 	}
 	if n > most {
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", errNoFrame, n, most)
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", errMalformed, n, most)
 	}
 	body, err := c.body(n)
 	if err != nil {
@@ -226,13 +227,13 @@ func (c *conn) receive() (*frame, error) {
 	}
 	f, err := readFrame(body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoFrame, err)
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	return f, nil
 }
 
-// body reads n bytes, which are valid until the next call. It takes memory as they
-// come: four bytes that say there will be many cost nothing.
+// body reads n bytes, which are valid until the next call. It allocates as they arrive: a
+// length alone costs no memory.
 func (c *conn) body(n int) ([]byte, error) {
 	if n <= keptBuffer {
 		if cap(c.in) < n {
@@ -246,7 +247,7 @@ func (c *conn) body(n int) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// readFrame reads what append wrote. Nothing of the frame shares b.
+// readFrame reads what append wrote. The frame does not share memory with b.
 func readFrame(b []byte) (*frame, error) {
 	if len(b) == 0 {
 		return nil, io.ErrUnexpectedEOF

@@ -281,7 +281,7 @@ func TestDrainStopsWhereAStepEnds(t *testing.T) {
 		t.Fatalf("%+v, %d lines", out, lines(w.file))
 	}
 	if out, err := w.parent.Resume(t.Context(), w.job(""), id); err != nil || out.Status != run.Replaying || lines(w.file) != 1 {
-		t.Fatalf("taken up again by who drains: %+v, %v, %d lines", out, err, lines(w.file))
+		t.Fatalf("resumed while draining: %+v, %v, %d lines", out, err, lines(w.file))
 	}
 	next := &worker.Parent{Journal: w.journal, Spawner: w.parent.Spawner, Secrets: w.parent.Secrets, Redactor: w.parent.Redactor, Clock: w.parent.Clock}
 	if out, err := next.Resume(t.Context(), w.job(""), id); err != nil || out.Status != journal.Done || lines(w.file) != 2 {
@@ -302,15 +302,15 @@ func TestDrainStopsWhereARunWaits(t *testing.T) {
 		}
 	}
 	ended := make(chan *run.Outcome, 1)
-	begun := make(chan string, 1)
+	started := make(chan string, 1)
 	go func() {
-		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(id string) { begun <- id })
+		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(id string) { started <- id })
 		if err != nil {
 			t.Error(err)
 		}
 		ended <- out
 	}()
-	id := <-begun
+	id := <-started
 	<-waits
 	w.parent.Drain()
 	select {
@@ -337,10 +337,10 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 	pid := w.file + ".pid"
 	job := w.job(`ctx:approve("go?") ctx:step("one", function() return o:append() end)`)
 	job.Files["p.lua"] = strings.Replace(job.Files["p.lua"], "playbook {", `playbook { on = { wait = function() o:pause() require("outside").say { text = "too late" } end },`, 1)
-	begun := make(chan string, 1)
+	started := make(chan string, 1)
 	ended := make(chan error, 1)
 	go func() {
-		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(run string) { begun <- run })
+		out, err := w.parent.Begin(t.Context(), job, worker.Ask{}, func(run string) { started <- run })
 		if err == nil && out.Status != journal.Waiting {
 			err = fmt.Errorf("%+v", out)
 		}
@@ -354,7 +354,7 @@ func TestAnAnswerBeforeTheProcessHasEnded(t *testing.T) {
 			t.Fatal(<-ended)
 		}
 	}
-	id := <-begun
+	id := <-started
 	epoch, err := w.journal.Adopt(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
@@ -406,7 +406,7 @@ func TestSecretsComeOverThePairAndAreMasked(t *testing.T) {
 	if text := w.logText(id); strings.Contains(text, "hunter2") || !strings.Contains(text, "the token is [secret]") {
 		t.Errorf("log:\n%s", text)
 	}
-	// The name of a user is no secret, and often a part of a common word.
+	// The name of a user is not a secret, and often a part of a common word.
 	if out, id = w.run(`ctx:step("one", function() return o:user() end)`); out.Status != journal.Done || !strings.Contains(w.logText(id), "admin is an administrator") {
 		t.Errorf("%+v, log:\n%s", out, w.logText(id))
 	}
@@ -415,7 +415,7 @@ func TestSecretsComeOverThePairAndAreMasked(t *testing.T) {
 	}
 	delete(w.parent.Secrets.(secret.Map), "TOKEN")
 	if out, _ := w.run(`ctx:step("one", function() return o:secret() end)`); out.Status != journal.Failed || out.Error.Kind != problem.NotFound || !strings.Contains(out.Error.Hint, "TOKEN") {
-		t.Errorf("a secret that nobody knows: %+v", out.Error)
+		t.Errorf("an unknown secret: %+v", out.Error)
 	}
 }
 

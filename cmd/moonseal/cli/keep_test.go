@@ -54,7 +54,7 @@ func TestWhatWasRemovedIsSaid(t *testing.T) {
 		if out := w.moonseal(exitDone, "logs", ids[2]); !strings.Contains(out, "it was so") || strings.Contains(out, "pruned") {
 			t.Errorf("logs of the last run: %s", out)
 		}
-		want := fmt.Sprintf("run %s: it is not there: what ended before %s was removed", ids[0], horizon)
+		want := fmt.Sprintf("run %s: not in the journal: what ended before %s was removed", ids[0], horizon)
 		if out := w.moonseal(exitFailed, "logs", ids[0]); !strings.Contains(out, want) || !strings.Contains(out, "keep.runs in the config") {
 			t.Errorf("logs of a run that was removed: %s", out)
 		}

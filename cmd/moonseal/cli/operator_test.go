@@ -154,7 +154,7 @@ func TestOperators(t *testing.T) {
 	}{
 		{"approve =waits", exitFailed, "moonseal: run =waits: it is not waiting for approval;hint: moonseal status shows what it waits for"},
 		{"approve =parked", exitFailed, "moonseal: run =parked: it is not waiting for approval;hint: .*"},
-		{"approve =ended", exitFailed, "moonseal: run =ended: it has ended already: done;hint: moonseal run ended begins a new one"},
+		{"approve =ended", exitFailed, "moonseal: run =ended: it has ended already: done;hint: moonseal run ended starts a new one"},
 		{"deny =ended", exitFailed, "moonseal: run =ended: it has ended already: done;hint: .*"},
 		{"approve 0000000000", exitUsage, `moonseal: there is no run "0000000000";hint: .*`},
 		{"resume =waits --as look", exitFailed, "moonseal: run =waits: it is not parked: it is waiting;hint: moonseal run waits makes a waiting run continue now"},
@@ -247,7 +247,7 @@ func TestNeedsDaemon(t *testing.T) {
 			t.Errorf("moonseal %s: exit code %d, said %s", line, code, said)
 		}
 	}
-	if code, said := o.types("serve"); code != exitFailed || !strings.Contains(said, "the state folder is in use by process ") {
+	if code, said := o.types("serve"); code != exitFailed || !strings.Contains(said, "the state directory is in use by process ") {
 		t.Errorf("moonseal serve: exit code %d, said %s", code, said)
 	}
 	for _, line := range []string{"status", "reload"} {

@@ -23,7 +23,7 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 		defer mu.Unlock()
 		switch {
 		case err != nil:
-		case strings.Contains(string(body), "arrive here"):
+		case strings.Contains(string(body), "test alert of moonseal"):
 			got["test"]++
 		case r.Method == http.MethodGet, strings.Contains(string(body), "bad.lua:1 is broken"):
 			got[r.URL.Path]++
@@ -39,7 +39,7 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 	d := w.serve()
 	delete(w.env, "BEAT") // the daemon alone has it, as it has what systemd passes to it
 	w.check(os.WriteFile(filepath.Join(w.dir, "one"), []byte("generic://"+service.Listener.Addr().String()+"/one?disabletls=yes"), 0o600))
-	if out := w.moonseal(exitUsage, "alert", "test"); !strings.Contains(out, "there are no alerts in the config") {
+	if out := w.moonseal(exitUsage, "alert", "test"); !strings.Contains(out, "the config has no alerts") {
 		t.Errorf("alert test: %s", out)
 	}
 	w.check(os.WriteFile(w.config(), []byte(plain+"secrets: { ONE: { file: one } }\nalerts: { urls: [ONE], heartbeat: BEAT }\n"), 0o600))

@@ -166,7 +166,7 @@ func (m *installation) drains() {
 	if len(m.issued("stopped")) != 1 {
 		m.t.Error("no certificate is issued when it has stopped: the step was to end")
 	}
-	m.says(0, "journalctl --no-pager -u moonseal", `msg="run interrupted; it goes on at the next start" run=`+run)
+	m.says(0, "journalctl --no-pager -u moonseal", `msg="run interrupted; it continues at the next start" run=`+run)
 	m.do("systemctl start moonseal")
 	m.ends(run, "stopped")
 }

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// What is broken when the daemon starts, and has never run, is told at once, and
-// once more when it is mended.
+// What is broken when the daemon starts, and has never run, raises an alert at
+// once, and another when it is fixed.
 func TestBrokenSinceBeforeTheStart(t *testing.T) {
 	h := newHouse(t, time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))
 	h.file("dfw.lua", "half a script")
 	h.script("good", script{})
-	told := make(chan string, 10)
+	sent := make(chan string, 10)
 	h.send = func(_ context.Context, title, message string) error {
-		told <- title + " | " + message
+		sent <- title + " | " + message
 		return nil
 	}
 	h.start()
@@ -29,19 +29,19 @@ func TestBrokenSinceBeforeTheStart(t *testing.T) {
 	want := func(want string) {
 		t.Helper()
 		select {
-		case got := <-told:
+		case got := <-sent:
 			if got != want {
-				t.Errorf("told %q, want %q", got, want)
+				t.Errorf("sent %q, want %q", got, want)
 			}
 		case <-time.After(patience):
-			t.Fatalf("nobody is told: %q", want)
+			t.Fatalf("no alert: %q", want)
 		}
 	}
 	text := "dfw.lua:1 is broken, and nothing of it runs: " + s.Playbooks[0].Error.Error()
 	want("[WARN] dfw: dfw.lua:1 is broken | " + text + "\nnext: moonseal check")
 	h.script("dfw", script{})
 	h.reload()
-	h.clock.Advance(watchEvery)
+	h.clock.Advance(maintainEvery)
 	want("[OVER] dfw: dfw.lua:1 is broken | dfw.lua is in order again, or was removed, after 1 min")
 	if s, err = h.daemon.Status(t.Context()); err != nil || s.Playbooks[0].Error != nil || s.Playbooks[0].Bundle == "" {
 		t.Errorf("status: %+v, %v", s, err)

@@ -24,8 +24,8 @@ func (s slow) Start(ctx context.Context, _ *journal.RunLock) (worker.Process, er
 	return nil, context.Cause(ctx)
 }
 
-// Of many runs that are taken up at once few start at a time; those that do not get
-// ready keep the others up for a while only.
+// Of many runs that resume at once few start at a time; one that does not get ready
+// holds up the others for a while only.
 func TestFewStartAtOnce(t *testing.T) {
 	w := newWorld(t)
 	atOnce := 1 + runtime.GOMAXPROCS(0)

@@ -29,10 +29,10 @@ func TestWindowRulesRenewal(t *testing.T) {
 		t.Errorf("without: %s, want %s", got, want)
 	}
 	asked := schedule.Reason{Cause: schedule.Asked}
-	if !h.daemon.early("a", asked) || h.daemon.early("b", asked) || h.daemon.early("a", schedule.Reason{Cause: schedule.Due}) {
+	if !h.daemon.planner.early("a", asked) || h.daemon.planner.early("b", asked) || h.daemon.planner.early("a", schedule.Reason{Cause: schedule.Due}) {
 		t.Error("only a run that its window brings forward is early")
 	}
-	h.daemon.due(t.Context(), "a", asked)
+	h.daemon.runs.due(t.Context(), "a", asked)
 	h.idle()
 	runs := h.runs()
 	if last := runs[len(runs)-1]; last.Playbook != "a" || !last.Force {

@@ -9,8 +9,8 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// Once a day what is older than the config says goes, as the config says then; what
-// waits, and the last run of each playbook, stays.
+// Once a day runs older than the current config says are removed; those that wait, and
+// the last run of each playbook, stay.
 func TestOldRunsAreRemoved(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, noon)
@@ -20,11 +20,11 @@ func TestOldRunsAreRemoved(t *testing.T) {
 	h.script("once", script{})
 	h.script("waits", script{Does: "approve"})
 	h.start()
-	once, waits := h.begun("once"), h.begun("waits")
+	once, waits := h.startRun("once"), h.startRun("waits")
 	h.idle()
 	var often []string
 	for range 3 {
-		often = append(often, h.begun("often"))
+		often = append(often, h.startRun("often"))
 		h.idle()
 		h.clock.Advance(time.Second)
 	}
@@ -37,11 +37,11 @@ func TestOldRunsAreRemoved(t *testing.T) {
 	}
 	all := there()
 	h.clock.Advance(29 * day)
-	h.drifts(day, func() bool { return len(h.log.of("what is old was removed from the journal")) == 0 })
+	h.drifts(day, func() bool { return len(h.log.of("journal pruned")) == 0 })
 	if got := there(); !slices.Equal(got, all) {
 		t.Fatalf("there are %v, and were %v", got, all)
 	}
-	h.drifts(3*day, func() bool { return len(h.log.of("what is old was removed from the journal")) == 1 })
+	h.drifts(3*day, func() bool { return len(h.log.of("journal pruned")) == 1 })
 	if got, want := there(), []string{once, waits, often[2]}; !slices.Equal(got, want) {
 		t.Errorf("there are %v, want %v", got, want)
 	}

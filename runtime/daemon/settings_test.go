@@ -53,11 +53,11 @@ func (p *partly) Resume(ctx context.Context, job worker.Job, id string) (*run.Ou
 
 // changeable is a house whose config is what the pointer has, and whose alerts go
 // to the config's first URL.
-func changeable(t *testing.T) (h *house, file *atomic.Pointer[config.Config], told func(url string) int) {
+func changeable(t *testing.T) (h *house, file *atomic.Pointer[config.Config], sent func(url string) int) {
 	t.Helper()
 	h, file = newHouse(t, noon), &atomic.Pointer[config.Config]{}
 	var mu sync.Mutex
-	sent := map[string]int{}
+	counts := map[string]int{}
 	h.makeParts = func(cfg *config.Config, j *journal.Journal, _ *control.Control, observe func(journal.Record)) (Parts, error) {
 		if h.exec.journal == nil {
 			h.exec.journal, h.exec.observe = j, observe
@@ -68,7 +68,7 @@ func changeable(t *testing.T) (h *house, file *atomic.Pointer[config.Config], to
 			p.Send = alert.Send(func(context.Context, string, string) error {
 				mu.Lock()
 				defer mu.Unlock()
-				sent[cfg.Alerts.URLs[0]]++
+				counts[cfg.Alerts.URLs[0]]++
 				return nil
 			})
 		}
@@ -87,13 +87,13 @@ func changeable(t *testing.T) (h *house, file *atomic.Pointer[config.Config], to
 	return h, file, func(url string) int {
 		mu.Lock()
 		defer mu.Unlock()
-		return sent[url]
+		return counts[url]
 	}
 }
 
 func TestReloadAppliesTheConfig(t *testing.T) {
 	t.Parallel()
-	h, file, told := changeable(t)
+	h, file, sent := changeable(t)
 	h.cfg.Concurrency = 1
 	h.script("a", script{})
 	h.script("b", script{})
@@ -119,14 +119,14 @@ func TestReloadAppliesTheConfig(t *testing.T) {
 	if want := []string{"listen.group", "state"}; !slices.Equal(reply.Restart, want) {
 		t.Errorf("needs a restart: %v, want %v", reply.Restart, want)
 	}
-	if now := h.daemon.config(); now.State != h.cfg.State || now.Listen != h.cfg.Listen || now.Proxy != next.Proxy {
+	if now := h.daemon.settings.config(); now.State != h.cfg.State || now.Listen != h.cfg.Listen || now.Proxy != next.Proxy {
 		t.Errorf("the config is %+v", now)
 	}
 	h.exec.await(t, "both are worked on at once", func() bool { return len(h.exec.active) == 2 })
 	release()
 	releaseB()
 	h.idle()
-	h.drifts(0, func() bool { return told("TEAMS") == 1 }) // what was wrong before there was anybody to tell
+	h.drifts(0, func() bool { return sent("TEAMS") == 1 }) // a trouble from before there was a service
 	h.sound()
 }
 
@@ -137,14 +137,14 @@ func TestBadConfigChangesNothing(t *testing.T) {
 	h, file, _ := changeable(t)
 	h.script("a", script{})
 	h.start()
-	before := h.daemon.now()
+	before := h.daemon.settings.now()
 	gone := *h.cfg
-	gone.Scripts = filepath.Join(t.TempDir(), "nowhere")
+	gone.Scripts = filepath.Join(t.TempDir(), "missing")
 	for _, c := range []struct {
 		cfg   *config.Config
 		proxy string
 		says  string
-	}{{nil, "", "moonseal.yaml:3: unknown key"}, {h.cfg, "none", "proxy: is none"}, {h.cfg, "bad", "the new config does not work, and the old one goes on: the process died"}, {&gone, "", "cannot be read"}} {
+	}{{nil, "", "moonseal.yaml:3: unknown key"}, {h.cfg, "none", "proxy: is none"}, {h.cfg, "bad", "the new config does not work, the old one stays in force: the process died"}, {&gone, "", "cannot be read"}} {
 		file.Store(nil)
 		if c.cfg != nil {
 			next := *c.cfg
@@ -155,7 +155,7 @@ func TestBadConfigChangesNothing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("got %v, want %s", err, c.says)
 		}
-		if h.daemon.now() != before {
+		if h.daemon.settings.now() != before {
 			t.Errorf("%s: something has changed", c.says)
 		}
 	}
@@ -163,11 +163,11 @@ func TestBadConfigChangesNothing(t *testing.T) {
 	defer h.mu.Unlock()
 	last := h.notified[len(h.notified)-2:]
 	if !strings.HasPrefix(last[0], "RELOADING=1\nMONOTONIC_USEC=") || !strings.HasPrefix(last[1], "READY=1") {
-		t.Errorf("the service manager was told %q", last)
+		t.Errorf("the service manager received %q", last)
 	}
 }
 
-// The scripts folder can be another, and what blackouts make impossible is said.
+// The scripts folder can change, and what blackouts make impossible is reported.
 func TestReloadOfWhereScriptsAre(t *testing.T) {
 	t.Parallel()
 	h, file, _ := changeable(t)
@@ -263,9 +263,9 @@ func TestConfigIsNeverAMixture(t *testing.T) {
 // ask asks for a run and returns its id.
 func (h *house) ask(name string) string {
 	h.t.Helper()
-	begun, err := h.daemon.begin(h.t.Context(), name, false, "")
+	created, err := h.daemon.runs.begin(h.t.Context(), name, false, "")
 	if err != nil && !errors.Is(err, context.Canceled) {
 		h.t.Error(err)
 	}
-	return begun.Run.ID
+	return created.Run.ID
 }

@@ -2,7 +2,7 @@ package worker
 
 import "moonseal/runtime/bundle"
 
-// noPlaybook is the error of a playbook that the scripts do not have.
+// noPlaybook returns the error of a playbook that the scripts do not define.
 func (w *work) noPlaybook() error {
 	var names []string
 	for _, p := range w.bundle.Playbooks {
