@@ -449,7 +449,7 @@ func TestMisuseIsRefused(t *testing.T) {
 		`local t = {} ctx:step("a", function() table.insert(t, 2) end)`:              "return the value from the step",
 		`local t = {} ctx:poll("a", function() t.x = 2 return true end)`:             "return the value from the step",
 		`local x = 1 local function f() x = 2 end ctx:step("a", function() f() end)`: "return the value from the step",
-		`ctx:step("a", function() return function() end end)`:                        "no plain data",
+		`ctx:step("a", function() return function() end end)`:                        "not plain data",
 		`ctx:step("a", { retri = 2 }, function() end)`:                               `did you mean "retry"?`,
 		`ctx:step("a", { retry = 0 }, function() end)`:                               "1 to 100",
 		`ctx:step("a", { within = "1m" }, function() end)`:                           "belong to ctx:poll",
