@@ -1,13 +1,6 @@
 // Package acme gets certificates from an ACME CA (RFC 8555) for keys that another host
 // holds, by DNS challenges, and knows when to renew (RFC 9773).
 //
-//	c, err := acme.New(acme.CA{Directory: "letsencrypt", Email: "…"}, acme.Options{Store: store})
-//	acct, err := c.Account(ctx)
-//	order, err := c.Order(ctx, acct, acme.OrderRequest{CSR: csr, Replaces: installed})
-//	// publish order.Challenges in the DNS
-//	_, err = c.Validate(ctx, acct, order)
-//	cert, err := c.Finalize(ctx, acct, order, csr)
-//
 // All that goes in and comes out is plain data: each step may run in a process
 // of its own, with the account's key in the Store and the order's URL in hand.
 //

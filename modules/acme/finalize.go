@@ -69,7 +69,7 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 	if err := CheckCSR(csr); err != nil {
 		return nil, err
 	}
-	o, err := c.look(ctx, acct, order.URL)
+	o, err := c.current(ctx, acct, order.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c *Client) finalizable(ctx context.Context, acct *Account, order *Order, c
 	within := min(lagTime, c.opts.Within)
 	err = c.poll(ctx, "the order", within, nil, func() (standing, error) {
 		c.forget(order.URL)
-		if o, err = c.look(ctx, acct, order.URL); err != nil {
+		if o, err = c.current(ctx, acct, order.URL); err != nil {
 			return standing{}, err
 		}
 		return standing{decided: o.Status != acme.StatusPending, why: joined(o.Problems)}, nil

@@ -72,7 +72,7 @@ func TestCAThatAsksForOtherNames(t *testing.T) {
 			t.Errorf("%s: challenges %+v", c.attack, order.Challenges)
 		}
 	}
-	// An order that is taken up again.
+	// An order that is resumed.
 	order := must(w.client().Order(t.Context(), acct, OrderRequest{CSR: csr}))(t)
 	cl := w.client()
 	cl.transport = lying{cl.transport, "/authZ", `"value": "a.example.com"`, `"value": "www.example.com"`}

@@ -33,7 +33,7 @@ func Module() *bind.Module {
 		}},
 		Types: []*bind.Type{
 			bind.Examined(bind.Handle[CA]("acme.CA", 1, "A certificate authority, and how to use it.", b.renewal(), b.issued(), b.account()),
-				func(ca *CA) string { return cmp.Or(ca.Directory, "letsencrypt") }, b.look),
+				func(ca *CA) string { return cmp.Or(ca.Directory, "letsencrypt") }, b.examine),
 			bind.Handle[Account]("acme.Account", 1, "An account at a CA. Its key is a file below accounts/_acme.", b.order(), b.state(), b.validate(), b.finalize()),
 		},
 		Plain: append([]*bind.Type{

@@ -282,7 +282,7 @@ func (c *Client) complete(ctx context.Context, acct *Account, o *acme.ExtendedOr
 		if err := isOf(a, out); err != nil {
 			return nil, err
 		}
-		out.take(a)
+		out.update(a)
 		if a.Status != acme.StatusPending || o.Status != acme.StatusPending {
 			continue
 		}

@@ -17,7 +17,7 @@ import (
 // Validated looks, and returns the order if nothing is left to be proven, else nil. An
 // order that has failed is an error.
 func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*Order, error) {
-	o, err := c.look(ctx, acct, order.URL)
+	o, err := c.current(ctx, acct, order.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (c *Client) Validated(ctx context.Context, acct *Account, order *Order) (*O
 // is a Refused with the CA's words. A challenge that it leaves pending with an error in
 // it is answered again.
 func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Order, error) {
-	o, err := c.look(ctx, acct, order.URL)
+	o, err := c.current(ctx, acct, order.URL)
 	if err != nil || o.Status != acme.StatusPending {
 		return o, err
 	}
@@ -51,7 +51,7 @@ func (c *Client) Validate(ctx context.Context, acct *Account, order *Order) (*Or
 		done.Status, done.Challenges = acme.StatusReady, []Challenge{}
 		c.remember(&done)
 	}
-	o, err = c.look(ctx, acct, order.URL)
+	o, err = c.current(ctx, acct, order.URL)
 	if err == nil && o.Status == acme.StatusPending {
 		return nil, &problem.Error{
 			Kind: problem.Timeout, Target: order.URL, Message: "the order is still pending though its names are validated", Work: problem.Unknown,
@@ -181,7 +181,7 @@ func (v *validation) weigh(ctx context.Context, authz []acme.Authorization) (sta
 	whole.Problems = nil
 	open := 0
 	for _, a := range authz {
-		whole.take(a)
+		whole.update(a)
 		if a.Status != acme.StatusValid {
 			open++
 		}
@@ -237,9 +237,9 @@ func (v *validation) authorization(challenge string) string {
 	return ""
 }
 
-// look returns what was seen of an order, or asks. What acts on it forgets it, so that
+// current returns what was seen of an order, or asks. What acts on it forgets it, so that
 // the next look asks. An order that has failed or expired is an error.
-func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
+func (c *Client) current(ctx context.Context, acct *Account, orderURL string) (*Order, error) {
 	o := c.recall(orderURL)
 	if o == nil {
 		var err error
@@ -259,9 +259,9 @@ func (c *Client) look(ctx context.Context, acct *Account, orderURL string) (*Ord
 	return o, nil
 }
 
-// take records what an authorization says about o: its own state decides over its
+// update records what an authorization says about o: its own state decides over its
 // order's, which may follow late or never.
-func (o *Order) take(a acme.Authorization) {
+func (o *Order) update(a acme.Authorization) {
 	found := problemsOf(a)
 	switch a.Status {
 	case acme.StatusInvalid, acme.StatusDeactivated, acme.StatusExpired, acme.StatusRevoked:

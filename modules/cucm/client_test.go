@@ -242,9 +242,9 @@ func TestPins(t *testing.T) {
 	}{
 		{func() error { return p.accept("new") }, "old new"},
 		{func() error { return p.accept("new") }, "old new"},
-		{func() error { return p.settle("old") }, "old new"}, // the old one is still served
-		{func() error { return p.settle("new") }, "new"},
-		{func() error { return p.settle("other") }, "other"},
+		{func() error { return p.retain("old") }, "old new"}, // the old one is still served
+		{func() error { return p.retain("new") }, "new"},
+		{func() error { return p.retain("other") }, "other"},
 	} {
 		if err := step.do(); err != nil || strings.Join(p.get(), " ") != step.want || strings.Join(kept, " ") != step.want {
 			t.Errorf("pins %v, kept %v, want %s (%v)", p.get(), kept, step.want, err)
@@ -255,7 +255,7 @@ func TestPins(t *testing.T) {
 		t.Error("a pin that cannot be kept counts")
 	}
 	none := pins{keep: func([]string) error { t.Error("pinned a node that is verified against roots"); return nil }}
-	if err := none.accept("new"); err != nil || none.settle("new") != nil || len(none.get()) != 0 {
+	if err := none.accept("new"); err != nil || none.retain("new") != nil || len(none.get()) != 0 {
 		t.Error("pinned a node that is verified against roots")
 	}
 }

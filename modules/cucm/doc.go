@@ -3,10 +3,6 @@
 // and Presence, Unity Connection, Emergency Responder): the REST API of release
 // 14 and later, and the platform's command line over SSH for restarts.
 //
-//	node, err := cucm.New(cucm.Options{Host: "cucm01-pub.example.com", Username: "administrator",
-//		Password: password, Pins: []string{"3b0c…"}, HostKeys: []string{"SHA256:…"}})
-//	installed, err := node.Identity(ctx, "tomcat")
-//
 // # Changes
 //
 // Generating a CSR, uploading a certificate and restarting services each come in pieces,

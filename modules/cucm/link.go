@@ -81,7 +81,7 @@ func (l *link) accept(list []string) {
 // close ends what is open, and forgets what was shown. The link can be used again.
 func (l *link) close() {
 	l.http.CloseIdleConnections()
-	if shell := l.take(); shell != nil {
+	if shell := l.takeShell(); shell != nil {
 		_ = shell.Close() // nothing is lost
 	}
 	l.mu.Lock()
@@ -143,7 +143,7 @@ func (l *link) takeTrust(service string) ([]*x509.Certificate, bool) {
 
 // hold keeps a session for the next call.
 func (l *link) hold(shell *ssh.Session) {
-	if old := l.take(); old != nil {
+	if old := l.takeShell(); old != nil {
 		_ = old.Close()
 	}
 	l.mu.Lock()
@@ -162,8 +162,8 @@ func (l *link) hold(shell *ssh.Session) {
 	})
 }
 
-// take returns the session that is held; nil if there is none.
-func (l *link) take() *ssh.Session {
+// takeShell returns the session that is held; nil if there is none.
+func (l *link) takeShell() *ssh.Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	shell := l.shell

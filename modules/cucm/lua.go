@@ -30,7 +30,7 @@ func Module() *bind.Module {
 			Impl: bind.Pure(func(n *Node) (*Node, error) { return n, n.complete() }),
 		}},
 		Types: []*bind.Type{
-			bind.Examined(node, (*Node).account, b.look),
+			bind.Examined(node, (*Node).account, b.examine),
 		},
 		Plain: append([]*bind.Type{
 			bind.Table[Uploaded]("cucm.Uploaded", "What an upload did."),

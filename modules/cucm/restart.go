@@ -206,7 +206,7 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 	if err := c.pins.accept(look.SHA256); err != nil {
 		return nil, untouched(c.failed("keeping the pin of the new certificate", err))
 	}
-	err := run.all(ctx, slices.DeleteFunc(slices.Clone(look.Services), run.settled))
+	err := run.all(ctx, slices.DeleteFunc(slices.Clone(look.Services), run.finished))
 	var p *problem.Error
 	if errors.As(err, &p) && p.Kind.Retryable() && len(run.state.Services) > 0 {
 		after := *p
@@ -226,7 +226,7 @@ func (c *Client) Restart(ctx context.Context, r RestartRequest, look RestartLook
 func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look RestartLook, earlier RestartProgress) (*Restarted, bool, error) {
 	run := c.restarting(r.Service, look, earlier)
 	if run.of(tomcatService) == Sending && look.provable() {
-		serves, err := c.settled(ctx, look)
+		serves, err := c.awaitServed(ctx, look)
 		if err != nil {
 			return nil, false, err
 		}
@@ -244,7 +244,7 @@ func (c *Client) ProbeRestart(ctx context.Context, r RestartRequest, look Restar
 			})
 		}
 	}
-	if slices.ContainsFunc(look.Services, func(s string) bool { return !run.settled(s) }) {
+	if slices.ContainsFunc(look.Services, func(s string) bool { return !run.finished(s) }) {
 		return nil, false, nil
 	}
 	return run.result(r, look), true, nil
@@ -267,9 +267,9 @@ func merge(earlier, later []RestartState) []RestartState {
 	return out
 }
 
-// settled polls until the installed certificate is served, or the old one still
+// awaitServed polls until the installed certificate is served, or the old one still
 // is after the settling time.
-func (c *Client) settled(ctx context.Context, look RestartLook) (bool, error) {
+func (c *Client) awaitServed(ctx context.Context, look RestartLook) (bool, error) {
 	for end := c.o.Clock.Now().Add(c.o.Settle); ; {
 		serves, _, err := c.Serves(ctx, look.expected())
 		if serves || !c.o.Clock.Now().Before(end) {

@@ -34,8 +34,8 @@ func (r *restarting) of(service string) string {
 	return ""
 }
 
-// settled reports whether a service must not be restarted again.
-func (r *restarting) settled(service string) bool {
+// finished reports whether a service must not be restarted again.
+func (r *restarting) finished(service string) bool {
 	s := r.of(service)
 	return s == Started || s == Done
 }
@@ -88,7 +88,7 @@ func (r *restarting) all(ctx context.Context, todo []string) (err error) {
 			_ = r.note() // what was restarted is not restarted again; err says more
 		}
 	}()
-	shell := r.c.take() // of the look
+	shell := r.c.takeShell() // of the look
 	if shell == nil {
 		if shell, err = r.c.login(ctx); err != nil {
 			return r.c.failed("restarting "+todo[0], err)

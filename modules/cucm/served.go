@@ -37,7 +37,7 @@ func (c *Client) Serves(ctx context.Context, cert *x509.Certificate) (bool, *x50
 		return false, nil, err
 	}
 	if served.SHA256 == cert.SHA256 {
-		if err := c.pins.settle(cert.SHA256); err != nil {
+		if err := c.pins.retain(cert.SHA256); err != nil {
 			return false, served, c.failed("moving the pin to the new certificate", err)
 		}
 		return true, served, nil

@@ -57,9 +57,9 @@ func (p *pins) accept(sha string) error {
 	})
 }
 
-// settle leaves only the certificate that is served now. One that was accepted
+// retain leaves only the certificate that is served now. One that was accepted
 // before the newest is the old one, still served: the newest stays.
-func (p *pins) settle(sha string) error {
+func (p *pins) retain(sha string) error {
 	return p.change(func(old []string) []string {
 		if i := slices.Index(old, sha); i >= 0 && i < len(old)-1 {
 			return old

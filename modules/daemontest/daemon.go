@@ -1,4 +1,4 @@
-// Package daemontest runs other people's servers for tests: on a loopback port, in a
+// Package daemontest runs third-party servers for tests: on a loopback port, in a
 // folder of their own and as the test's user. A server that is not installed skips the
 // test, with the name of what has it.
 package daemontest

@@ -1,12 +1,6 @@
 // Package dns writes, watches and removes the TXT records that prove the control
 // of a name (RFC 8555 section 8.4).
 //
-//	c := dns.New(dns.Options{Dial: network.Dial, HTTP: transport, Secret: lookup})
-//	plan, done, err := c.LookPresent(ctx, zone, challenges) // reads only
-//	records, err := c.Present(ctx, zone, plan)              // writes what is missing
-//	ok, reason, err := c.Propagated(ctx, zone, challenges, dns.Propagation{})
-//	err = c.Remove(ctx, zone, challenges, records, nil)
-//
 // A challenge's record goes to where a CNAME of its name leads, so that a zone
 // can be kept for challenges alone.
 //

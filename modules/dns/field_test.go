@@ -570,7 +570,7 @@ func TestDoctorTriesPropagation(t *testing.T) {
 		b := &binding{settings: &Settings{Resolvers: []string{dnstest.ResolverHost}, QueryTimeout: 100 * time.Millisecond}}
 		z := zoneAt("cloudflare")
 		z.Propagation.Mode = mode
-		return b.look(&bind.Call{
+		return b.examine(&bind.Call{
 			Context: t.Context(), Clock: s.clock, Log: slog.New(slog.DiscardHandler), Network: s.net, Secrets: secret.Map(s.secrets), Redactor: &secret.Redactor{},
 		}, &z, nil)
 	}

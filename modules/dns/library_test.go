@@ -128,18 +128,18 @@ func TestRecordSetTakesItsOwn(t *testing.T) {
 	}
 	wild := &recordSet{name: "*.example.com", typ: "TXT"}
 	got := page()
-	wild.take(got)
+	wild.note(got)
 	if got.IsTruncated || len(got.ResourceRecordSets) != 1 || *got.ResourceRecordSets[0].Name != "*.example.com." || *wild.read.Name != `\052.Example.com.` {
 		t.Errorf("%+v, read %+v", got, wild.read)
 	}
 	none := &recordSet{name: "a.example.com", typ: "TXT", read: wild.read}
 	got = page()
-	none.take(got)
+	none.note(got)
 	if got.IsTruncated || len(got.ResourceRecordSets) != 0 || none.read != nil {
 		t.Errorf("%+v, read %+v", got, none.read)
 	}
 	got = page()
-	(*recordSet)(nil).take(got)
+	(*recordSet)(nil).note(got)
 	if !got.IsTruncated || len(got.ResourceRecordSets) != 2 {
 		t.Errorf("%+v", got)
 	}

@@ -37,7 +37,7 @@ func Module() *bind.Module {
 		}},
 		Types: []*bind.Type{
 			bind.Examined(bind.Handle[Zone]("dns.Zone", 1, "A DNS zone, and how its records are changed.",
-				b.check(), b.present(), b.propagated(), b.remove(), b.records()), func(z *Zone) string { return z.key() }, b.look),
+				b.check(), b.present(), b.propagated(), b.remove(), b.records()), func(z *Zone) string { return z.key() }, b.examine),
 		},
 		Plain: []*bind.Type{
 			bind.Table[Challenge]("dns.Challenge", "What has to be published to prove a name. An order's challenges are such tables."),

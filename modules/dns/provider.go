@@ -18,7 +18,10 @@ func (c *Client) token(ctx context.Context, h secret.Handle) (string, error) {
 	}
 	v = strings.TrimSpace(v)
 	if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", &problem.Error{Kind: problem.Auth, Work: problem.NotDone, Message: "the value of " + h.String() + " is not a valid token: it has spaces or other characters that no token has"}
+		return "", &problem.Error{
+			Kind: problem.Auth, Work: problem.NotDone,
+			Message: "the value of " + h.String() + " is not a valid token: it has spaces or other characters that no token has",
+		}
 	}
 	return v, nil
 }

@@ -114,7 +114,7 @@ func TestBlockedZonesAreFoundOutTogether(t *testing.T) {
 				case "propagated":
 					_, _, err = client.Propagated(t.Context(), z, want, Propagation{})
 				default:
-					findings := b.look(c, &z, tt.names)
+					findings := b.examine(c, &z, tt.names)
 					var blocked []string
 					for _, f := range findings {
 						if f.Error != nil {

@@ -63,7 +63,7 @@ func reshape(ctx context.Context, in middleware.InitializeInput, next middleware
 		complete = got.ChangeInfo != nil
 	case *sdk.ListResourceRecordSetsOutput:
 		complete = got.MaxItems != nil
-		set.take(got)
+		set.note(got)
 	}
 	if !complete {
 		err = errors.New("a required element is missing")
@@ -71,9 +71,9 @@ func reshape(ctx context.Context, in middleware.InitializeInput, next middleware
 	return out, meta, err
 }
 
-// take records the set, and leaves the library nothing else to read. Names lose their
+// note records the set, and leaves the library nothing else to read. Names lose their
 // escapes, which the library does not know. A nil s takes the whole zone.
-func (s *recordSet) take(page *sdk.ListResourceRecordSetsOutput) {
+func (s *recordSet) note(page *sdk.ListResourceRecordSetsOutput) {
 	var kept []types.ResourceRecordSet
 	if s != nil {
 		s.read, page.IsTruncated = nil, false

@@ -168,7 +168,7 @@ func (s *Set) WaitHeld(ctx context.Context, id int) error {
 	}
 }
 
-func (s *Set) take(call string) *Fault {
+func (s *Set) hit(call string) *Fault {
 	if s == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (s *Set) changed() {
 // work's error, [ErrCut], or a *[StatusError]. ctx must end when the client
 // goes away. A Truncate fault is ErrTruncate after the work.
 func (s *Set) Do(ctx context.Context, call string, work func() error) error {
-	f := s.take(call)
+	f := s.hit(call)
 	if f == nil {
 		return work()
 	}

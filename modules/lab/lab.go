@@ -3,10 +3,6 @@
 // (cucmtest). Everything is reached under its real name, so a playbook runs
 // against the lab unchanged.
 //
-//	world, err := lab.Start(ctx, lab.Options{Dir: dir, Scripts: scripts})
-//	defer world.Close()
-//	conf, err := config.Load(world.ConfigPath(), os.Getenv)
-//
 // # The folder
 //
 // Start writes into Options.Dir what moonseal needs to work with the world:

@@ -2,14 +2,6 @@
 // prompt and a pager, and no exec requests. It verifies host keys by pinned
 // fingerprints, and it authenticates once: appliances lock accounts.
 //
-//	s, err := ssh.Dial(ctx, ssh.Config{Addr: "cucm01.example.com:22", User: "administrator",
-//		Password: password, HostKeys: []string{"SHA256:…"}})
-//	if err != nil {
-//		return err
-//	}
-//	defer s.Close()
-//	out, err := s.Run(ctx, "utils service list", nil)
-//
 // All errors are *problem.Error. Those of [Dial] are NotDone; those of
 // [Session.Run] after the command was written are Unknown.
 package ssh

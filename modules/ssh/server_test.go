@@ -154,7 +154,7 @@ func (s *server) serve(conn net.Conn) {
 				case "pty-req":
 					var p ptyRequest
 					if xssh.Unmarshal(r.Payload, &p) != nil || r.WantReply {
-						continue // who waits for an answer wastes a round trip
+						continue // waiting for an answer wastes a round trip
 					}
 					s.pty.Store(&p)
 				case "shell":

@@ -2,14 +2,6 @@
 // behind an HTTPS proxy that can be made to misbehave and that keeps a ledger of what was
 // ordered and issued.
 //
-//	func TestMain(m *testing.M) { acmetest.Main(); os.Exit(m.Run()) }
-//
-//	ca, err := acmetest.Start(ctx, acmetest.Options{DNSAddr: dns.Addr(), Faults: set})
-//	defer ca.Close()
-//	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.CertPool()}}}
-//	// … order from ca.DirectoryURL() …
-//	ledger, err := ca.Ledger(ctx)
-//
 // # Faults
 //
 // The calls that [Options].Faults can name are acme.directory, acme.new-nonce,

@@ -52,7 +52,7 @@ func (n *Node) RemoveTrust(service, commonName string) (int, error) {
 	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	store, removed := n.trust[trustOf(service)], 0
 	for name := range store {
 		if commonName == "" || name == commonName {

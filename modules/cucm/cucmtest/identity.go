@@ -53,7 +53,7 @@ func (n *Node) postIdentity(r *http.Request) (int, any, *apiError) {
 	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	if refused == nil {
 		refused = n.install(u.Service, certs)
 	}
@@ -190,7 +190,7 @@ func (n *Node) getIdentity(r *http.Request) (int, any, *apiError) {
 	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	text := toPEM("CERTIFICATE", n.identities[service].cert.Raw)
 	if n.behavior.TrustShape == ShapeArray {
 		return http.StatusOK, []map[string]any{{"service": service, "certificate": text}}, nil

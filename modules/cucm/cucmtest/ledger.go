@@ -82,7 +82,7 @@ func (c *Cluster) Ledger() Ledger {
 		Served:    map[string]string{},
 	}
 	for _, n := range c.nodes {
-		n.settle()
+		n.deliver()
 		l.Installed[n.fqdn] = n.identities[tomcat].sha256()
 		l.Served[n.fqdn] = n.loaded[ciscoTomcat].sha256()
 	}

@@ -165,7 +165,7 @@ func (n *Node) LoadedSHA256(service string) string {
 func (n *Node) InstalledSHA256() string {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	return n.identities[tomcat].sha256()
 }
 
@@ -223,8 +223,8 @@ func (n *Node) currentHostKey() (ssh.Signer, error) {
 	return n.legacyKey, nil
 }
 
-// settle applies what replication has brought by now. The caller holds c.mu.
-func (n *Node) settle() {
+// deliver applies what replication has brought by now. The caller holds c.mu.
+func (n *Node) deliver() {
 	now := n.c.clock.Now()
 	rest := n.arrivals[:0]
 	for _, a := range n.arrivals {

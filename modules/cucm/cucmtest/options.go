@@ -3,15 +3,6 @@
 // the certificate that the node really serves) and the platform command line
 // over SSH, each on a loopback port of its own.
 //
-//	cluster, err := cucmtest.New(cucmtest.Options{
-//		Domain:   "automate.builders",
-//		Nodes:    []cucmtest.NodeOptions{{Host: "cucm01-pub", Role: cucmtest.Publisher}},
-//		Username: "admin", Password: "secret",
-//	})
-//	err = cluster.Start()
-//	defer cluster.Close()
-//	addr := cluster.Node("cucm01-pub.automate.builders").RESTAddr()
-//
 // It keeps state as an appliance does: a key pair for each CSR that never
 // leaves it, one pending CSR for each service, one trust certificate for each
 // common name, and a certificate that is installed at once but served only

@@ -71,7 +71,7 @@ func (n *Node) endRestart(s *service, failed bool) {
 		s.status = stopped
 		return
 	}
-	n.settle()
+	n.deliver()
 	if s.usesTomcat && n.behavior.AfterRestart != OldCertificate {
 		n.loaded[s.name] = n.identities[tomcat]
 	}

@@ -24,7 +24,7 @@ type snapshotTrust struct {
 func (n *Node) getSnapshot(*http.Request) (int, any, *apiError) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	identities, trusts := []snapshotIdentity{}, []snapshotTrust{}
 	for _, service := range sortedKeys(n.identities) {
 		entry := snapshotIdentity{Service: service, Certificate: toPEM("CERTIFICATE", n.identities[service].cert.Raw)}

@@ -43,7 +43,7 @@ func (n *Node) AddTrust(service, pemText string) error {
 	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	if !n.trust[trustOf(service)].add(cert) {
 		return fmt.Errorf("cucmtest: %q is there already and is not older", cert.Subject.CommonName)
 	}
@@ -61,7 +61,7 @@ func (n *Node) postTrust(r *http.Request) (int, any, *apiError) {
 	certs, refused := n.readTrust(r, &u)
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	if refused != nil {
 		n.c.noteUpload(Upload{
 			Node: n.fqdn, Kind: TrustUpload, Service: strings.Join(u.Service, ","),
@@ -128,7 +128,7 @@ func (n *Node) getTrust(r *http.Request) (int, any, *apiError) {
 	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	n.settle()
+	n.deliver()
 	list := []map[string]any{}
 	for _, cert := range n.trust[trustOf(service)].list() {
 		list = append(list, map[string]any{"certificate": toPEM("CERTIFICATE", cert.Raw)})

@@ -35,7 +35,7 @@ func (a *authoritative) answer(ctx context.Context, w dns.ResponseWriter, q *dns
 		return a.world.transfer(ctx, w, q, a.view)
 	}
 	m := faulty(ctx, a.world.opt.Faults, q, func() *dns.Msg {
-		if q.IsTsig() != nil { // one who signs expects to be known, whatever the question (RFC 8945 section 5.2)
+		if q.IsTsig() != nil { // a signature must be known, whatever the question (RFC 8945 section 5.2)
 			if rcode, tsigError := a.world.authenticate(w, q); rcode != dns.RcodeSuccess {
 				return refusedTsig(q, rcode, tsigError)
 			}

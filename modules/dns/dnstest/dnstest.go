@@ -2,10 +2,6 @@
 // servers, a resolver (also as DNS over HTTPS), and the HTTP APIs of Cloudflare,
 // DigitalOcean and Amazon Route 53, all over one set of zones and all on loopback.
 //
-//	world, err := dnstest.Start(dnstest.Options{Zones: []string{"example.com"}, Servers: 2})
-//	defer world.Close()
-//	client := dns.New(dns.Options{Dial: world.Dial, HTTP: world.HTTPClient().Transport})
-//
 // A record that is added or removed, by whatever way, shows at server n after that
 // server's propagation delay. The resolver is the pessimist: it sees a change once the
 // slowest server has it, follows CNAMEs, and caches absence if it is set to. The APIs and
@@ -249,7 +245,7 @@ func (w *World) CA() string { return w.ca.pem }
 // past and future.
 func (w *World) SetPropagationDelay(n int, d time.Duration) { w.zones.setDelay(n-1, d) }
 
-// Question is one that a server of the world was asked.
+// Question is one that reached a server of the world.
 type Question struct {
 	Server string // ns1 and so on, hidden or resolver
 	Name   string // lower case, no trailing dot

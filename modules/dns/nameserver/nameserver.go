@@ -1,10 +1,6 @@
 // Package nameserver runs BIND and Knot DNS for tests, as primaries and as secondaries
-// of one zone.
-//
-//	zone := nameserver.Zone{Name: "example.com", Secret: secret}
-//	primary, ns1 := daemontest.New(t), daemontest.New(t)
-//	zone.BINDPrimary(t, primary, "", "", ns1)
-//	zone.KnotSecondary(t, ns1, primary)
+// of one zone. Each runs in a daemon of daemontest.New; the tests of modules/dns with real
+// servers show how.
 package nameserver
 
 import (

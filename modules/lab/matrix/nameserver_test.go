@@ -104,7 +104,7 @@ func TestPipelineWithBIND(t *testing.T) {
 	n.renewals(t, s)
 }
 
-// A BIND that shows who signs with the key a view of its own; its secondaries follow
+// A BIND that has a view of its own for requests signed with the key; its secondaries follow
 // that one.
 func TestPipelineWithBINDViews(t *testing.T) {
 	nameserver.NeedBIND(t)

@@ -104,7 +104,7 @@ func csrRefusals() []refusal {
 				t.Helper()
 				r.behave(t, func(b *cucmtest.Behavior) { b.ExtraNames = []string{"www.automate.builders"} })
 			},
-			says: []string{"cucm.Node:csr: " + pub, `"www.automate.builders"`, "the playbook expects " + pub}, hint: []string{"members", "names", "find out who has changed the node"},
+			says: []string{"cucm.Node:csr: " + pub, `"www.automate.builders"`, "the playbook expects " + pub}, hint: []string{"members", "names", "find out what has changed the node"},
 			check: func(t *testing.T, _ *renewal, l *lab.Ledger) {
 				t.Helper()
 				if len(l.Orders)+len(l.Certificates) > 0 {

@@ -17,8 +17,8 @@ func (z Zone) key() string {
 	return string(text)
 }
 
-// look asks the provider for the zones of the playbook's hosts.
-func (b *binding) look(c *bind.Call, z *Zone, names []string) []bind.Finding {
+// examine asks the provider for the zones of the playbook's hosts.
+func (b *binding) examine(c *bind.Call, z *Zone, names []string) []bind.Finding {
 	if z.Name != "" {
 		names = []string{z.Name}
 	}

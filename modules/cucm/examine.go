@@ -21,9 +21,9 @@ func (n *Node) account() string {
 	return fmt.Sprintf("%s@%s:%d", name, n.Host, n.Port)
 }
 
-// look tries a node's REST API and its SSH prompt. The password is tried at SSH only if
+// examine tries a node's REST API and its SSH prompt. The password is tried at SSH only if
 // REST has not refused it, so that a wrong one is tried once.
-func (b *binding) look(c *bind.Call, n *Node, _ []string) []bind.Finding {
+func (b *binding) examine(c *bind.Call, n *Node, _ []string) []bind.Finding {
 	rest, shell := bind.Finding{What: "node " + n.Host + " REST"}, bind.Finding{What: "node " + n.Host + " SSH"}
 	client, err := b.client(c, n)
 	if err != nil {

@@ -34,8 +34,8 @@ func (c *Client) Skew(ctx context.Context) (time.Duration, error) {
 // maxSkew is how far this machine's clock may be from a CA's.
 const maxSkew = time.Minute
 
-// look reads a CA's directory, and compares clocks.
-func (b *binding) look(c *bind.Call, ca *CA, _ []string) []bind.Finding {
+// examine reads a CA's directory, and compares clocks.
+func (b *binding) examine(c *bind.Call, ca *CA, _ []string) []bind.Finding {
 	client, err := b.client(c, ca)
 	if err != nil {
 		return []bind.Finding{{What: "CA " + ca.Directory, Error: problem.From(err)}}
