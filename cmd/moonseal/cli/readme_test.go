@@ -53,7 +53,7 @@ sudoedit() {
 
 // The README's installation can be typed line by line: each finds what it needs.
 func TestReadmeInstallation(t *testing.T) {
-	w := startWorld(t)
+	w := newLabSite(t)
 	top := t.TempDir()
 	etc := filepath.Join(top, "etc", "moonseal")
 	w.check(os.MkdirAll(filepath.Join(etc, "bin"), 0o755))
@@ -98,7 +98,7 @@ func TestReadmeInstallation(t *testing.T) {
 }
 
 // toLab is what a config needs to lead to the lab.
-func (w *world) toLab() string {
+func (w *site) toLab() string {
 	w.t.Helper()
 	var cfg map[string]any
 	w.check(yaml.Unmarshal([]byte(read(w.t, w.config())), &cfg))
