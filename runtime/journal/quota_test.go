@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -60,6 +61,9 @@ func TestQuotaOfAValue(t *testing.T) {
 // What replaces another value counts once; what has happened has room that what begins
 // has not.
 func TestQuotaOfAHistory(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	var q Quota
 	big := text64(MostValue)
 	full := func(p Purpose) (n int) {

@@ -3,6 +3,7 @@ package run_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -38,6 +39,9 @@ func TestResultIsTooLarge(t *testing.T) {
 
 // So does the result that breaks the bound of the run's history.
 func TestHistoryIsTooLarge(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	l := newLab(t, script(`ctx:step("making", function() return world.thing { name = "a" }:make() end)
 	for i = 1, 91 do
 		ctx:step("reading", { key = tostring(i) }, function() return ("x"):rep(1000000) end)
@@ -59,6 +63,9 @@ func TestHistoryIsTooLarge(t *testing.T) {
 // A history that is full takes no further step, whatever the script catches; what has
 // begun is cleaned up.
 func TestFullHistoryTakesNoStep(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	l := newLab(t, script(`ctx:step("making", function() return world.thing { name = "a" }:make() end)
 	for i = 1, 100000 do
 		pcall(ctx.step, ctx, "reading", { key = tostring(i) }, function() return ("x"):rep(i <= 33 and 1000000 or 20000) end)
@@ -218,6 +225,9 @@ func TestProgressIsTooLarge(t *testing.T) {
 // What a script hands over outside of steps is refused with its line, in each process
 // alike.
 func TestValuesOutsideOfStepsAreTooLarge(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	for name, call := range map[string]string{
 		"record": `ctx:record { subject = "s", data = { x = ("x"):rep(2000000) } }`,
 		"defer":  `ctx:defer(function() end, ("x"):rep(2000000))`,
@@ -254,6 +264,9 @@ func TestValuesOutsideOfStepsAreTooLarge(t *testing.T) {
 
 // Long texts of errors and reasons are cut: what has happened is always journaled.
 func TestLongTextsAreCut(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	for name, body := range map[string]string{
 		"a step's error": `ctx:step("n", function() error(("x"):rep(5000000)) end)`,
 		"the body's":     `error(("x"):rep(5000000))`,
@@ -272,6 +285,9 @@ func TestLongTextsAreCut(t *testing.T) {
 
 // A run that an older version has let grow continues, and can be cancelled and cleaned up.
 func TestHistoryOfAnOlderVersion(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	const steps = 17 // 63 MiB
 	grown := func(t *testing.T) *lab {
 		t.Helper()

@@ -37,6 +37,9 @@ func TestRunsToItsEndAndUndoes(t *testing.T) {
 // Each call is made once, and the run ends well, wherever its process is killed,
 // also when it is killed a second time.
 func TestKilledAnywhere(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	type kill struct {
 		at   run.Point
 		what string

@@ -3,6 +3,7 @@ package worker
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,9 @@ import (
 // A child that does not keep the bounds of its run's log loses the lines beyond them,
 // which its parent logs once; all else is written.
 func TestParentBoundsTheLog(t *testing.T) {
+	if os.Getenv("MOONSEAL_TEST") == "raced" {
+		t.Skip("long, and in one goroutine: make test runs it without the race detector")
+	}
 	event := json.RawMessage(`{"` + journal.EventField + `":"step"}`)
 	for name, tt := range map[string]struct {
 		line  journal.Logged

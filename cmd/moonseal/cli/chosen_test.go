@@ -13,7 +13,7 @@ import (
 )
 
 // deciding are the command lines with which a person decides something.
-func deciding(o *office) []string {
+func deciding(o *seededSite) []string {
 	return []string{
 		"approve =asks", "deny =asks", "resume =parked --as again", "cancel =waits", "cancel =again --retry", "unlock =holds",
 		"cleanup retry", "cleanup retry =left", "cleanup forget =left", "pause", "pause waits", "unpause", "forget gone", "run ended", "run ended --now",
@@ -24,7 +24,7 @@ func deciding(o *office) []string {
 // While another process has the state directory and its socket is dead, whatever changes
 // something is refused with that process and that socket; what only reads works.
 func TestStateInUse(t *testing.T) {
-	o := newOffice(t)
+	o := newSeededSite(t)
 	j, err := journal.Open(t.Context(), filepath.Join(o.dir, "state"), journal.Options{})
 	o.check(err)
 	defer func() { o.check(j.Close()) }()
@@ -63,7 +63,7 @@ func TestStateInUse(t *testing.T) {
 // not waited for without end.
 func TestSocketWithoutAnswer(t *testing.T) {
 	t.Parallel()
-	o := newOffice(t)
+	o := newSeededSite(t)
 	j, err := journal.Open(t.Context(), filepath.Join(o.dir, "state"), journal.Options{})
 	o.check(err)
 	defer func() { o.check(j.Close()) }()

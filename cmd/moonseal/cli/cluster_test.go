@@ -32,14 +32,14 @@ func TestCrashInCluster(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			w := startWorld(t)
-			w.script(demoPlaybook, cluster)
-			if !w.killed(k) {
+			s := newLabSite(t)
+			s.script(demoPlaybook, cluster)
+			if !s.killed(k) {
 				t.Fatalf("the run never comes to %s", name)
 			}
-			w.mustRun(exitDone)
-			l := w.renewed()
-			w.survived(l, []kill{k}, nil)
+			s.mustRun(exitDone)
+			l := s.renewed()
+			s.survived(l, []kill{k}, nil)
 			if l.Served[subscriber] != l.Served[demoNode] {
 				t.Errorf("the nodes serve %v", l.Served)
 			}

@@ -26,7 +26,7 @@ func TestExamplesRenew(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".lua")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := startWorld(t)
+			w := newLabSite(t)
 			w.script(name, read(t, file))
 			p := w.start("", "run", name, "--config", w.config(), "--force")
 			if code := p.wait(); code != exitDone {

@@ -16,15 +16,15 @@ import (
 // playbook, against a lab: each with what the examples before it have made.
 func TestFunctionExamples(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
+	s := newLabSite(t)
 	source, steps := examplesPlaybook(t)
-	w.script("examples", source)
-	p := w.start("", "run", "examples", "--config", w.config(), "--force")
+	s.script("examples", source)
+	p := s.start("", "run", "examples", "--config", s.config(), "--force")
 	if code := p.wait(); code != exitDone {
 		t.Fatalf("exit code %d:\n%s\n%s", code, p.out.String(), source)
 	}
 	done := map[string]bool{}
-	for _, s := range w.histories()[0].Steps {
+	for _, s := range s.histories()[0].Steps {
 		done[s.Name] = s.State == journal.StepIsDone
 	}
 	for _, name := range steps {
@@ -32,7 +32,7 @@ func TestFunctionExamples(t *testing.T) {
 			t.Errorf("step %q is not done", name)
 		}
 	}
-	w.renewed()
+	s.renewed()
 }
 
 // exampleOrder is where examples make sense that need what others give. The rest

@@ -15,7 +15,7 @@ func TestHooksOfTheGuide(t *testing.T) {
 	if block == nil {
 		t.Fatal("scripts/README.md shows no hooks")
 	}
-	o := newOffice(t)
+	o := newSeededSite(t)
 	o.check(os.MkdirAll(filepath.Join(o.dir, "scripts", "hooks"), 0o700))
 	o.check(os.WriteFile(filepath.Join(o.dir, "scripts", "hooks", "all.lua"), []byte(block[1]), 0o600))
 	playbook := func(name, body string) {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,9 +16,7 @@ import (
 // one.
 func TestWhatWasRemovedIsSaid(t *testing.T) {
 	t.Parallel()
-	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
-	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
-	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\nkeep: { runs: 40d, logs: 7d }\n"), 0o600))
+	w := newSite(t, "keep: { runs: 40d, logs: 7d }\n")
 	const day = 24 * time.Hour
 	clock := clockwork.NewFakeClockAt(time.Now().Add(-100 * day))
 	j, err := journal.Open(t.Context(), filepath.Join(w.dir, "state"), journal.Options{Clock: clock})

@@ -13,31 +13,28 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// office is a state directory with a run in each state that a decision can meet, and
-// the program at work on it.
-type office struct {
-	*world
+// seededSite is a site whose journal has a run in each state that a decision can meet.
+type seededSite struct {
+	*site
 
 	runs map[string]string // ids, by playbook
 }
 
-// newOffice writes the playbooks, and a run of each as the journal would have it.
-func newOffice(t *testing.T) *office {
+// newSeededSite writes the playbooks, and a run of each as the journal would have it.
+func newSeededSite(t *testing.T) *seededSite {
 	t.Helper()
-	o := &office{&world{t: t, dir: t.TempDir()}, map[string]string{}}
-	o.check(os.WriteFile(o.config(), []byte("state: state\n"), 0o600))
-	o.check(os.Mkdir(filepath.Join(o.dir, "scripts"), 0o700))
+	o := &seededSite{newSite(t, ""), map[string]string{}}
 	j, err := journal.Open(t.Context(), filepath.Join(o.dir, "state"), journal.Options{})
 	o.check(err)
 	defer func() { o.check(j.Close()) }()
-	for _, d := range desks() {
+	for _, d := range seeds() {
 		o.file(j, d)
 	}
 	return o
 }
 
-// desk is a playbook with its run.
-type desk struct {
+// seed is a playbook with its run, of which the journal has the records.
+type seed struct {
 	name, body string // of the run function
 	locks      []string
 	records    func(journal.Stamp) []journal.Record
@@ -46,7 +43,7 @@ type desk struct {
 // far is later than any test.
 func far() time.Time { return time.Now().AddDate(1, 0, 0).UTC() }
 
-func desks() []desk {
+func seeds() []seed {
 	asked := func(s journal.Stamp) []journal.Record {
 		return []journal.Record{
 			journal.StepStarted{Stamp: s, Kind: "approve", Name: "approve", Key: "go", Attempt: 1}, journal.RunWaiting{Stamp: s, For: "approval: go"},
@@ -76,7 +73,7 @@ func desks() []desk {
 		return []journal.Record{begun(s), journal.RunWaiting{Stamp: s, For: "retry of changing", Until: far()}}
 	}
 	const approves, sleeps = `ctx:approve "go"`, `ctx:step("changing", function() return 1 end)`
-	return []desk{
+	return []seed{
 		{"gone", "", nil, ended},
 		{"gonewaits", "", nil, waits},
 		{"asks", approves, nil, asked},
@@ -90,7 +87,7 @@ func desks() []desk {
 	}
 }
 
-func (o *office) file(j *journal.Journal, d desk) {
+func (o *seededSite) file(j *journal.Journal, d seed) {
 	o.t.Helper()
 	text := `return playbook { name = "` + d.name + `", run = function(ctx) ` + d.body + ` end }`
 	if !strings.HasPrefix(d.name, "gone") {
@@ -106,7 +103,7 @@ func (o *office) file(j *journal.Journal, d desk) {
 
 // types runs a command line, in which an argument such as =asks stands for that
 // playbook's run, and returns what it says with names in place of runs.
-func (o *office) types(line string) (code int, said string) {
+func (o *seededSite) types(line string) (code int, said string) {
 	o.t.Helper()
 	args := strings.Fields(line)
 	for i, word := range args {
@@ -125,7 +122,7 @@ func (o *office) types(line string) (code int, said string) {
 
 // decisions are what the journal has of a run's decisions: who decides is whoever runs
 // the test.
-func (o *office) decisions(playbook string) []string {
+func (o *seededSite) decisions(playbook string) []string {
 	o.t.Helper()
 	j, err := journal.OpenReadOnly(o.t.Context(), filepath.Join(o.dir, "state"))
 	o.check(err)
@@ -208,7 +205,7 @@ func TestOperators(t *testing.T) {
 		"without a daemon": {false, `moonseal run \w+ continues it: no daemon is running`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := newOffice(t)
+			o := newSeededSite(t)
 			if with.daemon {
 				o.serve()
 			}
@@ -233,7 +230,7 @@ func TestOperators(t *testing.T) {
 // TestNeedsDaemon is the table in examples/operate/README.md of what only a daemon does, and of what is
 // refused while one runs.
 func TestNeedsDaemon(t *testing.T) {
-	o := newOffice(t)
+	o := newSeededSite(t)
 	const none = `^moonseal: .*moonseal.sock: no daemon is running\nhint: systemctl start moonseal, or moonseal serve\n$`
 	for _, line := range []string{"status", "status --json", "reload"} {
 		if code, said := o.types(line); code != exitFailed || !regexp.MustCompile(none).MatchString(said) {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,8 +14,8 @@ import (
 
 // reading is moonseal run with a reader of its output.
 type reading struct {
-	t   *testing.T
-	dir string
+	*site
+
 	cmd *exec.Cmd
 	out io.ReadCloser
 }
@@ -25,43 +23,30 @@ type reading struct {
 // readRun starts a run of a playbook that prints as many lines.
 func readRun(t *testing.T, lines int, args ...string) *reading {
 	t.Helper()
-	r := &reading{t: t, dir: t.TempDir()}
-	script := fmt.Sprintf(`local log = require "log"
+	r := &reading{site: newSite(t, "")}
+	r.script("long", fmt.Sprintf(`local log = require "log"
 return playbook { run = function(ctx)
   for i = 1, %d do
     ctx:step("printing", { key = tostring(i) }, function() log.info(string.rep("x", 1000)) end)
   end
 end }
-`, lines)
-	check(t, os.Mkdir(filepath.Join(r.dir, "scripts"), 0o700))
-	check(t, os.WriteFile(filepath.Join(r.dir, "scripts", "long.lua"), []byte(script), 0o600))
-	check(t, os.WriteFile(r.config(), []byte("scripts: scripts\nstate: state\n"), 0o600))
+`, lines))
 	r.cmd = exec.Command(program(t), append([]string{"run", "long", "--config", r.config()}, args...)...)
 	var err error
 	r.out, err = r.cmd.StdoutPipe()
-	check(t, err)
-	check(t, r.cmd.Start())
+	r.check(err)
+	r.check(r.cmd.Start())
 	return r
 }
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (r *reading) config() string { return filepath.Join(r.dir, "moonseal.yaml") }
 
 // ended waits until the run has ended and its state is free: another run can begin.
 func (r *reading) ended() {
 	r.t.Helper()
-	w := &world{t: r.t}
-	w.until("the run ends, though nobody reads what it prints", func() bool {
+	r.until("the run ends, though its output is not read", func() bool {
 		out, err := exec.Command(program(r.t), "runs", "--json", "--config", r.config()).Output()
 		return err == nil && strings.Contains(string(out), `"status":"done"`)
 	})
-	w.until("the state is free", func() bool {
+	r.until("the state is free", func() bool {
 		return exec.Command(program(r.t), "run", "long", "--config", r.config()).Run() == nil
 	})
 }
@@ -72,7 +57,7 @@ func TestReaderThatStopsReading(t *testing.T) {
 	r := readRun(t, 200) // more than a pipe holds
 	r.ended()
 	out, err := io.ReadAll(r.out)
-	check(t, errors.Join(err, r.cmd.Wait()))
+	r.check(errors.Join(err, r.cmd.Wait()))
 	if n := strings.Count(string(out), "printing[") - strings.Count(string(out), "left out"); n != 200 || !strings.Contains(string(out), "completed") {
 		t.Errorf("%d steps of 200:\n%s", n, out)
 	}
@@ -86,7 +71,7 @@ func TestReaderThatGoesAway(t *testing.T) {
 		if _, err := bufio.NewReader(r.out).ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
-		check(t, r.out.Close())
+		r.check(r.out.Close())
 		if err := r.cmd.Wait(); err != nil {
 			t.Errorf("%v: %v", args, err)
 		}

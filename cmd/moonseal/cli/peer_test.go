@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -56,11 +55,10 @@ func impostor(t *testing.T, name string) string {
 
 // A peer's name cannot show another fingerprint than its own, nor hide that one.
 func TestTrustOfAnImpostor(t *testing.T) {
-	w := &world{t: t, dir: t.TempDir()}
-	w.check(os.WriteFile(w.config(), []byte("state: state\n"), 0o600))
+	s := newSite(t, "")
 	fake := strings.Repeat("AB:", 31) + "AB"
 	name := "cucm01\x1b[1A\x1b[2K\r\n  sha256    " + fake + "\n\u202e" + strings.Repeat("x\n", 5000)
-	p := w.start("", "trust", "127.0.0.1", "--port", impostor(t, name), "--ssh-port", "0", "--yes", "--config", w.config())
+	p := s.start("", "trust", "127.0.0.1", "--port", impostor(t, name), "--ssh-port", "0", "--yes", "--config", s.config())
 	if code := p.wait(); code != exitDone {
 		t.Fatalf("exit code %d: %s", code, p.out.String())
 	}

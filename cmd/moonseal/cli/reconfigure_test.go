@@ -30,10 +30,8 @@ func TestReloadChangesWhoIsTold(t *testing.T) {
 		}
 	}))
 	t.Cleanup(service.Close)
-	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
-	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
-	plain := "state: state\nscripts: scripts\n"
-	w.check(os.WriteFile(w.config(), []byte(plain), 0o600))
+	w := newSite(t, "")
+	plain := read(t, w.config())
 	w.script("bad", "half a script")
 	w.env["BEAT"] = service.URL + "/beat"
 	d := w.serve()

@@ -31,27 +31,27 @@ return require("moonseal.renew").tomcat {
 }
 `
 
-// repair is a deploy that goes wrong until the world is mended.
+// repair is a deploy that goes wrong until the lab is repaired.
 type repair struct {
-	breaks func(*world) // the world
-	giveUp string       // of the playbook
-	codes  []int        // with which moonseal run ends, again and again
-	runs   int          // in all: 1 where the run waits and continues
-	words  string       // of its error
-	mended func(*world)
+	breaks   func(*site)
+	giveUp   string // of the playbook
+	codes    []int  // with which moonseal run ends, again and again
+	runs     int    // in all: 1 where the run waits and continues
+	words    string // of its error
+	repaired func(*site)
 }
 
-func always(call string, kind faults.Kind) func(*world) {
-	return func(w *world) { w.fault(faults.Fault{Call: call, Kind: kind, Times: -1}) }
+func always(call string, kind faults.Kind) func(*site) {
+	return func(s *site) { s.fault(faults.Fault{Call: call, Kind: kind, Times: -1}) }
 }
 
 func repairs() map[string]repair {
-	cleared := (*world).clearFaults
-	behaves := func(change func(*cucmtest.Behavior)) func(*world) {
-		return func(w *world) { w.check(w.lab.Configure(w.t.Context(), demoNode, change)) }
+	cleared := (*site).clearFaults
+	behaves := func(change func(*cucmtest.Behavior)) func(*site) {
+		return func(s *site) { s.check(s.lab.Configure(s.t.Context(), demoNode, change)) }
 	}
-	refused := func(w *world) {
-		w.fault(faults.Fault{Call: "cucm.upload-identity", Kind: faults.Status, Code: 400, Times: -1, Body: `{"messages":["The certificate is not to my taste"]}`})
+	refused := func(s *site) {
+		s.fault(faults.Fault{Call: "cucm.upload-identity", Kind: faults.Status, Code: 400, Times: -1, Body: `{"messages":["The certificate is not to my taste"]}`})
 	}
 	stopping := behaves(func(b *cucmtest.Behavior) { b.FailRestarts = 100 })
 	starting := behaves(func(b *cucmtest.Behavior) { b.FailRestarts = 0 })
@@ -67,35 +67,35 @@ func repairs() map[string]repair {
 }
 
 // TestRepair lets the deploy fail at the upload, at the restart and at the
-// verification, mends the world and runs again: the run that waits continues, and
+// verification, repairs the lab and runs again: the run that waits continues, and
 // a new one after a failed one uses what that has left. Neither orders again.
 func TestRepair(t *testing.T) {
 	t.Parallel()
 	for name, r := range repairs() {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			w := startWorld(t)
+			s := newLabSite(t)
 			more := ""
 			if r.giveUp != "" {
 				more = `give_up = "` + r.giveUp + `",`
 			}
-			w.script(demoPlaybook, strings.Replace(impatient, "GIVE_UP", more, 1))
-			r.breaks(w)
+			s.script(demoPlaybook, strings.Replace(impatient, "GIVE_UP", more, 1))
+			r.breaks(s)
 			out := ""
 			for _, code := range r.codes {
-				out = w.mustRun(code)
+				out = s.mustRun(code)
 			}
 			if !strings.Contains(out, r.words) {
 				t.Errorf("it does not say %q:\n%s", r.words, out)
 			}
-			before := w.ledger()
-			r.mended(w)
-			w.mustRun(exitDone)
-			l := w.renewed()
+			before := s.ledger()
+			r.repaired(s)
+			s.mustRun(exitDone)
+			l := s.renewed()
 			if len(l.Orders) != 1 || len(before.Orders) != 1 || len(l.CSRs) != 1 {
 				t.Errorf("%d orders and %d signing requests, want 1 of each", len(l.Orders), len(l.CSRs))
 			}
-			if runs := w.histories(); len(runs) != r.runs {
+			if runs := s.histories(); len(runs) != r.runs {
 				t.Errorf("%d runs, want %d", len(runs), r.runs)
 			}
 		})
@@ -112,19 +112,19 @@ func TestRestartAfterCancel(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			w := startWorld(t)
-			if !w.killed(k) {
+			s := newLabSite(t)
+			if !s.killed(k) {
 				t.Fatalf("the run never comes to %s", name)
 			}
-			p := w.start("", "cancel", w.histories()[0].Run.ID, "--config", w.config())
+			p := s.start("", "cancel", s.histories()[0].Run.ID, "--config", s.config())
 			if code := p.wait(); code != exitDone {
 				t.Fatalf("cancel: exit code %d:\n%s", code, p.out.String())
 			}
-			if n := restarts(w.ledger())["Cisco Tomcat"]; n != 0 {
+			if n := restarts(s.ledger())["Cisco Tomcat"]; n != 0 {
 				t.Fatalf("Tomcat was restarted %d times before", n)
 			}
-			w.mustRun(exitDone)
-			if n := restarts(w.renewed())["Cisco Tomcat"]; n != 1 {
+			s.mustRun(exitDone)
+			if n := restarts(s.renewed())["Cisco Tomcat"]; n != 1 {
 				t.Errorf("Tomcat was restarted %d times, want once", n)
 			}
 		})

@@ -70,7 +70,7 @@ func strictSchema(dir, name string) (*jsonschema.Schema, error) {
 }
 
 // checkSchema is a script's command: it validates each line of stdout.
-func checkSchema(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func checkSchema(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	s, err := strictSchema("schema", args[0]+".json")
 	ts.Check(err)
 	for line := range strings.SplitSeq(strings.TrimSuffix(ts.ReadFile("stdout"), "\n"), "\n") {

@@ -58,7 +58,7 @@ func scriptParams(mode string, files []string) testscript.Params {
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv(raceVariable, os.Getenv(raceVariable))
-			e.Values[worldKey{}] = &scriptWorld{withDaemon: mode == "daemon"}
+			e.Values[labKey{}] = &scriptLab{withDaemon: mode == "daemon"}
 			return nil
 		},
 	}
@@ -66,13 +66,13 @@ func scriptParams(mode string, files []string) testscript.Params {
 
 // scriptCommands are what the scripts in testdata have beside testscript's own.
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
-	plain := func(args int, usage string, do func(*testscript.TestScript, *scriptWorld, []string)) func(*testscript.TestScript, bool, []string) {
+	plain := func(args int, usage string, do func(*testscript.TestScript, *scriptLab, []string)) func(*testscript.TestScript, bool, []string) {
 		return func(ts *testscript.TestScript, neg bool, got []string) {
 			if neg || len(got) < args {
 				ts.Fatalf("usage: %s", usage)
 			}
-			w, _ := ts.Value(worldKey{}).(*scriptWorld)
-			do(ts, w, got)
+			l, _ := ts.Value(labKey{}).(*scriptLab)
+			do(ts, l, got)
 		}
 	}
 	return map[string]func(*testscript.TestScript, bool, []string){
@@ -91,12 +91,12 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-type worldKey struct{}
+type labKey struct{}
 
-// scriptWorld is the lab of a script that has one of its own, in this process:
+// scriptLab is the lab of a script that has one of its own, in this process:
 // quicker than one in a process of its own.
-type scriptWorld struct {
-	world *lab.World
+type scriptLab struct {
+	lab   *lab.World
 	fault int // the latest one's id
 
 	withDaemon bool
@@ -112,23 +112,23 @@ func bounded(ts *testscript.TestScript) context.Context {
 
 // startScriptLab starts a lab in the folder D, with the scripts of D/scripts, or
 // those that ship, and puts its secrets into the environment.
-func startScriptLab(ts *testscript.TestScript, w *scriptWorld, _ []string) {
+func startScriptLab(ts *testscript.TestScript, l *scriptLab, _ []string) {
 	opts := lab.Options{Dir: ts.MkAbs("D"), Scripts: scripts.Playbooks()}
 	opts.Behavior.RestartOutage = -1
-	world, err := lab.Start(context.Background(), opts)
+	started, err := lab.Start(context.Background(), opts)
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(world.Close()) })
-	w.world = world
-	setAll(ts, world.Environ())
+	ts.Defer(func() { ts.Check(started.Close()) })
+	l.lab = started
+	setAll(ts, started.Environ())
 }
 
 // scriptDaemon starts a daemon with the script's environment, in place of the one that runs.
-func scriptDaemon(ts *testscript.TestScript, w *scriptWorld, args []string) {
-	if w.stop != nil {
-		w.stop()
-		w.stop = nil
+func scriptDaemon(ts *testscript.TestScript, l *scriptLab, args []string) {
+	if l.stop != nil {
+		l.stop()
+		l.stop = nil
 	}
-	if !w.withDaemon || args[0] == "stop" {
+	if !l.withDaemon || args[0] == "stop" {
 		return
 	}
 	cfg, err := config.Load(ts.MkAbs(args[0]), ts.Getenv)
@@ -143,7 +143,7 @@ func scriptDaemon(ts *testscript.TestScript, w *scriptWorld, args []string) {
 	ts.Check(cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	w.stop = sync.OnceFunc(func() {
+	l.stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
@@ -152,7 +152,7 @@ func scriptDaemon(ts *testscript.TestScript, w *scriptWorld, args []string) {
 		}
 		ts.Logf("[daemon]\n%s", log.String())
 	})
-	ts.Defer(w.stop)
+	ts.Defer(l.stop)
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	ctx := bounded(ts)
@@ -167,7 +167,7 @@ func scriptDaemon(ts *testscript.TestScript, w *scriptWorld, args []string) {
 }
 
 // code is exec for a command that ends with a certain exit code.
-func code(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func code(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	err = ts.Exec(args[1], args[2:]...)
@@ -183,7 +183,7 @@ func code(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 }
 
 // envOf puts the secrets of a lab in another process into the environment.
-func envOf(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func envOf(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	setAll(ts, strings.Fields(ts.ReadFile(filepath.Join(args[0], "lab.env"))))
 }
 
@@ -194,13 +194,13 @@ func setAll(ts *testscript.TestScript, environ []string) {
 	}
 }
 
-func fault(ts *testscript.TestScript, w *scriptWorld, args []string) {
+func fault(ts *testscript.TestScript, l *scriptLab, args []string) {
 	switch args[0] {
 	case "clear":
-		w.world.Faults().Clear()
+		l.lab.Faults().Clear()
 		return
 	case "held":
-		ts.Check(w.world.Faults().WaitHeld(bounded(ts), w.fault))
+		ts.Check(l.lab.Faults().WaitHeld(bounded(ts), l.fault))
 		return
 	}
 	f := faults.Fault{Call: args[0], Kind: faults.Kind(args[1])}
@@ -211,15 +211,15 @@ func fault(ts *testscript.TestScript, w *scriptWorld, args []string) {
 			*into = n
 		}
 	}
-	id, err := w.world.Faults().Add(f)
+	id, err := l.lab.Faults().Add(f)
 	ts.Check(err)
-	w.fault = id
+	l.fault = id
 }
 
-func changeNode(ts *testscript.TestScript, w *scriptWorld, args []string) {
+func changeNode(ts *testscript.TestScript, l *scriptLab, args []string) {
 	var change lab.NodeChange
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &change))
-	client := lab.Client{URL: w.world.ControlURL()}
+	client := lab.Client{URL: l.lab.ControlURL()}
 	_, err := client.ChangeNode(bounded(ts), args[0], change)
 	ts.Check(err)
 }
@@ -232,7 +232,7 @@ func readLedger(ts *testscript.TestScript, dir string) *lab.Ledger {
 	return l
 }
 
-func ledgerCount(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func ledgerCount(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	l := readLedger(ts, args[0])
 	got := map[string]int{"txt": len(l.TXT.Present), "orders": len(l.Orders), "certificates": len(l.Certificates), "uploads": len(l.Uploads), "csrs": len(l.CSRs), "logins-refused": 0, "tomcat-restarts": 0}
 	for _, login := range l.Logins {
@@ -252,14 +252,14 @@ func ledgerCount(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 }
 
 // renewed checks that a host serves the certificate that was issued last.
-func renewed(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func renewed(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	l := readLedger(ts, args[0])
 	if n := len(l.Certificates); n == 0 || l.Served[args[1]] != l.Certificates[n-1].SHA256 {
 		ts.Fatalf("%s serves %s; issued: %+v", args[1], l.Served[args[1]], l.Certificates)
 	}
 }
 
-func latestRun(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func latestRun(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	ctx := bounded(ts)
 	j, err := journal.OpenReadOnly(ctx, ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -277,7 +277,7 @@ func latestRun(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	ts.Setenv("NEARRUN", runs[0].ID[:len(runs[0].ID)-1]+other)
 }
 
-func waitForFile(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func waitForFile(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	ctx := bounded(ts)
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
@@ -293,7 +293,7 @@ func waitForFile(ts *testscript.TestScript, _ *scriptWorld, args []string) {
 	}
 }
 
-func journalVersion(ts *testscript.TestScript, _ *scriptWorld, args []string) {
+func journalVersion(ts *testscript.TestScript, _ *scriptLab, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	db, err := sql.Open("sqlite", ts.MkAbs(filepath.Join(args[0], "moonseal.db")))

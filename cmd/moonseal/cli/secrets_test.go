@@ -25,26 +25,26 @@ import (
 // noSecrets fails the test where a secret of the lab, or a private key, is in
 // anything that was printed, in any file but lab.env and the account keys
 // themselves, in a value of the journal, or in the lab's ledger.
-func (w *world) noSecrets() {
-	needles := w.secrets()
+func (s *site) noSecrets() {
+	needles := s.secrets()
 	search := func(where string, data []byte) {
 		for name, needle := range needles {
 			if bytes.Contains(data, needle) {
-				w.t.Errorf("%s is in %s", name, where)
+				s.t.Errorf("%s is in %s", name, where)
 			}
 		}
 	}
-	search("what was printed", w.printed.Bytes())
-	if w.lab != nil {
-		l, err := w.lab.Ledger(context.Background()) // the test's own has ended
-		w.check(err)
+	search("what was printed", s.printed.Bytes())
+	if s.lab != nil {
+		l, err := s.lab.Ledger(context.Background()) // the test's own has ended
+		s.check(err)
 		text, err := json.Marshal(l)
-		w.check(err)
+		s.check(err)
 		search("the ledger", text)
 	}
 	files := 0
-	err := filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || d.Name() == "lab.env" || w.accountKey(path) {
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "lab.env" || s.accountKey(path) {
 			return err
 		}
 		data, err := os.ReadFile(path)
@@ -53,23 +53,23 @@ func (w *world) noSecrets() {
 		return err
 	})
 	if err != nil || files == 0 {
-		w.t.Errorf("%d files were searched: %v", files, err)
+		s.t.Errorf("%d files were searched: %v", files, err)
 	}
-	if err := w.journalValues(search); err != nil {
-		w.t.Error(err)
+	if err := s.journalValues(search); err != nil {
+		s.t.Error(err)
 	}
 }
 
 // accountKey reports whether path is accounts/**/*.key, which is what a private
 // key may be in.
-func (w *world) accountKey(path string) bool {
-	rel, err := filepath.Rel(filepath.Join(w.dir, "state", "accounts"), path)
+func (s *site) accountKey(path string) bool {
+	rel, err := filepath.Rel(filepath.Join(s.dir, "state", "accounts"), path)
 	return err == nil && !strings.HasPrefix(rel, "..") && filepath.Ext(path) == ".key"
 }
 
 // secrets returns what must be nowhere, by a name that may be shown: the secrets of
 // lab.env and the keys of the accounts, in the forms in which they travel.
-func (w *world) secrets() map[string][]byte {
+func (s *site) secrets() map[string][]byte {
 	needles := map[string][]byte{"a private key in PEM": []byte("PRIVATE KEY-----")}
 	add := func(name, value string) {
 		needles[name] = []byte(value)
@@ -78,29 +78,29 @@ func (w *world) secrets() map[string][]byte {
 		needles[name+" in base64url"] = []byte(base64.RawURLEncoding.EncodeToString([]byte(value)))
 		needles[name+" in hex"] = []byte(hex.EncodeToString([]byte(value)))
 	}
-	for name, value := range w.env {
+	for name, value := range s.env {
 		if !strings.HasSuffix(name, "_USERNAME") {
 			add(name, value)
 		}
 	}
 	for _, user := range []string{"CUCM", "CUCM_READER"} {
-		add(user+" as HTTP Basic", w.env[user+"_USERNAME"]+":"+w.env[user+"_PASSWORD"])
+		add(user+" as HTTP Basic", s.env[user+"_USERNAME"]+":"+s.env[user+"_PASSWORD"])
 	}
 	keys := 0
-	err := filepath.WalkDir(filepath.Join(w.dir, "state", "accounts"), func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(s.dir, "state", "accounts"), func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".key" {
 			return err
 		}
 		keys++
-		return w.addKey(fmt.Sprintf("the account key %d", keys), path, add)
+		return s.addKey(fmt.Sprintf("the account key %d", keys), path, add)
 	})
 	if err != nil {
-		w.t.Error(err)
+		s.t.Error(err)
 	}
 	return needles
 }
 
-func (w *world) addKey(name, path string, add func(name, value string)) error {
+func (s *site) addKey(name, path string, add func(name, value string)) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -124,8 +124,8 @@ func (w *world) addKey(name, path string, add func(name, value string)) error {
 
 // journalValues returns search every value of the journal: in the file a long one
 // is in pieces.
-func (w *world) journalValues(search func(string, []byte)) error {
-	path := filepath.Join(w.dir, "state", "moonseal.db")
+func (s *site) journalValues(search func(string, []byte)) error {
+	path := filepath.Join(s.dir, "state", "moonseal.db")
 	if _, err := os.Stat(path); err != nil {
 		return nil // no run has started
 	}
@@ -177,42 +177,42 @@ func allValues(db *sql.DB, query string) (out [][]byte, err error) {
 }
 
 // TestSecretsAreKept lets runs end in all ways, against servers that send back
-// what they were sent. What every world is searched for is in noSecrets.
+// what they were sent. What every site is searched for is in noSecrets.
 func TestSecretsAreKept(t *testing.T) {
 	t.Parallel()
-	echo := func(call string, words func(w *world) string) func(*world) {
-		return func(w *world) {
-			body := `{"messages":["` + words(w) + `"],"errors":[{"code":1,"message":"` + words(w) + `"}],"detail":"` + words(w) + `"}`
-			w.fault(faults.Fault{Call: call, Kind: faults.Status, Code: 400, Body: body, Times: -1})
+	echo := func(call string, words func(s *site) string) func(*site) {
+		return func(s *site) {
+			body := `{"messages":["` + words(s) + `"],"errors":[{"code":1,"message":"` + words(s) + `"}],"detail":"` + words(s) + `"}`
+			s.fault(faults.Fault{Call: call, Kind: faults.Status, Code: 400, Body: body, Times: -1})
 		}
 	}
-	password := func(w *world) string { return "no such user: administrator " + w.env["CUCM_PASSWORD"] }
-	basic := func(w *world) string {
-		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(w.env["CUCM_USERNAME"]+":"+w.env["CUCM_PASSWORD"]))
+	password := func(s *site) string { return "no such user: administrator " + s.env["CUCM_PASSWORD"] }
+	basic := func(s *site) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(s.env["CUCM_USERNAME"]+":"+s.env["CUCM_PASSWORD"]))
 	}
-	token := func(w *world) string { return "Authorization: Bearer " + w.env["CF_API_TOKEN"] }
+	token := func(s *site) string { return "Authorization: Bearer " + s.env["CF_API_TOKEN"] }
 	for name, c := range map[string]struct {
-		breaks func(*world)
+		breaks func(*site)
 		code   int
 		words  string
 	}{
-		"all is well":           {func(*world) {}, exitDone, "completed"},
+		"all is well":           {func(*site) {}, exitDone, "completed"},
 		"password in an answer": {echo("cucm.identity", password), exitFailed, "[secret]"},
 		"Basic in an answer":    {echo("cucm.upload-identity", basic), exitFailed, "[secret]"},
 		"token in an answer":    {echo("dns.cloudflare.create", token), exitFailed, "[secret]"},
 		"token at the clean-up": {echo("dns.cloudflare.delete", token), exitDone, "[secret]"},
-		"wrong password":        {func(w *world) { w.env["CUCM_PASSWORD"] = "not-the-password-of-anyone" }, exitFailed, "refused the user name or password"},
-		"no password":           {func(w *world) { delete(w.env, "CUCM_PASSWORD") }, exitFailed, "CUCM_PASSWORD"},
+		"wrong password":        {func(s *site) { s.env["CUCM_PASSWORD"] = "not-the-password-of-anyone" }, exitFailed, "refused the user name or password"},
+		"no password":           {func(s *site) { delete(s.env, "CUCM_PASSWORD") }, exitFailed, "CUCM_PASSWORD"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			w := startWorld(t)
-			c.breaks(w)
-			if out := w.mustRun(c.code); !strings.Contains(out, c.words) {
+			s := newLabSite(t)
+			c.breaks(s)
+			if out := s.mustRun(c.code); !strings.Contains(out, c.words) {
 				t.Errorf("it does not say %q:\n%s", c.words, out)
 			}
-			for _, h := range w.histories() {
-				p := w.start("", "logs", h.Run.ID, "--config", w.config())
+			for _, h := range s.histories() {
+				p := s.start("", "logs", h.Run.ID, "--config", s.config())
 				if code := p.wait(); code != exitDone || p.out.Len() == 0 {
 					t.Errorf("logs: exit code %d:\n%s", code, p.out.String())
 				}
@@ -224,11 +224,11 @@ func TestSecretsAreKept(t *testing.T) {
 // TestDemoKeepsSecrets searches what the demo leaves in its folder, and prints.
 func TestDemoKeepsSecrets(t *testing.T) {
 	t.Parallel()
-	w := &world{t: t, dir: t.TempDir()}
-	p := w.start("", "demo", "--dir", w.dir, "--outage", "50ms")
+	s := &site{t: t, dir: t.TempDir()}
+	p := s.start("", "demo", "--dir", s.dir, "--outage", "50ms")
 	if code := p.wait(); code != exitDone {
 		t.Fatalf("exit code %d:\n%s", code, p.out.String())
 	}
-	w.readEnv()
-	w.noSecrets()
+	s.readEnv()
+	s.noSecrets()
 }

@@ -11,37 +11,35 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// plainWorld is a world without a lab, with one playbook that needs none.
-func plainWorld(t *testing.T) *world {
+// newPlainSite returns a site without a lab, with one playbook that needs none.
+func newPlainSite(t *testing.T) *site {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
-	w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
-	w.check(os.WriteFile(w.config(), []byte("state: state\nscripts: scripts\n"), 0o600))
-	w.script("plain", `return playbook { run = function(ctx) ctx:step("first", function() return true end) end }`)
-	return w
+	s := newSite(t, "")
+	s.script("plain", `return playbook { run = function(ctx) ctx:step("first", function() return true end) end }`)
+	return s
 }
 
 // The program's file is replaced while the daemon runs, with what is no program: it
 // loads scripts and runs playbooks as before.
 func TestServeOutlivesItsFile(t *testing.T) {
 	t.Parallel()
-	w := plainWorld(t)
+	s := newPlainSite(t)
 	installed := filepath.Join(t.TempDir(), "moonseal")
 	// Written here, it could be open in a process that another test starts meanwhile.
 	if out, err := exec.CommandContext(t.Context(), "cp", program(t), installed).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	w.program = installed
-	d := w.serve()
+	s.program = installed
+	d := s.serve()
 	replaced := installed + ".new"
-	w.check(os.WriteFile(replaced, []byte("no program"), 0o755))
-	w.check(os.Rename(replaced, installed))
-	w.program = ""
+	s.check(os.WriteFile(replaced, []byte("no program"), 0o755))
+	s.check(os.Rename(replaced, installed))
+	s.program = ""
 	d.is(d.begin("plain"), journal.Done)
-	w.script("next", `return playbook { run = function(ctx) ctx:step("first", function() return true end) end }`)
-	w.moonseal(exitDone, "reload")
+	s.script("next", `return playbook { run = function(ctx) ctx:step("first", function() return true end) end }`)
+	s.moonseal(exitDone, "reload")
 	d.is(d.begin("next"), journal.Done)
-	w.check(d.cmd.Process.Signal(syscall.SIGTERM))
+	s.check(d.cmd.Process.Signal(syscall.SIGTERM))
 	if code := d.process.wait(); code != exitDone {
 		t.Errorf("exit code %d:\n%s", code, d.out.String())
 	}
@@ -51,14 +49,14 @@ func TestServeOutlivesItsFile(t *testing.T) {
 func TestAnotherBuildsDaemon(t *testing.T) {
 	t.Parallel()
 	const note = "moonseal: the daemon is moonseal test, this command is moonseal next\nhint: restart the daemon: systemctl restart moonseal\n"
-	w := plainWorld(t)
-	d := w.serve()
-	if out := w.moonseal(exitDone, "status"); strings.Contains(out, "hint") {
+	s := newPlainSite(t)
+	d := s.serve()
+	if out := s.moonseal(exitDone, "status"); strings.Contains(out, "hint") {
 		t.Errorf("of the same build: %s", out)
 	}
-	w.env[buildVariable] = "next"
+	s.env[buildVariable] = "next"
 	for _, args := range [][]string{{"status"}, {"run", "plain", "--force"}, {"doctor"}} {
-		p := w.start("", append(args, "--config", w.config())...)
+		p := s.start("", append(args, "--config", s.config())...)
 		if code := p.wait(); code != exitDone && args[0] != "doctor" || strings.Count(p.out.String(), note) != 1 {
 			t.Errorf("%v: exit code %d:\n%s", args, code, p.out.String())
 		}
@@ -70,14 +68,14 @@ func TestAnotherBuildsDaemon(t *testing.T) {
 // A child of another build does nothing, and says what to do. The run does not die of it.
 func TestAnotherBuildsChild(t *testing.T) {
 	t.Parallel()
-	w := plainWorld(t)
-	w.env[buildVariable] = "next"
-	p := w.start("", "run", "plain", "--config", w.config(), "--force")
+	s := newPlainSite(t)
+	s.env[buildVariable] = "next"
+	p := s.start("", "run", "plain", "--config", s.config(), "--force")
 	code := p.wait()
 	if out := p.out.String(); code != exitFailed || !strings.Contains(out, "the run's process is moonseal test, its parent is moonseal next") || !strings.Contains(out, "systemctl restart moonseal") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if all := w.histories(); len(all) > 0 {
+	if all := s.histories(); len(all) > 0 {
 		t.Errorf("a run began: %+v", all[0].Run)
 	}
 	out, err := exec.CommandContext(t.Context(), program(t), workerCommand).CombinedOutput()

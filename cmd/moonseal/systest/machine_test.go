@@ -87,29 +87,30 @@ func (m *installation) build() {
 	m.bring(files)
 }
 
-// typed returns the commands of the README's code block after the words that matches
-// do, as they are typed, without comments.
-func (m *installation) typed(after, matches string) string {
+// typed returns those commands of the README's installation that match, as they are typed,
+// without comments.
+func (m *installation) typed(matches string) string {
 	m.t.Helper()
-	_, rest, ok := strings.Cut(read(m.t, filepath.Join(root, "README.md")), after)
-	_, rest, _ = strings.Cut(rest, "```sh\n")
-	block, _, _ := strings.Cut(rest, "```")
+	_, rest, _ := strings.Cut(read(m.t, filepath.Join(root, "README.md")), "\n## Install")
+	section, _, _ := strings.Cut(rest, "\n## ")
 	var lines []string
-	for line := range strings.Lines(block) {
-		line, _, _ = strings.Cut(line, " #")
-		if regexp.MustCompile(matches).MatchString(line) {
-			lines = append(lines, strings.TrimSpace(line))
+	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
+		for line := range strings.Lines(block[1]) {
+			line, _, _ = strings.Cut(line, " #")
+			if regexp.MustCompile(matches).MatchString(line) {
+				lines = append(lines, strings.TrimSpace(line))
+			}
 		}
 	}
-	if !ok || len(lines) == 0 {
-		m.t.Fatalf("the README has nothing of %s after %q", matches, after)
+	if len(lines) == 0 {
+		m.t.Fatalf("the README's installation has no command like %s", matches)
 	}
 	return strings.Join(lines, "\n")
 }
 
 // install types what the README says.
 func (m *installation) install() {
-	m.do(m.typed("\n## Install\n", "^sudo "))
+	m.do(m.typed("^sudo (install bin/|install -d -o|useradd|moonseal init)"))
 	m.configure("")
 	m.do(`cd /etc/moonseal
 sed -i 's/example\.com/automate.builders/' scripts/first.lua
@@ -122,19 +123,19 @@ install -d -m 0700 secrets`)
 		m.do("chmod 0600 " + path)
 		credentials += "LoadCredential=" + name + ":" + path + "\n"
 	}
-	trust := m.typed("so pin the right one, once", "^sudo .*trust ")
+	trust := m.typed("^sudo .*trust ")
 	m.says(0, "echo yes | "+trust, "cucm01-pub.automate.builders")
 	for _, host := range []string{"drained", "stopped", "hung", "timed", "dark"} {
 		m.do("sudo -u moonseal moonseal trust --yes " + host + ".automate.builders")
 	}
-	m.do(m.typed("watch the first one", "^moonseal check"))
+	m.do(m.typed("^moonseal check"))
 
-	m.do(m.typed("Start the daemon under systemd", "^sudo (install|systemctl daemon-reload)"))
+	m.do(m.typed("^sudo (install -m 0644 examples/systemd/|systemctl daemon-reload)"))
 	m.write("/etc/systemd/system/moonseal.service.d/override.conf", credentials) // systemctl edit needs a terminal
 	m.do("systemctl daemon-reload")
-	m.says(0, m.typed("Start the daemon under systemd", "^sudo (systemctl enable|moonseal)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
+	m.says(0, m.typed("^sudo (systemctl enable|moonseal doctor|moonseal status)"), "first", "ok   daemon", "ok   secret CUCM_PASSWORD  ")
 	m.says(0, "sudo -u moonseal moonseal doctor", "ok   daemon", "ok   node cucm01-pub.automate.builders SSH", "ok   clock")
-	m.says(0, m.typed("watch the first one", "secret test"), "CUCM_PASSWORD")
+	m.says(0, m.typed("secret test"), "CUCM_PASSWORD")
 	m.says(0, "systemctl status moonseal", "Active: active (running)", `Status: "1 playbook"`)
 	m.says(0, "systemd-analyze verify --man=no moonseal.service")
 	m.says(0, "systemd-analyze security --no-pager --threshold=15 moonseal.service", "Overall exposure level for moonseal.service")

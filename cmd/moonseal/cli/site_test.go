@@ -25,56 +25,67 @@ import (
 // patience bounds everything that a test waits for.
 const patience = 60 * time.Second
 
-// world is a lab in a process of its own, for one test.
-type world struct {
+// site is a place where moonseal is at work: a folder with its config, scripts and state,
+// and the environment that its processes have. A test has one of its own.
+type site struct {
 	t       *testing.T
 	dir     string
-	program string // "" is this test binary
-	lab     *lab.Client
-	env     map[string]string // lab.env
-	printed bytes.Buffer      // what all processes that have ended said
+	program string            // this test binary if empty
+	lab     *lab.Client       // nil for a site that has no lab
+	env     map[string]string // beside the PATH
+	printed bytes.Buffer      // what all processes that have ended printed
 }
 
-// startWorld starts a lab. When the test ends, no secret may be anywhere.
-func startWorld(t *testing.T) *world {
+// newSite returns a site without a lab, whose config has the lines too.
+func newSite(t *testing.T, lines string) *site {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
-	w.startLab()
-	t.Cleanup(w.noSecrets)
-	client, err := lab.Open(w.dir)
-	w.check(err)
-	w.lab = client
-	w.readEnv()
-	return w
+	s := &site{t: t, dir: t.TempDir(), env: map[string]string{}}
+	s.check(os.MkdirAll(filepath.Join(s.dir, "scripts"), 0o755))
+	s.check(os.WriteFile(s.config(), []byte("state: state\nscripts: scripts\n"+lines), 0o600))
+	return s
 }
 
-// readEnv reads lab.env. The world's runs have one process each.
-func (w *world) readEnv() {
-	w.t.Helper()
-	w.check(os.WriteFile(w.config(), []byte(strings.Replace(read(w.t, w.config()), "replay: true\n", "", 1)), 0o600))
-	w.env = map[string]string{}
-	text, err := os.ReadFile(filepath.Join(w.dir, "lab.env"))
-	w.check(err)
+// newLabSite returns a site with a lab in a process of its own. When the test ends, no
+// secret may be in anything that was written.
+func newLabSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir()}
+	s.startLab()
+	t.Cleanup(s.noSecrets)
+	client, err := lab.Open(s.dir)
+	s.check(err)
+	s.lab = client
+	s.readEnv()
+	return s
+}
+
+// readEnv reads lab.env, and lets each run have one process, as it has outside of a lab.
+func (s *site) readEnv() {
+	s.t.Helper()
+	s.check(os.WriteFile(s.config(), []byte(strings.Replace(read(s.t, s.config()), "replay: true\n", "", 1)), 0o600))
+	s.env = map[string]string{}
+	text, err := os.ReadFile(filepath.Join(s.dir, "lab.env"))
+	s.check(err)
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		w.env[name] = value
+		s.env[name] = value
 	}
 }
 
-func (w *world) startLab() {
-	w.t.Helper()
-	cmd := exec.Command(program(w.t), "lab", "--dir", w.dir, "--outage", "50ms")
+func (s *site) startLab() {
+	s.t.Helper()
+	cmd := exec.Command(program(s.t), "lab", "--dir", s.dir, "--outage", "50ms")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
-	w.check(err)
-	w.check(cmd.Start())
-	w.t.Cleanup(func() {
+	s.check(err)
+	s.check(cmd.Start())
+	s.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
-			w.t.Errorf("the lab ended: %v\n%s", err, stderr.String())
+			s.t.Errorf("the lab ended: %v\n%s", err, stderr.String())
 		}
 	})
 	lines := bufio.NewScanner(out)
@@ -83,17 +94,17 @@ func (w *world) startLab() {
 			return
 		}
 	}
-	w.t.Fatalf("the lab does not get ready: %v", lines.Err())
+	s.t.Fatalf("the lab does not get ready: %v", lines.Err())
 }
 
-func (w *world) check(err error) {
-	w.t.Helper()
+func (s *site) check(err error) {
+	s.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		s.t.Fatal(err)
 	}
 }
 
-func (w *world) config() string { return filepath.Join(w.dir, "moonseal.yaml") }
+func (s *site) config() string { return filepath.Join(s.dir, "moonseal.yaml") }
 
 // program is this test binary under the name that makes it moonseal.
 func program(t testing.TB) string {
@@ -107,7 +118,7 @@ func program(t testing.TB) string {
 
 // process is a moonseal that was started.
 type process struct {
-	w    *world
+	s    *site
 	cmd  *exec.Cmd
 	out  bytes.Buffer // stdout and stderr
 	done context.Context
@@ -116,18 +127,18 @@ type process struct {
 
 // start starts moonseal with the lab's secrets. kill is for the hook; see
 // killVariable.
-func (w *world) start(kill string, args ...string) *process {
-	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(cmp.Or(w.program, program(w.t)), args...)}
+func (s *site) start(kill string, args ...string) *process {
+	s.t.Helper()
+	p := &process{s: s, cmd: exec.Command(cmp.Or(s.program, program(s.t)), args...)}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), raceVariable + "=" + os.Getenv(raceVariable)}
-	for name, value := range w.env {
+	for name, value := range s.env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
 	if kill != "" {
 		p.cmd.Env = append(p.cmd.Env, killVariable+"="+kill)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	w.check(p.cmd.Start())
+	s.check(p.cmd.Start())
 	done, end := context.WithCancel(context.Background())
 	p.done = done
 	go func() {
@@ -138,16 +149,16 @@ func (w *world) start(kill string, args ...string) *process {
 }
 
 // wait waits for the process's end and returns its exit code; minus the signal's
-// number where one has ended it.
+// number if one has ended it.
 func (p *process) wait() int {
-	p.w.t.Helper()
+	p.s.t.Helper()
 	late := time.AfterFunc(patience, func() { p.kill() })
 	defer late.Stop()
 	<-p.done.Done()
-	p.w.printed.Write(p.out.Bytes())
+	p.s.printed.Write(p.out.Bytes())
 	var exit *exec.ExitError
 	if p.err != nil && !errors.As(p.err, &exit) {
-		p.w.t.Fatal(p.err)
+		p.s.t.Fatal(p.err)
 	}
 	status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
@@ -187,62 +198,62 @@ func (p *process) children() []int {
 }
 
 // run runs the playbook, or continues with it, to the process's end.
-func (w *world) run(args ...string) (code int, out string) {
-	w.t.Helper()
-	p := w.start("", w.runArgs(args...)...)
+func (s *site) run(args ...string) (code int, out string) {
+	s.t.Helper()
+	p := s.start("", s.runArgs(args...)...)
 	code = p.wait()
 	return code, p.out.String()
 }
 
-func (w *world) runArgs(more ...string) []string {
-	return append([]string{"run", demoPlaybook, "--config", w.config(), "--force"}, more...)
+func (s *site) runArgs(more ...string) []string {
+	return append([]string{"run", demoPlaybook, "--config", s.config(), "--force"}, more...)
 }
 
 // mustRun is run, which must end with the exit code.
-func (w *world) mustRun(code int) string {
-	w.t.Helper()
-	got, out := w.run()
+func (s *site) mustRun(code int) string {
+	s.t.Helper()
+	got, out := s.run()
 	if got != code {
-		w.t.Fatalf("exit code %d, want %d:\n%s", got, code, out)
+		s.t.Fatalf("exit code %d, want %d:\n%s", got, code, out)
 	}
 	return out
 }
 
-func (w *world) fault(f faults.Fault) int {
-	w.t.Helper()
-	id, err := w.lab.AddFault(w.t.Context(), f)
-	w.check(err)
+func (s *site) fault(f faults.Fault) int {
+	s.t.Helper()
+	id, err := s.lab.AddFault(s.t.Context(), f)
+	s.check(err)
 	return id
 }
 
-func (w *world) clearFaults() {
-	w.t.Helper()
-	w.check(w.lab.ClearFaults(w.t.Context()))
+func (s *site) clearFaults() {
+	s.t.Helper()
+	s.check(s.lab.ClearFaults(s.t.Context()))
 }
 
 // heldOrDone waits until the fault holds a call of p, or p has ended: then it
 // reports false.
-func (w *world) heldOrDone(p *process, id int) bool {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+func (s *site) heldOrDone(p *process, id int) bool {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	defer context.AfterFunc(p.done, cancel)()
-	err := w.lab.WaitHeld(ctx, id)
+	err := s.lab.WaitHeld(ctx, id)
 	if err != nil && p.done.Err() == nil {
 		p.kill()
-		w.t.Fatalf("the call is not held: %v; exit code %d:\n%s", err, p.wait(), p.out.String())
+		s.t.Fatalf("the call is not held: %v; exit code %d:\n%s", err, p.wait(), p.out.String())
 	}
 	return err == nil
 }
 
 // dropped waits until the fault holds nothing any more, because its client is gone.
-func (w *world) dropped(id int) {
-	w.t.Helper()
+func (s *site) dropped(id int) {
+	s.t.Helper()
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for {
-		f, err := w.lab.Fault(w.t.Context(), id)
-		w.check(err)
+		f, err := s.lab.Fault(s.t.Context(), id)
+		s.check(err)
 		if !f.Held {
 			return
 		}
@@ -250,34 +261,34 @@ func (w *world) dropped(id int) {
 	}
 }
 
-func (w *world) ledger() *lab.Ledger {
-	w.t.Helper()
-	l, err := w.lab.Ledger(w.t.Context())
-	w.check(err)
+func (s *site) ledger() *lab.Ledger {
+	s.t.Helper()
+	l, err := s.lab.Ledger(s.t.Context())
+	s.check(err)
 	return l
 }
 
 // script puts a script into the scripts folder, in place of one of that name.
-func (w *world) script(name, text string) {
-	w.t.Helper()
-	w.check(os.WriteFile(filepath.Join(w.dir, "scripts", name+".lua"), []byte(text), 0o600))
+func (s *site) script(name, text string) {
+	s.t.Helper()
+	s.check(os.WriteFile(filepath.Join(s.dir, "scripts", name+".lua"), []byte(text), 0o600))
 }
 
 // histories returns all runs as the journal has them, the latest first.
-func (w *world) histories() []*journal.History {
-	w.t.Helper()
-	ctx := w.t.Context()
-	cfg, err := config.Load(w.config(), os.Getenv)
-	w.check(err)
+func (s *site) histories() []*journal.History {
+	s.t.Helper()
+	ctx := s.t.Context()
+	cfg, err := config.Load(s.config(), os.Getenv)
+	s.check(err)
 	j, err := journal.OpenReadOnly(ctx, cfg.State)
-	w.check(err)
-	defer func() { w.check(j.Close()) }()
+	s.check(err)
+	defer func() { s.check(j.Close()) }()
 	runs, err := j.Runs(ctx, journal.Filter{})
-	w.check(err)
+	s.check(err)
 	var out []*journal.History
 	for _, r := range runs {
 		h, err := j.History(ctx, r.ID)
-		w.check(err)
+		s.check(err)
 		out = append(out, h)
 	}
 	return out
@@ -297,23 +308,23 @@ func restarts(l *lab.Ledger) map[string]int {
 // renewed checks what every renewal must end with, however often it was
 // interrupted: one certificate, uploaded once and served, no TXT record left,
 // and none published twice.
-func (w *world) renewed() *lab.Ledger {
-	w.t.Helper()
-	l := w.ledger()
+func (s *site) renewed() *lab.Ledger {
+	s.t.Helper()
+	l := s.ledger()
 	if len(l.Certificates) != 1 {
-		w.t.Fatalf("%d certificates were issued, want 1", len(l.Certificates))
+		s.t.Fatalf("%d certificates were issued, want 1", len(l.Certificates))
 	}
 	if got, want := l.Served[demoNode], l.Certificates[0].SHA256; got != want {
-		w.t.Errorf("the node serves %s, want the issued %s", got, want)
+		s.t.Errorf("the node serves %s, want the issued %s", got, want)
 	}
-	w.uploadedOnce(l)
+	s.uploadedOnce(l)
 	if len(l.TXT.Present) > 0 {
-		w.t.Errorf("TXT records are left: %v", l.TXT.Present)
+		s.t.Errorf("TXT records are left: %v", l.TXT.Present)
 	}
 	var added []string
 	for _, e := range l.TXT.History {
 		if e.Action == "add" && slices.Contains(added, e.Value) {
-			w.t.Errorf("the TXT record %s was published twice", e.Value)
+			s.t.Errorf("the TXT record %s was published twice", e.Value)
 		}
 		added = append(added, e.Value)
 	}
@@ -321,8 +332,8 @@ func (w *world) renewed() *lab.Ledger {
 }
 
 // uploadedOnce checks that the node took one certificate, and each issuer once.
-func (w *world) uploadedOnce(l *lab.Ledger) {
-	w.t.Helper()
+func (s *site) uploadedOnce(l *lab.Ledger) {
+	s.t.Helper()
 	accepted := map[string]int{}
 	for _, u := range l.Uploads {
 		if !u.Accepted {
@@ -331,10 +342,10 @@ func (w *world) uploadedOnce(l *lab.Ledger) {
 		accepted[u.Kind]++
 		accepted[u.SHA256]++
 		if accepted[u.SHA256] > 1 {
-			w.t.Errorf("%s %s was uploaded twice", u.Kind, u.SHA256)
+			s.t.Errorf("%s %s was uploaded twice", u.Kind, u.SHA256)
 		}
 	}
 	if accepted["identity"] != 1 || accepted["trust"] != 2 {
-		w.t.Errorf("accepted uploads: %v, want 1 identity and 2 of trust", accepted)
+		s.t.Errorf("accepted uploads: %v, want 1 identity and 2 of trust", accepted)
 	}
 }
