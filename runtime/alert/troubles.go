@@ -11,6 +11,7 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
 )
 
 // Limits say when something becomes a problem.
@@ -143,9 +144,9 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 		return t, false
 	case r.Status == journal.Parked:
 		t.Reason, t.Run, t.What = api.Parked, r.ID, "parked"
-		t.Text = fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, "a person: "))
+		t.Text = fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, api.WaitsDecision))
 		t.Next = "moonseal resume " + r.ID
-	case strings.HasPrefix(r.WaitsFor, "approval"):
+	case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 		t.Reason, t.Run, t.What = api.Asks, r.ID, "asks for approval"
 		t.Text, t.Next = fmt.Sprintf("%s waits for %s%s", p.Name, r.WaitsFor, left), "moonseal approve "+r.ID+", or moonseal deny "+r.ID
 	case r.Error != nil && r.Failing != nil && now.Sub(*r.Failing) > limits.Waiting:
