@@ -18,7 +18,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
+func TestAlertsOnceDailyAndWhenItIsOver(t *testing.T) {
 	clock := clockwork.NewFakeClock()
 	dir := t.TempDir()
 	var sent []string
@@ -43,7 +43,7 @@ func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
 	var since time.Time
 	over := func(p api.Problem, at time.Time) string {
 		since = at
-		return p.Playbook + " goes on"
+		return p.Playbook + " continues"
 	}
 	update := func(now []api.Problem, want ...string) {
 		t.Helper()
@@ -56,19 +56,19 @@ func TestSaysOnceDailyAndWhenItIsOver(t *testing.T) {
 		}
 	}
 	down = true
-	update(trouble) // is tried again
+	update(trouble) // is retried
 	down = false
 	update(trouble, "[ACT] dfw, sub: parked | dfw is parked:\\x1b\\nnext: x\nnext: moonseal resume x")
 	update(trouble)
-	a = open() // a restart says nothing twice
+	a = open() // a restart repeats nothing
 	update(trouble)
 	clock.Advance(25 * time.Hour)
-	begun := clock.Now().Add(-25 * time.Hour)
-	update(trouble, "[ACT] dfw, sub: parked, since "+begun.UTC().Format(time.DateOnly)+" | dfw is parked:\\x1b\\nnext: x\nnext: moonseal resume x")
-	update(nil, "[OVER] dfw, sub: parked | dfw goes on")
+	start := clock.Now().Add(-25 * time.Hour)
+	update(trouble, "[ACT] dfw, sub: parked, since "+start.UTC().Format(time.DateOnly)+" | dfw is parked:\\x1b\\nnext: x\nnext: moonseal resume x")
+	update(nil, "[OVER] dfw, sub: parked | dfw continues")
 	update(nil)
-	if !since.Equal(begun) {
-		t.Errorf("it was over since %s, and had begun %s", since, begun)
+	if !since.Equal(start) {
+		t.Errorf("it was over since %s, and had started at %s", since, start)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestTroubles(t *testing.T) {
 		"approval": {api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "approval: go?"}}}}, []string{"approval a|a waits for approval: go?|moonseal approve r1, or moonseal deny r1"}},
 		"failing": {
 			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r1", Status: journal.Waiting, WaitsFor: "retry", Failing: &yesterday, Error: down}}}},
-			[]string{"failing a|a goes on failing: cucm.Node:upload: down|moonseal logs r1"},
+			[]string{"failing a|a keeps failing: cucm.Node:upload: down|moonseal logs r1"},
 		},
 		"failed, and expiring": {
 			api.Status{Playbooks: []api.PlaybookStatus{{Name: "a", Served: served, LastRun: &api.LastRun{ID: "r0", Status: journal.Failed, Error: down}}}},
@@ -94,7 +94,7 @@ func TestTroubles(t *testing.T) {
 		},
 		"wrong config": {
 			api.Status{Config: &problem.Error{Target: "moonseal.yaml:3", Message: "unknown key"}},
-			[]string{"config|the config is wrong, and the daemon goes on with the one before: moonseal.yaml:3: unknown key|moonseal reload"},
+			[]string{"config|the config is wrong, and the previous one stays in force: moonseal.yaml:3: unknown key|moonseal reload"},
 		},
 		"broken, and never in order": {
 			api.Status{
@@ -105,7 +105,7 @@ func TestTroubles(t *testing.T) {
 		},
 		"broken and left": {
 			api.Status{Cleanups: 2, Scripts: []*problem.Error{{Message: "syntax error", Place: &problem.Place{File: "x.lua", Line: 3}}}},
-			[]string{"broken x.lua|x.lua:3 is broken, and its last good version goes on: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"},
+			[]string{"broken x.lua|x.lua:3 is broken, and its last good version runs: syntax error|moonseal check", "cleanup|2 changes of ended runs could not be undone|moonseal cleanup list"},
 		},
 	} {
 		var got []string

@@ -1,7 +1,7 @@
-// Package alert tells people what they have to look at: one message when a
-// trouble begins, one each day while it lasts, and one when it is over.
+// Package alert sends alerts: one message when a trouble starts, one each day while it
+// lasts, and one when it is over.
 //
-// What is wrong is derived from the daemon's status ([Troubles]), so nothing has
-// to be reported by whoever meets it; what was said is kept in a file of the
-// state directory, so that a restart says nothing twice.
+// Troubles are derived from the daemon's status ([Troubles]), so the code that meets one
+// need not report it. Which alerts were sent is kept in a file of the state directory, so
+// that a restart repeats none.
 package alert

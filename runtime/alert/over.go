@@ -11,15 +11,15 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// Over says how a problem that lasted for a while has ended. s is the status in which it
-// is no more; decisions are those about its run.
+// Over returns how a problem that lasted for a while has ended. s is the status without it;
+// decisions are those about its run.
 func Over(s *api.Status, was api.Problem, decisions []journal.Decided, lasted time.Duration, now time.Time) string {
 	if was.Playbook == "" || was.Reason == api.Broken {
 		return overOfDaemon(was, lasted)
 	}
 	i := slices.IndexFunc(s.Playbooks, func(p api.PlaybookStatus) bool { return p.Name == was.Playbook })
 	if i < 0 || s.Playbooks[i].Gone && s.Playbooks[i].Running == nil {
-		return was.Playbook + " is watched no more: its script was removed"
+		return was.Playbook + " is no longer watched: its script was removed"
 	}
 	p := s.Playbooks[i]
 	after := " after " + span(lasted)
@@ -30,10 +30,10 @@ func Over(s *api.Status, was api.Problem, decisions []journal.Decided, lasted ti
 		}
 	case api.Failing, api.Failed:
 		if r := p.Running; r != nil {
-			return fmt.Sprintf("%s goes on%s: run %s is at %s", p.Name, after, r.ID, cmp.Or(r.Step, "its begin"))
+			return fmt.Sprintf("%s continues%s: run %s is at %s", p.Name, after, r.ID, cmp.Or(r.Step, "its start"))
 		}
 	case api.Locked:
-		return fmt.Sprintf("%s %s no more%s", p.Name, was.What, after)
+		return fmt.Sprintf("%s no longer %s%s", p.Name, was.What, after)
 	case api.Window:
 		return p.Name + " has a window again before its certificate ends" + until(p, "", now)
 	case api.Expiring:
@@ -42,30 +42,30 @@ func Over(s *api.Status, was api.Problem, decisions []journal.Decided, lasted ti
 	if l := p.LastRun; l != nil && p.Running == nil {
 		return fmt.Sprintf("%s: run %s is %s since %s%s", p.Name, l.ID, l.Status, l.Ended.Format(time.RFC3339), until(p, "", now))
 	}
-	return fmt.Sprintf("%s is %s no more%s", p.Name, was.What, after)
+	return fmt.Sprintf("%s is no longer %s%s", p.Name, was.What, after)
 }
 
 func overOfDaemon(was api.Problem, lasted time.Duration) string {
 	after := " after " + span(lasted)
 	switch was.Reason {
 	case api.Config:
-		return "the config is in order again, and in force," + after
+		return "the config is valid again, and in force," + after
 	case api.State:
 		return "the state directory can be written again" + after
 	case api.Left:
 		return "nothing of ended runs is left to undo" + after
 	case api.Broken:
-		return strings.TrimPrefix(was.Key, "broken ") + " is in order again, or was removed," + after
+		return strings.TrimPrefix(was.Key, "broken ") + " loads again, or was removed," + after
 	default: // of a version that kept no reason
 		return "over" + after + ": " + was.Text
 	}
 }
 
-// decided says who has ended a run's wait; "" if nobody has.
+// decided returns who has ended a run's wait; "" if no decision has.
 func decided(was api.Problem, decisions []journal.Decided) string {
 	does := map[string]string{
-		journal.DecidedApprove: "goes on: %s approved it", journal.DecidedDeny: "does not go on: %s denied it",
-		journal.DecidedResume: "goes on: %s resumed it", journal.DecidedCancel: "is cancelled by %s",
+		journal.DecidedApprove: "continues: %s approved it", journal.DecidedDeny: "does not continue: %s denied it",
+		journal.DecidedResume: "continues: %s resumed it", journal.DecidedCancel: "is cancelled by %s",
 	}
 	for _, d := range slices.Backward(decisions) {
 		text, ok := does[d.What]
@@ -81,7 +81,7 @@ func decided(was api.Problem, decisions []journal.Decided) string {
 	return ""
 }
 
-// until says until when a subject's certificate is served, or for "" the first of a
+// until returns until when a subject's certificate is served, or for "" the first of a
 // playbook's.
 func until(p api.PlaybookStatus, subject string, now time.Time) string {
 	ends, ok := p.FirstEnd()
@@ -96,7 +96,7 @@ func until(p api.PlaybookStatus, subject string, now time.Time) string {
 	return fmt.Sprintf(", until %s, %s", ends.Format(time.DateOnly), daysOf(ends, now))
 }
 
-// span is a duration for people: its largest unit.
+// span returns a duration in its largest unit.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

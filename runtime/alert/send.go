@@ -14,9 +14,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// ErrPartly is among the errors of a message that some got and others did not: it
-// is not sent again, because those who have it would get it each time.
-var ErrPartly = errors.New("others have got it")
+// ErrPartly is among the errors of a message that only some services accepted: it is not
+// retried, because those would get it each time.
+var ErrPartly = errors.New("other services accepted it")
 
 // Service is where alerts go.
 type Service struct {
@@ -25,13 +25,13 @@ type Service struct {
 }
 
 // Shoutrrr sends to services by their URLs: mail, Teams, Slack, Webex and others
-// (https://shoutrrr.nickfedor.com/services/overview/). services returns them anew
-// for each message, since they are secrets.
+// (https://shoutrrr.nickfedor.com/services/overview/). services is called for each message,
+// since they are secrets.
 func Shoutrrr(services func(ctx context.Context) ([]Service, error)) Send {
 	return sender{client: &http.Client{}, telegram: telegramAPI}.toAll(services)
 }
 
-// sender sends messages. What it has is for services that shoutrrr does not send to.
+// sender sends messages. Its fields are for services that are not sent to by shoutrrr.
 type sender struct {
 	client   *http.Client
 	telegram string // the base of its API
@@ -60,7 +60,7 @@ func (se sender) send(ctx context.Context, s Service, title, message string) err
 	router, err := shoutrrr.CreateSender(s.URL)
 	if err != nil { // the error may hold the URL, which holds a token
 		return &problem.Error{
-			Kind: problem.Usage, Target: "alerts", Message: "secret " + s.Name + " is no URL that alerts can be sent to",
+			Kind: problem.Usage, Target: "alerts", Message: "secret " + s.Name + " is not a URL that alerts can be sent to",
 			Hint: "https://shoutrrr.nickfedor.com/services/overview/ shows what each service expects",
 		}
 	}
@@ -70,19 +70,19 @@ func (se sender) send(ctx context.Context, s Service, title, message string) err
 	} else {
 		failed = router.Send(message, &types.Params{"title": title})
 	}
-	if errors.Join(failed...) != nil { // what it says may hold the URL too
-		return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "the service of " + s.Name + " did not take the message"}
+	if errors.Join(failed...) != nil { // the error may hold the URL too
+		return &problem.Error{Kind: problem.Unavailable, Target: "alerts", Message: "the service of " + s.Name + " did not accept the message"}
 	}
 	return nil
 }
 
-// Heartbeat asks for url, so that who watches it misses a daemon that is dead.
+// Heartbeat requests url, so that a monitor behind it notices if the daemon dies.
 func Heartbeat(ctx context.Context, client *http.Client, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return errors.New("the heartbeat's URL is none")
+		return errors.New("the heartbeat's URL is malformed")
 	}
 	res, err := client.Do(req)
 	if err != nil {
@@ -92,7 +92,7 @@ func Heartbeat(ctx context.Context, client *http.Client, url string) error {
 		return err
 	}
 	if res.StatusCode >= http.StatusBadRequest {
-		return problem.Status(res.StatusCode, nil, "", time.Time{}) // the next one comes when it comes
+		return problem.Status(res.StatusCode, nil, "", time.Time{}) // no Retry-After: the next one comes in its turn
 	}
 	return nil
 }

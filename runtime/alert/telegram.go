@@ -58,7 +58,7 @@ type telegramPayload struct {
 	Silent    bool   `json:"disable_notification"`
 }
 
-// telegramMessage is what shoutrrr would send: a title in bold stands above the text.
+// telegramMessage returns what shoutrrr would send: a title in bold above the text.
 func telegramMessage(config *telegram.Config, chat, message string) telegramPayload {
 	p := telegramPayload{Chat: chat, Text: message, NoPreview: !config.Preview, Silent: !config.Notification}
 	if id, thread, ok := strings.Cut(chat, ":"); ok {

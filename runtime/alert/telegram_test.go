@@ -17,8 +17,8 @@ func TestTelegram(t *testing.T) {
 		answer http.HandlerFunc // nil: nothing listens
 		fails  bool
 	}{
-		"no network":  {nil, true},
-		"it takes it": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"ok":true,"result":{}}`) }, false},
+		"no network":    {nil, true},
+		"it accepts it": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"ok":true,"result":{}}`) }, false},
 		"it refuses": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = io.WriteString(w, `{"ok":false,"description":"bot was blocked"}`)
@@ -50,7 +50,7 @@ func TestTelegram(t *testing.T) {
 				t.Fatalf("%v", err)
 			}
 			if err != nil {
-				if strings.Contains(err.Error(), "AAHdq") || !strings.Contains(err.Error(), "the service of TELEGRAM_URL did not take the message") {
+				if strings.Contains(err.Error(), "AAHdq") || !strings.Contains(err.Error(), "the service of TELEGRAM_URL did not accept the message") {
 					t.Errorf("%v", err)
 				}
 				return

@@ -11,19 +11,20 @@ import (
 	"moonseal/runtime/api"
 	"moonseal/runtime/journal"
 	"moonseal/runtime/problem"
+	"moonseal/runtime/run"
 )
 
-// Limits say from when on something is a problem.
+// Limits say when something becomes a problem.
 type Limits struct {
 	Expiring time.Duration // a certificate that is served for less than this
-	Waiting  time.Duration // a run that fails, or waits for a person, for longer than this
+	Waiting  time.Duration // a run that fails for longer than this
 }
 
-// Soon is how long before a served certificate ends someone has to act.
+// Soon is how long before a served certificate ends the alert becomes urgent.
 const Soon = 7 * 24 * time.Hour
 
-// Troubles returns what needs a person, what is urgent first; never nil. Of a playbook
-// whose script is gone that is only its unfinished run.
+// Troubles returns what needs a user's attention, the most urgent first; never nil. For a
+// playbook whose script is gone that is only its unfinished run.
 func Troubles(s *api.Status, limits Limits, now time.Time) []api.Problem {
 	out := daemonTroubles(s)
 	for _, p := range s.Playbooks {
@@ -44,7 +45,7 @@ func daemonTroubles(s *api.Status) []api.Problem {
 	if s.Config != nil {
 		out = append(out, api.Problem{
 			Key: "config", Reason: api.Config, Severity: api.Warn, What: "config refused", Next: "moonseal reload",
-			Text: fmt.Sprintf("the config is wrong, and the daemon goes on with the one before: %s", s.Config),
+			Text: fmt.Sprintf("the config is wrong, and the previous one stays in force: %s", s.Config),
 		})
 	}
 	for _, e := range s.Scripts {
@@ -101,7 +102,7 @@ func expiring(p api.PlaybookStatus, c api.Served, left string, now time.Time) ap
 }
 
 func broken(e *problem.Error, playbooks []api.PlaybookStatus) api.Problem {
-	file, at, what, name := "the scripts folder", "", "is broken, and its last good version goes on", ""
+	file, at, what, name := "the scripts folder", "", "is broken, and its last good version runs", ""
 	if e.Place != nil {
 		file = e.Place.File
 		if e.Place.Line > 0 {
@@ -138,19 +139,19 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 	case r == nil && p.LastRun != nil && len(p.LastRun.Left) > 0 && !p.Gone:
 		t.Reason, t.Run, t.What = api.Left, p.LastRun.ID, "cancelled half-way"
 		t.Text = fmt.Sprintf("%s was cancelled%s, and left: %s", p.Name, left, strings.Join(p.LastRun.Left, "; "))
-		t.Next = "look at the appliance, then moonseal run " + p.Name
+		t.Next = "check the appliance, then moonseal run " + p.Name
 	case r == nil:
 		return t, false
 	case r.Status == journal.Parked:
 		t.Reason, t.Run, t.What = api.Parked, r.ID, "parked"
-		t.Text = fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, "a person: "))
+		t.Text = fmt.Sprintf("%s is parked%s: %s", p.Name, left, strings.TrimPrefix(r.WaitsFor, api.WaitsDecision))
 		t.Next = "moonseal resume " + r.ID
-	case strings.HasPrefix(r.WaitsFor, "approval"):
+	case strings.HasPrefix(r.WaitsFor, run.WaitApproval):
 		t.Reason, t.Run, t.What = api.Asks, r.ID, "asks for approval"
 		t.Text, t.Next = fmt.Sprintf("%s waits for %s%s", p.Name, r.WaitsFor, left), "moonseal approve "+r.ID+", or moonseal deny "+r.ID
 	case r.Error != nil && r.Failing != nil && now.Sub(*r.Failing) > limits.Waiting:
 		t.Reason, t.Severity, t.Run, t.What = api.Failing, api.Warn, r.ID, "failing"
-		t.Text, t.Next = fmt.Sprintf("%s goes on failing%s: %s", p.Name, left, r.Error), "moonseal logs "+r.ID
+		t.Text, t.Next = fmt.Sprintf("%s keeps failing%s: %s", p.Name, left, r.Error), "moonseal logs "+r.ID
 	default:
 		return t, false
 	}
@@ -162,7 +163,8 @@ func runTrouble(p api.PlaybookStatus, limits Limits, left string, now time.Time)
 	return t, true
 }
 
-// heldUp names both the run that waits for a lock and the one that holds it.
+// heldUp returns the problem of a lock that is held for too long: it names the run that
+// waits and the one that holds it.
 func heldUp(p api.PlaybookStatus, left string) api.Problem {
 	l := p.Running.Lock
 	return api.Problem{
@@ -172,8 +174,8 @@ func heldUp(p api.PlaybookStatus, left string) api.Problem {
 	}
 }
 
-// node names the node that a playbook's trouble is with: the target of its error, or
-// the only one that it has; "" if that is not known.
+// node returns the node of a playbook's trouble: the target of its error, or its only one;
+// "" if that is not known.
 func node(p api.PlaybookStatus) string {
 	var e *problem.Error
 	switch {
@@ -210,7 +212,7 @@ func nodeOf(subject string) string {
 	return label
 }
 
-// daysLeft says how long the playbook's soonest certificate is still valid.
+// daysLeft returns how long the playbook's first certificate to end is still valid.
 func daysLeft(p api.PlaybookStatus, now time.Time) string {
 	ends, ok := p.FirstEnd()
 	if !ok {

@@ -13,6 +13,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,7 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// fake is a daemon that notes what it is asked, and answers what it is told.
+// fake is a daemon that records its requests, and answers as it is set up.
 type fake struct {
 	mu     sync.Mutex
 	asked  []string
@@ -191,7 +192,10 @@ func serve(t *testing.T, f api.Daemon) string {
 }
 
 func TestEachCallGoesThere(t *testing.T) {
-	f := &fake{status: api.Status{Version: "v", Playbooks: []api.PlaybookStatus{{Name: "a", Running: &api.Running{ID: "r"}}}}}
+	f := &fake{status: api.Status{
+		Version: "v", Playbooks: []api.PlaybookStatus{{Name: "a", Served: []api.Served{}, Running: &api.Running{ID: "r"}}},
+		Scripts: []*problem.Error{}, Problems: []api.Problem{},
+	}}
 	c := api.Dial(serve(t, f))
 	ctx := t.Context()
 	me, err := user.Current()
@@ -224,7 +228,7 @@ func TestEachCallGoesThere(t *testing.T) {
 	check(t, c.Pause(ctx, api.PauseRequest{Playbook: "a", Paused: true}))
 	changes, err := c.Reload(ctx)
 	check(t, err)
-	if !reflect.DeepEqual(changes.Added, []string{"a"}) {
+	if !slices.Equal(changes.Added, []string{"a"}) {
 		t.Errorf("got %+v", changes)
 	}
 	by := `"` + me.Username + `"`
@@ -247,7 +251,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// Only root may say that someone else stands behind it.
+// Only root may name another user behind it.
 func TestWhoIsTakenFromTheSocket(t *testing.T) {
 	f := &fake{}
 	_, err := api.Dial(serve(t, f)).As("alice").Approve(t.Context(), "r1", api.Decision{})
@@ -288,11 +292,11 @@ func TestFollow(t *testing.T) {
 	stamp := journal.Stamp{Run: "r1", Epoch: 1, At: time.Unix(1, 0).UTC()}
 	f := &fake{events: []journal.Record{journal.RunResumed{Stamp: stamp}, journal.RunEnded{Stamp: stamp}}, end: &journal.Run{ID: "r1", Status: journal.Done}}
 	c := api.Dial(serve(t, f))
-	var told []journal.Record
-	r, err := c.Follow(t.Context(), "r1", func(rec journal.Record) { told = append(told, rec) })
+	var got []journal.Record
+	r, err := c.Follow(t.Context(), "r1", func(rec journal.Record) { got = append(got, rec) })
 	check(t, err)
-	if !reflect.DeepEqual(told, f.events) || r.Status != journal.Done {
-		t.Errorf("told %v, then %v", told, r)
+	if !reflect.DeepEqual(got, f.events) || r.Status != journal.Done {
+		t.Errorf("got %v, then %v", got, r)
 	}
 	// A daemon that stops in the middle is no end of the run.
 	f.err = errors.New("stopping")
@@ -385,7 +389,7 @@ func TestListen(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	check(t, os.WriteFile(file, []byte("kept"), 0o600))
 	for name, c := range map[string]struct{ path, group, says string }{
-		"a file":           {file, "", "no socket"},
+		"a file":           {file, "", "not a socket"},
 		"no folder":        {filepath.Join(dir, "no", "s"), "", "no such file"},
 		"a long path":      {filepath.Join(dir, strings.Repeat("a", 108)), "", "at most 107 bytes"},
 		"an unknown group": {filepath.Join(dir, "g"), "no-such-group-here", "cannot be opened to the group no-such-group-here: "},
@@ -420,7 +424,7 @@ func TestStatusHasItsShape(t *testing.T) {
 	got, err := json.Marshal(api.Status{Playbooks: []api.PlaybookStatus{{Name: "a"}, {Name: "b", Script: "b.lua", Bundle: "h", Running: &api.Running{ID: "r"}}}})
 	check(t, err)
 	for _, want := range []string{
-		`{"name":"a","error":null,"next_run":null,"served":null,"last_run":null,"running":null,"script":null,"bundle":null}`,
+		`{"name":"a","error":null,"next_run":null,"served":[],"last_run":null,"running":null,"script":null,"bundle":null}`,
 		`"script":"b.lua","bundle":"h"`, `"step":null`, `"waits_for":null`,
 	} {
 		if !strings.Contains(string(got), want) {

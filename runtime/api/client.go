@@ -20,10 +20,10 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// ErrNoDaemon is the error of a socket that nobody listens on.
+// ErrNoDaemon is the error of a socket without a listener.
 var ErrNoDaemon = errors.New("no daemon is running")
 
-// Client speaks with a daemon. It is safe for concurrent use.
+// Client sends requests to a daemon. It is safe for concurrent use.
 type Client struct {
 	socket string
 	user   string // behind sudo
@@ -32,29 +32,29 @@ type Client struct {
 	differ func(build string)
 }
 
-// buildHeader names the daemon's build in its answers.
+// buildHeader is the header of answers with the daemon's build.
 const buildHeader = "Moonseal-Build"
 
 // Of returns a client that calls differ, with the daemon's build, for each answer of a
-// daemon of another build than the given one. A daemon that is older than builds are
-// has "".
+// daemon of another build than the given one. A daemon from before there were builds has
+// "".
 func (c *Client) Of(build string, differ func(build string)) *Client {
 	of := *c
 	of.build, of.differ = build, differ
 	return &of
 }
 
-// userHeader names the user behind sudo. It counts where the socket says root.
+// userHeader is the header with the user behind sudo. It counts if the peer is root.
 const userHeader = "Moonseal-User"
 
-// As returns a client that speaks for a user, where it runs as root; "" is nobody.
+// As returns a client that acts for a user if it runs as root; "" is for none.
 func (c *Client) As(user string) *Client {
 	as := *c
 	as.user = user
 	return &as
 }
 
-// Dial returns a client for the daemon behind socket. Nothing is connected yet.
+// Dial returns a client for the daemon behind socket. It does not connect yet.
 func Dial(socket string) *Client {
 	dialer := &net.Dialer{}
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
@@ -64,17 +64,17 @@ func Dial(socket string) *Client {
 	}}}
 }
 
-// Status asks for the status of all playbooks.
+// Status returns the status of all playbooks.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/status")
 }
 
-// Run begins a run, or makes an unfinished one continue now.
+// Run starts a run, or makes an unfinished one continue now.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunReply, error) {
 	return post[RunReply](ctx, c, "/run", r)
 }
 
-// Cancel ends a run, and lets it clean up.
+// Cancel cancels a run, which then cleans up.
 func (c *Client) Cancel(ctx context.Context, run string, d Decision) (*journal.Run, error) {
 	return act[journal.Run](ctx, c, run, "cancel", d)
 }
@@ -89,7 +89,7 @@ func (c *Client) Deny(ctx context.Context, run string, d Decision) (*journal.Run
 	return act[journal.Run](ctx, c, run, "deny", d)
 }
 
-// Resume lets a parked run continue.
+// Resume resumes a parked run.
 func (c *Client) Resume(ctx context.Context, run string, d Decision) (*journal.Run, error) {
 	return act[journal.Run](ctx, c, run, "resume", d)
 }
@@ -99,13 +99,13 @@ func (c *Client) Unlock(ctx context.Context, run string, d Decision) ([]string, 
 	return all(act[[]string](ctx, c, run, "unlock", d))
 }
 
-// Cleanup tries again what a run that has ended left behind.
+// Cleanup retries the pending undos of a run that has ended.
 func (c *Client) Cleanup(ctx context.Context, run string) error {
 	_, err := act[struct{}](ctx, c, run, "cleanup", Decision{})
 	return err
 }
 
-// Forget returns that up, and returns what it was.
+// Forget abandons the pending undos of a run that has ended, and returns them.
 func (c *Client) Forget(ctx context.Context, run string) ([]journal.Undo, error) {
 	return all(act[[]journal.Undo](ctx, c, run, "forget", Decision{}))
 }
@@ -159,7 +159,7 @@ func (c *Client) Pause(ctx context.Context, r PauseRequest) error {
 	return err
 }
 
-// ForgetPlaybook drops what is known of a playbook whose script is gone.
+// ForgetPlaybook forgets a playbook whose script is gone.
 func (c *Client) ForgetPlaybook(ctx context.Context, r ForgetRequest) error {
 	_, err := post[struct{}](ctx, c, "/forget", r)
 	return err
@@ -170,22 +170,22 @@ func (c *Client) Reload(ctx context.Context) (*ReloadReply, error) {
 	return post[ReloadReply](ctx, c, "/reload", struct{}{})
 }
 
-// TestAlerts lets the daemon try whether its alerts arrive.
+// TestAlerts makes the daemon send a test alert.
 func (c *Client) TestAlerts(ctx context.Context) (*AlertReply, error) {
 	return post[AlertReply](ctx, c, "/alerts/test", struct{}{})
 }
 
-// SecretNames asks which secrets scripts and config name.
+// SecretNames returns the names of the secrets that scripts and config use.
 func (c *Client) SecretNames(ctx context.Context) ([]string, error) {
 	return getAll[string](ctx, c, "/secrets")
 }
 
-// Secret asks whether the daemon finds a secret.
+// Secret returns whether the daemon finds a secret.
 func (c *Client) Secret(ctx context.Context, name string) (*SecretState, error) {
 	return get[SecretState](ctx, c, "/secrets/"+url.PathEscape(name))
 }
 
-// Examine lets the daemon look at all that playbooks name.
+// Examine makes the daemon examine all that playbooks name.
 func (c *Client) Examine(ctx context.Context) ([]bind.Finding, error) {
 	return getAll[bind.Finding](ctx, c, "/examine")
 }
@@ -201,9 +201,9 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// Follow tells each of a run's records from now on, until the run has ended or
-// stopped, and returns the run as it is then.
-func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Record)) (*journal.Run, error) {
+// Follow calls each for a run's records from now on, until the run has ended or stopped,
+// and returns the run as it is then.
+func (c *Client) Follow(ctx context.Context, run string, each func(journal.Record)) (*journal.Run, error) {
 	res, err := c.do(ctx, http.MethodGet, "/runs/"+url.PathEscape(run)+"/follow", nil)
 	if err != nil {
 		return nil, err
@@ -223,15 +223,15 @@ func (c *Client) Follow(ctx context.Context, run string, tell func(journal.Recor
 		if err != nil {
 			return nil, err
 		}
-		tell(rec)
+		each(rec)
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return nil, fmt.Errorf("the daemon's answer: %w", err)
 	}
-	// The connection is gone, in order or not: with a daemon that stops, or is killed.
+	// The connection is gone: the daemon stops, or was killed.
 	return nil, &problem.Error{
-		Kind: problem.Unavailable, Message: "the daemon stopped; the run goes on when it is back", Cause: ctx.Err(),
-		Hint: "systemctl status moonseal says why; moonseal run follows the run again",
+		Kind: problem.Unavailable, Message: "the daemon stopped; the run continues when it is back", Cause: ctx.Err(),
+		Hint: "systemctl status moonseal shows why; moonseal run follows the run again",
 	}
 }
 

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// readTimeout is how long a client has to send a request's header, and its body.
+	// readTimeout is how long a client has to send a request's header, and then its body.
 	readTimeout = 10 * time.Second
 	// idleTimeout is how long a connection may have no request.
 	idleTimeout = 2 * time.Minute
-	// mostConns bounds the connections of all clients; those of one user may be half of
-	// them. A process with few descriptors has fewer: three of four are for runs.
+	// mostConns bounds the connections of all clients; one user may have half of them. A
+	// process with few descriptors has fewer: three of four are for runs.
 	mostConns = 1024
 )
 
@@ -33,7 +33,7 @@ func connLimit() int {
 	return int(min(mostConns, max(files.Cur/4, 4)))
 }
 
-// limited is a listener that closes the connections that are too many.
+// limited is a listener that closes connections beyond its limits.
 type limited struct {
 	net.Listener
 
@@ -83,7 +83,7 @@ func (l *limited) leave(uid int) {
 	}
 }
 
-// counted is a connection that a limited listener counts until it is closed.
+// counted is a connection that counts against the limits until it is closed.
 type counted struct {
 	net.Conn
 
@@ -98,7 +98,7 @@ func (c *counted) Close() error {
 }
 
 // whole reads each request's body before it is handled, and answers with an error if the
-// client takes longer than the timeout.
+// client needs longer than the timeout.
 func whole(s *server, timeout time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body == http.NoBody {
@@ -112,7 +112,7 @@ func whole(s *server, timeout time.Duration, next http.Handler) http.Handler {
 		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
-			message := "the request cannot be read: " + err.Error()
+			message := "cannot read the request: " + err.Error()
 			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 				message = "the request was not complete within " + timeout.String()
 			}

@@ -18,14 +18,14 @@ import (
 // maxPath bounds a socket's path, in bytes (unix(7), sun_path).
 const maxPath = 107
 
-// Listen opens the socket at path: 0600, or 0660 for group where it is not "".
-// A socket that a dead daemon left is replaced; the caller holds the state
-// folder's lock, so no live one is.
+// Listen opens the socket at path: 0600, or 0660 for group if it is not "". A socket that a
+// dead daemon left is replaced; the caller must hold the lock of the state directory, so
+// that no other daemon lives.
 func Listen(path, group string) (net.Listener, error) {
 	failed := func(err error) error {
 		return &problem.Error{Kind: problem.Usage, Target: path, Message: "cannot listen: " + problem.Reason(err), Cause: err, Hint: "listen.socket in the config names another path"}
 	}
-	notFor := func(err error) error {
+	notForGroup := func(err error) error {
 		return &problem.Error{
 			Kind: problem.Usage, Target: path, Message: "cannot be opened to the group " + group + ": " + problem.Reason(err), Cause: err,
 			Hint: "listen.group in the config names it",
@@ -37,7 +37,7 @@ func Listen(path, group string) (net.Listener, error) {
 	if err := removeSocket(path); err != nil {
 		return nil, failed(err)
 	}
-	old := unix.Umask(0o177) // the socket is never there with more rights than it is to have
+	old := unix.Umask(0o177) // the socket must never have more rights than in the end
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
 	unix.Umask(old)
 	if err != nil {
@@ -48,20 +48,20 @@ func Listen(path, group string) (net.Listener, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return nil, errors.Join(notFor(err), l.Close())
+		return nil, errors.Join(notForGroup(err), l.Close())
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err == nil {
 		err = share(path, gid)
 	}
 	if err != nil {
-		return nil, errors.Join(notFor(err), l.Close())
+		return nil, errors.Join(notForGroup(err), l.Close())
 	}
 	return l, nil
 }
 
-// share opens the socket to a group. A service that may not change owners can
-// still use the group that it has itself.
+// share makes the socket accessible to a group. A service that may not change owners can
+// still use its own group.
 func share(path string, gid int) error {
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
@@ -74,7 +74,7 @@ func share(path string, gid int) error {
 	return os.Chmod(path, 0o660) //nolint:gosec // the group is the config's
 }
 
-// removeSocket removes what a dead daemon left, and nothing else.
+// removeSocket removes the socket that a dead daemon left, and nothing else.
 func removeSocket(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -83,7 +83,7 @@ func removeSocket(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is something that is no socket")
+		return errors.New("not a socket")
 	}
 	return os.Remove(path)
 }

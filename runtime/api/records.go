@@ -9,8 +9,8 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// Records is what there is to read of the journal: the journal itself, or what a
-// daemon shows of it to those who may not open its file.
+// Records is the readable part of the journal: the journal itself, or a daemon's view of it
+// for users who may not open its file.
 type Records interface {
 	Run(ctx context.Context, id string) (journal.Run, error)
 	Runs(ctx context.Context, f journal.Filter) ([]journal.Run, error)
@@ -20,18 +20,20 @@ type Records interface {
 	Decisions(ctx context.Context, run string) ([]journal.Decided, error)
 	Locks(ctx context.Context) ([]journal.Lock, error)
 	Paused(ctx context.Context) (journal.Paused, error)
-	// Horizon tells what was removed because it was old.
+	// Horizon returns what retention has removed.
 	Horizon(ctx context.Context) (journal.Horizon, error)
 }
 
 // mostRows bounds one answer.
 const mostRows = 10_000
 
-// records are the routes that serve Records.
+// records adds the routes of Records.
 func (s *server) records(mux *http.ServeMux) {
 	handle(mux, s, "GET /runs", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		q := r.URL.Query()
-		return s.daemon.Records().Runs(ctx, journal.Filter{Playbook: q.Get("playbook"), Status: journal.Status(q.Get("status")), Limit: limit(q)})
+		return listed(s.daemon.Records().Runs(ctx, journal.Filter{
+			Playbook: q.Get("playbook"), Status: journal.Status(q.Get("status")), Limit: limit(q),
+		}))
 	})
 	handle(mux, s, "GET /runs/{run}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Run(ctx, r.PathValue("run"))
@@ -41,23 +43,23 @@ func (s *server) records(mux *http.ServeMux) {
 	})
 	handle(mux, s, "GET /runs/{run}/logs", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		q := r.URL.Query()
-		after, _ := strconv.ParseInt(q.Get("after"), 10, 64) // from the first where it is none
-		return s.daemon.Records().Logs(ctx, r.PathValue("run"), after, limit(q))
+		after, _ := strconv.ParseInt(q.Get("after"), 10, 64) // from the first line if it is malformed
+		return listed(s.daemon.Records().Logs(ctx, r.PathValue("run"), after, limit(q)))
 	})
 	handle(mux, s, "GET /horizon", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Horizon(ctx)
 	})
 	handle(mux, s, "GET /runs/{run}/decisions", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
-		return s.daemon.Records().Decisions(ctx, r.PathValue("run"))
+		return listed(s.daemon.Records().Decisions(ctx, r.PathValue("run")))
 	})
 	handle(mux, s, "GET /locks", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
-		return s.daemon.Records().Locks(ctx)
+		return listed(s.daemon.Records().Locks(ctx))
 	})
 	handle(mux, s, "GET /paused", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Records().Paused(ctx)
 	})
 	handle(mux, s, "GET /undos", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
-		return s.daemon.Records().Undos(ctx, journal.UndoState(r.URL.Query().Get("state")))
+		return listed(s.daemon.Records().Undos(ctx, journal.UndoState(r.URL.Query().Get("state"))))
 	})
 }
 
@@ -68,7 +70,7 @@ func limit(q url.Values) int {
 	return mostRows
 }
 
-// Records returns the journal as the daemon shows it.
+// Records returns the daemon's view of the journal.
 func (c *Client) Records() Records { return remote{c} }
 
 type remote struct{ c *Client }

@@ -24,47 +24,45 @@ import (
 // Daemon is what the server serves.
 type Daemon interface {
 	Status(ctx context.Context) (*Status, error)
-	// Records returns what there is to read of the journal.
+	// Records returns the readable part of the journal.
 	Records() Records
 	Run(ctx context.Context, by string, r RunRequest) (*RunReply, error)
 	Decisions
 	Pause(ctx context.Context, by string, r PauseRequest) error
-	// ForgetPlaybook drops what is known of a playbook whose script is gone.
+	// ForgetPlaybook forgets a playbook whose script is gone.
 	ForgetPlaybook(ctx context.Context, by string, r ForgetRequest) error
 	Reload(ctx context.Context) (*ReloadReply, error)
 	Backup(ctx context.Context, w io.Writer) error
-	// Examine looks at all that playbooks name, and changes nothing.
+	// Examine examines all that playbooks name, and changes nothing.
 	Examine(ctx context.Context) ([]bind.Finding, error)
-	// TestAlerts sends a message to all who are told, and asks for the heartbeat's URL.
+	// TestAlerts sends a test alert to all services, and a heartbeat.
 	TestAlerts(ctx context.Context) (*AlertReply, error)
-	// SecretNames returns the secrets that scripts and config name.
+	// SecretNames returns the names of the secrets that scripts and config use.
 	SecretNames(ctx context.Context) ([]string, error)
-	// Secret says whether the daemon finds a secret, never its value.
+	// Secret returns whether the daemon finds a secret, never its value.
 	Secret(ctx context.Context, name string) SecretState
-	// Follow calls tell for each of the run's records until it has ended or
-	// stopped, or ctx ends.
-	Follow(ctx context.Context, run string, tell func(journal.Record) error) (*journal.Run, error)
+	// Follow calls each for the run's records until it has ended or stopped, or ctx ends.
+	Follow(ctx context.Context, run string, each func(journal.Record) error) (*journal.Run, error)
 }
 
-// Decisions are what people decide about a run; by is who decides.
+// Decisions are the decisions about a run; by is the user who decides.
 type Decisions interface {
 	Cancel(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
-	// Approve and Deny answer the approval that a run waits for.
+	// Approve and Deny decide about a run that waits for approval.
 	Approve(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
 	Deny(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
-	// Resume lets a parked run continue.
+	// Resume resumes a parked run.
 	Resume(ctx context.Context, run, by string, d Decision) (*journal.Run, error)
 	// Unlock releases the locks of a run that waits or is parked, and returns their names.
 	Unlock(ctx context.Context, run, by string, d Decision) ([]string, error)
-	// Cleanup tries again what a run that has ended left behind.
+	// Cleanup retries the pending undos of a run that has ended.
 	Cleanup(ctx context.Context, run, by string) error
-	// Forget returns that up, and returns what it was.
+	// Forget abandons them, and returns them.
 	Forget(ctx context.Context, run, by string) ([]journal.Undo, error)
 }
 
-// Serve answers on l until ctx ends, then finishes what is under way for at most
-// a second.
-// Each answer names the build of the program, so that clients of another one know.
+// Serve serves on l until ctx ends, then finishes what is under way for at most a second.
+// Each answer has the build of the program, for clients of another one.
 func Serve(ctx context.Context, l net.Listener, d Daemon, build string, log *slog.Logger) error {
 	s := &server{daemon: d, log: log}
 	srv := &http.Server{
@@ -107,7 +105,7 @@ func named(build string, next http.Handler) http.Handler {
 
 type peerKey struct{}
 
-// peer returns the uid behind a connection, -1 where it is not known.
+// peer returns the uid of a connection's peer, -1 if it is not known.
 func peer(c net.Conn) int {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
@@ -126,30 +124,30 @@ func peer(c net.Conn) int {
 	return uid
 }
 
-// who names the person behind a request.
+// who returns the user behind a request.
 func who(r *http.Request) string {
 	uid, ok := r.Context().Value(peerKey{}).(int)
 	if !ok {
 		uid = -1
 	}
-	said := r.Header.Get(userHeader)
-	if len(said) > mostName || strings.ContainsFunc(said, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		said = ""
+	sudo := r.Header.Get(userHeader)
+	if len(sudo) > mostName || strings.ContainsFunc(sudo, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		sudo = ""
 	}
-	return Who(uid, said)
+	return Who(uid, sudo)
 }
 
 // mostName bounds a user's name, in bytes (useradd(8)).
 const mostName = 256
 
-// Who names a person by their uid; said is the user who root says is behind sudo.
-func Who(uid int, said string) string {
+// Who returns the name of the user with this uid; sudo is the user behind it if it is root.
+func Who(uid int, sudo string) string {
 	name := "uid " + strconv.Itoa(uid)
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		name = u.Username
 	}
-	if uid == 0 && said != "" && said != name {
-		return said + " (as " + name + ")"
+	if uid == 0 && sudo != "" && sudo != name {
+		return sudo + " (as " + name + ")"
 	}
 	return name
 }
@@ -176,31 +174,40 @@ func (s *server) routes() http.Handler {
 	decide(mux, s, "approve", s.daemon.Approve)
 	decide(mux, s, "deny", s.daemon.Deny)
 	decide(mux, s, "resume", s.daemon.Resume)
-	decide(mux, s, "unlock", s.daemon.Unlock)
+	decide(mux, s, "unlock", func(ctx context.Context, run, by string, d Decision) (List[string], error) {
+		return s.daemon.Unlock(ctx, run, by, d)
+	})
 	decide(mux, s, "cleanup", func(ctx context.Context, run, by string, _ Decision) (struct{}, error) {
 		return struct{}{}, s.daemon.Cleanup(ctx, run, by)
 	})
-	decide(mux, s, "forget", func(ctx context.Context, run, by string, _ Decision) ([]journal.Undo, error) {
+	decide(mux, s, "forget", func(ctx context.Context, run, by string, _ Decision) (List[journal.Undo], error) {
 		return s.daemon.Forget(ctx, run, by)
 	})
 	handle(mux, s, "POST /alerts/test", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.TestAlerts(ctx) })
-	handle(mux, s, "GET /secrets", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.SecretNames(ctx) })
+	handle(mux, s, "GET /secrets", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return listed(s.daemon.SecretNames(ctx))
+	})
 	handle(mux, s, "GET /secrets/{name}", func(ctx context.Context, r *http.Request, _ struct{}) (any, error) {
 		return s.daemon.Secret(ctx, r.PathValue("name")), nil
 	})
-	handle(mux, s, "GET /examine", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) { return s.daemon.Examine(ctx) })
+	handle(mux, s, "GET /examine", func(ctx context.Context, _ *http.Request, _ struct{}) (any, error) {
+		return listed(s.daemon.Examine(ctx))
+	})
 	s.records(mux)
 	mux.HandleFunc("GET /runs/{run}/follow", s.follow)
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.daemon.Backup(r.Context(), w); err != nil {
 			s.log.Error("backup failed", "error", err.Error())
-			panic(http.ErrAbortHandler) // half a copy must not look like a whole one
+			panic(http.ErrAbortHandler) // half a copy must not look complete
 		}
 	})
 	return mux
 }
 
 func done(err error) (any, error) { return struct{}{}, err }
+
+// listed returns a list as a reply, which is not null if it is empty.
+func listed[T any](items []T, err error) (any, error) { return List[T](items), err }
 
 // decide serves a decision about a run.
 func decide[T any](mux *http.ServeMux, s *server, verb string, do func(ctx context.Context, run, by string, d Decision) (T, error)) {
@@ -226,7 +233,7 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 		}
 		out, err := do(r.Context(), r, in)
 		if r.Method == http.MethodPost {
-			s.note(r, in, err)
+			s.logRequest(r, in, err)
 		}
 		if err != nil {
 			s.fail(w, err)
@@ -239,8 +246,8 @@ func handle[T any](mux *http.ServeMux, s *server, pattern string, do func(contex
 	})
 }
 
-// note logs who changed what, or could not.
-func (s *server) note(r *http.Request, in any, err error) {
+// logRequest logs a request that changes something: by whom, and whether it was refused.
+func (s *server) logRequest(r *http.Request, in any, err error) {
 	args := []any{"what", r.URL.Path, "by", who(r)}
 	if a, ok := in.(interface{ attrs() []slog.Attr }); ok {
 		for _, attr := range a.attrs() {
@@ -268,7 +275,7 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 		status = http.StatusConflict
 	case problem.Unavailable:
 		status = http.StatusServiceUnavailable
-	default: // it is this side that failed
+	default: // an error of this side
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -278,10 +285,10 @@ func (s *server) fail(w http.ResponseWriter, err error) {
 }
 
 func (s *server) follow(w http.ResponseWriter, r *http.Request) {
-	begun := false
+	started := false
 	enc := json.NewEncoder(w)
 	send := func(e Event) error {
-		begun = true
+		started = true
 		if err := enc.Encode(e); err != nil {
 			return err
 		}
@@ -297,7 +304,7 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		_ = send(Event{Run: run})
-	case !begun:
+	case !started:
 		s.fail(w, err)
 	}
 }

@@ -14,28 +14,42 @@ import (
 	"moonseal/runtime/problem"
 )
 
-// Status is the page that an operator needs first.
+// Status is the overview that an operator needs first.
 type Status struct {
-	Version   string           `json:"version"`
-	Since     time.Time        `json:"since"`              // the daemon's start
-	Paused    bool             `json:"paused,omitempty"`   // nothing begins
-	Config    *problem.Error   `json:"config,omitempty"`   // why the config's file was refused, and the one before is in force
-	Playbooks []PlaybookStatus `json:"playbooks"`          // by name
-	Scripts   []*problem.Error `json:"scripts"`            // why scripts are broken, by file
-	Problems  []Problem        `json:"problems"`           // what needs a person, the most urgent first
-	Cleanups  int              `json:"cleanups,omitempty"` // undos of ended runs that are left
-	State     *problem.Error   `json:"state,omitempty"`    // why cannot write to the state directory, so that no run continues
+	Version   string               `json:"version"`
+	Since     time.Time            `json:"since"`              // the daemon's start
+	Paused    bool                 `json:"paused,omitempty"`   // scheduled runs of all playbooks are paused
+	Config    *problem.Error       `json:"config,omitempty"`   // why the config's file was refused; the previous one is in force
+	Playbooks List[PlaybookStatus] `json:"playbooks"`          // by name
+	Scripts   List[*problem.Error] `json:"scripts"`            // why scripts are broken, by file
+	Problems  List[Problem]        `json:"problems"`           // what needs attention, the most urgent first
+	Cleanups  int                  `json:"cleanups,omitempty"` // undos of ended runs that are left
+	State     *problem.Error       `json:"state,omitempty"`    // why the state directory cannot be written, so that no run continues
 }
+
+// List is a list that is never null in JSON.
+type List[T any] []T
+
+// MarshalJSON encodes nil as [].
+func (l List[T]) MarshalJSON() ([]byte, error) {
+	if l == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]T(l))
+}
+
+// WaitsDecision is the beginning of WaitsFor of a parked run; the reason follows.
+const WaitsDecision = "a person: "
 
 // Severities of a problem.
 const (
-	Act  = "act"  // someone has to do something now
-	Warn = "warn" // or else later
+	Act  = "act"  // needs action now
+	Warn = "warn" // needs action later
 )
 
 // Reasons of problems.
 const (
-	Parked   = "parked"   // a run does nothing until someone decides
+	Parked   = "parked"   // a run does nothing until a decision
 	Failed   = "failed"   // the last run
 	Failing  = "failing"  // a run fails, and continues trying
 	Asks     = "asks"     // a run waits for approval
@@ -48,7 +62,7 @@ const (
 	Left     = "left"     // changes that could not be undone
 )
 
-// Problem is what needs a person.
+// Problem is what needs a user's attention.
 type Problem struct {
 	Key      string `json:"key"` // the same as long as it is the same problem
 	Reason   string `json:"reason"`
@@ -59,16 +73,16 @@ type Problem struct {
 	Run      string `json:"run,omitempty"`
 	What     string `json:"what"` // in a few words
 	Text     string `json:"text"` // in one or two sentences
-	Next     string `json:"next"` // the command to type
+	Next     string `json:"next"` // the command that helps
 }
 
-// Title names the problem in one line, by severity, playbook, node and what it is.
+// Title returns the problem in one line: severity, playbook, node and what it is.
 func (p Problem) Title(state string) string {
-	who := p.Playbook
+	subject := p.Playbook
 	if p.Node != "" {
-		who += ", " + p.Node
+		subject += ", " + p.Node
 	}
-	return fmt.Sprintf("[%s] %s: %s", strings.ToUpper(state), cmp.Or(who, "moonseal"), p.What)
+	return fmt.Sprintf("[%s] %s: %s", strings.ToUpper(state), cmp.Or(subject, "moonseal"), p.What)
 }
 
 // PlaybookStatus is one playbook's line. What is not known is null.
@@ -76,18 +90,18 @@ type PlaybookStatus struct {
 	Name    string         `json:"name"`
 	Script  string         `json:"script"` // its file in the scripts folder
 	Bundle  string         `json:"bundle"` // hash of all that it needs
-	Error   *problem.Error `json:"error"`  // why the script as it is now is not the one that runs
+	Error   *problem.Error `json:"error"`  // why the script as it is now does not run
 	Paused  bool           `json:"paused,omitempty"`
-	Gone    bool           `json:"gone,omitempty"`    // its script is not there any more
+	Gone    bool           `json:"gone,omitempty"`    // its script no longer exists
 	Warning string         `json:"warning,omitempty"` // why its window may be too narrow
 	NextRun *time.Time     `json:"next_run"`
-	Served  []Served       `json:"served"` // what was seen last
+	Served  List[Served]   `json:"served"` // what was seen last
 	LastRun *LastRun       `json:"last_run"`
 	Running *Running       `json:"running"`
 }
 
-// FirstEnd returns when the first of the certificates ends that the playbook's nodes
-// serve; false if none is known.
+// FirstEnd returns when the first of the certificates that the playbook's nodes serve ends;
+// false if none is known.
 func (p PlaybookStatus) FirstEnd() (time.Time, bool) {
 	var first time.Time
 	for _, c := range p.Served {
@@ -98,7 +112,7 @@ func (p PlaybookStatus) FirstEnd() (time.Time, bool) {
 	return first, !first.IsZero()
 }
 
-// Days returns how many whole days are left.
+// Days returns how many complete days are left.
 func Days(ends, now time.Time) int { return int(ends.Sub(now).Hours() / 24) }
 
 // Served is a certificate as it was last seen on a handshake.
@@ -107,11 +121,11 @@ type Served struct {
 	SHA256   string    `json:"sha256"`
 	NotAfter time.Time `json:"not_after"`
 	Issuer   string    `json:"issuer,omitempty"` // its name
-	// SelfSigned says that no CA has issued it.
+	// SelfSigned is whether no CA has issued it.
 	SelfSigned bool       `json:"self_signed,omitempty"`
-	Installed  string     `json:"installed,omitempty"` // sha256 of what is installed, where it is another
+	Installed  string     `json:"installed,omitempty"` // SHA-256 of the installed one, if it is another
 	Seen       time.Time  `json:"seen"`
-	Next       *time.Time `json:"next,omitempty"` // when the renewal is wanted
+	Next       *time.Time `json:"next,omitempty"` // when it is to be renewed
 }
 
 // LastRun is the run that ended last.
@@ -121,7 +135,7 @@ type LastRun struct {
 	Ended  time.Time      `json:"ended"`
 	Error  *problem.Error `json:"error,omitempty"`
 	Reason string         `json:"reason,omitempty"`
-	Left   []string       `json:"left,omitempty"` // what it may have made, or has half made, of one that was cancelled
+	Left   []string       `json:"left,omitempty"` // of a cancelled run: what it may have changed, or left half done
 }
 
 // Running is the unfinished run.
@@ -129,8 +143,8 @@ type Running struct {
 	ID       string         `json:"id"`
 	Status   journal.Status `json:"status"`
 	Step     string         `json:"step"`      // "" before the first
-	Since    time.Time      `json:"since"`     // it is in this step, or waits
-	WaitsFor string         `json:"waits_for"` // "" while it works
+	Since    time.Time      `json:"since"`     // since when it is in this step, or waits
+	WaitsFor string         `json:"waits_for"` // "" while it works; see [WaitsDecision]
 	Until    *time.Time     `json:"until,omitempty"`
 	Error    *problem.Error `json:"error,omitempty"`   // of the last failed attempt
 	Failing  *time.Time     `json:"failing,omitempty"` // since when it fails at this step
@@ -143,13 +157,13 @@ type Lock struct {
 	Name     string    `json:"name"`
 	Run      string    `json:"run"`      // the holder
 	Playbook string    `json:"playbook"` // the holder's
-	Since    time.Time `json:"since"`    // it was taken
+	Since    time.Time `json:"since"`    // when it was acquired
 
-	// Warning says why whoever waits for it must not wait any longer: "for 5h0m0s".
+	// Warning is why a run must not wait for it any longer: "for 5h0m0s".
 	Warning string `json:"warning,omitempty"`
 }
 
-// MarshalJSON writes null for what is not known, as for all of a status.
+// MarshalJSON encodes what is not known as null.
 func (p PlaybookStatus) MarshalJSON() ([]byte, error) {
 	type plain PlaybookStatus
 	return json.Marshal(struct {
@@ -159,7 +173,7 @@ func (p PlaybookStatus) MarshalJSON() ([]byte, error) {
 	}{plain(p), orNull(p.Script), orNull(p.Bundle)})
 }
 
-// MarshalJSON writes null for what is not known.
+// MarshalJSON encodes what is not known as null.
 func (r Running) MarshalJSON() ([]byte, error) {
 	type plain Running
 	return json.Marshal(struct {
@@ -176,13 +190,13 @@ func orNull(text string) *string {
 	return &text
 }
 
-// RunRequest asks for a run.
+// RunRequest requests a run.
 type RunRequest struct {
 	Playbook string `json:"playbook"`
 	Force    bool   `json:"force,omitempty"`
 }
 
-// attrs are what the daemon logs of a request.
+// attrs returns what the daemon logs of a request.
 func (r RunRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", r.Playbook), slog.Bool("force", r.Force)}
 }
@@ -203,9 +217,9 @@ func (p PauseRequest) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("playbook", p.Playbook), slog.Bool("paused", p.Paused)}
 }
 
-// AlertReply tells where a test of the alerts has arrived.
+// AlertReply is where a test alert has arrived.
 type AlertReply struct {
-	Services  int    `json:"services"`            // that took the message
+	Services  int    `json:"services"`            // that accepted the message
 	Heartbeat string `json:"heartbeat,omitempty"` // the secret whose URL answered
 }
 
@@ -216,34 +230,34 @@ type SecretState struct {
 	Error *problem.Error `json:"error,omitempty"` // why it is not found
 }
 
-// RunReply names the run that was started, or that continues.
+// RunReply is the run that was started, or that continues.
 type RunReply struct {
 	ID      string `json:"id"`
 	Resumed bool   `json:"resumed,omitempty"` // it was unfinished
 
-	// Broken is why the playbook runs as its script last was in order.
+	// Broken is why the playbook runs as the last good version of its script.
 	Broken *problem.Error `json:"broken,omitempty"`
 }
 
-// Decision is what a person decides about a run.
+// Decision is a decision about a run.
 type Decision struct {
 	Ticket string          `json:"ticket,omitempty"`
 	Reason string          `json:"reason,omitempty"`
 	As     string          `json:"as,omitempty"`     // of resume: "done", "again" or "look"; "" if no call is unclear
-	Now    bool            `json:"now,omitempty"`    // of cancel: the call under way is not waited for
+	Now    bool            `json:"now,omitempty"`    // of cancel: do not wait for the call under way
 	Result json.RawMessage `json:"result,omitempty"` // of resume: what the call that is done returned
-	// Calls are of resume if several calls are unclear: what became of each, by its name
+	// Calls are of resume if several calls are unclear: the outcome of each, by its name
 	// such as "3.1". As and Result are for the others.
 	Calls map[string]Verdict `json:"calls,omitempty"`
 }
 
-// Verdict is what became of one call.
+// Verdict is the outcome of one call.
 type Verdict struct {
 	As     string          `json:"as"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// PauseRequest pauses or lets continue one playbook, or all for "".
+// PauseRequest pauses or unpauses one playbook, or all for "".
 type PauseRequest struct {
 	Playbook string `json:"playbook,omitempty"`
 	Paused   bool   `json:"paused"`
@@ -262,14 +276,14 @@ type Event struct {
 	Run    *journal.Run    `json:"run,omitempty"`    // as it ended or stopped; the last line
 }
 
-// ReloadReply tells what a reload changed.
+// ReloadReply is what a reload changed.
 type ReloadReply struct {
-	Added    []string         `json:"added"`
-	Changed  []string         `json:"changed"`
-	Removed  []string         `json:"removed"`
-	Problems []*problem.Error `json:"problems"`
-	Config   []string         `json:"config"`            // settings that are as they are now in the file
-	Restart  []string         `json:"restart,omitempty"` // settings that changed and need a restart
+	Added    List[string]         `json:"added"`
+	Changed  List[string]         `json:"changed"`
+	Removed  List[string]         `json:"removed"`
+	Problems List[*problem.Error] `json:"problems"`
+	Config   List[string]         `json:"config"`            // settings that were changed
+	Restart  []string             `json:"restart,omitempty"` // settings that changed and need a restart
 }
 
 // failure is an error on the wire.

@@ -1,5 +1,5 @@
-// Package config reads moonseal.yaml, strictly: a key that it does not know is
-// an error with its line and, where one is near, the key that was meant.
+// Package config reads moonseal.yaml, strictly: an unknown key is an error with its line
+// and the nearest known key, if there is one.
 //
 //	scripts: /etc/moonseal/scripts   # relative paths start at the config file
 //	state: /var/lib/moonseal
@@ -42,17 +42,17 @@ type Config struct {
 	Proxy    string               `yaml:"proxy"`     // URL of an HTTP proxy for the HTTP APIs
 	NoProxy  []string             `yaml:"no_proxy"`  // hosts that are reached directly though there is a proxy
 	Hosts    map[string]string    `yaml:"hosts"`     // "host:port" -> "address:port" to connect to in its place
-	Secrets  map[string]Secret    `yaml:"secrets"`   // where a secret is, for those that are no systemd credential or variable
+	Secrets  map[string]Secret    `yaml:"secrets"`   // where a secret is, if it is neither a systemd credential nor a variable
 	Limits   Limits               `yaml:"limits"`    //
 	Grants   grant.Rules          `yaml:"grants"`    // what playbooks may reach, by name or pattern
 	Log      Log                  `yaml:"log"`       //
-	Replay   bool                 `yaml:"replay"`    // for rehearsals: a run is taken up in a new process after each step
+	Replay   bool                 `yaml:"replay"`    // for rehearsals: a run resumes in a new process after each step
 	Modules  map[string]yaml.Node `yaml:"modules"`   // settings of modules, by name
 
 	// Of the daemon.
 	Listen      Listen   `yaml:"listen"`       //
 	Concurrency int      `yaml:"concurrency"`  // runs that are worked on at once; 8 unless set
-	StopTimeout Duration `yaml:"stop_timeout"` // what running steps get at a stop; 30s unless set
+	StopTimeout Duration `yaml:"stop_timeout"` // how long running steps have at a stop; 30s unless set
 	Blackouts   []string `yaml:"blackouts"`    // when no appliance is changed, such as "2026-12-20..2027-01-06"
 	Alerts      Alerts   `yaml:"alerts"`       //
 	Keep        Keeping  `yaml:"keep"`         // how long what has ended is kept
@@ -60,21 +60,21 @@ type Config struct {
 	SharedLocks  []string `yaml:"shared_locks"`  // lock names that all tenants share; any other is its tenant's
 	LockPatience Duration `yaml:"lock_patience"` // how long a run may hold up another by a lock before an alert; 4h unless set
 
-	Path string `yaml:"-"` // the file that it came from, "" where there was none
+	Path string `yaml:"-"` // the file that it came from, "" if there was none
 }
 
 // Listen says where the daemon listens.
 type Listen struct {
 	Socket string `yaml:"socket"` // a unix socket; moonseal.sock in the state directory unless set
-	Group  string `yaml:"group"`  // who may talk to it beside its owner
+	Group  string `yaml:"group"`  // the group that may use it beside its owner
 }
 
-// Alerts say who is told of what.
+// Alerts say where alerts are sent, and when.
 type Alerts struct {
 	URLs      []string `yaml:"urls"`      // names of secrets, each a URL of a service (https://shoutrrr.nickfedor.com)
-	Expiring  Duration `yaml:"expiring"`  // tell of a certificate that is served for less than this; 14d unless set
-	Waiting   Duration `yaml:"waiting"`   // tell of a run that fails for longer than this; 24h unless set
-	Heartbeat string   `yaml:"heartbeat"` // name of a secret: a URL that is asked for every 5 minutes while all is well
+	Expiring  Duration `yaml:"expiring"`  // alert of a served certificate with less than this left; 14d unless set
+	Waiting   Duration `yaml:"waiting"`   // alert of a run that fails for longer than this; 24h unless set
+	Heartbeat string   `yaml:"heartbeat"` // name of a secret: a URL that is requested every 5 minutes while the daemon is healthy
 }
 
 // Duration is a time span, written as "30s", "10m" or "7d".
@@ -113,13 +113,13 @@ func (l *Log) UnmarshalYAML(node *yaml.Node) error {
 		return err
 	}
 	if err := l.Level.UnmarshalText([]byte(keys.Level.Value)); err != nil && !keys.Level.IsZero() {
-		return fmt.Errorf("line %d: there is no level %q: it is debug, info, warn or error", keys.Level.Line, keys.Level.Value)
+		return fmt.Errorf("line %d: level must be debug, info, warn or error, not %q", keys.Level.Line, keys.Level.Value)
 	}
 	switch l.Format = keys.Format.Value; l.Format {
 	case "", LogText, LogJSON:
 		return nil
 	}
-	return fmt.Errorf("line %d: there is no format %q: it is text or json", keys.Format.Line, l.Format)
+	return fmt.Errorf("line %d: format must be text or json, not %q", keys.Format.Line, l.Format)
 }
 
 // Formats of the daemon's log.
@@ -138,15 +138,15 @@ const (
 )
 
 // Load reads path. With path "" it reads ./moonseal.yaml, else
-// /etc/moonseal/moonseal.yaml; if there is neither the defaults hold: ./scripts and a
-// state directory of the user's. A ./moonseal.yaml that cannot be read counts as absent;
-// one that others can change is refused, because a config may name programs to run.
+// /etc/moonseal/moonseal.yaml; without either, the defaults apply: ./scripts and a state
+// directory of the user's. A ./moonseal.yaml that cannot be read counts as absent; one that
+// other users can change is refused, because a config may name programs to run.
 func Load(path string, getenv func(string) string) (*Config, error) {
 	return load(path, getenv, Decode)
 }
 
-// Where reads no more of a config than where its daemon is, whatever else is wrong
-// with it: that one may continue with what the file was.
+// Where reads only where a config's daemon is, whatever else is wrong with the file: the
+// daemon may run with an earlier version of it.
 func Where(path string, getenv func(string) string) (*Config, error) {
 	return load(path, getenv, func(data []byte, into any, source string) error {
 		var keys struct {
@@ -182,7 +182,7 @@ func (c *Config) defaults(base string, getenv func(string) string) error {
 		c.Concurrency = defaultConcurrency
 	}
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
-		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: fmt.Sprintf("concurrency is 1 to %d, got %d", maxConcurrency, c.Concurrency)}
+		return &problem.Error{Kind: problem.Usage, Target: c.Path, Message: fmt.Sprintf("concurrency must be from 1 to %d, not %d", maxConcurrency, c.Concurrency)}
 	}
 	if c.Alerts.Expiring == 0 {
 		c.Alerts.Expiring = Duration(defaultExpiring)
@@ -235,7 +235,7 @@ func (c *Config) hooksOutside() error {
 	}
 	return &problem.Error{
 		Kind: problem.Usage, Target: c.Path, Message: "hooks is a folder among the scripts: " + c.Hooks,
-		Hint: "leave it out, and put the hooks into " + filepath.Join(c.Scripts, "hooks") + "; or name a folder outside",
+		Hint: "leave it out, and move the hooks to " + filepath.Join(c.Scripts, "hooks") + "; or name a folder outside",
 	}
 }
 
@@ -249,9 +249,9 @@ func (s Secret) check(name, path string) error {
 	if ways == 1 {
 		return nil
 	}
-	message := "secret " + name + " names no file, no env and no exec"
+	message := "secret " + name + " must name one of file, env and exec"
 	if ways > 1 {
-		message = "secret " + name + " names more than one of file, env and exec"
+		message = "secret " + name + " must name only one of file, env and exec"
 	}
 	return &problem.Error{Kind: problem.Usage, Target: path, Message: message, Hint: name + ": { file: /etc/moonseal/" + strings.ToLower(name) + " }"}
 }
@@ -282,7 +282,7 @@ func (c *Config) SecretNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// Network returns the options of the way out.
+// Network returns the options of the network.
 func (c *Config) Network() grant.Options {
 	return grant.Options{Hosts: c.Hosts, CABundle: c.CABundle, Proxy: c.Proxy, NoProxy: c.NoProxy}
 }

@@ -7,9 +7,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Diff names the settings in which two configs differ, sorted: "proxy", and of
-// those that have keys "alerts.urls" or "secrets.NAME". Where in a file they stand
-// does not count.
+// Diff returns the names of the settings in which two configs differ, sorted: "proxy", and
+// for those that have keys "alerts.urls" or "secrets.NAME". Their place in the file does
+// not count.
 func Diff(a, b *Config) ([]string, error) {
 	old, err := a.settings()
 	if err != nil {

@@ -21,8 +21,8 @@ var (
 	}
 )
 
-// explain returns what the YAML library says as a problem with source and line, in
-// words of the file instead of Go's. data is the file, nil where it is not at hand.
+// explain returns an error of the YAML library as a problem with source and line, in words
+// of the file instead of Go's. data is the file, nil if it is not at hand.
 func explain(source string, err error, data []byte) error {
 	if mine, ok := errors.AsType[*problem.Error](err); ok {
 		return mine
@@ -39,7 +39,7 @@ func explain(source string, err error, data []byte) error {
 		e.Message = fmt.Sprintf("expects %s, got %s", meaning(m[3]), got(m[1], m[2]))
 	}
 	if tabAtBegin.Match(data) {
-		e.Hint = "YAML indents with spaces: there is a tab at the begin of a line"
+		e.Hint = "YAML indents with spaces: a line starts with a tab"
 	}
 	return e
 }

@@ -40,7 +40,7 @@ func (a *Age) UnmarshalYAML(node *yaml.Node) error {
 		return fmt.Errorf("line %d: %w", node.Line, err)
 	}
 	if *a = Age(d); *a < leastAge {
-		return fmt.Errorf(`line %d: it is a day ("1d") or more, or "forever", not %q`, node.Line, node.Value)
+		return fmt.Errorf(`line %d: it must be a day ("1d") or more, or "forever", not %q`, node.Line, node.Value)
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (a *Age) UnmarshalYAML(node *yaml.Node) error {
 // Duration returns the age; 0 is for ever.
 func (a Age) Duration() time.Duration { return time.Duration(max(a, 0)) }
 
-// String returns the age as people write it.
+// String returns the age as it is written.
 func (a Age) String() string {
 	const day = Age(24 * time.Hour)
 	switch {

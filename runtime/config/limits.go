@@ -15,8 +15,7 @@ type Limits struct {
 	Files  int   `yaml:"files"`  // that are open at once; 256 unless set
 }
 
-// DefaultMemory is the memory that a run's process may have unless the config
-// says otherwise.
+// DefaultMemory is the memory limit of a run's process unless the config sets one.
 const DefaultMemory Bytes = 256 << 20
 
 const (
@@ -33,7 +32,7 @@ func (l *Limits) defaults() error {
 		l.Files = defaultFiles
 	}
 	if l.Files < leastFiles || l.Files > mostFiles {
-		return fmt.Errorf("limits.files is %d to %d, got %d", leastFiles, mostFiles, l.Files)
+		return fmt.Errorf("limits.files must be from %d to %d, not %d", leastFiles, mostFiles, l.Files)
 	}
 	return nil
 }
@@ -54,14 +53,14 @@ func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
 		n, err = strconv.ParseInt(text, 10, 64)
 	}
 	if err != nil || n <= 0 {
-		return fmt.Errorf("line %d: %q is no number of bytes, such as 256MiB", node.Line, node.Value)
+		return fmt.Errorf("line %d: %q is not a valid number of bytes, such as 256MiB", node.Line, node.Value)
 	}
 	*b = Bytes(n * unit)
 	return nil
 }
 
-// Share is a share of the processors' time, written as 50% of one or as 0.5 of
-// them; 0 is none, that is, no limit.
+// Share is a share of the processors' time, written as 50% of one or as 0.5 of them; 0 is
+// no limit.
 type Share float64
 
 // UnmarshalYAML implements [yaml.Unmarshaler].
@@ -77,7 +76,7 @@ func (s *Share) UnmarshalYAML(node *yaml.Node) error {
 	}
 	const least, most = 0.01, 1024
 	if err != nil || !(n >= least && n <= most) { // NaN is neither
-		return fmt.Errorf(`line %d: %q is no share of a processor, such as 50%% or 1.5, and not "none"`, node.Line, node.Value)
+		return fmt.Errorf(`line %d: %q is not a valid share of a processor, such as 50%% or 1.5, and not "none"`, node.Line, node.Value)
 	}
 	*s = Share(n)
 	return nil

@@ -14,7 +14,7 @@ import (
 // maxFile bounds the config file, in bytes.
 const maxFile = 1 << 20
 
-// Where a config is found that is not named.
+// Where a config is searched for if none is named.
 const (
 	localFile  = "moonseal.yaml"
 	systemFile = "/etc/moonseal/moonseal.yaml"
@@ -38,7 +38,7 @@ func load(path string, getenv func(string) string, decode decoder) (*Config, err
 }
 
 // find returns the config that is used if none is named, "" if there is none. One in
-// the current folder may be anybody's: root would run the programs that it names.
+// the current folder may be another user's: root would run the programs that it names.
 func find(system string) (string, error) {
 	unreadable := readable(localFile)
 	if unreadable == nil {
@@ -66,10 +66,10 @@ func readable(path string) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return nil // whoever reads it says what is wrong
+	return nil // reading it returns the error
 }
 
-// trusted refuses a config that somebody else than root and the user could have put
+// trusted refuses a config that other users than root and the current one could have put
 // into the current folder.
 func trusted(path string) error {
 	err := safefile.Policy{User: os.Geteuid()}.Check(path)

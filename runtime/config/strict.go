@@ -14,8 +14,8 @@ import (
 	"moonseal/runtime/suggest"
 )
 
-// Decode reads YAML into the struct that dst points to and refuses keys that it
-// has no field for. Errors name source and line.
+// Decode reads YAML into the struct that dst points to and refuses keys without a field.
+// Errors name source and line.
 func Decode(data []byte, dst any, source string) error {
 	var doc yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -42,8 +42,8 @@ func DecodeNode(node *yaml.Node, dst any, source string) error {
 	return nil
 }
 
-// known looks for keys that t has no field for: KnownFields of yaml.v3 names Go
-// types in its errors and knows no suggestion.
+// known searches for keys that t has no field for: KnownFields of yaml.v3 names Go types in
+// its errors and has no suggestions.
 func known(node *yaml.Node, t reflect.Type, source string) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -57,7 +57,7 @@ func (m *maintenance) run(ctx context.Context) {
 	notifying.Go(func() { m.notifier.run(ctx, check) }) // an alert's service may take long to answer
 	var beaten time.Time
 	for {
-		m.schedule.Look()
+		m.schedule.CheckClock()
 		m.storage.probe(ctx, m.start)
 		m.requeue(ctx)
 		check.send()

@@ -45,8 +45,7 @@ func (d *Daemon) Reload(ctx context.Context) (*api.ReloadReply, error) {
 	}
 	c := now.Since(old)
 	return &api.ReloadReply{
-		Added: orEmpty(c.Added), Changed: orEmpty(c.Changed), Removed: orEmpty(c.Removed), Problems: orEmpty(now.Problems),
-		Config: orEmpty(r.changed), Restart: r.restart,
+		Added: c.Added, Changed: c.Changed, Removed: c.Removed, Problems: now.Problems, Config: r.changed, Restart: r.restart,
 	}, nil
 }
 
@@ -132,11 +131,4 @@ func (d *Daemon) apply(before, now *reload.Snapshot) {
 	}
 	d.planner.update(now)
 	d.notify("STATUS=" + d.summary())
-}
-
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
 }

@@ -65,7 +65,7 @@ func (r *statusReader) read(ctx context.Context) (*api.Status, error) {
 	}
 	snapshot := r.scripts.Current()
 	s := &api.Status{
-		Version: r.version, Since: r.since, Paused: paused.Has(""), Playbooks: []api.PlaybookStatus{}, Scripts: orEmpty(snapshot.Problems),
+		Version: r.version, Since: r.since, Paused: paused.Has(""), Scripts: snapshot.Problems,
 		Config: r.settings.refusal(), State: r.storage.trouble.Load(),
 	}
 	for _, u := range undos {
@@ -142,7 +142,7 @@ func runningOf(u *journal.Run, v *journal.Overview) *api.Running {
 			r.Until = &u.WakeAt
 		}
 	case journal.Parked:
-		r.WaitsFor, r.Since = "a person: "+u.Reason, u.Updated
+		r.WaitsFor, r.Since = api.WaitsDecision+u.Reason, u.Updated
 	case journal.Created:
 		r.WaitsFor = control.WaitWorker
 	default: // it waits for nothing

@@ -42,7 +42,7 @@ func TestBrokenSinceBeforeTheStart(t *testing.T) {
 	h.script("dfw", script{})
 	h.reload()
 	h.clock.Advance(maintainEvery)
-	want("[OVER] dfw: dfw.lua:1 is broken | dfw.lua is in order again, or was removed, after 1 min")
+	want("[OVER] dfw: dfw.lua:1 is broken | dfw.lua loads again, or was removed, after 1 min")
 	if s, err = h.daemon.Status(t.Context()); err != nil || s.Playbooks[0].Error != nil || s.Playbooks[0].Bundle == "" {
 		t.Errorf("status: %+v, %v", s, err)
 	}

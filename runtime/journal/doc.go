@@ -1,13 +1,7 @@
 // Package journal is the durable record of runs: what was started, what was done, what
 // must be undone. It is the truth; everything else can be rebuilt from it.
 //
-//	j, err := journal.Open(ctx, dir, journal.Options{})
-//	defer j.Close()
-//	hash := …; err = j.SaveBundle(ctx, hash, sources)
-//	run := journal.Stamp{Run: j.NewRunID(), Epoch: 1, At: now}
-//	err = j.Write(ctx, journal.RunCreated{Stamp: run, Playbook: "dfw", Bundle: hash})
-//	err = j.WriteLazy(ctx, journal.StepStarted{…})          // with the next commit
-//	err = j.Write(ctx, journal.EffectMarked{…, Undo: &…})   // synced when it returns
+// The example writes the first records of a run.
 //
 // # Writing
 //

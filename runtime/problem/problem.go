@@ -1,12 +1,6 @@
 // Package problem is moonseal's error: what happened, on what, in the other
 // side's own words, what to do about it, and the two things that the engine must
 // know before it may retry: can waiting fix it, and was the work done?
-//
-//	return &problem.Error{
-//		Kind: problem.Refused, Call: "cucm.upload", Target: "cucm01.example.com",
-//		Message: "the appliance refused the certificate", Server: body.Messages[0],
-//		Tracking: body.TrackingID, Hint: "upload the root first",
-//	}
 package problem
 
 import (

@@ -1,14 +1,10 @@
 // Package queue decides which run is worked on when, how many at once, and after which
 // backoff.
 //
-//	q, err := queue.New(ctx, queue.Options{Concurrency: 8, Work: work, Unfinished: fromJournal, Held: locksOfJournal})
-//	err = q.Start(ctx)
-//	added, err := q.Enqueue(queue.Job{Run: id, Playbook: "dfw", Expires: notAfter}, when)
-//	err = q.Stop(ctx)
-//
 // A [Job] is a run that must be worked on. Work is called with it, in a goroutine of its
-// own, and its [Result] says whether the run is done, or when to call again: a run that waits costs some hundred bytes and no worker. A
-// playbook has one job at most. What expires first goes first.
+// own, and its [Result] says whether the run is done, or when to call again: a run that
+// waits costs some hundred bytes and no worker. A playbook has one job at most. What
+// expires first runs first.
 //
 // # What is lost when
 //

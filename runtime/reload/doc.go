@@ -1,11 +1,5 @@
 // Package reload keeps a folder's playbooks current while people edit it.
 //
-//	r := reload.New(reload.Options{Dir: dir, Load: load, Apply: apply})
-//	err := r.Start(ctx)              // reads the folder, then watches it
-//	p := r.Current().Find("dfw")     // at any time, from any goroutine
-//	snapshot, err := r.Reload(ctx)   // now, and wait for it
-//	r.Close()
-//
 // # What a change goes through
 //
 // An event of the file system is only a hint that something may have changed.

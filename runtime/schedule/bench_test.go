@@ -70,7 +70,7 @@ func BenchmarkTake(b *testing.B) {
 	s, _ := full(b, nil)
 	for b.Loop() {
 		e := s.heap[0]
-		s.planner.take(e, e.wake())
+		s.planner.fire(e, e.wake())
 		heap.Fix(&s.heap, e.place)
 	}
 }

@@ -20,7 +20,7 @@ func ParseBlackouts(v any) (*Blackouts, error) { return new(Parser).ParseBlackou
 
 // ParseBlackouts reads a text or a list of texts, each as a window's, or a day or
 // a range of days, the last one included: "2026-12-24", "2026-12-20..2027-01-06",
-// "2026-12-20T18:00..2027-01-06T08:00 America/Chicago". nil is no blackout.
+// "2026-12-20T18:00..2027-01-06T08:00 America/Chicago". nil has no blackouts.
 // Errors are *problem.Error of kind usage.
 func (p *Parser) ParseBlackouts(v any) (*Blackouts, error) {
 	b := &Blackouts{}
@@ -58,7 +58,7 @@ func (p *Parser) addBlackout(b *Blackouts, text string) error {
 
 func (p *Parser) dates(parts []string) (Opening, error) {
 	if len(parts) > 2 {
-		return Opening{}, errors.New("after the zone there is more")
+		return Opening{}, errors.New("more text follows the zone")
 	}
 	loc, err := p.zone(strings.Join(parts[1:], ""))
 	if err != nil {
@@ -89,7 +89,7 @@ func date(text string) (at, length wall, err error) {
 	}
 	t, err := time.Parse(time.DateOnly, text)
 	if err != nil {
-		return 0, 0, fmt.Errorf("%s is no date such as 2026-12-20 or 2026-12-20T18:00", quote(text))
+		return 0, 0, fmt.Errorf("%s is not a valid date, such as 2026-12-20 or 2026-12-20T18:00", quote(text))
 	}
 	return wall(t.Unix()), day, nil
 }
@@ -104,7 +104,7 @@ func (b *Blackouts) plus(c *Blackouts) *Blackouts {
 	return &Blackouts{spans: slices.Concat(b.spans, c.spans), ranges: slices.Concat(b.ranges, c.ranges)}
 }
 
-// within returns what is blacked out around from to to, merged.
+// within returns the merged blackouts that touch from to to.
 func (b *Blackouts) within(from, to time.Time) []Opening {
 	if b == nil {
 		return nil

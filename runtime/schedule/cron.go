@@ -53,7 +53,7 @@ func parseCron(text string, loc *time.Location) (*cron, error) {
 	c := &cron{minutes: sets[0], hours: sets[1], days: sets[2], months: sets[3], weekdays: sets[4], loc: loc}
 	c.anyDay, c.anyWeekday = parts[2][0] == '*', parts[4][0] == '*'
 	if !c.possible() {
-		return nil, fmt.Errorf("cron %q never comes: no such month has such a day", text)
+		return nil, fmt.Errorf("cron %q never occurs: none of its months has such a day", text)
 	}
 	return c, nil
 }
@@ -93,7 +93,7 @@ func (f field) part(text string) (from, to, step int, err error) {
 			to = 7
 		}
 		if to < from {
-			return 0, 0, 0, fmt.Errorf("%s %q goes backwards; write two ranges", f.name, text)
+			return 0, 0, 0, fmt.Errorf("%s %q is descending; write two ranges", f.name, text)
 		}
 	default:
 		if from, err = f.number(span); err != nil {
@@ -107,11 +107,11 @@ func (f field) part(text string) (from, to, step int, err error) {
 	step, err = strconv.Atoi(by)
 	switch {
 	case err != nil || step < 1:
-		return 0, 0, 0, fmt.Errorf("%s %q: %q is no step", f.name, text, by)
+		return 0, 0, 0, fmt.Errorf("%s %q: %q is not a valid step", f.name, text, by)
 	case from == to:
 		return 0, 0, 0, fmt.Errorf("%s %q: a step expects * or a range before it", f.name, text)
 	case step > to-from:
-		return 0, 0, 0, fmt.Errorf("%s %q: a step of %d is more than %d to %d holds", f.name, text, step, from, to)
+		return 0, 0, 0, fmt.Errorf("%s %q: a step of %d exceeds the range %d to %d", f.name, text, step, from, to)
 	}
 	return from, to, step, nil
 }
@@ -124,15 +124,15 @@ func (f field) number(text string) (int, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 8)
 	if err != nil {
-		return 0, fmt.Errorf("%s %q is no number%s", f.name, text, suggest.Phrase(text, f.words))
+		return 0, fmt.Errorf("%s %q is not a valid number%s", f.name, text, suggest.Phrase(text, f.words))
 	}
 	if int(n) < f.min || int(n) > f.max {
-		return 0, fmt.Errorf("%s %d is not %d to %d", f.name, n, f.min, f.max)
+		return 0, fmt.Errorf("%s %d must be from %d to %d", f.name, n, f.min, f.max)
 	}
 	return int(n), nil
 }
 
-// possible is false where the days of month never come in the months.
+// possible reports whether the days of month occur in the months.
 func (c *cron) possible() bool {
 	if !c.anyWeekday {
 		return true // some day of the week comes in each month
@@ -157,19 +157,19 @@ func (c *cron) on(date time.Time) bool {
 	return inMonth || inWeek
 }
 
-// everyHour says that the hour is no part of what is asked for: such a schedule
-// is an interval, and continues through the hour that comes twice.
+// everyHour reports whether the schedule covers every hour: it is an interval then, and
+// continues through the hour that occurs twice.
 func (c *cron) everyHour() bool { return c.hours == 1<<24-1 }
 
-// next is the first instant after t that c names.
+// next returns the first instant after t that c names.
 func (c *cron) next(t time.Time) time.Time {
 	const limit = 45 * 366 // days; 29 February on one day of the week can take 40 years
 	today := wallOf(t, c.loc).midnight()
 	for range limit {
 		if c.on(today.date()) {
 			if at := c.nextOn(today, t); !at.IsZero() {
-				if again := c.again(t, at); !again.IsZero() {
-					return again
+				if second := c.secondHour(t, at); !second.IsZero() {
+					return second
 				}
 				return at
 			}
@@ -179,7 +179,7 @@ func (c *cron) next(t time.Time) time.Time {
 	return time.Time{}
 }
 
-// nextOn is the first instant after t among today's, zero where there is none.
+// nextOn returns the first instant after t among today's, zero if there is none.
 func (c *cron) nextOn(today wall, t time.Time) time.Time {
 	latest := wall(63-bits.LeadingZeros64(c.minutes)) * minute
 	for h := range wall(24) {
@@ -198,9 +198,9 @@ func (c *cron) nextOn(today wall, t time.Time) time.Time {
 	return time.Time{}
 }
 
-// again is the first instant after t and before limit in an hour that comes for
-// the second time, for an expression that names every hour; else zero.
-func (c *cron) again(t, limit time.Time) time.Time {
+// secondHour returns, for an expression that names every hour, the first instant after t
+// and before limit in an hour that occurs for the second time; else zero.
+func (c *cron) secondHour(t, limit time.Time) time.Time {
 	if !c.everyHour() {
 		return time.Time{}
 	}
@@ -219,7 +219,7 @@ func (c *cron) again(t, limit time.Time) time.Time {
 	}
 }
 
-// scan goes minute by minute from after t to before limit.
+// scan tries each minute from after t to before limit.
 func (c *cron) scan(t, limit time.Time) time.Time {
 	if !t.Before(limit) {
 		return time.Time{}
@@ -235,7 +235,7 @@ func (c *cron) scan(t, limit time.Time) time.Time {
 	return time.Time{}
 }
 
-// gap is the shortest time between two instants that c names on the clock.
+// gap returns the shortest time between two instants that c names on the clock.
 func (c *cron) gap() time.Duration {
 	shortest, first, before := 24*hour, wall(-1), wall(-1)
 	for at := range wall(24 * 60) {

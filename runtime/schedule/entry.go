@@ -4,20 +4,20 @@ import (
 	"time"
 )
 
-// Entry is what the scheduler is told about a playbook.
+// Entry is a playbook as the scheduler sees it.
 type Entry struct {
 	Schedule *Schedule // nil: only At counts
-	LastRun  time.Time // when its last run began; zero: never. What was due since is caught up once
-	At       time.Time // the exact moment that its last run asked for besides; zero: none
+	LastRun  time.Time // when its last run started; zero: never. What was due since is caught up once
+	At       time.Time // an exact moment that its last run asked for besides; zero: none
 	Paused   bool      // nothing is enqueued
 }
 
-// distrust is how far ahead of the clock a run may have been for its time to
-// count still: further ahead, the clock was wrong then.
+// distrust is how far ahead of the clock a run's time may be and still count: if it is
+// further ahead, the clock was wrong then.
 const distrust = 24 * time.Hour
 
-// lateness is how long after its moment a run counts as missed, and is spread
-// with the others that were.
+// lateness is how long after its moment a run counts as missed, and is spread with the
+// others that were.
 const lateness = 5 * time.Minute
 
 // entry is one playbook's plan. Its times are without monotonic part.
@@ -26,17 +26,17 @@ type entry struct {
 	schedule *Schedule
 	paused   bool
 
-	done  time.Time // what was due up to here has run, zero: nothing did
-	slot  time.Time // the next moment that the schedule names, zero: none
-	due   time.Time // when it is enqueued for that: jitter later, or more where it is late
+	done  time.Time // what was due up to here has run; zero: nothing did
+	slot  time.Time // the next moment that the schedule names; zero: none
+	due   time.Time // when it is enqueued for that: jitter later, or more if it is late
 	late  bool      // slot was missed, and due was put off
-	at    time.Time // the exact moment that was asked for besides, zero: none
-	given time.Time // the At that Set was given last
+	at    time.Time // an exact moment that was asked for besides; zero: none
+	given time.Time // the At of the last Set
 
 	place int // in the heap
 }
 
-// wake is when e is next to be looked at, zero: never.
+// wake returns when e must be checked next; zero: never.
 func (e *entry) wake() time.Time {
 	switch {
 	case e.paused:
@@ -50,11 +50,11 @@ func (e *entry) wake() time.Time {
 // planner makes and changes the plans of entries.
 type planner struct {
 	seed   uint64
-	spread time.Duration // over how long those are spread that are late
+	spread time.Duration // over how long late runs are spread
 }
 
-// begin plans e as at the daemon's start, or where it is no longer paused: what
-// was due since its last run is caught up, once.
+// begin plans e as at the daemon's start, or when it is no longer paused: what was due
+// since its last run is caught up, once.
 func (p planner) begin(e *entry, now time.Time) {
 	p.drop(e, now)
 	if e.schedule != nil {
@@ -73,8 +73,8 @@ func (p planner) begin(e *entry, now time.Time) {
 	e.at = time.Time{}
 }
 
-// change plans e for a schedule that counts from now on. A run that is due already
-// is kept.
+// change plans e for a schedule that counts from now on. A run that is due already is
+// kept.
 func (p planner) change(e *entry, now time.Time) {
 	switch {
 	case e.schedule == nil:
@@ -92,7 +92,7 @@ func (p planner) change(e *entry, now time.Time) {
 	}
 }
 
-// rebase plans e anew after the clock was set back.
+// rebase plans e again after the clock was set back.
 func (p planner) rebase(e *entry, now time.Time) {
 	switch {
 	case e.late:
@@ -107,7 +107,7 @@ func (p planner) rebase(e *entry, now time.Time) {
 	}
 }
 
-// fromDone is the first moment that e's schedule names after its last run.
+// fromDone returns the first moment that e's schedule names after its last run.
 func (p planner) fromDone(e *entry, now time.Time) time.Time {
 	switch {
 	case !e.done.IsZero():
@@ -115,7 +115,7 @@ func (p planner) fromDone(e *entry, now time.Time) time.Time {
 	case e.schedule.cron != nil:
 		return e.schedule.Next(now)
 	}
-	// An interval that never ran begins anywhere in it, so that many that came
+	// An interval that never ran starts anywhere in it, so that many that were added
 	// together do not stay together.
 	return now.Add(p.share(e.name, time.Time{}, e.schedule.every) + time.Second)
 }
@@ -128,7 +128,7 @@ func (p planner) drop(e *entry, now time.Time) {
 	}
 }
 
-// plan has e run next for slot.
+// plan makes slot e's next run.
 func (p planner) plan(e *entry, slot time.Time) {
 	e.slot, e.due, e.late = slot.Round(0), slot.Round(0), false
 	if !slot.IsZero() {
@@ -136,7 +136,7 @@ func (p planner) plan(e *entry, slot time.Time) {
 	}
 }
 
-// putOff has e run soon for the slot that was missed, not all at the same moment.
+// putOff plans e soon for the slot that was missed, not all entries at the same moment.
 func (p planner) putOff(e *entry, now time.Time) {
 	spread := p.spread
 	if e.schedule != nil {
@@ -145,8 +145,8 @@ func (p planner) putOff(e *entry, now time.Time) {
 	e.due, e.late = now.Add(p.share(e.name, e.slot, spread)), true
 }
 
-// take returns why e is to run now, if it is, and plans its next run.
-func (p planner) take(e *entry, now time.Time) (Reason, bool) {
+// fire returns why e must run now, if it must, and plans its next run.
+func (p planner) fire(e *entry, now time.Time) (Reason, bool) {
 	byClock := !e.due.IsZero() && !e.due.After(now)
 	asked := !e.at.IsZero() && !e.at.After(now)
 	missed := byClock && now.Sub(e.due) > lateness // the clock was set, or the machine slept

@@ -2,16 +2,16 @@ package schedule
 
 import "container/heap"
 
-// entries is a heap of entries by when each is to be looked at; those that
-// never do stand last.
+// entries is a heap of entries by when each must be checked; those that never must are
+// last.
 type entries []*entry
 
 var _ heap.Interface = (*entries)(nil)
 
-// Len is heap.Interface's.
+// Len implements heap.Interface.
 func (h *entries) Len() int { return len(*h) }
 
-// Less is heap.Interface's.
+// Less implements heap.Interface.
 func (h *entries) Less(i, j int) bool {
 	a, b := (*h)[i].wake(), (*h)[j].wake()
 	if a.IsZero() || b.IsZero() {
@@ -20,20 +20,20 @@ func (h *entries) Less(i, j int) bool {
 	return a.Before(b)
 }
 
-// Swap is heap.Interface's.
+// Swap implements heap.Interface.
 func (h *entries) Swap(i, j int) {
 	(*h)[i], (*h)[j] = (*h)[j], (*h)[i]
 	(*h)[i].place, (*h)[j].place = i, j
 }
 
-// Push is heap.Interface's.
+// Push implements heap.Interface.
 func (h *entries) Push(x any) {
 	e, _ := x.(*entry)
 	e.place = len(*h)
 	*h = append(*h, e)
 }
 
-// Pop is heap.Interface's.
+// Pop implements heap.Interface.
 func (h *entries) Pop() any {
 	last := len(*h) - 1
 	e := (*h)[last]

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// share is a duration from nothing to less than width that is always the same for
-// this name and slot.
+// share returns a duration from zero to less than width that is always the same for this
+// name and slot.
 func (p planner) share(name string, slot time.Time, width time.Duration) time.Duration {
 	if width <= 0 {
 		return 0
@@ -23,8 +23,7 @@ func (p planner) share(name string, slot time.Time, width time.Duration) time.Du
 	return time.Duration(part).Truncate(time.Millisecond) //nolint:gosec // less than width
 }
 
-// mix spreads what FNV leaves in the low bits over all of them (the finalizer of
-// SplitMix64).
+// mix spreads the low bits of FNV over all bits (the finalizer of SplitMix64).
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb

@@ -19,7 +19,7 @@ func merge(in []Opening) []Opening {
 	return out
 }
 
-// subtract takes minus from in; both are merged.
+// subtract subtracts minus from in; both are merged.
 func subtract(in, minus []Opening) []Opening {
 	if len(minus) == 0 {
 		return in
@@ -45,7 +45,7 @@ func subtract(in, minus []Opening) []Opening {
 	return out
 }
 
-// clip keeps what lies between from and to.
+// clip returns the parts between from and to.
 func clip(in []Opening, from, to time.Time) []Opening {
 	var out []Opening
 	for _, o := range in {

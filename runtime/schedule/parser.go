@@ -5,7 +5,7 @@ import (
 	"strings"
 	"sync"
 	"time"
-	_ "time/tzdata" // a container without zone files knows the zones too
+	_ "time/tzdata" // for containers without zone files
 
 	"moonseal/runtime/problem"
 )
@@ -16,10 +16,10 @@ const (
 	most    = 100
 )
 
-// Parser reads schedules and windows. It keeps the time zones that it has read:
+// Parser reads schedules and windows. It caches the time zones that it has read:
 // thousands of playbooks share a few. The zero Parser is ready to use.
 type Parser struct {
-	Local *time.Location // where no zone is named; nil: this machine's
+	Local *time.Location // if no zone is named; nil: this machine's
 
 	mu    sync.Mutex
 	zones map[string]*time.Location
@@ -44,7 +44,7 @@ func (p *Parser) zone(name string) (*time.Location, error) {
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil || len(name) > 64 || name == "Local" {
-		return nil, fmt.Errorf("%s is no time zone; it must be a name such as America/Chicago or UTC", quote(name))
+		return nil, fmt.Errorf("%s is not a valid time zone; it must be a name such as America/Chicago or UTC", quote(name))
 	}
 	if p.zones == nil {
 		p.zones = map[string]*time.Location{}
@@ -65,15 +65,15 @@ func texts(v any) ([]string, error) {
 		for _, e := range v {
 			text, ok := e.(string)
 			if !ok {
-				return nil, fmt.Errorf("is a list of texts, got %s in it", show(e))
+				return nil, fmt.Errorf("must be a list of texts, not of %s", show(e))
 			}
 			out = append(out, text)
 		}
 	default:
-		return nil, fmt.Errorf("is a text or a list of texts, got %s", show(v))
+		return nil, fmt.Errorf("must be a text or a list of texts, not %s", show(v))
 	}
 	if len(out) > most {
-		return nil, fmt.Errorf("has %d texts, %d at most", len(out), most)
+		return nil, fmt.Errorf("has %d texts, more than %d", len(out), most)
 	}
 	for _, text := range out {
 		if len(text) > longest {

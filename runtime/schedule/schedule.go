@@ -12,7 +12,7 @@ import (
 	"moonseal/runtime/suggest"
 )
 
-// Schedule says when a playbook is due. It does not change once it is made.
+// Schedule says when a playbook is due. It is immutable.
 type Schedule struct {
 	cron   *cron // nil where every counts
 	every  time.Duration
@@ -40,7 +40,7 @@ func (p *Parser) schedule(v any) (*Schedule, error) {
 	case map[string]any:
 		return p.fromTable(v)
 	}
-	return nil, fmt.Errorf(`is a cron text or a table, got %s`, show(v))
+	return nil, fmt.Errorf("must be a cron text or a table, not %s", show(v))
 }
 
 func (p *Parser) fromTable(table map[string]any) (*Schedule, error) {
@@ -52,7 +52,7 @@ func (p *Parser) fromTable(table map[string]any) (*Schedule, error) {
 		}
 		text, ok := table[key].(string)
 		if !ok {
-			return nil, fmt.Errorf("%s is a text, got %s", key, show(table[key]))
+			return nil, fmt.Errorf("%s must be a text, not %s", key, show(table[key]))
 		}
 		if len(text) > longest {
 			return nil, fmt.Errorf("%s is longer than %d characters", key, longest)
@@ -65,7 +65,7 @@ func (p *Parser) fromTable(table map[string]any) (*Schedule, error) {
 	jitter, hasJitter := values["jitter"]
 	switch {
 	case hasCron == hasEvery:
-		return nil, errors.New("has either cron or every")
+		return nil, errors.New("must have either cron or every")
 	case hasEvery && hasZone:
 		return nil, errors.New("tz goes with cron, not with every")
 	case hasZone && values["tz"] == "":
@@ -102,7 +102,7 @@ func interval(every string) (*Schedule, error) {
 		return nil, fmt.Errorf("every: %w", err)
 	}
 	if d < time.Minute {
-		return nil, fmt.Errorf("every is a minute or more, got %s", quote(every))
+		return nil, fmt.Errorf("every must be a minute or more, not %s", quote(every))
 	}
 	return &Schedule{every: d, text: "every " + every}, nil
 }
@@ -117,7 +117,7 @@ func (s *Schedule) addJitter(text string) error {
 		between = s.cron.gap()
 	}
 	if d >= between {
-		return fmt.Errorf("jitter %s is no shorter than the time from one run to the next, %s", quote(text), between)
+		return fmt.Errorf("jitter %s must be shorter than the time from one run to the next, %s", quote(text), between)
 	}
 	s.jitter = d
 	s.text += ", jitter " + text
@@ -140,16 +140,15 @@ func scheduleHint(v any) string {
 	case len(parts) == 6 && strings.Contains(parts[5], "/") && !strings.HasPrefix(parts[5], "*"):
 		return fmt.Sprintf("schedule = { cron = %q, tz = %q }", strings.Join(parts[:5], " "), parts[5])
 	case len(parts) == 6:
-		return "there are no seconds in it"
+		return "cron has no field for seconds"
 	}
 	return `such as "17 3 * * *": at 03:17 each day`
 }
 
-// Next is the first moment after t, without jitter. For cron, where clocks
-// change: a time that does not exist counts as the instant of the change, and a
-// time that comes twice counts the first time; only a schedule with * for the
-// hour, which means an interval, continues through the hour that comes twice. An
-// interval counts from t.
+// Next returns the first moment after t, without jitter. For cron, when clocks change: a
+// time that does not exist counts as the instant of the change, and a time that occurs
+// twice counts the first time; only a schedule with * for the hour, which means an
+// interval, continues through the hour that occurs twice. An interval counts from t.
 func (s *Schedule) Next(t time.Time) time.Time {
 	if s.cron == nil {
 		return t.Round(0).Add(s.every)
@@ -157,11 +156,11 @@ func (s *Schedule) Next(t time.Time) time.Time {
 	return s.cron.next(t)
 }
 
-// Interval says that it counts from the last run, not by the clock on the wall.
+// Interval reports whether it counts from the last run, not by the wall clock.
 func (s *Schedule) Interval() bool { return s.cron == nil }
 
-// Jitter is how much later than [Schedule.Next] a run may begin.
+// Jitter returns how much later than [Schedule.Next] a run may start.
 func (s *Schedule) Jitter() time.Duration { return s.jitter }
 
-// String returns it on one line. Schedules of one Parser are alike where their texts are.
+// String returns it on one line. Schedules of one Parser are equal if their texts are.
 func (s *Schedule) String() string { return s.text }

@@ -31,22 +31,22 @@ type Reason struct {
 	Slot  time.Time
 }
 
-// Options are a scheduler's.
+// Options are the options of a scheduler.
 type Options struct {
 	Clock clockwork.Clock // nil: the real one
 	Log   *slog.Logger    // nil: none
 
-	// Enqueue puts a run into the queue. It is called from one goroutine, and should
-	// be quick: what is due meanwhile waits. It ends when ctx does. It may call the
-	// scheduler's methods, but for Stop.
+	// Enqueue puts a run into the queue. It is called from one goroutine, and should be
+	// quick: what is due meanwhile waits. It must return when ctx ends. It may call the
+	// scheduler's methods, except Stop.
 	Enqueue func(ctx context.Context, name string, why Reason)
 
 	Rand   interface{ Uint64() uint64 } // for jitter; nil: crypto/rand
 	Spread time.Duration                // over how long runs are caught up; 0: a minute, less: none
 }
 
-// Scheduler enqueues each playbook when it is due. gocron is its alarm clock: one
-// job for all, at the earliest moment that any of them is due.
+// Scheduler enqueues each playbook when it is due. gocron is its alarm clock: one job for
+// all, at the earliest moment at which any of them is due.
 //
 // What was due since a playbook's last run, while the daemon was down, is caught
 // up once, spread over a minute (or the schedule's jitter). So is what was missed
@@ -75,7 +75,7 @@ type Scheduler struct {
 	wakes   sync.WaitGroup
 }
 
-// New makes a scheduler. It enqueues nothing before Start.
+// New returns a scheduler. It enqueues nothing before Start.
 func New(o Options) *Scheduler {
 	s := &Scheduler{clock: o.Clock, log: o.Log, enqueue: o.Enqueue, byName: map[string]*entry{}}
 	if s.clock == nil {
@@ -101,7 +101,7 @@ func New(o Options) *Scheduler {
 	return s
 }
 
-// Start begins to enqueue. What it starts ends with Stop.
+// Start starts to enqueue, until Stop.
 func (s *Scheduler) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Scheduler) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends it, and waits for an Enqueue that is under way.
+// Stop stops it, and waits for an Enqueue that is under way.
 func (s *Scheduler) Stop() error {
 	s.mu.Lock()
 	running := s.cron != nil && !s.stopped
@@ -130,16 +130,16 @@ func (s *Scheduler) Stop() error {
 		return nil
 	}
 	s.cancel()
-	// gocron's own wait for its jobs keeps a core busy, so that there should be none.
+	// gocron's own wait for its jobs keeps a core busy, so there should be none.
 	s.wakes.Wait()
 	return s.cron.Shutdown()
 }
 
-// Set tells the scheduler about all playbooks: those that are not among entries
-// are forgotten. LastRun and what was due since then count for a name that is new
-// or no longer paused. A schedule that changed counts from now on, and a run that
-// is due already is kept. An At that differs from the one that Set was given last
-// is as [Scheduler.SetNext]. All others keep their next time.
+// Set replaces the entries of all playbooks: those that are not among entries are removed.
+// LastRun and what was due since then count for a name that is new or no longer paused. A
+// schedule that changed counts from now on, and a run that is due already is kept. An At
+// that differs from that of the last Set acts as [Scheduler.SetNext]. All others keep their
+// next time.
 func (s *Scheduler) Set(entries map[string]Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +167,7 @@ func (s *Scheduler) Set(entries map[string]Entry) {
 	s.arm(now)
 }
 
-// update says whether it changed e.
+// update reports whether it changed e.
 func (s *Scheduler) update(e *entry, in Entry, now time.Time) bool {
 	changed := false
 	if !in.At.Equal(e.given) {
@@ -194,7 +194,7 @@ func (s *Scheduler) update(e *entry, in Entry, now time.Time) bool {
 	return true
 }
 
-// ask notes the exact moment that is asked for; one that has passed is ignored.
+// ask sets an exact moment for the next run; one that has passed is ignored.
 func (e *entry) ask(at, now time.Time) bool {
 	if !at.IsZero() && !at.After(now) {
 		return false
@@ -207,9 +207,9 @@ func same(a, b *Schedule) bool {
 	return a == b || a != nil && b != nil && a.text == b.text
 }
 
-// SetNext has the playbook run at an exact moment too, beside its schedule; it
-// takes the place of the one before. The zero time is none; a moment that has
-// passed, and a name that is not known, are ignored.
+// SetNext makes the playbook run at an exact moment too, beside its schedule; it replaces
+// the one before. The zero time is none; a moment that has passed, and an unknown name, are
+// ignored.
 func (s *Scheduler) SetNext(name string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,16 +220,16 @@ func (s *Scheduler) SetNext(name string, at time.Time) {
 	}
 }
 
-// Look looks at the clock. gocron turns a moment into a wait by itself: where the
-// clock is set back just then the wait is as much too long. Someone else's timer
-// that calls Look now and then ends it.
-func (s *Scheduler) Look() {
+// CheckClock reads the clock and corrects the next wake-up. gocron converts a moment into a
+// wait: if the clock is set back just then the wait is too long by as much. Call CheckClock
+// now and then, by another timer.
+func (s *Scheduler) CheckClock() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.arm(s.now())
 }
 
-// Next is when the playbook is enqueued next, zero where it is not.
+// Next returns when the playbook is enqueued next, zero if it is not.
 func (s *Scheduler) Next(name string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,7 +239,7 @@ func (s *Scheduler) Next(name string) time.Time {
 	return time.Time{}
 }
 
-// now reads the clock, and plans anew where it was set back. s.mu is held.
+// now reads the clock, and plans again if it was set back. s.mu is held.
 func (s *Scheduler) now() time.Time {
 	now := s.clock.Now().Round(0)
 	if back := s.seen.Sub(now); back > time.Minute {
@@ -254,7 +254,7 @@ func (s *Scheduler) now() time.Time {
 	return now
 }
 
-// arm has gocron fire when something is due. s.mu is held.
+// arm makes gocron fire when something is due. s.mu is held.
 func (s *Scheduler) arm(now time.Time) {
 	if s.cron == nil || s.stopped || s.waking {
 		return
@@ -270,13 +270,13 @@ func (s *Scheduler) arm(now time.Time) {
 	}
 	s.armed = at
 	s.alarm.at.Store(at.UnixNano())
-	// gocron refuses only a task or options that are wrong for every moment.
+	// gocron refuses only tasks or options that are wrong for every moment.
 	if _, err := s.cron.Update(s.job, gocron.CronJob("", false), s.task, gocron.WithCronImplementation(s.alarm), gocron.WithName("due")); err != nil {
 		s.log.Error("gocron refused the next moment", "error", err)
 	}
 }
 
-// wake enqueues what is due. gocron calls it, now and then too early.
+// wake enqueues what is due. gocron calls it, sometimes too early.
 func (s *Scheduler) wake(ctx context.Context) {
 	s.mu.Lock()
 	if s.stopped || s.waking {
@@ -303,7 +303,7 @@ func (s *Scheduler) wake(ctx context.Context) {
 	s.arm(s.now())
 }
 
-// pop takes one playbook that is due.
+// pop removes and returns one playbook that is due.
 func (s *Scheduler) pop() (string, Reason, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,7 +313,7 @@ func (s *Scheduler) pop() (string, Reason, bool) {
 		if at := e.wake(); at.IsZero() || at.After(now) {
 			break
 		}
-		why, ok := s.planner.take(e, now)
+		why, ok := s.planner.fire(e, now)
 		heap.Fix(&s.heap, 0)
 		if ok {
 			return e.name, why, true

@@ -214,7 +214,7 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// Only what changed is planned anew.
+// Only what changed is planned again.
 func TestSetTouchesWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := begin(t, noon)

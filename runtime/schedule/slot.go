@@ -5,34 +5,33 @@ import (
 	"time"
 )
 
-// Choice is the slot of a window in which a renewal is to begin.
+// Choice is the slot of a window in which a renewal starts.
 type Choice struct {
 	Opening
-	At   time.Time // when to begin; zero where the window never opens
-	Left int       // whole slots that come after it before expiry
+	At   time.Time // when to start; zero if the window never opens
+	Left int       // whole slots that follow it before expiry
 
-	// Warning says, for people, why this is no good slot: fewer than two more
-	// come before expiry, or it comes after it. "" where all is well.
+	// Warning is why this slot is bad, in words for users: fewer than two more follow
+	// before expiry, or it is after expiry. "" if it is good.
 	Warning string
 }
 
-// spare is how many more slots should come before expiry: a renewal that fails
-// has two more tries.
+// spare is how many more slots should follow before expiry: a renewal that fails has two
+// more attempts.
 const spare = 2
 
-// room is what of a slot should be left to work in, where it is that long.
+// room is how much of a slot should be left to work in, if it is that long.
 const room = 4 * time.Hour
 
-// Slot is the rule for windows: the last slot that opens by wanted, the moment
-// that the CA or renew_before asks for, and still leaves two more before expiry.
-// Where there is none it is the first slot there is, and where fewer than two are
-// left it says so. A slot that is longer than a day counts once for each day. nil
-// for w is always open, nil for b has no blackout; a zero wanted is now, a zero
-// expiry never comes.
-func Slot(w *Window, b *Blackouts, now, wanted, expiry time.Time) Choice {
+// Slot is the rule for windows: the last slot that opens by due, the moment that the CA or
+// renew_before asks for, and still leaves two more before expiry. If there is none it is
+// the first slot, and if fewer than two are left it has a warning. A slot that is longer
+// than a day counts once for each day. nil for w is always open, nil for b has no
+// blackouts; a zero due is now, a zero expiry is never.
+func Slot(w *Window, b *Blackouts, now, due, expiry time.Time) Choice {
 	w = w.Without(b)
 	horizon := now.Add(forever)
-	wanted = earlier(later(wanted, now), horizon)
+	due = earlier(later(due, now), horizon)
 	limit := horizon
 	if !expiry.IsZero() {
 		limit = earlier(expiry, horizon)
@@ -44,7 +43,7 @@ func Slot(w *Window, b *Blackouts, now, wanted, expiry time.Time) Choice {
 	}
 	best := -1
 	for i, p := range parts {
-		if i == 0 || (!p.Opens.After(wanted) && whole-1-i >= spare) {
+		if i == 0 || (!p.Opens.After(due) && whole-1-i >= spare) {
 			best = i
 		}
 	}
@@ -52,14 +51,14 @@ func Slot(w *Window, b *Blackouts, now, wanted, expiry time.Time) Choice {
 		return w.tooLate(now, expiry)
 	}
 	c := Choice{Opening: parts[best].Opening, Left: max(0, whole-1-best)}
-	c.At = later(c.Opens, earlier(earlier(wanted, c.Closes), parts[best].end.Add(-room)))
+	c.At = later(c.Opens, earlier(earlier(due, c.Closes), parts[best].end.Add(-room)))
 	if c.Left < spare && !expiry.IsZero() {
 		c.Warning = fmt.Sprintf("only %d more %s after this one before expiry on %s", c.Left, plural(c.Left), expiry.Format(time.DateOnly))
 	}
 	return c
 }
 
-// tooLate is the choice where no slot comes before expiry.
+// tooLate returns the choice if no slot is before expiry.
 func (w *Window) tooLate(now, expiry time.Time) Choice {
 	opens, closes := w.Next(now)
 	if opens.IsZero() {
@@ -82,7 +81,7 @@ type part struct {
 	end time.Time // when the whole slot closes
 }
 
-// cut says whether limit may have ended p early.
+// cut reports whether limit may have ended p early.
 func (p part) cut(limit time.Time) bool {
 	return !p.Closes.Before(limit) && p.Closes.Sub(p.Opens) < 24*time.Hour
 }

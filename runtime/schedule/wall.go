@@ -2,8 +2,8 @@ package schedule
 
 import "time"
 
-// wall is what a clock on the wall shows: seconds since 1970-01-01 00:00 as that
-// clock counts them, whatever its time zone.
+// wall is what a wall clock shows: seconds since 1970-01-01 00:00 as that clock counts
+// them, whatever its time zone.
 type wall int64
 
 const (
@@ -24,7 +24,7 @@ func offset(t time.Time, loc *time.Location) int {
 	return seconds
 }
 
-// midnight is the start of w's day.
+// midnight returns the start of w's day.
 func (w wall) midnight() wall {
 	rest := w % day
 	if rest < 0 {
@@ -36,9 +36,9 @@ func (w wall) midnight() wall {
 // date returns w's date, as a time in UTC.
 func (w wall) date() time.Time { return time.Unix(int64(w), 0).UTC() }
 
-// period returns a stretch of time around t in which the clock does not change. It
-// may continue beyond: time.ZoneBounds also ends one with the year, where a zone's
-// rules continue for ever, and in a leap year a day before that.
+// period returns a stretch of time around t in which the clock does not change. The real
+// one may be longer: for a zone whose rules continue for ever time.ZoneBounds also ends one
+// with the year, and in a leap year a day before that.
 func period(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
@@ -47,8 +47,8 @@ func period(t time.Time) (start, end time.Time) {
 	return start, end
 }
 
-// first is the first instant at which loc's clock shows w or later: where w does
-// not exist that is the instant of the change, where it comes twice the first.
+// first returns the first instant at which loc's clock shows w or later: if w does not
+// exist the instant of the change, if it occurs twice the first.
 func (w wall) first(loc *time.Location) time.Time {
 	t := time.Unix(int64(w), 0).Add(-furthest).In(loc)
 	for {
@@ -64,7 +64,7 @@ func (w wall) first(loc *time.Location) time.Time {
 	}
 }
 
-// last is as first, but the second instant where w comes twice.
+// last is as first, but returns the second instant if w occurs twice.
 func (w wall) last(loc *time.Location) time.Time {
 	at := w.first(loc)
 	_, end := period(at)
@@ -78,8 +78,8 @@ func (w wall) last(loc *time.Location) time.Time {
 	return again
 }
 
-// until returns the instants at which loc's clock shows w or later but not yet end:
-// one stretch, or two where it goes back over end or w in between.
+// until returns the instants at which loc's clock shows w or later but not yet end: one
+// stretch, or two if it is set back over end or w in between.
 func (w wall) until(end wall, loc *time.Location) []Opening {
 	var out []Opening
 	t, limit := time.Unix(int64(w), 0).Add(-furthest).In(loc), time.Unix(int64(end), 0).Add(furthest)

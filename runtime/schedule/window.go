@@ -14,10 +14,10 @@ import (
 )
 
 // Window says when a playbook may change anything. A nil *Window is always open.
-// It does not change once it is made.
+// It is immutable.
 //
-// It is open while the clock on the wall of its zone shows a time in it: where
-// clocks go back, both times that a time in it comes.
+// It is open while the wall clock of its zone shows a time in it: when clocks are set back,
+// both times that such a time occurs.
 type Window struct {
 	spans []span
 	minus *Blackouts
@@ -34,9 +34,9 @@ type Opening struct {
 func ParseWindow(v any) (*Window, error) { return new(Parser).ParseWindow(v) }
 
 // ParseWindow reads a window: "[days] [HH:MM-HH:MM] [zone]", or a list of such.
-// Days are as in "Mon-Fri" or "Sat,Sun", each day where none is named; a time
-// that ends before it begins goes over midnight; without times it is the whole
-// day. Errors are *problem.Error of kind usage.
+// Days are as in "Mon-Fri" or "Sat,Sun", each day if none is named; a span that ends
+// before it starts includes midnight; without times it is the whole day. Errors are
+// *problem.Error of kind usage.
 func (p *Parser) ParseWindow(v any) (*Window, error) {
 	all, err := texts(v)
 	if err == nil && len(all) == 0 {
@@ -64,7 +64,7 @@ func (w *Window) String() string {
 	return w.text
 }
 
-// Without is w less what the blackouts cover.
+// Without returns w without what the blackouts cover.
 func (w *Window) Without(b *Blackouts) *Window {
 	if w == nil {
 		w = &Window{}
@@ -72,16 +72,16 @@ func (w *Window) Without(b *Blackouts) *Window {
 	return &Window{spans: w.spans, minus: w.minus.plus(b), text: w.text}
 }
 
-// Open says whether t is in the window.
+// Open reports whether t is in the window.
 func (w *Window) Open(t time.Time) bool { return len(w.Slots(t, t.Add(1))) > 0 }
 
-// forever is what a window that does not close for so long counts as; and where
-// it does not open for so long, it never does.
+// forever is when a window counts as never closing, if it does not close for so long, or
+// as never opening.
 const forever = 4 * 366 * 24 * time.Hour
 
-// Next says when the window next is open, t itself where it is open then, and
-// when it then closes. closes is zero where it stays open for years, both are
-// where it does not open for years.
+// Next returns when the window opens next, t itself if it is open then, and when it then
+// closes. closes is zero if it stays open for years; both are if it does not open for
+// years.
 func (w *Window) Next(t time.Time) (opens, closes time.Time) {
 	for _, ahead := range []time.Duration{9 * 24 * time.Hour, 70 * 24 * time.Hour, forever} {
 		limit := t.Add(ahead)
@@ -105,8 +105,8 @@ func (w *Window) Check(now time.Time) error {
 	return nil
 }
 
-// Slots returns what of the window lies between from and to, in order; what touches
-// is one.
+// Slots returns the parts of the window between from and to, in order; adjacent ones are
+// merged.
 func (w *Window) Slots(from, to time.Time) []Opening {
 	if !from.Before(to) {
 		return nil
@@ -156,7 +156,7 @@ func (p *Parser) span(text string) (span, error) {
 		rest = rest[1:]
 	}
 	if len(rest) > 1 {
-		return s, fmt.Errorf("%s: after the zone %s there is more", quote(text), quote(rest[0]))
+		return s, fmt.Errorf("%s: more text follows the zone %s", quote(text), quote(rest[0]))
 	}
 	if s.loc, err = p.zone(strings.Join(rest, "")); err != nil {
 		return s, fmt.Errorf("%s: %w", quote(text), err)
@@ -192,7 +192,7 @@ func weekday(text string) (int, error) {
 	names := []string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
 	i := slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, text) })
 	if i < 0 {
-		return 0, fmt.Errorf("%s is no day%s", quote(text), suggest.Phrase(text, names))
+		return 0, fmt.Errorf("%s is not a valid day%s", quote(text), suggest.Phrase(text, names))
 	}
 	return i, nil
 }
@@ -201,7 +201,7 @@ func weekday(text string) (int, error) {
 func times(text string) (from, to wall, err error) {
 	m := timesForm.FindStringSubmatch(text)
 	if m == nil {
-		return 0, 0, fmt.Errorf("%s is no time span such as 22:00-05:00", quote(text))
+		return 0, 0, fmt.Errorf("%s is not a valid time span, such as 22:00-05:00", quote(text))
 	}
 	var n [4]wall
 	for i := range n {
@@ -211,7 +211,7 @@ func times(text string) (from, to wall, err error) {
 	from, to = n[0]*hour+n[1]*minute, n[2]*hour+n[3]*minute
 	switch {
 	case n[1] > 59 || n[3] > 59 || from >= day || to > day:
-		return 0, 0, fmt.Errorf("%s holds no time of day", quote(text))
+		return 0, 0, fmt.Errorf("%s must be two times of day, such as 22:00-05:00", quote(text))
 	case from == to:
 		return 0, 0, fmt.Errorf("%s never opens; 00:00-24:00 is the whole day", quote(text))
 	case to < from:
