@@ -87,12 +87,12 @@ lint: tools ## Check the code with golangci-lint (.golangci.yml)
 	@set -e; for module in $(NESTED); do echo "in $$module"; (cd $$module && $(LINT) run --allow-parallel-runners ./...); done
 
 .PHONY: verify
-verify: tools ## Check that what is generated is current: stubs, README, go.mod, formatting
+verify: tools ## Check what is generated (stubs, reference, go.mod), formatting, and the words of messages and docs
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 	@set -e; for module in $(NESTED); do $(GO) -C $$module mod tidy -diff; $(GO) -C $$module mod verify; done
 	$(LINT) fmt --diff
-	$(GO) test -count=1 -run '^TestGenerated$$' ./cmd/moonseal/cli
+	$(GO) test -count=1 -run '^(TestGenerated|TestWords)$$' ./cmd/moonseal/cli
 
 .PHONY: generate
 generate: tools ## Write again what verify checks

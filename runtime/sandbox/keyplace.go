@@ -8,7 +8,7 @@ import (
 )
 
 // KeyPlace returns the place of a key in the table that a call at place is given,
-// as it stands in the script's source: of "csr.alt_names[2]" the second element, or
+// as it is in the script's source: of "csr.alt_names[2]" the second element, or
 // else the innermost table around it that is written out. It returns place when
 // there is none. A name stands for the last table that was assigned to it before.
 func KeyPlace(source string, place *problem.Place, key string) *problem.Place {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits bound a child; the kernel enforces them. 0 is no limit.
+// Limits bound a child; the kernel enforces them. 0 means unlimited.
 type Limits struct {
 	Memory int64   // bytes of data (RLIMIT_DATA), and of all memory if there is a cgroup
 	Files  int     // open files (RLIMIT_NOFILE)

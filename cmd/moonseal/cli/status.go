@@ -148,7 +148,7 @@ func nowDoing(p api.PlaybookStatus) string {
 func showTrouble(out io.Writer, s *api.Status) {
 	line := func(format string, args ...any) { _, _ = plain.Fprintf(out, format+"\n", args...) }
 	if s.Config != nil {
-		line("\nthe config is broken, and the daemon continues with the one before: %s\n  moonseal reload   once it is fixed", s.Config)
+		line("\nthe config is wrong, and the previous one stays in force: %s\n  moonseal reload   once it is fixed", s.Config)
 	}
 	for _, e := range s.Scripts {
 		line("\nbroken script: %s", e)
