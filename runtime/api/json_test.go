@@ -12,8 +12,25 @@ import (
 // A list is [] or left out, never null, in every reply that is empty.
 func TestListsAreNeverNull(t *testing.T) {
 	for _, v := range []any{
-		Status{}, Problem{}, PlaybookStatus{}, Served{}, LastRun{}, Running{}, Lock{}, RunReply{}, ReloadReply{}, AlertReply{}, SecretState{}, Event{},
-		journal.Run{}, journal.History{}, journal.Log{}, journal.Undo{}, journal.Decided{}, journal.Lock{}, journal.Horizon{},
+		Status{},
+		Problem{},
+		PlaybookStatus{},
+		Served{},
+		LastRun{},
+		Running{},
+		Lock{},
+		RunReply{},
+		ReloadReply{},
+		AlertReply{},
+		SecretState{},
+		Event{},
+		journal.Run{},
+		journal.History{},
+		journal.Log{},
+		journal.Undo{},
+		journal.Decided{},
+		journal.Lock{},
+		journal.Horizon{},
 	} {
 		raw, err := json.Marshal(v)
 		if err != nil {

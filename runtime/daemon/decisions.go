@@ -15,21 +15,21 @@ import (
 
 // Run implements [api.Daemon]: it starts a run, or makes the unfinished one continue now.
 func (d *Daemon) Run(ctx context.Context, by string, r api.RunRequest) (*api.RunReply, error) {
-	begun, err := d.runs.begin(ctx, r.Playbook, r.Force, by)
+	started, err := d.runs.begin(ctx, r.Playbook, r.Force, by)
 	if err != nil {
 		return nil, err
 	}
-	if !begun.Unfinished {
-		return &api.RunReply{ID: begun.Run.ID, Broken: brokenScript(d.reload.Current(), r.Playbook)}, nil
+	if !started.Unfinished {
+		return &api.RunReply{ID: started.Run.ID, Broken: brokenScript(d.reload.Current(), r.Playbook)}, nil
 	}
-	old, due, err := d.control.Retry(ctx, begun.Run.ID, control.Decision{By: by})
+	old, due, err := d.control.Retry(ctx, started.Run.ID, control.Decision{By: by})
 	if err == nil && due {
 		err = d.runs.enqueue(ctx, old)
 	}
 	if problem.HasCode(err, problem.RunEnded) { // it ended just now
 		err = nil
 	}
-	return &api.RunReply{ID: begun.Run.ID, Resumed: true}, err
+	return &api.RunReply{ID: started.Run.ID, Resumed: true}, err
 }
 
 // Cancel implements [api.Daemon].

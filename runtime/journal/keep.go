@@ -267,8 +267,9 @@ func (h Horizon) Gone(id string) error {
 	}
 	return &problem.Error{
 		Kind: problem.NotFound, Target: "run " + run, Work: problem.NotDone,
-		Message: fmt.Sprintf("not in the journal: %s ended before %s was removed, and it would be of %s", what, before.Local().Format(time.DateOnly), created.Local().Format(time.DateOnly)),
-		Hint:    "keep." + key + " in the config says how long runs are kept; a backup may have it",
+		Message: fmt.Sprintf("not in the journal: %s ended before %s was removed, and it would be of %s",
+			what, before.Local().Format(time.DateOnly), created.Local().Format(time.DateOnly)),
+		Hint: "keep." + key + " in the config says how long runs are kept; a backup may have it",
 	}
 }
 

@@ -85,7 +85,7 @@ func (r *rig) work(ctx context.Context, j queue.Job) queue.Result {
 	select {
 	case result = <-c.result:
 	case <-ctx.Done():
-		// A result that was said before counts.
+		// A result that was set before counts.
 		select {
 		case result = <-c.result:
 		default:
