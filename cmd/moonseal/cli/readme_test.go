@@ -98,15 +98,15 @@ func TestReadmeInstallation(t *testing.T) {
 }
 
 // toLab is what a config needs to lead to the lab.
-func (w *site) toLab() string {
-	w.t.Helper()
+func (s *site) toLab() string {
+	s.t.Helper()
 	var cfg map[string]any
-	w.check(yaml.Unmarshal([]byte(read(w.t, w.config())), &cfg))
+	s.check(yaml.Unmarshal([]byte(read(s.t, s.config())), &cfg))
 	maps.DeleteFunc(cfg, func(key string, _ any) bool { return !slices.Contains([]string{"hosts", "modules", "ca_bundle"}, key) })
 	if file, _ := cfg["ca_bundle"].(string); !filepath.IsAbs(file) {
-		cfg["ca_bundle"] = filepath.Join(w.dir, file)
+		cfg["ca_bundle"] = filepath.Join(s.dir, file)
 	}
 	out, err := yaml.Marshal(cfg)
-	w.check(err)
+	s.check(err)
 	return string(out)
 }
