@@ -269,7 +269,7 @@ func (h Horizon) Gone(id string) error {
 		Kind: problem.NotFound, Target: "run " + run, Work: problem.NotDone,
 		Message: fmt.Sprintf("not in the journal: %s ended before %s was removed, and it would be of %s",
 			what, before.Local().Format(time.DateOnly), created.Local().Format(time.DateOnly)),
-		Hint:    "keep." + key + " in the config says how long runs are kept; a backup may have it",
+		Hint: "keep." + key + " in the config says how long runs are kept; a backup may have it",
 	}
 }
 

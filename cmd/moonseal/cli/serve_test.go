@@ -357,7 +357,7 @@ func TestServeWithoutAState(t *testing.T) {
 		}, "cannot read what is paused"},
 		"a file in the way of the socket": {func(state string) error {
 			return os.WriteFile(filepath.Join(state, "moonseal.sock"), nil, 0o600)
-		}, "no socket"},
+		}, "not a socket"},
 	} {
 		w := &world{t: t, dir: t.TempDir(), env: map[string]string{}}
 		w.check(os.MkdirAll(filepath.Join(w.dir, "scripts"), 0o755))
