@@ -59,7 +59,7 @@ func TestCancelOfAStoppedRun(t *testing.T) {
 	}
 	d.is(stopped, "cancelled")
 	d.is(next, "done")
-	if out := s.moonseal(exitDone, "logs", stopped); !strings.Contains(out, "it was stopped (SIGSTOP), and was killed for it") {
+	if out := s.moonseal(exitDone, "logs", stopped); !strings.Contains(out, "it was stopped (SIGSTOP), and therefore killed") {
 		t.Errorf("logs: %s", out)
 	}
 	if alive(child) {
