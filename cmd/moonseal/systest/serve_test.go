@@ -236,7 +236,7 @@ func TestServeWithoutAState(t *testing.T) {
 		}, "cannot read what is paused"},
 		"a file in the way of the socket": {func(state string) error {
 			return os.WriteFile(filepath.Join(state, "moonseal.sock"), nil, 0o600)
-		}, "no socket"},
+		}, "not a socket"},
 	} {
 		s := newSite(t, "")
 		s.check(os.Mkdir(s.state(), 0o700))
