@@ -83,7 +83,8 @@ func (m *maintenance) requeue(ctx context.Context) {
 	case err != nil && ctx.Err() == nil:
 		m.log.Error("cannot look for unfinished runs", "error", err.Error())
 	case added > 0:
-		m.log.Warn("unfinished runs of the journal were not queued, and are now", "runs", added)
+		// Not a warning: a run that is being created meanwhile may be found here first.
+		m.log.Info("queued unfinished runs", "runs", added)
 	}
 }
 
