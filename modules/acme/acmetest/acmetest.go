@@ -62,7 +62,7 @@ type Options struct {
 	DNSAddr        string             // host:port of the DNS server that validation asks, over TCP
 	AlwaysValid    bool               // every challenge counts as met; nothing is asked
 	NonceReject    int                // good nonces that are refused with badNonce, in percent
-	AuthzReuse     int                // identifiers that get an earlier valid authorization again, in percent
+	AuthzReuse     int                // identifiers that get an earlier valid authorization again, in percent; Pebble does so for one percent more
 	RetryAuthz     int                // Retry-After of a pending authorization, in seconds; none when 0
 	RetryOrder     int                // Retry-After of a processing order, in seconds; none when 0
 	EAB            map[string]string  // key id → HMAC key, base64url without padding, for external account binding

@@ -158,9 +158,18 @@ func TestNoAuthzReuse(t *testing.T) {
 			t.Fatalf("chain of %d", got)
 		}
 	}
-	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
-	if err != nil || order.Status != acme.StatusPending {
-		t.Errorf("sixth order: %+v, %v", order, err)
+	ready := 0
+	for range 10 {
+		order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if order.Status == acme.StatusReady {
+			ready++
+		}
+	}
+	if ready > 2 { // Pebble compares with > and reuses 1 % at 0
+		t.Errorf("%d of 10 orders have an authorization that was valid before", ready)
 	}
 }
 
