@@ -24,23 +24,23 @@ type word struct {
 func words(t *testing.T) []word {
 	t.Helper()
 	var out []word
-	for line := range strings.Lines(read(t, filepath.Join("testdata", "words.txt"))) {
+	for line := range strings.Lines(read(t, filepath.Join("testdata", "words.list"))) {
 		pattern, instead, ok := strings.Cut(strings.TrimSpace(line), "  ")
 		switch {
 		case pattern == "" || strings.HasPrefix(pattern, "#"):
 		case !ok:
-			t.Fatalf("words.txt: %q has no reason", line)
+			t.Fatalf("words.list: %q has no reason", line)
 		default:
 			out = append(out, word{regexp.MustCompile(pattern), instead})
 		}
 	}
 	if len(out) == 0 {
-		t.Fatal("words.txt has no words")
+		t.Fatal("words.list has no words")
 	}
 	return out
 }
 
-// TestWords looks for the words of testdata/words.txt in string literals, in the
+// TestWords looks for the words of testdata/words.list in string literals, in the
 // documentation of packages and exported names, in the scripts that ship, and in the
 // documents. Test doubles speak for other programs.
 func TestWords(t *testing.T) {
