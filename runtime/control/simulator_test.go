@@ -30,18 +30,6 @@ import (
 	"moonseal/runtime/journal"
 )
 
-// cases is how many a run of the tests takes; -rapid.checks says otherwise. make test has
-// a few for the race detector, with which each takes ten times as long, and most without.
-func cases() int {
-	if os.Getenv("MOONSEAL_TEST") == "raced" {
-		return 100
-	}
-	if os.Getenv("MOONSEAL_TEST") == "full" && !raceEnabled {
-		return 3000
-	}
-	return 1000
-}
-
 func setDefault(name string, value int) {
 	set := os.Getenv("RAPID_"+map[string]string{"rapid.checks": "CHECKS", "rapid.steps": "STEPS"}[name]) != ""
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
@@ -51,7 +39,16 @@ func setDefault(name string, value int) {
 }
 
 func TestSimulator(t *testing.T) {
-	setDefault("rapid.checks", cases())
+	// make test has a few cases for the race detector, with which each takes ten times as
+	// long, and most without.
+	cases := 1000
+	switch {
+	case os.Getenv("MOONSEAL_TEST") == "raced":
+		cases = 100
+	case os.Getenv("MOONSEAL_TEST") == "full" && !raceEnabled:
+		cases = 3000
+	}
+	setDefault("rapid.checks", cases)
 	setDefault("rapid.steps", 6)
 	template := emptyJournal(t)
 	defer debug.SetGCPercent(debug.SetGCPercent(800)) // the states of Lua are large, and short-lived
