@@ -14,13 +14,14 @@ func (r *Run) outstanding(ctx context.Context) (names []string) {
 	defer cancel()
 	for _, s := range r.cursor.steps {
 		for _, e := range s.effects {
-			switch {
-			case e.state == open:
-				if ch, err := r.decodeChange(ctx, s, e); err == nil && ch.resolveOnce() {
+			if e.state == open {
+				ch, err := r.decodeChange(ctx, s, e)
+				if err != nil || !ch.resolveOnce() {
+					names = append(names, strings.TrimSuffix(e.fn+" may have happened: "+e.half(r.opt.Registry), ": "))
 					continue
 				}
-				names = append(names, strings.TrimSuffix(e.fn+" may have happened: "+e.half(r.opt.Registry), ": "))
-			case e.state == notDone && !s.final():
+			}
+			if e.state == notDone && !s.final() { // it may have been found out just now
 				if half := e.half(r.opt.Registry); half != "" {
 					names = append(names, e.fn+" is half done: "+half)
 				}

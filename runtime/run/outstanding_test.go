@@ -54,6 +54,9 @@ func TestTimeIsUsedUpInsideACall(t *testing.T) {
 		{"half done", func(c *bind.Call) (bool, error) {
 			return false, errorsOr(c.Progress("1 of 6"), &problem.Error{Kind: problem.Refused, Message: "no", Work: problem.NotDone})
 		}, blind, journal.Parked, "half done: \"1 of 6\""},
+		{"found half done", func(c *bind.Call) (bool, error) {
+			return false, errorsOr(c.Progress("1 of 6"), lost)
+		}, func() (bool, error) { return false, nil }, journal.Parked, "half done: \"1 of 6\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			undone := 0
