@@ -102,6 +102,8 @@ func (r *restarting) all(ctx context.Context, todo []string) (err error) {
 		var p *problem.Error
 		switch {
 		case err == nil:
+		case errors.Is(err, ssh.ErrQuestion): // it would ask of the others too
+			return err
 		case errors.As(err, &p) && p.Work == problem.NotDone && r.of(service) == Failed:
 			failed = append(failed, err)
 		default:
@@ -142,6 +144,14 @@ func (r *restarting) one(ctx context.Context, shell *ssh.Session, service string
 	if unkept != nil {
 		return unkept
 	}
+	if err != nil && errors.Is(err, ssh.ErrQuestion) && r.of(service) == Sending {
+		asked := *problem.From(err)
+		asked.Work = problem.NotDone // it asks before it does anything
+		err = &asked
+		if unkept := r.set(service, Failed); unkept != nil {
+			return unkept
+		}
+	}
 	if err != nil {
 		return r.c.failed("restarting "+service, err)
 	}
@@ -160,8 +170,11 @@ func (r *restarting) ended(service, output string, took time.Duration) error {
 		log.Info("restarted")
 		return nil
 	case outcomeUnproven:
-		log.Warn("the node went back to its prompt without [STARTED]; whether it restarted shows in the served certificate")
+		log.Warn("the node went back to its prompt without [STARTED]; whether it restarted shows in the served certificate", "output", output)
 		return nil
+	case outcomeDoubtful:
+		p.Message, p.Work, p.Hint = "the node reports that the restart failed", problem.Unknown, "look at the service on the node: utils service list"
+		return r.c.failed("restarting "+service, p)
 	case outcomeStopped:
 		p.Message = "the service did not start again"
 	case outcomeRefused:
@@ -169,6 +182,8 @@ func (r *restarting) ended(service, output string, took time.Duration) error {
 		switch lower := strings.ToLower(output); {
 		case strings.Contains(lower, "privilege"):
 			p.Kind, p.Hint = problem.Auth, "restarting services needs privilege level 1"
+		case strings.Contains(lower, "upgrade"):
+			p.Hint = "wait until the upgrade has ended; the run continues then"
 		case strings.Contains(lower, "invalid"), strings.Contains(lower, "not valid"), strings.Contains(lower, "no valid command"):
 			p.Kind, p.Hint = problem.Refused, "see the node's own names: utils service list"
 		}

@@ -142,14 +142,17 @@ const (
 	outcomeUnproven         // back at the prompt without [STARTED]: some nodes never print it
 	outcomeStopped
 	outcomeRefused
+	outcomeDoubtful // states of the service, and words that it failed
 )
 
 var (
+	unsuccessful   = regexp.MustCompile(`(?i)unsuccessful|not allowed|not permitted|during (an|the) upgrade|upgrade (is )?in progress`)
 	refusedRestart = regexp.MustCompile(`(?i)is invalid|not valid|invalid service|unsuccessful|no valid command|privilege|error|not found|not activated`)
 	stateEnd       = regexp.MustCompile(`(?i)\[\s*(STARTED|STOPPED|STARTING|STOPPING)\s*\]`)
 )
 
-// judge reads the output of a restart of one service: its last state counts.
+// judge reads the output of a restart of one service. Words that refuse decide before its
+// last state does.
 func judge(service, output string) outcome {
 	state := ""
 	for _, s := range parseServices(output) {
@@ -158,6 +161,10 @@ func judge(service, output string) outcome {
 		}
 	}
 	switch {
+	case unsuccessful.MatchString(output) && state != "":
+		return outcomeDoubtful
+	case unsuccessful.MatchString(output):
+		return outcomeRefused
 	case state == "STARTED":
 		return outcomeStarted
 	case state == "STOPPED":

@@ -94,6 +94,8 @@ func TestJudge(t *testing.T) {
 		{"Service Manager is running\nService [Cisco Tomcat] is invalid", outcomeRefused, false},
 		{"Executed command unsuccessfully\nMissing the name", outcomeRefused, false},
 		{"No valid command entered", outcomeRefused, false},
+		{"This command is not allowed during an upgrade", outcomeRefused, false},
+		{head + "Cisco Tomcat[STARTING]\nCisco Tomcat[STARTED]\nExecuted command unsuccessfully", outcomeDoubtful, true},
 	} {
 		if got := judge("Cisco Tomcat", tc.output); got != tc.want {
 			t.Errorf("%q: %v, want %v", tc.output, got, tc.want)

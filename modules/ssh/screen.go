@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+
+	"moonseal/runtime/problem"
 )
 
 // screen is what the appliance has printed since the last prompt. Its output
@@ -60,6 +62,58 @@ func (s *screen) last() string {
 		return ""
 	}
 	return render(line)
+}
+
+// Questions stand at the end of the text, without a line break.
+var (
+	yesOrNo      = regexp.MustCompile(`(?i)[(\[]\s*y(es)?\s*/\s*no?\s*[)\]]\s*[?:]?\s*$`)
+	passwordLine = regexp.MustCompile(`(?i)\bpassword\s*:\s*$`)
+	expired      = regexp.MustCompile(`(?i)password\b.{0,60}\b(expired|must be changed|needs to be changed)|\bchange (your|the) password`)
+)
+
+// question returns the error of a text that ends with a question, nil if it does not.
+func (s *screen) question() *problem.Error {
+	last := s.last()
+	switch {
+	case passwordLine.MatchString(last):
+		return &problem.Error{
+			Kind: problem.Auth, Message: "the server asks for a password after the login: it must be changed first", Server: s.tail(), Cause: ErrQuestion,
+			Hint: changeByHand,
+		}
+	case yesOrNo.MatchString(last):
+		return &problem.Error{
+			Kind: problem.Refused, Message: "the server asks a question, which is not answered", Server: s.tail(), Cause: ErrQuestion,
+			Hint: "type the command on the appliance, and answer it there",
+		}
+	}
+	return nil
+}
+
+const changeByHand = "log in by hand once, and change the account's password"
+
+// tail returns the end of the text, for an error.
+func (s *screen) tail() string {
+	shown := strings.TrimSpace(s.text())
+	if most := 300; len(shown) > most {
+		shown = "…" + strings.ToValidUTF8(shown[len(shown)-most:], "")
+	}
+	return shown
+}
+
+// passedPrompt reports whether a whole line is a prompt, and more has come after it, such as
+// a message to all terminals.
+func (s *screen) passedPrompt() bool {
+	end := bytes.LastIndexByte(s.raw, '\n')
+	if end < 0 {
+		return false
+	}
+	for line := range bytes.Lines(s.raw[:end]) {
+		shown := render(bytes.TrimRight(line, "\r\n"))
+		if at := s.prompt.FindStringIndex(shown); shown != "" && at != nil && at[1] == len(shown) {
+			return true
+		}
+	}
+	return false
 }
 
 // atPrompt reports whether the text ends with a prompt.

@@ -16,6 +16,9 @@ import (
 	"moonseal/runtime/problem"
 )
 
+// ErrQuestion is the cause of the error of a command, or a login, that waits for an answer.
+var ErrQuestion = errors.New("a question")
+
 // Session is a shell at its prompt. It runs one command at a time. After an error of
 // [Session.Run] that is not Usage it is closed.
 type Session struct {
@@ -66,6 +69,9 @@ func open(ctx context.Context, client *xssh.Client, c Config) (_ *Session, err e
 	first := s.screen()
 	if err := s.await(ctx, first, nil); err != nil {
 		_ = s.Close()
+		if text := first.tail(); expired.MatchString(text) {
+			err = &problem.Error{Kind: problem.Auth, Message: "the account's password has expired or must be changed", Server: text, Hint: changeByHand, Cause: err}
+		}
 		return nil, err
 	}
 	s.prompt = bytes.Clone(first.unfinished())
@@ -260,25 +266,46 @@ func (s *Session) screen() *screen {
 // await collects output until it ends with a prompt, and answers the pager. A prompt that
 // follows the command's echo, and is the session's first one to the byte, is taken for
 // one at once. Any other has to stay for a while: output that comes in pieces may hold
-// what looks like one, and one that is drawn again must not answer the next command.
+// what looks like one, and one that is drawn again must not answer the next command. The
+// same holds for a question, which is an error. A prompt that a message has pushed up is
+// asked for again, once.
 func (s *Session) await(ctx context.Context, sc *screen, progress func(string)) error {
 	settle := time.NewTimer(s.c.Settle)
 	defer settle.Stop()
+	nudged := false
 	for {
 		var still <-chan time.Time
-		if sc.atPrompt() {
+		question := sc.question()
+		pushed := !nudged && sc.passedPrompt()
+		switch {
+		case question != nil:
+			settle.Reset(s.c.Settle)
+			still = settle.C
+		case sc.atPrompt():
 			if len(s.prompt) > 0 && sc.echoed() && bytes.Equal(sc.unfinished(), s.prompt) {
 				s.hasty = true
 				return nil
 			}
 			settle.Reset(s.c.Settle)
+			still, pushed = settle.C, false
+		case pushed:
+			settle.Reset(longSilence * s.c.Settle)
 			still = settle.C
 		}
 		select {
 		case <-ctx.Done():
 			return silence(ctx, sc)
 		case <-still:
-			return nil
+			switch {
+			case question != nil:
+				return question
+			case !pushed:
+				return nil
+			}
+			nudged = true
+			if _, err := io.WriteString(s.keys, "\n"); err != nil {
+				return err
+			}
 		case chunk, ok := <-s.chunks:
 			if !ok {
 				return silence(ctx, sc)
@@ -311,10 +338,7 @@ func (s *Session) show(sc *screen, chunk []byte, progress func(string)) error {
 
 // silence is the error of output that ended, or stopped, before a prompt.
 func silence(ctx context.Context, sc *screen) error {
-	shown := strings.TrimSpace(sc.text())
-	if most := 300; len(shown) > most {
-		shown = "…" + strings.ToValidUTF8(shown[len(shown)-most:], "")
-	}
+	shown := sc.tail()
 	p := &problem.Error{Kind: problem.Unavailable, Message: "the session was cut before the prompt came", Server: shown}
 	if ctx.Err() != nil {
 		p = problem.From(because(ctx, ctx.Err()))

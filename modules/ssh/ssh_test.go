@@ -485,3 +485,91 @@ func TestErrorsOfTheLibrary(t *testing.T) {
 		}
 	}
 }
+
+// A question is recognised once nothing follows it, whatever the time limit, and quoted.
+func TestQuestionsAreNotAnswered(t *testing.T) {
+	for asked, kind := range map[string]problem.Kind{
+		"This restarts the node.\r\nContinue (yes/no)? ": problem.Refused,
+		"Do you want to continue? (y/n):":                problem.Refused,
+		"Overwrite [Y/N]?":                               problem.Refused,
+		"\r\nNew password: ":                             problem.Auth,
+	} {
+		typed := make(chan string, 1)
+		s := newServer(t, func(sh *shell) {
+			sh.say(banner, "admin:")
+			sh.line()
+			sh.say("utils service restart X\r\n", asked[:len(asked)/2], asked[len(asked)/2:])
+			typed <- sh.line()
+		}, nil)
+		sess := mustDial(t, s.config(t))
+		_, err := sess.Run(t.Context(), "utils service restart X", nil)
+		p := problem.From(err)
+		last := asked[strings.LastIndexByte(strings.TrimSpace(asked), '\n')+1:]
+		if !errors.Is(err, ErrQuestion) || p.Kind != kind || p.Kind.Retryable() || !strings.Contains(p.Server, strings.TrimSpace(last)) {
+			t.Errorf("%q: %v, %+v", asked, err, p)
+		}
+		if got := <-typed; got != "" {
+			t.Errorf("%q was answered with %q", asked, got)
+		}
+	}
+}
+
+// A question in the middle of an output is none.
+func TestTextLikeAQuestion(t *testing.T) {
+	s := newServer(t, func(sh *shell) {
+		sh.say(banner, "admin:")
+		sh.line()
+		sh.say("show\r\n", "continue (y/n)?", " was asked\r\nadmin:")
+		sh.line()
+	}, nil)
+	if got, err := mustDial(t, s.config(t)).Run(t.Context(), "show", nil); err != nil || got != "continue (y/n)? was asked" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A password that has expired is an error of the account, once, however the server says it.
+func TestExpiredPassword(t *testing.T) {
+	for name, say := range map[string]string{
+		"asks for another": "WARNING: Your password has expired.\r\nYou must change your password now and login again!\r\n(current) UNIX password: ",
+		"ends the session": "Your password has expired. Please contact your administrator.\r\n",
+		"must be changed":  "Your password must be changed at first login\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, func(sh *shell) {
+				sh.say(say)
+				if strings.HasSuffix(say, ": ") {
+					sh.line()
+				}
+			}, nil)
+			_, err := Dial(t.Context(), s.config(t))
+			if p := problem.From(err); err == nil || p.Kind != problem.Auth || !strings.Contains(p.Server, "assword") || p.Hint == "" {
+				t.Errorf("%v, %+v", err, p)
+			}
+		})
+	}
+}
+
+// A message to all terminals pushes the prompt up: an empty line brings it again.
+func TestMessageBelowThePrompt(t *testing.T) {
+	const wall = "\r\nBroadcast message from root@cucm01 (Sun Nov 29 03:17:00 2026):\r\n\r\nThe system is going down for maintenance\r\n"
+	s := newServer(t, func(sh *shell) {
+		sh.say(banner, "admin:"+wall)
+		for _, want := range []string{"", "show status", "", "show status", ""} {
+			if got := sh.line(); got != want {
+				t.Errorf("the server received %q, want %q", got, want)
+				return
+			}
+			if want == "" {
+				sh.say("\r\nadmin:")
+			} else {
+				sh.say(want+"\r\n", "fine\r\n", "admin:"+wall)
+			}
+		}
+	}, nil)
+	sess := mustDial(t, s.config(t))
+	for range 2 {
+		if got, err := sess.Run(t.Context(), "show status", nil); err != nil || !strings.HasPrefix(got, "fine") {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
