@@ -132,6 +132,33 @@ func TestMissingStartedIsAWarning(t *testing.T) {
 	}
 }
 
+// A question before a restart is recognised at once, quoted, and nothing was restarted.
+func TestRestartThatAsks(t *testing.T) {
+	w, c, _, r := installed(t, func(b *cucmtest.Behavior) { b.RestartAsks = "This node has active calls. Continue (yes/no)?" })
+	var j journal
+	_, err := c.Restart(t.Context(), r, mustLook(t, c, r, RestartProgress{}), RestartProgress{}, j.keep)
+	p := problem.From(err)
+	if p.Kind != problem.Refused || p.Work != problem.NotDone || !strings.Contains(p.Server, "active calls. Continue (yes/no)?") {
+		t.Errorf("%+v", p)
+	}
+	if want := []string{"Cisco Tomcat sending", "Cisco Tomcat failed"}; !slices.Equal(j.states, want) {
+		t.Errorf("journaled %v", j.states)
+	}
+	if n := len(restarts(w, pub)); n != 0 {
+		t.Errorf("%d restarts", n)
+	}
+}
+
+// What the node says of a restart counts more than the state that it shows, and whether it
+// restarted is left to the probe.
+func TestRestartThatIsBlamed(t *testing.T) {
+	_, c, _, r := installed(t, func(b *cucmtest.Behavior) { b.RestartBlames = true })
+	_, err := c.Restart(t.Context(), r, mustLook(t, c, r, RestartProgress{}), RestartProgress{}, nil)
+	if p := problem.From(err); p.Work != problem.Unknown || !strings.Contains(p.Server, "Executed command unsuccessfully") {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestOnlyServicesThatRunAreRestartedBesides(t *testing.T) {
 	w := newTestCluster(t)
 	c := w.client(t, sub)

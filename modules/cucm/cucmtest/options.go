@@ -125,6 +125,8 @@ type Behavior struct {
 	TomcatLag      time.Duration `json:"tomcat_lag,omitempty"`      // by how much longer UDS and AXL Tomcat take
 
 	MissingStarted bool          `json:"missing_started,omitempty"` // a restart goes back to the prompt at once and never prints [STARTED]
+	RestartAsks    string        `json:"restart_asks,omitempty"`    // a question before a restart, such as "Continue (yes/no)?"; only yes restarts
+	RestartBlames  bool          `json:"restart_blames,omitempty"`  // a restart ends with [STARTED] and "Executed command unsuccessfully"
 	BannerDelay    time.Duration `json:"banner_delay,omitempty"`    // between login and the welcome
 	PromptDelay    time.Duration `json:"prompt_delay,omitempty"`    // between the welcome and the first prompt
 	ChunkSize      int           `json:"chunk_size,omitempty"`      // output comes in pieces of so many bytes; whole when 0

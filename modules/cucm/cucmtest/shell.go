@@ -191,6 +191,12 @@ func (s *shell) restart(name string) error {
 	case service == nil:
 		return s.term.print(s.ctx, "Service Manager is running\nService ["+name+"] is invalid\n")
 	}
+	if asks := s.node.Behavior().RestartAsks; asks != "" {
+		answer, err := s.term.readLine(s.ctx, asks+" ")
+		if err != nil || answer != "yes" {
+			return err
+		}
+	}
 	begin := func() error {
 		r = s.node.restart(service)
 		return nil
@@ -220,7 +226,11 @@ func (s *shell) follow(service *service, r *restart) error {
 	if !r.ok {
 		end = stopped
 	}
-	return s.term.print(s.ctx, service.name+"["+string(end)+"]\n")
+	last := service.name + "[" + string(end) + "]\n"
+	if s.node.Behavior().RestartBlames {
+		last += "Executed command unsuccessfully\n"
+	}
+	return s.term.print(s.ctx, last)
 }
 
 // until waits for an event; a Ctrl-C goes back to the prompt.
