@@ -48,6 +48,8 @@ func publish(ctx context.Context) error {
 	for _, r := range records {
 		fmt.Println(r.Name, r.Type)
 	}
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
 	for {
 		ok, _, err := c.Propagated(ctx, zone, challenges, dns.Propagation{})
 		if err != nil {
@@ -57,7 +59,11 @@ func publish(ctx context.Context) error {
 			fmt.Println("published")
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	err = c.Remove(ctx, zone, challenges, records, nil)
 	fmt.Println("left:", len(world.TXT().Present))
